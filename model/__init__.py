@@ -1,0 +1,103 @@
+"""The networks by name; building one, loading one from a file, saving one."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model import official
+from model.cdsr import CDSR
+from model.kdsr import KDSRStudent, KDSRTeacher
+from model.layer import BlindSR, Embedding, Restored
+
+NETWORKS: dict[str, type[BlindSR]] = {"KDSR_T": KDSRTeacher, "KDSR_S": KDSRStudent, "CDSR": CDSR}
+FORMAT = 1
+
+__all__ = ["NETWORKS", "BlindSR", "Embedding", "Restored", "build", "checkpoint", "load_model", "name_of", "read_file"]
+
+
+def name_of(net: BlindSR) -> str:
+    """The network's name in `NETWORKS`."""
+    return next(name for name, network in NETWORKS.items() if network is type(net))
+
+
+def build(name: str, **config: Any) -> BlindSR:
+    """A fresh network; arguments that are None are left to their defaults."""
+    return NETWORKS[name](**{key: value for key, value in config.items() if value is not None})
+
+
+def checkpoint(net: BlindSR) -> dict[str, Any]:
+    """The network and what is needed to rebuild it, as tensors and plain values; `torch.save` it."""
+    return {"format": FORMAT, "network": name_of(net), "config": net.config, "params": net.state_dict()}
+
+
+def read_file(path: str | Path, flag: str = "--pre_train") -> dict[str, Any]:
+    """The contents of a checkpoint file on the CPU. Only tensors and plain values are unpickled."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{flag}: there is no file {path}")
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{flag}: {path} is not a checkpoint of tensors and plain values ({reason})") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{flag}: {path} holds a {type(contents).__name__}, not a state dict")
+    return contents
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu", *, flag: str = "--pre_train") -> BlindSR:
+    """The network of a checkpoint, in eval mode: ours, or one that the papers' authors published.
+
+    Published files may be a state dict or `{"params", "params_ema"}` (the EMA is taken), may carry `module.` and may
+    lack CDSR's momentum encoder and queue. Network, size and scale are read off the keys and shapes.
+
+    Raises FileNotFoundError, or ValueError that says which keys are missing and which are too many; `flag` is the
+    option that the message blames.
+    """
+    contents = read_file(path, flag)
+    if "network" in contents:
+        net, missing, extra = _read_own(contents, path, flag)
+    else:
+        state = official.strip(_state_dict(contents, path, flag))
+        try:
+            net, missing, extra = official.read(state)
+        except ValueError as error:
+            keys = ", ".join(list(state)[:5])
+            raise ValueError(f"{flag}: {path} fits no network: {error}. Its keys begin with {keys}") from error
+    if missing or extra:
+        raise ValueError(
+            f"{flag}: {path} does not fit {name_of(net)} {net.config}: "
+            f"it lacks, or has with another shape, {_listing(missing)}; it has too many: {_listing(extra)}"
+        )
+    return net.eval().to(device)
+
+
+def _read_own(contents: dict[str, Any], path: str | Path, flag: str) -> tuple[BlindSR, list[str], list[str]]:
+    if contents.get("format") != FORMAT or contents["network"] not in NETWORKS:
+        raise ValueError(
+            f"{flag}: {path} is a {contents['network']} checkpoint of format {contents.get('format')}; "
+            f"this version reads format {FORMAT} of {', '.join(NETWORKS)}"
+        )
+    net = build(contents["network"], **contents["config"])
+    own, params = net.state_dict(), contents["params"]
+    fitting = {key: value for key, value in params.items() if key in own and value.shape == own[key].shape}
+    net.load_state_dict(fitting, strict=False)  # what does not fit is reported, not hidden
+    return net, sorted(set(own) - set(fitting)), sorted(set(params) - set(own))
+
+
+def _state_dict(contents: dict[str, Any], path: str | Path, flag: str) -> dict[str, Tensor]:
+    state = contents.get("params_ema", contents.get("params", contents))
+    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{flag}: {path} is no state dict: {_listing(others)} are not tensors")
+    return state
+
+
+def _listing(keys: list[str], most: int = 8) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return (", ".join(keys[:most]) + more) or "nothing"

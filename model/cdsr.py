@@ -1,0 +1,195 @@
+"""CDSR: Joint Learning Content and Degradation Aware Embedding for Blind Super-Resolution (ACM MM 2022).
+
+LPE embeds content and degradation of the LR image, CSC snaps that embedding to a codebook, which drops what does not
+help the restoration, and DQA lets each block of the SR network ask the code for what it needs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from model.layer import BlindSR, DynamicDepthwise, Embedding, conv, lrelu
+
+DIM = 256  # of the embedding, the codebook's rows and the projection
+N_FEATS = 64
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, BatchNorm, LeakyReLU."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        layers = {"conv": convolution, "norm": nn.BatchNorm2d(convolution.out_channels), "act": lrelu()}
+        super().__init__(OrderedDict(layers))
+
+
+class CSC(nn.Module):
+    """Codebook-based space compression (paper, section 3.3): e = softmax(q(f)·k(B)ᵀ)·B, no scale in the softmax."""
+
+    def __init__(self, rows: int = 1024) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.randn(rows, DIM))
+        self.query = nn.Linear(DIM, DIM)
+        self.key = nn.Linear(DIM, DIM)
+
+    def forward(self, f: Tensor) -> Tensor:
+        attention = self.query(f) @ self.key(self.codebook).T  # (B, rows)
+        return attention.float().softmax(1) @ self.codebook.float()  # (B, 256)
+
+
+class LPE(nn.Module):
+    """Lightweight patch-based encoder (paper, section 3.2) with the codebook and the head for the contrast loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixel = nn.Sequential(
+            ConvBlock(conv(3, 64, 7)),
+            ConvBlock(conv(64, 64, 1)),
+            ConvBlock(conv(64, 128, 3, stride=2)),
+            ConvBlock(conv(128, 128, 1)),
+            ConvBlock(conv(128, 256, 7)),
+            ConvBlock(conv(256, 256, 1)),
+        )
+        self.patch = nn.Sequential(
+            ConvBlock(nn.Conv2d(3, 64, 12, stride=12)),
+            ConvBlock(conv(64, 64)),
+            ConvBlock(conv(64, 128)),
+            ConvBlock(conv(128, 256)),
+        )
+        self.merge = nn.Sequential(nn.Linear(512, DIM), lrelu(), nn.Linear(DIM, DIM))
+        self.csc = CSC()
+        self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
+
+    def forward(self, lr: Tensor) -> Embedding:
+        """(B, 3, H, W) in [0, 1], at least 12 pixels a side -> e (B, 256) and its projection (B, 256)."""
+        pooled = torch.cat((self.pixel(lr).mean((2, 3)), self.patch(lr).mean((2, 3))), 1)  # (B, 512)
+        code = self.csc(self.merge(pooled))
+        return Embedding(code=code, projection=self.project(code))
+
+
+class ContentQuery(nn.Module):
+    """c + γ·a: what the features' content asks of the code, by attention between their channels (γ starts at 0)."""
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.query = nn.Linear(n_feats, n_feats)
+        self.key = nn.Linear(n_feats, n_feats)
+        self.value = nn.Linear(n_feats, n_feats)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, C) -> (B, C)."""
+        q, k, v = self.query(x.mean((2, 3))), self.key(code), self.value(code)  # (B, C) each
+        weights = (q[:, :, None] * k[:, None, :]).float().softmax(2)  # (B, C, C): a_i = Σ_j softmax_j(q_i k_j) v_j
+        return code + self.gamma * (weights @ v[:, :, None].float())[:, :, 0]
+
+
+class DQA(nn.Module):
+    """Degradation query attention (paper, section 3.4): a dynamic convolution plus a channel attention."""
+
+    def __init__(self, n_feats: int, reduction: int = 2) -> None:
+        super().__init__()
+        self.content = ContentQuery(n_feats)
+        self.depthwise = DynamicDepthwise(n_feats)
+        self.act = lrelu()
+        self.pointwise = conv(n_feats, n_feats, 1)
+        self.channel = nn.Sequential(
+            conv(n_feats, n_feats // reduction, 1, bias=False),
+            lrelu(),
+            conv(n_feats // reduction, n_feats, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        dynamic = self.pointwise(self.act(self.depthwise(x, self.content(x, code))))
+        return dynamic + x * self.channel(code[:, :, None, None])  # by the code itself, not by what was asked of it
+
+
+class Fuse(nn.Module):
+    """Brings the code into the features: x + two rounds of [DQA, LReLU, conv]."""
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__()
+        self.compress = nn.Sequential(nn.Linear(DIM, DIM), nn.PReLU(), nn.Linear(DIM, n_feats), nn.Sigmoid())
+        self.dqa1, self.conv1 = DQA(n_feats), conv(n_feats, n_feats)
+        self.dqa2, self.conv2 = DQA(n_feats), conv(n_feats, n_feats)
+        self.act = lrelu()
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        c = self.compress(code)
+        y = self.act(self.conv1(self.act(self.dqa1(x, c))))
+        return x + self.conv2(self.act(self.dqa2(y, c)))
+
+
+class RDB(nn.Module):
+    """ESRGAN's residual dense block: five convolutions that see all that came before, 0.2 of the last is added."""
+
+    def __init__(self, n_feats: int, growth: int = 32) -> None:
+        super().__init__()
+        widths = [growth] * 4 + [n_feats]
+        self.convs = nn.ModuleList(conv(n_feats + i * growth, width) for i, width in enumerate(widths))
+        self.act = nn.LeakyReLU(0.2, inplace=True)
+        for layer in self.convs:
+            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data *= 0.1  # keeps the sum of the residuals small at the start
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [x]
+        for layer in self.convs[:-1]:
+            seen.append(self.act(layer(torch.cat(seen, 1))))
+        return x + 0.2 * self.convs[-1](torch.cat(seen, 1))
+
+
+class Block(nn.Module):
+    """x + 0.2·RDB³(Fuse(x, code))."""
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__()
+        self.fuse = Fuse(n_feats)
+        self.rdbs = nn.Sequential(RDB(n_feats), RDB(n_feats), RDB(n_feats))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return x + 0.2 * self.rdbs(self.fuse(x, code))
+
+
+class Restoration(nn.Module):
+    def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
+        super().__init__()
+        self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(DIM, DIM), nn.PReLU())))
+        self.head = conv(3, n_feats)
+        self.blocks = nn.ModuleList(Block(n_feats) for _ in range(n_blocks))
+        self.fuse = conv(n_feats, n_feats)
+        self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
+
+    def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+        code = self.compress(code)
+        head = self.head(lr)
+        x = head
+        for block in self.blocks:
+            x = block(x, code)
+        return self.tail(head + self.fuse(x))
+
+
+class CDSR(BlindSR):
+    """The network of the paper, with images in [0, 1] at both ends (published code: 0..255, divided at once).
+
+    scale: 2, 3 or 4. n_blocks: blocks of the SR network, 10 as published.
+    """
+
+    min_size: ClassVar[int] = 12  # one patch of the encoder's patch branch
+
+    def __init__(self, *, scale: int, n_blocks: int = 10) -> None:
+        super().__init__(scale=scale, n_blocks=n_blocks)
+        self.encoder = LPE()
+        self.restoration = Restoration(scale, N_FEATS, n_blocks)
+
+    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
+        return self.encoder(lr)
+
+    def restore(self, lr: Tensor, code: Tensor) -> Tensor:
+        return self.restoration(lr, code)

@@ -1,0 +1,56 @@
+"""Momentum contrast (He et al., CVPR 2020) between crops of one image: same image, same degradation."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class MoCo(nn.Module):
+    """The key side of momentum contrast: an encoder that follows the trained one slowly, and a queue of past keys.
+
+    encoder: the trained encoder, (B, 3, H, W) -> Embedding; copied, not kept.
+    dim: width of its projection. queue: number of negatives. momentum: share the key encoder keeps of itself each step.
+    temperature: divides the similarities.
+    """
+
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(
+        self, encoder: nn.Module, *, dim: int = 256, queue: int = 8192, momentum: float = 0.999, temperature: float = 0.07
+    ) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.temperature = temperature
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.register_buffer("queue", F.normalize(torch.randn(dim, queue), dim=0))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
+
+    def forward(self, encoder: nn.Module, query: Tensor, key_image: Tensor) -> Tensor:
+        """Logits (B, 1 + queue), the positive first, in float32; advances the key encoder and the queue.
+
+        encoder: the trained encoder. query: its projection of one crop, (B, dim). key_image: the other crop.
+        """
+        query = F.normalize(query.float(), dim=1)
+        with torch.no_grad():
+            self._follow(encoder)
+            key = F.normalize(self.encoder(key_image).projection.float(), dim=1)
+            negatives = self.queue.clone()  # the queue moves on before backward reads it
+            self._enqueue(key)
+        positive = (query * key).sum(1, keepdim=True)
+        return torch.cat((positive, query @ negatives), 1) / self.temperature
+
+    def _follow(self, encoder: nn.Module) -> None:
+        average = get_ema_multi_avg_fn(self.momentum)
+        average(list(self.encoder.parameters()), list(encoder.parameters()), None)
+
+    def _enqueue(self, key: Tensor) -> None:
+        size = self.queue.shape[1]
+        slots = (self.pointer + torch.arange(len(key), device=key.device)) % size
+        self.queue[:, slots] = key.T
+        self.pointer.add_(len(key)).remainder_(size)

@@ -1,0 +1,117 @@
+"""Pieces that several networks are made of, and the signature that all networks share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
+
+
+class Embedding(NamedTuple):
+    """What a network knows of the degradation of its input."""
+
+    code: Tensor  # (B, D), steers the restoration
+    projection: Tensor  # (B, P), only losses use it
+
+
+class Restored(NamedTuple):
+    image: Tensor  # (B, 3, s·H, s·W), RGB, nominally in [0, 1], not clamped
+    embedding: Embedding
+
+
+class BlindSR(nn.Module):
+    """A network that finds out the degradation of its input and super-resolves with that knowledge.
+
+    Constructors are keyword-only and hand their arguments to this one, which keeps them in `config`:
+    `type(net)(**net.config)` is a fresh network of the same shape, and a checkpoint stores just that.
+    """
+
+    sees_hr: ClassVar[bool] = False  # a teacher looks at the ground truth too
+    min_size: ClassVar[int] = 1  # LR pixels a side
+
+    def __init__(self, *, scale: int, **config: Any) -> None:
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ValueError(f"--scale {scale}: {type(self).__name__} exists for 2, 3 and 4")
+        self.scale = scale
+        self.config: dict[str, Any] = {"scale": scale, **config}
+
+    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
+        """The degradation embedding of (B, 3, H, W) images in [0, 1]; a teacher needs their HR (B, 3, s·H, s·W)."""
+        raise NotImplementedError
+
+    def restore(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Super-resolve (B, 3, H, W) with the codes (B, D): (B, 3, s·H, s·W)."""
+        raise NotImplementedError
+
+    def forward(self, lr: Tensor, hr: Tensor | None = None) -> Restored:
+        """(B, 3, H, W) in [0, 1] to `Restored`; `hr` (B, 3, s·H, s·W) is for teachers and for nobody else."""
+        if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
+            raise ValueError(
+                f"{type(self).__name__} takes (B, 3, H, W) with at least {self.min_size} pixels a side, got {tuple(lr.shape)}"
+            )
+        embedding = self.embed(lr, hr)
+        return Restored(self.restore(lr, embedding.code), embedding)
+
+
+def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A convolution that keeps the size of its input (at stride 1)."""
+    return nn.Conv2d(n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias)
+
+
+def lrelu() -> nn.LeakyReLU:
+    """The slope that KDSR, CDSR and DASR use."""
+    return nn.LeakyReLU(0.1, inplace=True)
+
+
+def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate each channel of each sample with its own k×k kernel, zero padding k//2.
+
+    x (B, C, H, W), kernel (B, C, k, k) -> (B, C, H, W). One grouped convolution over B·C groups.
+    """
+    b, c, h, w = x.shape
+    k = kernel.shape[-1]
+    out = F.conv2d(x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, k, k), padding=k // 2, groups=b * c)
+    return out.view(b, c, h, w)
+
+
+class DynamicDepthwise(nn.Module):
+    """Depthwise 3×3 convolution whose weights are a small network's reading of the code: W2·LReLU(W1·code)."""
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__()
+        self.kernel = nn.Sequential(
+            nn.Linear(n_feats, n_feats, bias=False), lrelu(), nn.Linear(n_feats, 9 * n_feats, bias=False)
+        )
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
+        kernel = self.kernel(code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+        return depthwise(x, kernel)
+
+
+class MeanShift(nn.Module):
+    """Adds `sign` times the DIV2K mean colour."""
+
+    mean: Tensor
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", sign * torch.tensor(DIV2K_MEAN).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mean
+
+
+class Upsampler(nn.Sequential):
+    """EDSR's: [conv, PixelShuffle] once for ×2 and ×3, twice for ×4."""
+
+    def __init__(self, scale: int, n_feats: int) -> None:
+        factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
+        super().__init__(
+            *(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r)))
+        )

@@ -1,0 +1,192 @@
+"""The key names of the papers' published checkpoints, to and from ours.
+
+A published file is a state dict, or `{"params": ..., "params_ema": ...}`; keys may carry `module.`. Its network, size
+and scale are read off the keys and shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.cdsr import CDSR
+from model.kdsr import KDSRStudent, KDSRTeacher
+from model.layer import DIV2K_MEAN, BlindSR
+
+State = Mapping[str, Tensor]
+Names = Iterator[tuple[str, str]]  # (our module, their module)
+
+# What published files hold beside the network: CDSR's momentum encoder and queue, KDSR's fixed mean-shift convolutions.
+MOMENTUM = ("E.encoder_k.", "E.queue", "E.queue_ptr")
+MEAN_SHIFT = ("G.sub_mean.", "G.add_mean.")
+
+
+class Format(NamedTuple):
+    network: type[BlindSR]
+    marker: str  # a key that files of this network have and no others
+    config: Callable[[State], dict[str, int]]
+    names: Callable[[Mapping[str, int]], Names]
+
+
+def _count(state: State, pattern: str) -> int:
+    return len([key for key in state if re.fullmatch(pattern, key)])
+
+
+def _kdsr_config(state: State) -> dict[str, int]:
+    n_feats = state["G.head.0.weight"].shape[0]
+    factor = state["G.tail.0.0.weight"].shape[0] // n_feats  # 4, twice for ×4, or 9
+    return {
+        "scale": 3 if factor == 9 else 4 if "G.tail.0.2.weight" in state else 2,
+        "n_feats": n_feats,
+        "n_blocks": _count(state, r"G\.body\.0\.body\.\d+\.conv1\.weight"),
+        "n_resblocks": _count(state, r"E(_st)?\.E\.\d+\.body\.0\.weight"),
+    }
+
+
+def _kdsr_names(config: Mapping[str, int], estimator: str) -> Names:
+    yield "restoration.head", "G.head.0"
+    for i in range(config["n_blocks"]):
+        ours, theirs = f"restoration.blocks.{i}", f"G.body.0.body.{i}"
+        yield f"{ours}.ddc.kernel.0", f"{theirs}.da_conv1.kernel.0"
+        yield f"{ours}.ddc.kernel.2", f"{theirs}.da_conv1.kernel.2"
+        yield f"{ours}.conv", f"{theirs}.conv1"
+    yield "restoration.fuse", "G.body.1"
+    yield "restoration.upsample.0", "G.tail.0.0"
+    if config["scale"] == 4:
+        yield "restoration.upsample.2", "G.tail.0.2"
+    yield "restoration.tail", "G.tail.1"
+    n = config["n_resblocks"]
+    for i in (0, n + 2, n + 4, n + 6):
+        yield f"estimator.features.{i}", f"{estimator}.E.{i}"
+    for i in range(2, n + 2):
+        yield f"estimator.features.{i}.body.0", f"{estimator}.E.{i}.body.0"
+        yield f"estimator.features.{i}.body.2", f"{estimator}.E.{i}.body.2"
+    for name in ("mlp.0", "mlp.2", "compress.0"):
+        yield f"estimator.{name}", f"{estimator}.{name}"
+
+
+def _cdsr_config(state: State) -> dict[str, int]:
+    return {
+        "scale": round((state["G.upsampler.0.weight"].shape[0] / 3) ** 0.5),
+        "n_blocks": _count(state, r"G\.RRDB_trunk\.\d+\.RDB1\.conv1\.weight"),
+    }
+
+
+def _lpe_names(ours: str, theirs: str) -> Names:
+    for i in range(6):
+        yield f"{ours}pixel.{i}.conv", f"{theirs}conv{i + 1}.conv1"
+        yield f"{ours}pixel.{i}.norm", f"{theirs}conv{i + 1}.bn1"
+    for i in range(4):
+        yield f"{ours}patch.{i}.conv", f"{theirs}pconv{i + 1}.conv1"
+        yield f"{ours}patch.{i}.norm", f"{theirs}pconv{i + 1}.bn1"
+    for i in (0, 2):
+        yield f"{ours}merge.{i}", f"{theirs}mlp1.{i}"
+        yield f"{ours}project.{i}", f"{theirs}mlp.{i}"
+    yield f"{ours}csc.query", f"{theirs}fc_q"
+    yield f"{ours}csc.key", f"{theirs}fc_k"
+    yield f"{ours}csc.codebook", f"{theirs}feature_bank.weight"
+
+
+def _dqa_names(ours: str, theirs: str) -> Names:
+    yield f"{ours}.content.gamma", f"{theirs}.sf_attn.gamma"
+    for name in ("query", "key", "value"):
+        yield f"{ours}.content.{name}", f"{theirs}.sf_attn.{name}_conv"
+    for i in (0, 2):
+        yield f"{ours}.depthwise.kernel.{i}", f"{theirs}.kernel.{i}"
+        yield f"{ours}.channel.{i}", f"{theirs}.ca.conv_du.{i}"
+    yield f"{ours}.pointwise", f"{theirs}.conv"
+
+
+def _cdsr_names(config: Mapping[str, int]) -> Names:
+    yield from _lpe_names("encoder.", "E.encoder_q.")
+    for i in range(8):
+        yield f"restoration.compress.{i}", f"G.compress.{i}"
+    yield "restoration.head", "G.conv_first"
+    for i in range(config["n_blocks"]):
+        ours, theirs = f"restoration.blocks.{i}", f"G.RRDB_trunk.{i}"
+        for j in range(3):
+            yield f"{ours}.fuse.compress.{j}", f"{theirs}.SFT.fc.{j}"
+        for j in (1, 2):
+            yield from _dqa_names(f"{ours}.fuse.dqa{j}", f"{theirs}.SFT.dab.da_conv{j}")
+            yield f"{ours}.fuse.conv{j}", f"{theirs}.SFT.dab.conv{j}"
+        for j in range(3):
+            for k in range(5):
+                yield f"{ours}.rdbs.{j}.convs.{k}", f"{theirs}.RDB{j + 1}.conv{k + 1}"
+    yield "restoration.fuse", "G.trunk_conv"
+    yield "restoration.tail.0", "G.upsampler.0"
+
+
+FORMATS = (
+    Format(KDSRStudent, "E_st.E.0.weight", _kdsr_config, lambda config: _kdsr_names(config, "E_st")),
+    Format(KDSRTeacher, "E.E.0.weight", _kdsr_config, lambda config: _kdsr_names(config, "E")),
+    Format(CDSR, "E.encoder_q.pconv1.conv1.weight", _cdsr_config, _cdsr_names),
+)
+
+
+def _translate(keys: Iterator[str] | State, names: Mapping[str, str]) -> dict[str, str]:
+    """Each key with its module's name replaced; keys of unknown modules are left out."""
+    pairs = {}
+    for key in keys:
+        module, _, leaf = key.rpartition(".")
+        if key in names:  # the name of a parameter, not of a module
+            pairs[key] = names[key]
+        elif module in names:
+            pairs[key] = f"{names[module]}.{leaf}"
+    return pairs
+
+
+def strip(state: State) -> dict[str, Tensor]:
+    """Without the `module.` that DataParallel puts before each key."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def identify(state: State) -> Format | None:
+    """The published format of a state dict, None where it is none that is known."""
+    return next((candidate for candidate in FORMATS if candidate.marker in state), None)
+
+
+def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
+    """A network made from a published state dict, with the keys that the file lacks and those it has too many.
+
+    Where either list is not empty the network holds what could be read, and is not to be used.
+    """
+    found = identify(state)
+    if found is None:
+        raise ValueError("no network of this project has such keys")
+    try:
+        config = found.config(state)
+        net = found.network(**config)
+    except (KeyError, ZeroDivisionError, ValueError) as error:
+        raise ValueError(f"it looks like {found.network.__name__}, but its size cannot be read: {error}") from error
+    keys = _translate(net.state_dict(), dict(found.names(config)))  # ours -> theirs
+    own = net.state_dict()
+    ours = {a: state[b] for a, b in keys.items() if b in state and state[b].shape == own[a].shape}
+    extra = set(state) - set(keys.values())
+    net.load_state_dict(ours, strict=False)  # what is missing is reported, not hidden
+    missing = sorted(b for a, b in keys.items() if a not in ours)
+    return net, missing, sorted(key for key in extra if not key.startswith(MOMENTUM + MEAN_SHIFT))
+
+
+def write(net: BlindSR) -> dict[str, Tensor]:
+    """The published state dict of a network: what the authors' own code loads (CDSR's without momentum encoder)."""
+    fmt = next((candidate for candidate in FORMATS if candidate.network is type(net)), None)
+    if fmt is None:
+        raise ValueError(f"{type(net).__name__} has no published format")
+    own = net.state_dict()
+    state = {b: own[a] for a, b in _translate(own, dict(fmt.names(net.config))).items()}
+    if fmt.network is not CDSR:
+        for name, sign in (("sub_mean", -1.0), ("add_mean", 1.0)):
+            state[f"G.{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)
+            state[f"G.{name}.bias"] = sign * torch.tensor(DIV2K_MEAN)
+    return state
+
+
+def read_momentum(state: State) -> dict[str, Tensor]:
+    """The state of `model.contrast.MoCo` from a published CDSR state dict that has one (training ones do)."""
+    names = {theirs: ours for ours, theirs in _lpe_names("encoder.", "E.encoder_k.")}
+    keys = _translate(state, {**names, "E.queue": "queue", "E.queue_ptr": "pointer"})
+    return {ours: state[theirs] for theirs, ours in keys.items()}
