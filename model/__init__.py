@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from model.layer import BlindSR, Embedding, Restored
 NETWORKS: dict[str, type[BlindSR]] = {"KDSR_T": KDSRTeacher, "KDSR_S": KDSRStudent, "CDSR": CDSR}
 FORMAT = 1
 
-__all__ = ["NETWORKS", "BlindSR", "Embedding", "Restored", "build", "checkpoint", "load_model", "name_of", "read_file"]
+__all__ = ["CDSR", "NETWORKS", "BlindSR", "Embedding", "Restored", "build", "checkpoint", "load_model", "name_of", "read_file"]
 
 
 def name_of(net: BlindSR) -> str:
@@ -26,8 +27,11 @@ def name_of(net: BlindSR) -> str:
 
 
 def build(name: str, **config: Any) -> BlindSR:
-    """A fresh network; arguments that are None are left to their defaults."""
-    return NETWORKS[name](**{key: value for key, value in config.items() if value is not None})
+    """A fresh network. ValueError for an argument that this network does not have."""
+    accepted = inspect.signature(NETWORKS[name]).parameters
+    if wrong := [key for key in config if key not in accepted]:
+        raise ValueError(f"--{wrong[0]} means nothing to {name}, which takes --{', --'.join(accepted)}")
+    return NETWORKS[name](**config)
 
 
 def checkpoint(net: BlindSR) -> dict[str, Any]:

@@ -133,7 +133,8 @@ class RDB(nn.Module):
         self.convs = nn.ModuleList(conv(n_feats + i * growth, width) for i, width in enumerate(widths))
         self.act = nn.LeakyReLU(0.2, inplace=True)
         for layer in self.convs:
-            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
             nn.init.kaiming_normal_(layer.weight)
             layer.weight.data *= 0.1  # keeps the sum of the residuals small at the start
             nn.init.zeros_(layer.bias)

@@ -22,7 +22,13 @@ class MoCo(nn.Module):
     pointer: Tensor
 
     def __init__(
-        self, encoder: nn.Module, *, dim: int = 256, queue: int = 8192, momentum: float = 0.999, temperature: float = 0.07
+        self,
+        encoder: nn.Module,
+        *,
+        dim: int = 256,
+        queue: int = 8192,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
     ) -> None:
         super().__init__()
         self.momentum = momentum

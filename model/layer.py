@@ -52,7 +52,8 @@ class BlindSR(nn.Module):
         """(B, 3, H, W) in [0, 1] to `Restored`; `hr` (B, 3, s·H, s·W) is for teachers and for nobody else."""
         if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
             raise ValueError(
-                f"{type(self).__name__} takes (B, 3, H, W) with at least {self.min_size} pixels a side, got {tuple(lr.shape)}"
+                f"{type(self).__name__} takes (B, 3, H, W), {self.min_size} LR pixels a side or more, "
+                f"got {tuple(lr.shape)}"
             )
         embedding = self.embed(lr, hr)
         return Restored(self.restore(lr, embedding.code), embedding)
@@ -112,6 +113,4 @@ class Upsampler(nn.Sequential):
 
     def __init__(self, scale: int, n_feats: int) -> None:
         factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
-        super().__init__(
-            *(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r)))
-        )
+        super().__init__(*(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r))))

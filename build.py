@@ -1,0 +1,248 @@
+"""From options to the parts that `main.py` and `test.py` put together; published units become the units used inside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from math import isqrt, radians
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import model
+from data.benchmark import Benchmark, Degraded, find
+from data.degradation import Degradation, Gaussian, MANet
+from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
+from data.packed import open_packed
+from data.protocol import NAMED, Case, Protocol, manet_sv, under_gaussian, under_manet
+from data.sampler import PatchBatches, PatchSampler
+from loss import Contrast, Distillation, Objective, Pixel
+from model import BlindSR
+from option import Machine, TestOptions, TrainOptions
+from trainer import Plan, Schedule
+
+Log = Callable[[str], None]
+
+
+def device(machine: Machine, log: Log) -> torch.device:
+    """Where to run; says so where it is the CPU."""
+    if machine.cpu or machine.n_GPUs == 0 or not torch.cuda.is_available():
+        log("running on the CPU" + ("" if machine.cpu or machine.n_GPUs == 0 else ": PyTorch finds no CUDA device"))
+        torch.set_flush_denormal(True)  # the tails of narrow kernels are denormal, and slow
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+# ----------------------------------------------------------------------------------------------- degradations
+
+
+def recipe(options: TrainOptions) -> Degradation:
+    """The degradation of training. manet: sig_min and sig_max are variances, standard deviations inside."""
+    given, drawn = options.degradation, options.training_degradation
+    common = {
+        "scale": options.network.scale,
+        "iso": given.isotropic,
+        "noise": given.noise / 255,
+        "quality": drawn.jpeg_low or None,
+        "per_batch": drawn.draw_per == "batch",
+    }
+    if given.degradation == "manet":
+        return MANet(width=(drawn.sig_min**0.5, drawn.sig_max**0.5), **common)
+    width = (drawn.sig_min, drawn.sig_max) if given.isotropic else (drawn.lambda_min, drawn.lambda_max)
+    return Gaussian(width=width, sampling=_sampling(given.sample_mode), **common)
+
+
+def protocol(options: TrainOptions | TestOptions, scale: int) -> Protocol:
+    """The protocol of tests and validation, with its noise and JPEG."""
+    given, test = options.degradation, options.test_degradation
+    if given.sv_mode:
+        rule = manet_sv(scale, given.sv_mode)
+    elif test.protocol == "flags":
+        rule = _protocol_of_flags(options, scale)
+    else:
+        rule = NAMED[test.protocol](scale)
+    return dataclasses.replace(rule, noise=given.noise / 255 or None, quality=test.jpeg_quality or None)
+
+
+def _protocol_of_flags(options: TrainOptions | TestOptions, scale: int) -> Protocol:
+    given, test = options.degradation, options.test_degradation
+    if given.isotropic:
+        widths, theta, name = (test.sig, test.sig), None, f"sig {test.sig:g}"
+    else:
+        widths, theta = (test.lambda_1, test.lambda_2), radians(test.theta)
+        name = f"lambda {test.lambda_1:g} {test.lambda_2:g} theta {test.theta:g}"
+    assert widths[0] is not None
+    assert widths[1] is not None
+    if given.degradation == "manet":  # the flags are variances
+        return under_manet(f"manet {name}", scale, Case(name, (widths[0] ** 0.5, widths[1] ** 0.5), theta))
+    s_fold = given.sample_mode == "s-fold"
+    return under_gaussian(f"{name} s-fold" if s_fold else name, scale, Case(name, widths, theta), s_fold=s_fold)
+
+
+def _sampling(sample_mode: str) -> Literal["bicubic", "s-fold"]:
+    return "s-fold" if sample_mode == "s-fold" else "bicubic"
+
+
+# --------------------------------------------------------------------------------------------------- images
+
+
+def training_folder(options: TrainOptions) -> Path:
+    """The folder of HR images: under --dir_data by the name of the training set, or --dir_data itself."""
+    root, name = options.images.dir_data, options.loading.data_train
+    if root is None:
+        raise ValueError("--dir_data: name the folder of HR images to train on")
+    if not root.is_dir():
+        raise FileNotFoundError(f"--dir_data: there is no folder {root}")
+    places = [root / name / "HR", root / name, root / "HR"]
+    return next((place for place in places if place.is_dir()), root)
+
+
+def training_images(options: TrainOptions, log: Log) -> ImageStore:
+    """The checked training images, cached where --data_cache asks for it."""
+    loading, folder = options.loading, training_folder(options)
+    side, skip = loading.patch_size * options.network.scale, loading.skip_bad_images
+    if loading.data_cache is None:
+        checked = check_images(list_images(folder), at_least=side, skip_bad=skip, log=log)
+        store: ImageStore = ImageFolder([path for path, _ in checked], [size for _, size in checked])
+    else:
+        store = open_packed(folder, loading.data_cache, at_least=side, skip_bad=skip, log=log)
+    log(f"training images: {len(store.names)} in {folder}")
+    return store
+
+
+def benchmarks(options: TrainOptions | TestOptions, rule: Protocol, seed: int) -> tuple[list[Benchmark], list[str]]:
+    """The test sets of --data_test that are there, and the names of those that are not."""
+    root = options.images.dir_data
+    roots = [] if root is None else [root, root.parent, root.parent.parent]
+    found: list[Benchmark] = []
+    missing: list[str] = []
+    for name in options.images.data_test.split("+"):
+        benchmark = find(name, roots, rule, sv_mode=options.degradation.sv_mode, seed=seed)
+        if benchmark is None:
+            missing.append(name)
+        else:
+            found.append(benchmark)
+    return found, missing
+
+
+def hold_out(
+    store: ImageStore, folder: Path, rule: Protocol, seed: int, log: Log
+) -> tuple[ImageStore, list[Benchmark]]:
+    """For want of a test set: the store without a few of its images, and these as a test set."""
+    count = len(store.names)
+    held = min(5, isqrt(count)) if count > 1 else 0
+    if not held:
+        log("no test set was found and the only training image cannot be spared: there will be no validation")
+        return store, []
+    indices = [i * count // held for i in range(held)]
+    names = [store.names[i] for i in indices]
+    log(f"no test set was found: held out for validation and not trained on: {', '.join(names)}")
+    rest = Selection(store, [i for i in range(count) if i not in indices])
+    return rest, [Degraded("held-out", [folder / name for name in names], rule, seed)]
+
+
+# ------------------------------------------------------------------------------------- network and objective
+
+
+def network(options: TrainOptions) -> BlindSR:
+    """A fresh network, or one with the weights of --pre_train."""
+    asked = options.network
+    if options.loss.pre_train is None:
+        return model.build(asked.model, scale=asked.scale, **asked.sizes)
+    net = model.load_model(options.loss.pre_train)
+    require(net, "--pre_train", options.loss.pre_train, model=asked.model, scale=asked.scale, **asked.sizes)
+    return net
+
+
+def require(net: BlindSR, flag: str, path: Path, **asked: str | int | None) -> None:
+    """ValueError unless a loaded network is what was asked for; None asks for nothing."""
+    found = {"model": model.name_of(net), **net.config}
+    for name, value in asked.items():
+        if value is not None and found.get(name) != value:
+            raise ValueError(f"{flag} {path} holds {name} {found.get(name)}, and --{name} {value} was asked for")
+
+
+def _teacher(options: TrainOptions, net: BlindSR) -> BlindSR:
+    """The teacher of --pre_train_TA; when a run goes on without one, an empty one: its weights come with the state."""
+    path = options.loss.pre_train_TA
+    if path is None:
+        return model.build("KDSR_T", **net.config)
+    teacher = model.load_model(path, flag="--pre_train_TA")
+    require(teacher, "--pre_train_TA", path, model="KDSR_T", **net.config)
+    return teacher
+
+
+def _pixel(options: TrainOptions, net: BlindSR) -> Objective:
+    return Pixel()
+
+
+def _distillation(options: TrainOptions, net: BlindSR) -> Objective:
+    loss, teacher = options.loss, _teacher(options, net)
+    if loss.pre_train is None:  # the published start: the teacher's SR network, a fresh estimator
+        net.get_submodule("restoration").load_state_dict(teacher.get_submodule("restoration").state_dict())
+    warmup = options.training.warmup_epochs * options.training.test_every
+    return Distillation(teacher, temperature=loss.temperature, kd_weight=loss.kd_weight, warmup_steps=warmup)
+
+
+def _contrast(options: TrainOptions, net: BlindSR) -> Objective:
+    loss, training = options.loss, options.training
+    assert isinstance(net, model.CDSR)
+    return Contrast(
+        net,
+        c_weight=loss.c_weight,
+        warmup_steps=training.warmup_epochs * training.test_every,
+        freeze_step=loss.freeze_epoch * training.test_every,
+    )
+
+
+OBJECTIVES: dict[str, Callable[[TrainOptions, BlindSR], Objective]] = {
+    "pixel": _pixel,
+    "distillation": _distillation,
+    "contrast": _contrast,
+}
+
+
+def objective(options: TrainOptions, net: BlindSR) -> Objective:
+    """What `net` is trained for; may set its weights to those that this objective starts from."""
+    return OBJECTIVES[options.loss.objective](options, net)
+
+
+def plan(options: TrainOptions) -> Plan:
+    """Epochs as steps."""
+    training, saving = options.training, options.saving
+    epoch = training.test_every
+    schedule = Schedule(
+        warmup_steps=training.warmup_epochs * epoch,
+        warmup_rate=training.lr_encoder,
+        warmup_decay=training.lr_decay_encoder * epoch,
+        warmup_gamma=training.gamma_encoder,
+        rate=training.lr_sr,
+        decay=training.lr_decay_sr * epoch,
+        gamma=training.gamma_sr,
+    )
+    return Plan(
+        steps=training.epochs * epoch,
+        epoch_steps=epoch,
+        schedule=schedule,
+        seed=options.loading.seed,
+        loader_workers=options.loading.n_threads,
+        print_every=saving.print_every,
+        metric=options.test_degradation.metric,
+        save_from_epoch=saving.st_save_epoch,
+        keep=saving.keep,
+    )
+
+
+def batches(options: TrainOptions, store: ImageStore, views: int) -> PatchBatches:
+    """Random patches of the training images."""
+    loading = options.loading
+    sampler = PatchSampler(
+        sizes=store.sizes,
+        batch=options.training.batch_size,
+        patch=loading.patch_size * options.network.scale,
+        views=views,
+        augment=not loading.no_augment,
+        seed=loading.seed,
+    )
+    return PatchBatches(store, sampler)

@@ -1,0 +1,223 @@
+"""A folder of images decoded once into one memory-mapped file, of which a crop touches only its own rows.
+
+`<cache>.u8` holds the pixels of all images one after the other, (H, W, 3) uint8 RGB each; `<cache>.json` says where
+each begins and what its source file was like. Both appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from tqdm import tqdm
+
+from data.images import BadImage, Size, leave_out, list_images, read_image, too_small
+
+VERSION = 1
+
+
+class Packed(NamedTuple):
+    """An image in the cache, and its source file as it was."""
+
+    name: str
+    bytes: int
+    mtime_ns: int
+    height: int
+    width: int
+    offset: int  # of its first byte in the .u8 file
+
+
+class Skipped(NamedTuple):
+    """A source file that could not be decoded."""
+
+    name: str
+    bytes: int
+    mtime_ns: int
+    reason: str
+
+
+class Index(NamedTuple):
+    folder: str
+    images: list[Packed]
+    skipped: list[Skipped]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the .u8 file."""
+        return sum(3 * image.height * image.width for image in self.images)
+
+
+class PackedImages:
+    """An `ImageStore` over a packed cache; images with a side under `at_least` HR pixels are left out.
+
+    Cheap to pickle: each process maps the file for itself, at its first crop.
+    Raises FileNotFoundError or ValueError if the cache is missing or damaged.
+    """
+
+    def __init__(self, cache: str | Path, *, at_least: int = 1) -> None:
+        images = [image for image in read_index(cache).images if min(image.height, image.width) >= at_least]
+        self.names = [image.name for image in images]
+        self.sizes: list[Size] = [(image.height, image.width) for image in images]
+        self._path = _paths(cache)[0]
+        self._offsets = [image.offset for image in images]
+        self._flat: np.ndarray | None = None
+
+    def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """(height, width, 3) uint8 RGB, a read-only view of the file."""
+        if self._flat is None:
+            self._flat = np.asarray(np.memmap(self._path, np.uint8, mode="r"))
+        offset, (rows, columns) = self._offsets[index], self.sizes[index]
+        image = self._flat[offset : offset + 3 * rows * columns].reshape(rows, columns, 3)
+        return image[top : top + height, left : left + width]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_flat": None}
+
+
+def open_packed(
+    folder: str | Path,
+    cache: str | Path,
+    *,
+    at_least: int = 1,
+    skip_bad: bool = False,
+    log: Callable[[str], None] = print,
+) -> PackedImages:
+    """The packed images of `folder`; packs them first if the cache is missing, damaged or older than the folder.
+
+    Unreadable images and those under `at_least` HR pixels a side raise BadImage, or are left out and named in the log
+    with `skip_bad`. Where several processes share a cache, one of them calls this before the others.
+    """
+    if reason := why_repack(folder, cache):
+        log(f"packing {folder} into {cache}.u8: {reason}")
+        pack(folder, cache, skip_bad=skip_bad)
+    index, store = read_index(cache), PackedImages(cache, at_least=at_least)
+    bad = [BadImage(file.reason) for file in index.skipped]
+    for image in index.images:
+        if min(image.height, image.width) < at_least:
+            bad.append(too_small(Path(folder, image.name), (image.height, image.width), at_least))
+    leave_out(bad, left=len(store.names), skip_bad=skip_bad, log=log)
+    return store
+
+
+def pack(folder: str | Path, cache: str | Path, *, skip_bad: bool = False) -> Index:
+    """Decode every image of `folder` into `<cache>.u8` and `<cache>.json`, with a progress bar.
+
+    Raises BadImage at the first image that cannot be decoded; with `skip_bad` it is noted in the index instead.
+    """
+    data, index_path = _paths(cache)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    paths = list_images(folder)
+    index = Index(str(Path(folder).resolve()), [], [])
+    with _whole_or_not_at_all(data) as temporary:
+        with temporary.open("wb") as flat:
+            stamps = [_stamp(path) for path in paths]  # before reading: a later change must show
+            decoded = tqdm(_decode_ahead(paths), total=len(paths), desc=f"packing {folder}", unit="image")
+            for path, stamp, pixels in zip(paths, stamps, decoded, strict=True):
+                if isinstance(pixels, BadImage):
+                    if not skip_bad:
+                        raise BadImage(f"{pixels}; repair or remove it, or pass --skip_bad_images")
+                    index.skipped.append(Skipped(path.name, *stamp, reason=str(pixels)))
+                else:
+                    height, width, _ = pixels.shape
+                    index.images.append(Packed(path.name, *stamp, height, width, offset=flat.tell()))
+                    flat.write(pixels.data)
+        if not index.images:
+            raise BadImage(f"{folder} holds no readable image; the first: {index.skipped[0].reason}")
+        index_path.unlink(missing_ok=True)  # an old index must never stand beside new pixels
+    with _whole_or_not_at_all(index_path) as temporary:
+        temporary.write_text(_to_json(index), encoding="utf-8")
+    return index
+
+
+def why_repack(folder: str | Path, cache: str | Path) -> str | None:
+    """Why `cache` does not serve for `folder` as it is now (missing, damaged, files changed), or None if it does."""
+    now = {path.name: _stamp(path) for path in list_images(folder)}
+    try:
+        index = read_index(cache)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    then = {file.name: (file.bytes, file.mtime_ns) for file in (*index.images, *index.skipped)}
+    changes = {
+        "added": now.keys() - then.keys(),
+        "removed": then.keys() - now.keys(),
+        "changed": {name for name in now.keys() & then.keys() if now[name] != then[name]},
+    }
+    return "; ".join(f"{len(names)} {what} ({min(names)}, …)" for what, names in changes.items() if names) or None
+
+
+def read_index(cache: str | Path) -> Index:
+    """The index of a whole cache. Raises FileNotFoundError if there is none and ValueError if it is damaged."""
+    data, index_path = _paths(cache)
+    for path in (data, index_path):
+        if not path.exists():
+            raise FileNotFoundError(f"there is no {path}")
+    try:
+        content = json.loads(index_path.read_text(encoding="utf-8"))
+        version = content["version"]
+        images = [Packed(**image) for image in content["images"]] if version == VERSION else []
+        skipped = [Skipped(**file) for file in content["skipped"]] if version == VERSION else []
+        index = Index(content["folder"], images, skipped)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{index_path} is damaged ({type(error).__name__}: {error})") from error
+    if version != VERSION:
+        raise ValueError(f"{index_path} has version {version}, and {VERSION} is expected")
+    if data.stat().st_size != index.size:
+        raise ValueError(f"{data} is damaged: {data.stat().st_size} bytes instead of {index.size}")
+    return index
+
+
+def _to_json(index: Index) -> str:
+    content = {
+        "version": VERSION,
+        "folder": index.folder,
+        "images": [image._asdict() for image in index.images],
+        "skipped": [file._asdict() for file in index.skipped],
+    }
+    return json.dumps(content, indent=1)
+
+
+def _paths(cache: str | Path) -> tuple[Path, Path]:
+    return Path(f"{cache}.u8"), Path(f"{cache}.json")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _decode_ahead(paths: Sequence[Path]) -> Iterator[np.ndarray | BadImage]:
+    """Decode in threads and yield in order, holding only a few images at a time."""
+
+    def decode(path: Path) -> np.ndarray | BadImage:
+        try:
+            return read_image(path)
+        except BadImage as error:
+            return error
+
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        running = deque(pool.submit(decode, path) for path in paths[: 2 * threads])
+        for path in paths[2 * threads :]:
+            yield running.popleft().result()
+            running.append(pool.submit(decode, path))
+        while running:
+            yield running.popleft().result()
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the name `path` when the block succeeds, and is removed when it fails."""
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

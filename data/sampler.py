@@ -1,0 +1,109 @@
+"""Random patches as a pure function of (seed, step, rank): no state, so resuming at a step is exact and free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.images import ImageStore, Size
+
+# Keeps the streams of random numbers apart that share a seed.
+ORDER, PLACES, FORMS = 1, 2, 3
+
+
+class Crop(NamedTuple):
+    """Where a patch is cut from its image, and how it is then turned: transposed first, flipped after."""
+
+    index: int
+    top: int
+    left: int
+    flip_h: bool  # left and right change places
+    flip_v: bool  # top and bottom change places
+    transpose: bool
+
+
+@dataclass(frozen=True)
+class PatchSampler:
+    """Chooses the patches of a training step.
+
+    Images are drawn without replacement: the batches of all ranks, step after step, run through one random order of all
+    images after another. The places within an image, and the eight forms of a patch (`augment`), are uniform.
+    """
+
+    sizes: Sequence[Size]  # of the images: (height, width)
+    batch: int  # images per step of this rank
+    patch: int  # side, HR pixels
+    views: int  # patches per image
+    augment: bool
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("PatchSampler: expected at least one image, got none")
+        smallest = min(min(size) for size in self.sizes)
+        if smallest < self.patch:
+            raise ValueError(f"--patch_size: patches of {self.patch} HR pixels, but an image has a side of {smallest}")
+
+    def draw(self, step: int) -> list[Crop]:
+        """The views * batch patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
+        indices = self._images(step)
+        heights, widths = np.array([self.sizes[index] for index in indices]).T
+        shape = (self.views, self.batch)
+        places = np.random.default_rng((self.seed, PLACES, step, self.rank))
+        tops = places.integers(0, heights - self.patch, shape, endpoint=True)
+        lefts = places.integers(0, widths - self.patch, shape, endpoint=True)
+        forms = np.zeros((3, *shape), dtype=bool)
+        if self.augment:
+            forms = np.random.default_rng((self.seed, FORMS, step, self.rank)).integers(0, 2, (3, *shape), dtype=bool)
+        columns = (indices * self.views, tops.ravel().tolist(), lefts.ravel().tolist(), *forms.reshape(3, -1).tolist())
+        return [Crop(*row) for row in zip(*columns, strict=True)]
+
+    def _images(self, step: int) -> list[int]:
+        count = len(self.sizes)
+        first = (step * self.world + self.rank) * self.batch
+        return [int(_order(self.seed, at // count, count)[at % count]) for at in range(first, first + self.batch)]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, number: int, count: int) -> np.ndarray:
+    """The random order of the images in pass `number` through them."""
+    return np.random.default_rng((seed, ORDER, number)).permutation(count)
+
+
+class PatchBatches(Dataset[torch.Tensor]):
+    """Step -> its patches, (views * batch, 3, P, P) uint8 RGB, view-major.
+
+    For `DataLoader(batches, batch_size=None, sampler=range(start, stop), num_workers=n)`: the patches do not depend on
+    the number of workers. Raises BadImage if an image cannot be read.
+    """
+
+    def __init__(self, store: ImageStore, sampler: PatchSampler) -> None:
+        self.store = store
+        self.sampler = sampler
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        crops, side = self.sampler.draw(step), self.sampler.patch
+        batch = np.empty((len(crops), 3, side, side), dtype=np.uint8)
+        for patch, crop in zip(batch, crops, strict=True):
+            pixels = self.store.crop(crop.index, crop.top, crop.left, side, side)
+            patch[:] = turn(pixels, crop).transpose(2, 0, 1)  # H W 3 -> 3 H W
+        return torch.from_numpy(batch)
+
+
+def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
+    """A view of (P, P, C) pixels in the crop's form, one of the eight symmetries of the square."""
+    if crop.transpose:
+        pixels = pixels.swapaxes(0, 1)
+    if crop.flip_h:
+        pixels = pixels[:, ::-1]
+    if crop.flip_v:
+        pixels = pixels[::-1]
+    return pixels

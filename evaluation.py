@@ -1,0 +1,61 @@
+"""The one loop that scores a network (or anything else that upscales) on a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import metric
+from data.benchmark import Benchmark, Sample
+
+Restore = Callable[[Tensor, Tensor], Tensor]  # LR (N, 3, H, W) and HR (N, 3, s·H, s·W, for teachers only) to SR
+MAX_PIXELS = 2**20  # SR pixels restored at once, where an image has several LR images
+
+
+class Score(NamedTuple):
+    set: str
+    protocol: str
+    image: str
+    case: str
+    psnr: float  # dB
+    ssim: float
+
+
+def evaluate(
+    restore: Restore,
+    benchmark: Benchmark,
+    *,
+    scale: int,
+    metric_protocol: str,
+    device: torch.device,
+    on_image: Callable[[Sample, Tensor], None] | None = None,
+) -> list[Score]:
+    """PSNR and SSIM on luma of every image under every case, with a border of `scale` pixels cut.
+
+    `on_image` is shown each sample with its SR images (N, 3, s·H, s·W), clamped to [0, 1].
+    """
+    labels: list[tuple[str, str]] = []
+    values: list[Tensor] = []  # read back once, at the end
+    with torch.inference_mode():
+        for sample in benchmark.samples(device):
+            hr = sample.hr.expand(len(sample.lr), -1, -1, -1)
+            at_once = max(1, MAX_PIXELS // (hr.shape[2] * hr.shape[3]))
+            sr = torch.cat([restore(a, b) for a, b in zip(sample.lr.split(at_once), hr.split(at_once), strict=True)])
+            sr = sr.float().clamp(0, 1)
+            scores = [f(sr, hr, border=scale, protocol=metric_protocol) for f in (metric.psnr, metric.ssim)]
+            values.append(torch.stack(scores, 1))
+            labels += [(sample.image, case) for case in sample.cases]
+            if on_image is not None:
+                on_image(sample, sr)
+    rows = torch.cat(values).tolist()
+    return [Score(benchmark.name, benchmark.protocol, *label, *row) for label, row in zip(labels, rows, strict=True)]
+
+
+def mean(scores: Iterable[Score]) -> tuple[float, float]:
+    """(PSNR, SSIM) over all of these."""
+    rows = list(scores)
+    return fmean(score.psnr for score in rows), fmean(score.ssim for score in rows)

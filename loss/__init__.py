@@ -1,0 +1,8 @@
+"""The objectives: one file each. An objective is given the network, calls it, and names the parts of its loss."""
+
+from loss.contrast import Contrast
+from loss.distillation import Distillation
+from loss.objective import Objective
+from loss.pixel import Pixel
+
+__all__ = ["Contrast", "Distillation", "Objective", "Pixel"]

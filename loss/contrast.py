@@ -1,0 +1,65 @@
+"""CDSR's and DASR's objective: reconstruct one crop, and tell its degradation from that of other images."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from loss.objective import Objective
+from model import CDSR
+from model.contrast import MoCo
+
+
+class Contrast(Objective[CDSR]):
+    """L1(SR, HR of crop 1) in 0..255 + c_weight · cross entropy of crop 1 against crop 2 and the queue.
+
+    net: the network whose encoder the key encoder starts from. c_weight: of the cross entropy.
+    warmup_steps: for so long the encoder learns alone, from the contrast.
+    freeze_step: from here on the encoder is fixed, its BatchNorm statistics included, and there is no contrast.
+    """
+
+    views: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        net: CDSR,
+        *,
+        c_weight: float = 1.0,
+        warmup_steps: int = 0,
+        freeze_step: float = math.inf,
+        queue: int = 8192,
+    ) -> None:
+        super().__init__()
+        self.moco = MoCo(net.encoder, queue=queue)
+        self.c_weight = c_weight
+        self.warmup_steps = warmup_steps
+        self.freeze_step = freeze_step
+
+    def forward(self, net: CDSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
+        query, key = lr.chunk(2)
+        target = hr.chunk(2)[0]
+        if step >= self.freeze_step:
+            net.encoder.eval()
+            with torch.no_grad():
+                code = net.embed(query).code
+            l1 = self._l1(net.restore(query, code), target)
+            return {"l1": l1, "total": l1}
+        if step < self.warmup_steps:
+            contrast = self._contrast(net, net.embed(query).projection, key)
+            return {"contrast": contrast, "total": self.c_weight * contrast}
+        restored = net(query)
+        l1 = self._l1(restored.image, target)
+        contrast = self._contrast(net, restored.embedding.projection, key)
+        return {"l1": l1, "contrast": contrast, "total": l1 + self.c_weight * contrast}
+
+    @staticmethod
+    def _l1(sr: Tensor, hr: Tensor) -> Tensor:
+        return 255 * F.l1_loss(sr.float(), hr)  # the published weight of L1 against the contrast
+
+    def _contrast(self, net: CDSR, projection: Tensor, key: Tensor) -> Tensor:
+        logits = self.moco(net.encoder, projection, key)  # (B, 1 + queue), the positive first
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

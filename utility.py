@@ -1,0 +1,201 @@
+"""Files of a run, the log, the clock, and what machine this is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent
+Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name of a line
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place only when the block ends well and all is on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(contents: Any, path: Path) -> None:
+    """`torch.save`, whole or not at all."""
+    with whole(path) as temporary:
+        torch.save(contents, temporary)
+
+
+class Run:
+    """The directory of a run, or of a test's results. Nothing is written before `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.models = path / "model"
+        self.state = self.models / "state.pt"
+        self.psnr_log = path / "psnr_log.csv"
+        self.loss_log = path / "loss_log.csv"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run, or somebody's checkpoints, are here already."""
+        return (self.path / "config.json").exists() or any(self.models.glob("*.pt"))
+
+    def open(self, config: Mapping[str, Any]) -> None:
+        self.models.mkdir(parents=True, exist_ok=True)
+        with whole(self.path / "config.json") as temporary:
+            temporary.write_text(json.dumps({**config, **environment()}, indent=1))
+
+    def log(self, text: str) -> None:
+        """A line on the screen and, once the run is open, in log.txt."""
+        tqdm.write(text)
+        if self.path.is_dir():
+            with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to a CSV file, with a header where it is new."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the rows of a CSV file whose step is later: a resumed run writes them again."""
+    rows = read_rows(path)
+    kept = [row for row in rows if int(row["step"]) <= step]
+    if len(kept) < len(rows):
+        path.unlink()
+        if kept:
+            append_rows(path, kept)
+
+
+class Clock:
+    """Seconds per named part of a step. On a GPU by events, which are read only when the totals are asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._spans: list[tuple[str, Any, Any]] = []
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self._spans.append((part, start, self._now()))
+
+    def shares(self) -> str:
+        """`data 1 %  degradation 9 %  network 90 %` since the last call."""
+        seconds: dict[str, float] = defaultdict(float)
+        if self._cuda:
+            torch.cuda.synchronize()
+        for part, start, end in self._spans:
+            seconds[part] += start.elapsed_time(end) if self._cuda else end - start
+        self._spans.clear()
+        total = sum(seconds.values()) or 1.0
+        return "  ".join(f"{part} {100 * value / total:.0f} %" for part, value in seconds.items())
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory that was in use: of the GPU, or of this process where the system tells."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB on the GPU"
+    if sys.platform == "win32":
+        return "unknown on this system"
+    import resource  # does not exist on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """`2 d 03:04:05`"""
+    days, rest = divmod(round(seconds), 86400)
+    clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days} d {clock}" if days else clock
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and git commit, for config.json."""
+    versions = {"python": platform.python_version()}
+    for package in ("torch", "numpy", "pillow", "opencv-python-headless"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"versions": versions, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with a + where the working tree has changes; None outside a clone."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def draw_curves(run: Run) -> None:
+    """psnr.png and loss.png of a run, from its logs."""
+    from matplotlib.figure import Figure  # takes a second to import
+
+    psnr: Lines = defaultdict(list)
+    for row in read_rows(run.psnr_log):
+        psnr[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
+    losses: Lines = defaultdict(list)
+    for row in read_rows(run.loss_log):
+        losses[row["part"]].append((int(row["step"]), float(row["value"])))
+    for lines, label, name in ((psnr, "PSNR on luma, dB", "psnr.png"), (losses, "loss", "loss.png")):
+        if not lines:
+            continue
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel=label)
+        for line, points in lines.items():
+            axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
+        if lines is losses:
+            axes.set_yscale("log")  # the parts differ by orders of magnitude
+        axes.grid(alpha=0.3)
+        axes.legend()
+        with whole(run.path / name) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
