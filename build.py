@@ -19,7 +19,7 @@ from data.protocol import NAMED, Case, Protocol, manet_sv, under_gaussian, under
 from data.sampler import PatchBatches, PatchSampler
 from loss import Contrast, Distillation, Objective, Pixel
 from model import BlindSR
-from option import Machine, TestOptions, TrainOptions
+from option import BESIDE_FOLDER, EvalOptions, Machine, TrainOptions
 from trainer import Plan, Schedule
 
 Log = Callable[[str], None]
@@ -53,7 +53,7 @@ def recipe(options: TrainOptions) -> Degradation:
     return Gaussian(width=width, sampling=_sampling(given.sample_mode), **common)
 
 
-def protocol(options: TrainOptions | TestOptions, scale: int) -> Protocol:
+def protocol(options: TrainOptions | EvalOptions, scale: int) -> Protocol:
     """The protocol of tests and validation, with its noise and JPEG."""
     given, test = options.degradation, options.test_degradation
     if given.sv_mode:
@@ -65,19 +65,19 @@ def protocol(options: TrainOptions | TestOptions, scale: int) -> Protocol:
     return dataclasses.replace(rule, noise=given.noise / 255 or None, quality=test.jpeg_quality or None)
 
 
-def _protocol_of_flags(options: TrainOptions | TestOptions, scale: int) -> Protocol:
+def _protocol_of_flags(options: TrainOptions | EvalOptions, scale: int) -> Protocol:
     given, test = options.degradation, options.test_degradation
-    if given.isotropic:
-        widths, theta, name = (test.sig, test.sig), None, f"sig {test.sig:g}"
-    else:
-        widths, theta = (test.lambda_1, test.lambda_2), radians(test.theta)
-        name = f"lambda {test.lambda_1:g} {test.lambda_2:g} theta {test.theta:g}"
-    assert widths[0] is not None
-    assert widths[1] is not None
+    first, second = (test.sig, test.sig) if given.isotropic else (test.lambda_1, test.lambda_2)
+    if first is None or second is None:
+        raise ValueError("--protocol flags needs --sig, or --lambda_1 and --lambda_2")
+    theta = 0.0 if given.isotropic else radians(test.theta)
+    name = f"sig {first:g}" if given.isotropic else f"lambda {first:g} {second:g} theta {test.theta:g}"
     if given.degradation == "manet":  # the flags are variances
-        return under_manet(f"manet {name}", scale, Case(name, (widths[0] ** 0.5, widths[1] ** 0.5), theta))
+        return under_manet(f"manet {name}", scale, Case(name, (first**0.5, second**0.5), theta))
     s_fold = given.sample_mode == "s-fold"
-    return under_gaussian(f"{name} s-fold" if s_fold else name, scale, Case(name, widths, theta), s_fold=s_fold)
+    return under_gaussian(
+        f"{name} s-fold" if s_fold else name, scale, Case(name, (first, second), theta), s_fold=s_fold
+    )
 
 
 def _sampling(sample_mode: str) -> Literal["bicubic", "s-fold"]:
@@ -106,12 +106,13 @@ def training_images(options: TrainOptions, log: Log) -> ImageStore:
         checked = check_images(list_images(folder), at_least=side, skip_bad=skip, log=log)
         store: ImageStore = ImageFolder([path for path, _ in checked], [size for _, size in checked])
     else:
-        store = open_packed(folder, loading.data_cache, at_least=side, skip_bad=skip, log=log)
+        cache = folder.resolve() if loading.data_cache == BESIDE_FOLDER else loading.data_cache
+        store = open_packed(folder, cache, at_least=side, skip_bad=skip, log=log)
     log(f"training images: {len(store.names)} in {folder}")
     return store
 
 
-def benchmarks(options: TrainOptions | TestOptions, rule: Protocol, seed: int) -> tuple[list[Benchmark], list[str]]:
+def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -> tuple[list[Benchmark], list[str]]:
     """The test sets of --data_test that are there, and the names of those that are not."""
     root = options.images.dir_data
     roots = [] if root is None else [root, root.parent, root.parent.parent]
@@ -229,6 +230,7 @@ def plan(options: TrainOptions) -> Plan:
         loader_workers=options.loading.n_threads,
         print_every=saving.print_every,
         metric=options.test_degradation.metric,
+        max_seconds=60 * saving.max_minutes,
         save_from_epoch=saving.st_save_epoch,
         keep=saving.keep,
     )

@@ -37,10 +37,13 @@ class _Parser(argparse.ArgumentParser):
     def unknown(self, words: list[str]) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
         name = words[0].split("=")[0]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        self.error(
-            f"there is no {name}" + (f"; did you mean {close[0]}?" if close else f". {self.prog} --help lists all")
-        )
+
+        def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
+            return sorted(option) == sorted(name), difflib.SequenceMatcher(None, name, option).ratio()
+
+        close = max(known, key=likeness)
+        hint = f"did you mean {close}?" if likeness(close)[1] > 0.5 else f"{self.prog} --help lists all"
+        self.error(f"there is no {name}; {hint}")
 
 
 def _plain(hint: Any) -> type:

@@ -7,6 +7,7 @@ Published flags keep their published meaning; what differs inside is converted h
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 from commandline import PUBLISHED_DEFAULT, REQUIRED, Given, flag
 
 DEFAULT_SCALE = 4
+BESIDE_FOLDER = Path()  # of --data_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,9 @@ class Loading:
     data_train: str = flag("DF2K", "training set: <dir_data>/<data_train>/HR, where --dir_data is a root")
     patch_size: int = flag(PUBLISHED_DEFAULT, "side of an LR training patch, pixels", low=1)
     no_augment: bool = flag(False, "neither flip nor transpose the training patches")
-    data_cache: Path | None = flag(None, "decode the training images once, into this file", bare=Path("auto"))
+    data_cache: Path | None = flag(
+        None, "decode the training images once, into <this>.u8; without a value beside the folder", bare=BESIDE_FOLDER
+    )
     skip_bad_images: bool = flag(False, "leave out unreadable and too small training images, and name them")
 
 
@@ -144,6 +148,7 @@ class Saving:
     resume: str = flag("no", "continue the run of this name", choices=("no", "yes", "0", "-1"), bare="yes")
     print_every: int = flag(100, "steps between two lines of the log", low=1)
     st_save_epoch: int = flag(0, "from this epoch on, keep model_<epoch>_psnr_<dB>.pt", low=0)
+    max_minutes: float = flag(math.inf, "stop after this time, ready to go on with --resume", low=0)
     keep: int = flag(5, "how many of those to keep, the newest; 0: all", low=0)
     dry_run: bool = flag(False, "build everything, take a few steps, forecast the run, write nothing")
 
@@ -183,7 +188,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestOptions:
+class EvalOptions:
     """All that `test.py` can be told."""
 
     testing: Testing
@@ -229,7 +234,7 @@ WIDTHS = {
 }
 PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}
 
-Options = TypeVar("Options", TrainOptions, TestOptions)
+Options = TypeVar("Options", TrainOptions, EvalOptions)
 
 
 def resolve(options: type[Options], given: Given, *, model: str, scale: int, data_test: str) -> Options:
@@ -265,7 +270,7 @@ def _protocol(given: Given, recipe: str, blur: str) -> str:
     return PROTOCOLS[recipe][blur == "aniso_gaussian"]
 
 
-def _check_degradation(options: TrainOptions | TestOptions) -> None:
+def _check_degradation(options: TrainOptions | EvalOptions) -> None:
     degradation, test = options.degradation, options.test_degradation
     if degradation.degradation == "manet" and degradation.sample_mode == "s-fold":
         raise ValueError(
@@ -315,7 +320,7 @@ def idle(given: Given, options: TrainOptions) -> list[str]:
     return [f"--{name}" for names, has in effective.items() if not has for name in names if name in given]
 
 
-def flat(options: TrainOptions | TestOptions) -> dict[str, Any]:
+def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
     """All options as plain values, for config.json."""
     values: dict[str, Any] = {}
     for section in dataclasses.fields(options):

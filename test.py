@@ -27,11 +27,11 @@ from data.degradation.resize import bicubic
 from data.images import Photo, list_images, read_photo, write_image, write_photo
 from evaluation import Score
 from model import BlindSR, load_model, name_of
-from option import TestOptions
+from option import EvalOptions
 from utility import environment, whole
 
 
-def results_dir(options: TestOptions) -> Path:
+def results_dir(options: EvalOptions) -> Path:
     """`results/` in the directory that --save names, or of the run that the checkpoint lies in."""
     checkpoint, save = options.testing.pre_train, options.testing.save
     if save is not None:
@@ -44,7 +44,7 @@ def results_dir(options: TestOptions) -> Path:
 # ------------------------------------------------------------------------------------------------------ scores
 
 
-def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: TestOptions, device: torch.device) -> list[Score]:
+def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, device: torch.device) -> list[Score]:
     """Every score of every benchmark; with --save_results the images are written as they come."""
     scores = []
     for benchmark in benchmarks:
@@ -88,7 +88,7 @@ def table(scores: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-def write_scores(scores: Sequence[Score], net: BlindSR, options: TestOptions) -> Path:
+def write_scores(scores: Sequence[Score], net: BlindSR, options: EvalOptions) -> Path:
     """scores.csv with every score, scores.json with the means and how they were made; returns their folder."""
     folder = results_dir(options) / _slug(scores[0].protocol)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def upscale(net: BlindSR, photo: Photo, device: torch.device) -> Photo:
     return photo._replace(rgb=np.ascontiguousarray(sr.cpu().numpy()), alpha=alpha)
 
 
-def demo(net: BlindSR, options: TestOptions, device: torch.device) -> None:
+def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
     """Super-resolve every image of --dir_demo into results/Demo."""
     source, folder = options.testing.dir_demo, results_dir(options) / "Demo"
     if source is None:
@@ -150,12 +150,12 @@ def demo(net: BlindSR, options: TestOptions, device: torch.device) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = parse(TestOptions, argv, prog="test.py")
+    given = parse(EvalOptions, argv, prog="test.py")
     try:
         net = load_model(given["pre_train"])
         build.require(net, "--pre_train", given["pre_train"], model=given.get("model"), scale=given.get("scale"))
         sets = "+".join(STANDARD)
-        options = option.resolve(TestOptions, given, model=name_of(net), scale=net.scale, data_test=sets)
+        options = option.resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=sets)
         device = build.device(options.machine, print)
         net.to(device)
         if options.images.data_test == "Demo":

@@ -56,6 +56,7 @@ class Plan:
     seed: int
     loader_workers: int
     print_every: int  # steps
+    max_seconds: float
     metric: str
     save_from_epoch: int
     keep: int  # numbered checkpoints; 0: all
@@ -111,6 +112,7 @@ class Trainer:
         self.net.train()
         parts: dict[str, list[Tensor]] = defaultdict(list)
         since = time.perf_counter()
+        deadline = since + self.plan.max_seconds
         for hr in self._loader(self.step, self.plan.steps):
             for name, value in self.train_step(hr).items():
                 parts[name].append(value)
@@ -122,7 +124,8 @@ class Trainer:
                 since = time.perf_counter()
             if self.step % self.plan.epoch_steps == 0:
                 since += self._end_epoch()
-            if self._stop:
+            if self._stop or time.perf_counter() > deadline:
+                save(checkpoint(self.net), self.run.models / "model_latest.pt")
                 save(self.state_dict(), self.run.state)
                 self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
                 return

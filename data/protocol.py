@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
     name: str
     width: tuple[float, float] | None  # standard deviations, HR pixels; None: the recipe has kernels of its own
-    theta: float | None = None  # radians; None: not rotated
+    theta: float = 0.0  # radians
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Protocol:
         if case.width is None:
             params = recipe.sample(1, generator=generator)
         else:
-            params = Params(width=_one(case.width), theta=None if case.theta is None else _one(case.theta))
+            params = Params(width=_one(case.width), theta=_one(case.theta))
         if self.noise is not None:
             params = params._replace(noise=_one(self.noise))
         if self.quality is not None:

@@ -91,11 +91,11 @@ class PatchBatches(Dataset[torch.Tensor]):
 
     def __getitem__(self, step: int) -> torch.Tensor:
         crops, side = self.sampler.draw(step), self.sampler.patch
-        batch = np.empty((len(crops), 3, side, side), dtype=np.uint8)
-        for patch, crop in zip(batch, crops, strict=True):
+        batch = torch.empty(len(crops), 3, side, side, dtype=torch.uint8)
+        for patch, crop in zip(batch.numpy(), crops, strict=True):
             pixels = self.store.crop(crop.index, crop.top, crop.left, side, side)
             patch[:] = turn(pixels, crop).transpose(2, 0, 1)  # H W 3 -> 3 H W
-        return torch.from_numpy(batch)
+        return batch
 
 
 def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:

@@ -18,7 +18,18 @@ from model.layer import BlindSR, Embedding, Restored
 NETWORKS: dict[str, type[BlindSR]] = {"KDSR_T": KDSRTeacher, "KDSR_S": KDSRStudent, "CDSR": CDSR}
 FORMAT = 1
 
-__all__ = ["CDSR", "NETWORKS", "BlindSR", "Embedding", "Restored", "build", "checkpoint", "load_model", "name_of", "read_file"]
+__all__ = [
+    "CDSR",
+    "NETWORKS",
+    "BlindSR",
+    "Embedding",
+    "Restored",
+    "build",
+    "checkpoint",
+    "load_model",
+    "name_of",
+    "read_file",
+]
 
 
 def name_of(net: BlindSR) -> str:

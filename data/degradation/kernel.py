@@ -1,0 +1,66 @@
+"""Blur kernels in batched closed form. They sum to 1, and are applied by correlation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Stands for a width of 0: a neighbour one pixel away already gets exp(-5e5), which is 0.
+_NO_WIDTH = 1e-3
+
+
+def gaussian_kernel(width: Tensor, theta: Tensor | None, size: int) -> Tensor:
+    """Gaussian kernels exp(-pᵀΣ⁻¹p / 2) with Σ = R(θ)·diag(w₁², w₂²)·R(θ)ᵀ, p = (x, y) from the centre (size - 1) / 2.
+
+    Args:
+        width: (..., 2) standard deviations in pixels; 0 and an odd size give an exact delta.
+        theta: (...) rotation in radians, from x (to the right) towards y (down). None: not rotated.
+        size: side of the kernel.
+
+    Returns:
+        (..., size, size) in float64. Values below float64 eps times the largest are 0, which also keeps denormal
+        numbers, very slow on a CPU, out of the blur.
+    """
+    x = _offsets(size, width.device)
+    y = x[:, None]
+    if theta is None:
+        along, across = x, y
+    else:
+        cos, sin = theta.double().cos()[..., None, None], theta.double().sin()[..., None, None]
+        along, across = cos * x + sin * y, cos * y - sin * x
+    width = width.double().clamp(min=_NO_WIDTH)[..., None, None]
+    q = (along / width[..., 0, :, :]).square() + (across / width[..., 1, :, :]).square()
+    return _normalised(q.flatten(-2)).unflatten(-1, (size, size))
+
+
+def gaussian_profile(width: Tensor, size: int) -> Tensor:
+    """The factors of unrotated Gaussian kernels: `gaussian_kernel` is the outer product of those of its two widths.
+
+    Args:
+        width: (...) standard deviations in pixels.
+        size: number of taps.
+
+    Returns:
+        (..., size) in float64, sum 1.
+    """
+    return _normalised((_offsets(size, width.device) / width.double().clamp(min=_NO_WIDTH)[..., None]).square())
+
+
+def manet_kernel(width: Tensor, theta: Tensor | None, size: int, scale: int) -> Tensor:
+    """MANet's kernels: Gaussians of side `size - scale + 1` in the top-left corner of a (size, size) window.
+
+    This puts their centre (scale - 1) / 2 before the middle of the window. Arguments and result as in
+    `gaussian_kernel`; widths are standard deviations (the published ranges are variances).
+    """
+    return F.pad(gaussian_kernel(width, theta, size - scale + 1), (0, scale - 1, 0, scale - 1))
+
+
+def _offsets(size: int, device: torch.device) -> Tensor:
+    return torch.arange(size, device=device, dtype=torch.float64) - (size - 1) / 2
+
+
+def _normalised(q: Tensor) -> Tensor:
+    # A softmax, so that a narrow kernel between pixels does not vanish as a whole.
+    kernel = torch.softmax(-q / 2, dim=-1)
+    return kernel.where(kernel >= torch.finfo(kernel.dtype).eps * kernel.amax(-1, keepdim=True), 0.0)

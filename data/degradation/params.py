@@ -1,0 +1,88 @@
+"""What every degradation recipe shares: its parameters, the seam, and the draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Params(NamedTuple):
+    """One degradation per sample; None where no sample of the batch has any.
+
+    An unrotated blur is separable, which is faster. It is told by the None of theta: choosing by the values would read
+    them back to the host. Zeros in theta give the same image, slower.
+    """
+
+    width: Tensor
+    """(B, 2) standard deviations of the Gaussian along its two axes (x and y if not rotated), HR pixels; 0: no blur.
+    Spatially variant: (B, nH, nW, 2), one per block."""
+    theta: Tensor | None = None
+    """(B,) rotation in radians, or (B, nH, nW). None: not rotated."""
+    noise: Tensor | None = None
+    """(B,) standard deviation of the Gaussian noise, image range [0, 1]."""
+    quality: Tensor | None = None
+    """(B,) JPEG quality, 1..100."""
+
+    def repeat(self, views: int) -> Params:
+        """The same for V crops of each image, view-major: entry v·B + b is the degradation of image b."""
+        return self._map(lambda field: torch.cat([field] * views))
+
+    def to(self, device: torch.device) -> Params:
+        """The same on `device`."""
+        return self._map(lambda field: move(field, device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Params:
+        return Params(change(self.width), *(None if field is None else change(field) for field in self[1:]))
+
+
+class Degradation(Protocol):
+    """A recipe: the random choice apart from its application."""
+
+    @property
+    def scale(self) -> int:
+        """How many HR pixels make one LR pixel, along each side."""
+        ...
+
+    def sample(self, batch: int, *, generator: torch.Generator) -> Params:
+        """Draw the degradations of a batch, on the generator's device."""
+        ...
+
+    def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
+        """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. The generator draws the noise."""
+        ...
+
+
+def uniform(low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """U(low, high) of the given shape, float64 on the generator's device; the limits may be one per sample."""
+    draw = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    return low + (high - low) * draw
+
+
+def move(x: Tensor, device: torch.device) -> Tensor:
+    """`x` on `device`, without the host waiting for an accelerator that is busy."""
+    return x.to(device, non_blocking=device.type != "cpu")
+
+
+def check_recipe(*, scale: int, width: tuple[float, float], noise: float, quality: float | None) -> None:
+    """Raise ValueError where the ranges of a recipe make no sense."""
+    if scale < 1:
+        raise ValueError(f"scale: expected 1 or more, got {scale}")
+    if not 0 <= width[0] <= width[1]:
+        raise ValueError(f"width: expected 0 <= min <= max (standard deviations, HR pixels), got {width}")
+    if not 0 <= noise <= 1:
+        raise ValueError(f"noise: expected a standard deviation in [0, 1], got {noise}; divide 8-bit units by 255")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality: expected the lowest JPEG quality, 1..100, got {quality}")
+
+
+def check_hr(hr: Tensor, params: Params, scale: int) -> None:
+    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and `params` holds B degradations."""
+    if hr.ndim != 4 or hr.shape[1] != 3:
+        raise ValueError(f"hr: expected (B, 3, s·H, s·W), got {tuple(hr.shape)}")
+    if hr.shape[2] % scale or hr.shape[3] % scale:
+        raise ValueError(f"hr: expected sides that are multiples of the scale {scale}, got {tuple(hr.shape)}; crop it")
+    if len(params.width) != len(hr):
+        raise ValueError(f"params: expected one degradation for each of {len(hr)} images, got {len(params.width)}")

@@ -1,0 +1,154 @@
+"""The main job in miniature, on photographs that come with scikit-image: a small KDSR teacher, then its student.
+
+×4 under isotropic Gaussian blur of unknown width. Tested on photographs that training never saw, against bicubic.
+
+    bash scripts/demo.sh [--minutes 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import skimage.data
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import main
+from data.benchmark import Degraded
+from data.degradation.resize import bicubic
+from data.images import list_images, read_image, write_image
+from data.protocol import gaussian8
+from evaluation import Restore, Score, evaluate, mean
+from model import load_model
+
+SCALE = 4
+TRAIN = (
+    "brick.png",
+    "camera.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+)
+TEST = ("astronaut.png", "chelsea.png", "rocket.jpg")
+EPOCHS = 8  # of each stage; the learning rate is halved every second one
+TEACHER_SHARE = 0.4  # of the time
+SHOWN = ("astronaut", "2.60", (50, 165, 110))  # image, kernel; top, left and side of the crop
+SIZE = ["--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1", "--patch_size", "24", "--batch_size", "8"]
+SCHEDULE = ["--lr_sr", "1e-3", "--epochs_sr", str(EPOCHS), "--lr_decay_sr", "2"]
+
+
+def copy_photos(folder: Path) -> tuple[Path, Path]:
+    """Training and test photographs as PNG files in two folders."""
+    source = Path(skimage.data.__file__).parent
+    for part, names in (("train", TRAIN), ("test", TEST)):
+        (folder / part).mkdir(parents=True)
+        for name in names:
+            write_image((folder / part / name).with_suffix(".png"), read_image(source / name))
+    return folder / "train", folder / "test"
+
+
+def train(arguments: Sequence[str], seconds: float) -> Path:
+    """One stage, of as many steps as fit into the time; the network's file."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        per_step = main.prepare([*arguments, "--dry_run"])[1].dry_run()
+    epoch = max(1, int(seconds / per_step / EPOCHS))
+    stage = [
+        *arguments,
+        "--epochs_sr",
+        str(EPOCHS),
+        "--test_every",
+        str(epoch),
+        "--print_every",
+        str(max(1, epoch // 2)),
+    ]
+    print(f"\npython main.py {' '.join(stage)}\n")
+    main.main(stage)
+    return main.options_of(stage)[1].run_dir / "model" / "model_latest.pt"
+
+
+def table(baseline: Sequence[Score], ours: Sequence[Score]) -> str:
+    """PSNR and SSIM of bicubic and of the student for each blur width, and their mean."""
+    lines = [f"{'blur σ':>8}{'bicubic':>20}{'student':>20}{'gain':>10}"]
+    for case in [*dict.fromkeys(row.case for row in ours), "mean"]:
+        pair = [mean(row for row in rows if case in (row.case, "mean")) for rows in (baseline, ours)]
+        values = "".join(f"{psnr:>12.2f} /{ssim:.4f}" for psnr, ssim in pair)
+        lines.append(f"{case:>8}{values}{pair[1][0] - pair[0][0]:>+9.2f} dB")
+    return "\n".join(lines)
+
+
+def side_by_side(out: Path, images: dict[str, Tensor], crop: tuple[int, int, int]) -> None:
+    """The images (3, H, W) beside each other, and below them the crop (top, left, side in HR pixels) of each."""
+    top, left, side = crop
+    figure = Figure(figsize=(3 * len(images), 6.4), layout="constrained")
+    axes = figure.subplots(2, len(images))
+    for (title, image), whole, zoom in zip(images.items(), *axes, strict=True):
+        pixels = image.permute(1, 2, 0).numpy()  # H W 3
+        whole.imshow(pixels)
+        whole.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="yellow", linewidth=1.5))
+        whole.set_title(title)
+        zoom.imshow(pixels[top : top + side, left : left + side], interpolation="nearest")
+        for ax in (whole, zoom):
+            ax.set_axis_off()
+    figure.savefig(out, dpi=80)
+
+
+def run(minutes: float, folder: Path) -> None:
+    photos, unseen = copy_photos(folder / "photos")
+    common = ["--scale", str(SCALE), "--blur_type", "iso_gaussian", "--sig_min", "0.2", "--sig_max", "4.0"]
+    common += ["--dir_data", str(photos), "--data_cache", str(folder / "cache"), "--data_test", str(unseen)]
+    common += ["--sig", "2.6", "--draw_per", "image", "--dir_experiment", str(folder), *SIZE, *SCHEDULE]
+    seconds = 60 * minutes
+    teacher = train(["--model", "KDSR_T", "--save", "teacher", *common], TEACHER_SHARE * seconds)
+    distil = ["--model", "KDSR_S", "--save", "student", "--pre_train_TA", str(teacher), *common]
+    student = train(distil, (1 - TEACHER_SHARE) * seconds)
+
+    net = load_model(student)
+    benchmark = Degraded("photographs", list_images(unseen), gaussian8(SCALE))
+    shown: dict[str, Tensor] = {}
+
+    def scores(name: str, restore: Restore) -> list[Score]:
+        def keep(sample, sr) -> None:
+            if sample.image == SHOWN[0]:
+                at = sample.cases.index(SHOWN[1])
+                lr = sample.lr[at].repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2)
+                shown.update({"LR": lr, name: sr[at], "HR": sample.hr})
+
+        return evaluate(
+            restore, benchmark, scale=SCALE, metric_protocol="kdsr", device=torch.device("cpu"), on_image=keep
+        )
+
+    baseline = scores("bicubic", lambda lr, hr: bicubic(lr, SCALE))
+    ours = scores("KDSR student", lambda lr, hr: net(lr).image)
+    text = table(baseline, ours)
+    (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
+    order = ("LR", "bicubic", "KDSR student", "HR")
+    side_by_side(folder / "side_by_side.png", {name: shown[name] for name in order}, SHOWN[2])
+    runs = student.parent.parent
+    print(f"\nphotographs not trained on: {', '.join(TEST)}; PSNR (dB) / SSIM on luma\n{text}\n")
+    print(f"pictures: {folder / 'side_by_side.png'}\ncurves:   {runs / 'psnr.png'}, {runs / 'loss.png'}")
+    print("\nnext, super-resolve images of your own:")
+    print(f"  .venv/bin/python test.py --pre_train {student} --data_test Demo --dir_demo FOLDER")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=4.5, help="of training, both stages together (default: 4.5)")
+    parser.add_argument("--out", type=Path, help="folder for everything (default: experiment/demo_<date>_<time>)")
+    given = parser.parse_args()
+    if not given.minutes > 0:
+        parser.error(f"--minutes {given.minutes}: must be more than 0")
+    run(given.minutes, given.out or Path("experiment") / time.strftime("demo_%Y%m%d_%H%M%S"))

@@ -1,0 +1,84 @@
+"""What several tests need: official weights by rule, official numbers, small photographs, tiny runs."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from torch import Tensor
+
+from data.images import write_image
+from model.layer import DIV2K_MEAN
+
+PARITY = Path(__file__).parent / "parity"
+
+
+def _value(name: str, shape: list[int], schema: dict[str, list[int]], gain: float) -> np.ndarray:
+    x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * abs(x)
+    if name.endswith("running_mean"):
+        return 0.1 * x
+    if name.endswith("feature_bank.weight"):
+        return 16 * x
+    if len(shape) <= 1:
+        is_norm = name.endswith(".weight") and name.removesuffix("weight") + "running_mean" in schema
+        return 0.05 * x + is_norm
+    if name.endswith("queue"):
+        return x / np.linalg.norm(x, axis=0)
+    return gain * x / np.sqrt(np.prod(shape[1:]))
+
+
+@pytest.fixture(scope="session")
+def official_weights() -> Callable[..., dict[str, Tensor]]:
+    """A published state dict filled by the rule that the official numbers were made with: (file, network, gain)."""
+
+    def fill(file: str, network: str, gain: float = 1.0) -> dict[str, Tensor]:
+        schema = json.loads((PARITY / f"{file}_schema.json").read_text())[network]
+        state = {}
+        for name, shape in schema.items():
+            if name.endswith(("num_batches_tracked", "queue_ptr")):
+                state[name] = torch.zeros(shape, dtype=torch.long)
+            elif "sub_mean" in name or "add_mean" in name:
+                mean = torch.tensor(DIV2K_MEAN) * (-1 if "sub" in name else 1)
+                state[name] = mean if name.endswith("bias") else torch.eye(3).view(3, 3, 1, 1)
+            else:
+                state[name] = torch.from_numpy(_value(name, shape, schema, gain).astype(np.float32))
+        return state
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def official_numbers() -> Callable[[str, str], dict[str, Tensor]]:
+    """The arrays of one parity file below a prefix, as tensors."""
+
+    def read(file: str, prefix: str = "") -> dict[str, Tensor]:
+        arrays = np.load(PARITY / f"{file}.npz")
+        return {name.removeprefix(prefix): torch.from_numpy(arrays[name]) for name in arrays if name.startswith(prefix)}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """(512, 512, 3) uint8: scikit-image's astronaut."""
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
+    """A root with five training images of 96×112 under train/HR and two test images under benchmark/Set5/HR."""
+    root = tmp_path_factory.mktemp("photos")
+    for part, count in (("train/HR", 5), ("benchmark/Set5/HR", 2)):
+        (root / part).mkdir(parents=True)
+        for i in range(count):
+            top, left = 60 * i, 40 * i + (200 if "Set5" in part else 0)
+            write_image(root / part / f"{i}.png", np.ascontiguousarray(photo[top : top + 96, left : left + 112]))
+    return root

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.degradation.blur import blur, blur_separable
+from data.degradation.kernel import gaussian_profile
+from data.degradation.resize import bicubic, bicubic_matrices
+
+DOUBLE = torch.float64
+
+
+def images(batch: int = 3, height: int = 31, width: int = 44) -> torch.Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+
+
+def kernels(batch: int = 3, size: int = 21) -> torch.Tensor:
+    """Without any symmetry, so that a flip or a shift shows."""
+    kernel = torch.rand(batch, size, size, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+    return kernel / kernel.sum((1, 2), keepdim=True)
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate"])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_equals_one_convolution_per_sample(padding, stride):
+    x, kernel = images(), kernels()
+    padded = F.pad(x, (10,) * 4, mode=padding)
+    expected = torch.stack(
+        [F.conv2d(image[:, None], k[None, None])[:, 0] for image, k in zip(padded, kernel, strict=True)]
+    )
+    torch.testing.assert_close(blur(x, kernel, padding=padding, stride=stride), expected[..., ::stride, ::stride])
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_float32_is_accurate(stride):
+    x, kernel = images(), kernels()
+    result = blur(x.float(), kernel, stride=stride)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.double(), blur(x, kernel, stride=stride), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_constant_stays(padding, stride):
+    x = torch.full((3, 3, 24, 26), 0.3, dtype=DOUBLE)
+    result = blur(x, kernels(), padding=padding, stride=stride)
+    torch.testing.assert_close(result, torch.full_like(result, 0.3))
+
+
+def test_separable_equals_blur_then_bicubic():
+    x = images(height=32, width=44)
+    profile = torch.rand(3, 2, 21, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
+    profile /= profile.sum(2, keepdim=True)
+    kernel = profile[:, 1, :, None] * profile[:, 0, None, :]
+    result = blur_separable(x, profile, *bicubic_matrices(x, 0.25))
+    torch.testing.assert_close(result, bicubic(blur(x, kernel), 0.25))
+
+
+def test_gaussian_blurs_compose():
+    x = images(height=64, width=64)
+    width = torch.tensor([[1.5, 2.0]], dtype=DOUBLE).expand(3, 2)
+
+    def at_once(image: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
+        return blur_separable(image, gaussian_profile(widths, 31), *bicubic_matrices(image, 1))
+
+    twice = at_once(at_once(x, width), width)
+    once = at_once(x, width * 2**0.5)
+    torch.testing.assert_close(twice[..., 20:-20, 20:-20], once[..., 20:-20, 20:-20], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 21, 21), (3, 20, 20), (3, 21, 19), (21, 21)])
+def test_wrong_kernels(shape):
+    with pytest.raises(ValueError, match="kernel: expected"):
+        blur(images(), torch.ones(shape))
+
+
+def test_wrong_profiles():
+    with pytest.raises(ValueError, match="profile: expected"):
+        blur_separable(images(), torch.ones(3, 21), *bicubic_matrices(images(), 1))
+
+
+def test_image_too_small_to_reflect():
+    with pytest.raises(ValueError, match="sides above 10"):
+        blur(images(height=10), kernels())

@@ -1,0 +1,95 @@
+"""Test sets: found by name, paired by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from data.benchmark import Degraded, Prepared, find
+from data.images import write_image
+from data.protocol import bicubic, gaussian8, manet9
+
+CPU = torch.device("cpu")
+
+
+def noise_image(seed, height, width):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def hr_folder(tmp_path):
+    folder = tmp_path / "benchmark" / "Set5" / "HR"
+    folder.mkdir(parents=True)
+    write_image(folder / "a.png", noise_image(0, 50, 43))
+    write_image(folder / "b.png", noise_image(1, 40, 60))
+    return tmp_path
+
+
+@pytest.fixture
+def prepared_folder(tmp_path):
+    folder = tmp_path / "benchmark" / "Set5_x2"
+    for part, side in (("HR_si", 40), ("LR_mode0_noise0", 20)):
+        (folder / part).mkdir(parents=True)
+        for i, name in enumerate(("baby_1.0_1.0_0.0", "baby_5.0_1.0_0.8", "old_man_1.0_1.0_0.0")):
+            write_image(folder / part / f"{name}.png", noise_image(i, side, side))
+    return folder
+
+
+def test_degraded_on_the_fly(hr_folder):
+    benchmark = find("Set5", [hr_folder], gaussian8(4), sv_mode=0, seed=1)
+    assert isinstance(benchmark, Degraded)
+    assert len(benchmark) == 2
+    first, second = benchmark.samples(CPU)
+    assert (first.image, second.image) == ("a", "b")
+    assert first.hr.shape == (3, 48, 40)  # cropped to multiples of the scale
+    assert first.lr.shape == (8, 3, 12, 10)
+    assert first.cases == [case.name for case in gaussian8(4).cases]
+
+
+@pytest.mark.parametrize("below", [".", "DF2K", "DF2K/HR"])
+def test_benchmark_is_looked_for_under_the_data_and_beside_it(below, hr_folder):
+    root = hr_folder / below
+    roots = [root, root.parent, root.parent.parent]
+    assert find("Set5", roots, bicubic(2), sv_mode=0, seed=1) is not None
+    assert find("Set14", roots, bicubic(2), sv_mode=0, seed=1) is None
+
+
+def test_a_folder_by_its_path(hr_folder):
+    for path in (hr_folder / "benchmark/Set5", hr_folder / "benchmark/Set5/HR"):
+        benchmark = find(str(path), [], bicubic(2), sv_mode=0, seed=1)
+        assert benchmark is not None
+        assert len(benchmark) == 2
+
+
+def test_prepared_sets_go_first_and_are_paired_by_name(hr_folder, prepared_folder):
+    benchmark = find("Set5", [hr_folder], manet9(2), sv_mode=0, seed=1)
+    assert isinstance(benchmark, Prepared)
+    samples = list(benchmark.samples(CPU))
+    assert [(s.image, s.cases[0]) for s in samples] == [
+        ("baby", "1.0_1.0_0.0"),
+        ("baby", "5.0_1.0_0.8"),
+        ("old_man", "1.0_1.0_0.0"),
+    ]
+    assert isinstance(find("Set5", [hr_folder], gaussian8(2), sv_mode=0, seed=1), Degraded)  # another protocol's
+
+
+def test_pairs_without_a_partner_are_named(prepared_folder):
+    (prepared_folder / "LR_mode0_noise0" / "baby_5.0_1.0_0.8.png").rename(
+        prepared_folder / "LR_mode0_noise0" / "bady_5.0_1.0_0.8.png"
+    )
+    with pytest.raises(ValueError, match=r"baby_5\.0_1\.0_0\.8, bady_5\.0_1\.0_0\.8"):
+        find(str(prepared_folder), [], manet9(2), sv_mode=0, seed=1)
+
+
+def test_missing_noise_level_tells_what_is_there(prepared_folder):
+    with pytest.raises(FileNotFoundError, match=r"LR_mode0_noise0.*needs LR_mode0_noise15"):
+        find(str(prepared_folder), [], replace(manet9(2), noise=15 / 255), sv_mode=0, seed=1)
+
+
+def test_sizes_that_do_not_fit_are_named(prepared_folder):
+    write_image(prepared_folder / "HR_si" / "baby_1.0_1.0_0.0.png", noise_image(3, 42, 40))
+    benchmark = find(str(prepared_folder), [], manet9(2), sv_mode=0, seed=1)
+    assert benchmark is not None
+    with pytest.raises(ValueError, match=r"baby_1\.0_1\.0_0\.0\.png is \(42, 40\).*not 2 times the \(20, 20\)"):
+        next(iter(benchmark.samples(CPU)))

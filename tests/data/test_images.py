@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from data.images import (
+    BadImage,
+    ImageFolder,
+    Photo,
+    Selection,
+    check_image,
+    check_images,
+    image_size,
+    list_images,
+    read_image,
+    read_photo,
+    write_image,
+    write_photo,
+)
+
+RNG = np.random.default_rng(0)
+HEIGHT, WIDTH = 20, 28
+CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+
+
+def pixels(channels: int, dtype: type = np.uint8) -> np.ndarray:
+    return RNG.integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels), dtype=dtype, endpoint=True)
+
+
+def save_png16(path: Path, values: np.ndarray) -> None:
+    """A plain writer of 16-bit PNG, independent of the libraries under test; it knows grey with alpha too."""
+    height, width, channels = values.shape
+    rows = np.zeros((height, 1 + 2 * width * channels), np.uint8)
+    rows[:, 1:] = values.astype(">u2").reshape(height, -1).view(np.uint8)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def save(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT), **options: object) -> Path:
+    Image.effect_noise(size, 60).convert("RGB").save(path, **options)  # pyright: ignore[reportArgumentType]
+    return path
+
+
+# ------------------------------------------------------------------------------------------------ listing
+
+
+def test_list_is_sorted_and_takes_any_case_of_suffix(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpeg", "c.WebP", "notes.txt", "d.tif", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.WebP", "d.tif"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty"])
+def test_list_errors_name_flag_and_folder(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / kind
+    if kind == "file":
+        folder.touch()
+    if kind == "empty":
+        folder.mkdir()
+    with pytest.raises(OSError, match=rf"--dir_test.*{re.escape(str(folder))}"):
+        list_images(folder, "--dir_test")
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp"])
+def test_lossless_colour_is_read_exactly(tmp_path: Path, suffix: str) -> None:
+    rgb = pixels(3)
+    Image.fromarray(rgb).save(tmp_path / f"a.{suffix}", lossless=True)  # which only WebP knows
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), rgb)
+
+
+def test_jpeg_equals_its_decoder(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", quality=90)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(read_image(path), np.asarray(image))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", [0, 0, 0]), ("LA", [0, 0, 0]), ("RGBA", [0, 1, 2])])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_grey_is_repeated_and_alpha_dropped(tmp_path: Path, mode: str, channels: list[int], bits: int) -> None:
+    stored = pixels(CHANNELS[mode])
+    if bits == 8:
+        Image.fromarray(stored.squeeze(-1) if mode == "L" else stored).save(tmp_path / "a.png")
+    else:
+        save_png16(tmp_path / "a.png", stored.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), stored[..., channels])
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    indexed = Image.fromarray(pixels(3)).quantize(16)
+    expected = np.asarray(indexed.convert("RGB"))
+    indexed.save(tmp_path / "a.png")
+    indexed.save(tmp_path / "b.png", transparency=3)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), expected)
+    assert read_photo(tmp_path / "a.png").alpha is None
+    alpha = read_photo(tmp_path / "b.png").alpha
+    assert alpha is not None
+    np.testing.assert_array_equal(alpha == 0, np.asarray(indexed) == 3)
+
+
+def test_bilevel_is_black_and_white(tmp_path: Path) -> None:
+    bits = pixels(1)[..., 0] > 127
+    Image.fromarray(bits).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 1], 255 * bits)
+    assert read_photo(tmp_path / "a.png").grey
+
+
+def test_16_bits_are_rounded_to_8(tmp_path: Path) -> None:
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1).repeat(3, axis=2)
+    save_png16(tmp_path / "a.png", ramp)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.round(ramp / 257))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_colour_keeps_its_channels(tmp_path: Path, suffix: str) -> None:
+    rgb = pixels(3, np.uint16)
+    assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), rgb[..., ::-1])
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    assert (photo.bits, photo.grey, photo.alpha) == (16, False, None)
+    np.testing.assert_array_equal(np.round(photo.rgb * 65535), rgb)
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(pixels(1)[..., 0].astype(np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(BadImage, match=r"a\.tif.*8 or 16 bits"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"a.{suffix}", exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_image(path), expected)
+    assert image_size(path) == check_image(path) == expected.shape[:2]
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+@pytest.mark.parametrize("mode", CHANNELS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_photo_comes_back_in_its_own_form(tmp_path: Path, mode: str, bits: int) -> None:
+    stored = pixels(CHANNELS[mode], np.uint8 if bits == 8 else np.uint16)
+    if bits == 8:
+        Image.fromarray(stored.squeeze(-1) if mode == "L" else stored).save(tmp_path / "a.png")
+    else:
+        save_png16(tmp_path / "a.png", stored)
+    photo = read_photo(tmp_path / "a.png")
+    assert (photo.grey, photo.alpha is not None, photo.bits) == (mode[0] == "L", mode[-1] == "A", bits)
+    np.testing.assert_array_equal(
+        np.round(photo.rgb * (2**bits - 1)), stored[..., [0, 0, 0] if photo.grey else [0, 1, 2]]
+    )
+
+    write_photo(tmp_path / "b.png", photo)
+    again = read_photo(tmp_path / "b.png")
+    np.testing.assert_array_equal(again.rgb, photo.rgb)
+    assert again.bits == bits
+    assert again.grey == (photo.grey and (mode, bits) != ("LA", 16))  # the form no library writes
+    if photo.alpha is None:
+        assert again.alpha is None
+    else:
+        np.testing.assert_array_equal(again.alpha, photo.alpha)
+
+
+def test_photo_is_clipped_and_rounded(tmp_path: Path) -> None:
+    rgb = np.array([[[-0.5, 0.5, 1.5]]], np.float32)
+    write_photo(tmp_path / "a.png", Photo(rgb, None, grey=False, bits=8))
+    assert read_image(tmp_path / "a.png").tolist() == [[[0, 128, 255]]]
+
+
+def test_written_image_is_read_back_and_others_are_refused(tmp_path: Path) -> None:
+    rgb = pixels(3)
+    write_image(tmp_path / "a.png", rgb)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), rgb)
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8, got .*float64"):
+        write_image(tmp_path / "b.png", rgb / 255)
+
+
+# ------------------------------------------------------------------------------------------------ checking
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("png", {}), ("jpg", {}), ("jpg", {"progressive": True}), ("webp", {}), ("bmp", {}), ("tif", {})],
+)
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_truncated_file_is_named(tmp_path: Path, suffix: str, options: dict[str, bool], kept: float) -> None:
+    path = save(tmp_path / f"whole.{suffix}", (300, 200), **options)
+    assert check_image(path) == (200, 300)
+    broken = tmp_path / f"broken.{suffix}"
+    broken.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    for read in (check_image, read_image, read_photo):
+        with pytest.raises(BadImage, match=re.escape(str(broken))):
+            read(broken)
+
+
+def test_truncated_16_bit_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    save_png16(path, pixels(3, np.uint16))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(BadImage, match=r"a\.png"):
+        read_image(path)
+
+
+def test_flipped_byte_in_png_is_found(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadImage, match=r"a\.png"):
+        check_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image at all"])
+def test_other_files_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    for read in (check_image, read_image, image_size):
+        with pytest.raises(BadImage, match=r"a\.jpg"):
+            read(tmp_path / "a.jpg")
+
+
+def test_bad_and_small_images_stop_or_are_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "good.png", (40, 30))
+    save(tmp_path / "small.png", (40, 29))
+    (tmp_path / "text.png").write_text("not an image")
+    paths, log = list_images(tmp_path), []
+
+    with pytest.raises(BadImage, match=r"(?s)--skip_bad_images.*small\.png is 29 x 40.*--patch_size.*text\.png"):
+        check_images(paths, at_least=30, skip_bad=False)
+    assert check_images(paths, at_least=30, skip_bad=True, log=log.append) == [(tmp_path / "good.png", (30, 40))]
+    assert len(log) == 2
+    assert "small.png" in log[0]
+    assert "text.png" in log[1]
+    with pytest.raises(BadImage, match="all 3 images are unusable"):
+        check_images(paths, at_least=31, skip_bad=True, log=log.append)
+
+
+# ------------------------------------------------------------------------------------------------ folder
+
+
+def test_folder_cuts_crops(tmp_path: Path) -> None:
+    rgb = pixels(3)
+    write_image(tmp_path / "a.png", rgb)
+    folder = ImageFolder([tmp_path / "a.png"], [(HEIGHT, WIDTH)])
+    assert folder.names == ["a.png"]
+    np.testing.assert_array_equal(folder.crop(0, 3, 5, 8, 10), rgb[3:11, 5:15])
+
+
+def test_folder_names_an_image_that_changed_or_broke(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png")
+    folder = ImageFolder([path], [image_size(path)])
+    save(path, (50, 50))
+    with pytest.raises(BadImage, match=r"a\.png was \(20, 28\) and is now \(50, 50\)"):
+        folder.crop(0, 0, 0, 8, 8)
+    path.unlink()
+    with pytest.raises(BadImage, match=r"a\.png"):
+        folder.crop(0, 0, 0, 8, 8)
+
+
+def test_selection_is_a_store_of_some_images(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{n}.png", (30 + n, 20)) for n in range(4)]
+    folder = ImageFolder(paths, [image_size(path) for path in paths])
+    some = Selection(folder, [3, 1])
+    assert some.names == ["3.png", "1.png"]
+    assert some.sizes == [(20, 33), (20, 31)]
+    np.testing.assert_array_equal(some.crop(1, 2, 3, 8, 9), folder.crop(1, 2, 3, 8, 9))

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data.images import BadImage, ImageFolder, image_size, list_images, write_image
+from data.packed import open_packed
+from data.sampler import Crop, PatchBatches, PatchSampler, turn
+
+SIZES = [(40 + 3 * n, 70 - 2 * n) for n in range(10)]
+SAMPLER = PatchSampler(sizes=SIZES, batch=4, patch=32, views=2, augment=True, seed=7)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("HR")
+    rng = np.random.default_rng(0)
+    for n, size in enumerate(SIZES):
+        write_image(folder / f"{n}.png", rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def batches(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PatchBatches:
+    return PatchBatches(open_packed(folder, tmp_path_factory.mktemp("cache") / "HR"), SAMPLER)
+
+
+@pytest.mark.parametrize(("batch", "world"), [(1, 1), (4, 1), (3, 2), (7, 3), (25, 1)])
+def test_every_image_once_per_pass(batch: int, world: int) -> None:
+    ranks = [replace(SAMPLER, batch=batch, world=world, rank=rank) for rank in range(world)]
+    drawn = [crop.index for step in range(60) for sampler in ranks for crop in sampler.draw(step)[:batch]]
+    passes = [drawn[at : at + 10] for at in range(0, len(drawn), 10)]
+    assert all(sorted(one) == list(range(10)) for one in passes)
+    assert passes[0] != passes[1]
+
+
+def test_views_are_other_places_of_the_same_images() -> None:
+    for step in range(20):
+        crops = SAMPLER.draw(step)
+        first, second = crops[:4], crops[4:]
+        assert [crop.index for crop in first] == [crop.index for crop in second]
+        assert [(crop.top, crop.left) for crop in first] != [(crop.top, crop.left) for crop in second]
+
+
+def test_crops_fill_the_image_and_stay_inside() -> None:
+    sampler = PatchSampler(sizes=[(34, 33), (32, 36)], batch=8, patch=32, views=2, augment=False, seed=0)
+    places = {crop[:3] for step in range(100) for crop in sampler.draw(step)}
+    expected = {(0, top, left) for top in range(3) for left in range(2)} | {(1, 0, left) for left in range(5)}
+    assert places == expected
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"rank": 1, "world": 2}])
+def test_draw_is_a_function_of_seed_step_and_rank(change: dict[str, int]) -> None:
+    assert SAMPLER.draw(5) == replace(SAMPLER).draw(5)
+    assert SAMPLER.draw(5) != SAMPLER.draw(6)
+    assert SAMPLER.draw(5) != replace(SAMPLER, **change).draw(5)
+
+
+def test_ranks_cut_other_places_of_the_same_image() -> None:
+    ranks = [replace(SAMPLER, sizes=SIZES[:1], rank=rank, world=2, augment=False) for rank in range(2)]
+    assert ranks[0].draw(5) != ranks[1].draw(5)
+
+
+def test_draw_does_not_depend_on_what_was_drawn_before() -> None:
+    forwards = [SAMPLER.draw(step) for step in range(30)]
+    backwards = [SAMPLER.draw(step) for step in reversed(range(30))]
+    assert forwards == backwards[::-1]
+
+
+def test_augmentation_turns_patches_but_does_not_move_them() -> None:
+    turned, plain = SAMPLER.draw(3), replace(SAMPLER, augment=False).draw(3)
+    assert [crop[:3] for crop in turned] == [crop[:3] for crop in plain]
+    assert {crop[3:] for crop in plain} == {(False, False, False)}
+
+
+def test_all_eight_forms_are_drawn_evenly_and_differ() -> None:
+    forms = Counter(crop[3:] for step in range(500) for crop in SAMPLER.draw(step))
+    assert len(forms) == 8
+    assert min(forms.values()) > 400  # of 500 expected, standard deviation 21
+    square = np.arange(27).reshape(3, 3, 3)
+    expected = {np.rot90(side, quarter).tobytes() for side in (square, square.swapaxes(0, 1)) for quarter in range(4)}
+    assert {turn(square, Crop(0, 0, 0, *form)).tobytes() for form in forms} == expected
+
+
+def test_too_small_an_image_names_the_flag() -> None:
+    with pytest.raises(ValueError, match=r"--patch_size: patches of 53 HR pixels, but an image has a side of 40"):
+        replace(SAMPLER, patch=53)
+    with pytest.raises(ValueError, match="at least one image"):
+        replace(SAMPLER, sizes=[])
+
+
+def test_batch_holds_the_drawn_patches(batches: PatchBatches) -> None:
+    batch = batches[3]
+    assert (batch.shape, batch.dtype, batch.is_contiguous()) == ((8, 3, 32, 32), torch.uint8, True)
+    for patch, crop in zip(batch.numpy(), SAMPLER.draw(3), strict=True):
+        pixels = batches.store.crop(crop.index, crop.top, crop.left, 32, 32)
+        np.testing.assert_array_equal(patch, turn(pixels, crop).transpose(2, 0, 1))
+
+
+def test_folder_and_packed_give_the_same_batch(folder: Path, batches: PatchBatches) -> None:
+    paths = list_images(folder)
+    plain = PatchBatches(ImageFolder(paths, [image_size(path) for path in paths]), SAMPLER)
+    assert torch.equal(plain[11], batches[11])
+
+
+@pytest.mark.parametrize(("workers", "start_by"), [(0, None), (1, "fork"), (2, "fork"), (1, "spawn")])
+def test_same_patches_whatever_the_workers(batches: PatchBatches, workers: int, start_by: str | None) -> None:
+    loader = DataLoader(
+        batches, batch_size=None, sampler=range(5, 12), num_workers=workers, multiprocessing_context=start_by
+    )
+    loaded = list(loader)
+    assert len(loaded) == 7
+    assert all(torch.equal(batch, batches[step]) for step, batch in zip(range(5, 12), loaded, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_image_that_breaks_during_the_run_is_named(tmp_path: Path, workers: int) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, np.zeros((40, 40, 3), np.uint8))
+    store = ImageFolder([path], [(40, 40)])
+    path.write_bytes(path.read_bytes()[:60])
+    patches = PatchBatches(store, replace(SAMPLER, sizes=store.sizes))
+    batches = iter(DataLoader(patches, batch_size=None, sampler=range(1), num_workers=workers))
+    with pytest.raises(BadImage, match=r"a\.png"):
+        next(batches)
+    assert not list(batches)  # lets the worker go at once

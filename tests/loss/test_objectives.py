@@ -1,0 +1,87 @@
+"""What each objective trains and leaves alone."""
+
+import pytest
+import torch
+
+from loss import Contrast, Distillation, Pixel
+from model import build
+
+SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return torch.rand(4, 3, 24, 24), torch.rand(4, 3, 48, 48)
+
+
+@pytest.fixture
+def student():
+    return build("KDSR_S", **SMALL)
+
+
+@pytest.fixture
+def cdsr():
+    return build("CDSR", scale=2, n_blocks=1)
+
+
+def trained(net, parts):
+    parts["total"].backward()
+    return {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_pixel_trains_everything(student, images):
+    parts = Pixel()(student, *images, 0)
+    assert parts.keys() == {"l1", "total"}
+    assert trained(student, parts) == {"estimator", "restoration"}
+
+
+def test_the_teacher_learns_nothing_from_its_student(student, images):
+    teacher = build("KDSR_T", **SMALL)
+    objective = Distillation(teacher, kd_weight=0.5)
+    parts = objective(student, *images, 0)
+    torch.testing.assert_close(parts["total"], parts["l1"] + 0.5 * parts["kl"])
+    assert trained(student, parts) == {"estimator", "restoration"}
+    assert all(p.grad is None for p in teacher.parameters())
+    assert not list(filter(lambda p: p.requires_grad, objective.parameters()))
+
+
+def test_in_warm_up_the_estimator_learns_alone(student, images):
+    objective = Distillation(build("KDSR_T", **SMALL), warmup_steps=3)
+    assert trained(student, objective(student, *images, 2)) == {"estimator"}
+    student.zero_grad()
+    assert trained(student, objective(student, *images, 3)) == {"estimator", "restoration"}
+
+
+def test_a_student_like_its_teacher_has_no_divergence(images):
+    objective = Distillation(torch.nn.Module())
+    idr = torch.rand(4, 32)
+    assert objective._kl(idr, idr).item() == pytest.approx(0, abs=1e-6)
+    assert objective._kl(idr, idr.flip(1)).item() > 0.01
+
+
+def test_contrast_trains_both_then_the_restoration_alone(cdsr, images):
+    objective = Contrast(cdsr, c_weight=2.0, freeze_step=1, queue=16)
+    parts = objective(cdsr, *images, 0)
+    torch.testing.assert_close(parts["total"], parts["l1"] + 2 * parts["contrast"])
+    assert trained(cdsr, parts) == {"encoder", "restoration"}
+    cdsr.zero_grad()
+    before = {name: b.clone() for name, b in cdsr.encoder.named_buffers()}
+    parts = objective(cdsr, *images, 1)
+    assert parts.keys() == {"l1", "total"}
+    assert trained(cdsr, parts) == {"restoration"}
+    assert all(torch.equal(b, before[name]) for name, b in cdsr.encoder.named_buffers())  # BatchNorm stands still too
+
+
+def test_contrast_warm_up_trains_the_encoder_alone(cdsr, images):
+    parts = Contrast(cdsr, warmup_steps=1, queue=16)(cdsr, *images, 0)
+    assert parts.keys() == {"contrast", "total"}
+    assert trained(cdsr, parts) == {"encoder"}
+
+
+def test_contrast_compares_with_the_first_crop_in_grey_levels(cdsr, images):
+    lr, hr = images
+    parts = Contrast(cdsr, queue=16)(cdsr, lr, hr, 0)
+    cdsr.train()
+    expected = 255 * (cdsr(lr[:2]).image - hr[:2]).abs().mean()
+    torch.testing.assert_close(parts["l1"], expected)

@@ -1,0 +1,170 @@
+"""Every network: built, saved, reloaded, compared; foreign files; files that are none."""
+
+import pickle
+
+import pytest
+import torch
+
+from model import NETWORKS, build, checkpoint, load_model, name_of, official
+
+CONFIGS = [
+    ("KDSR_T", {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
+    ("KDSR_T", {"scale": 3, "n_feats": 8, "n_blocks": 1, "n_resblocks": 2}),
+    ("KDSR_S", {"scale": 3, "n_feats": 12, "n_blocks": 3, "n_resblocks": 0}),
+    ("KDSR_S", {"scale": 4, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
+    ("CDSR", {"scale": 2, "n_blocks": 1}),
+    ("CDSR", {"scale": 3, "n_blocks": 2}),
+]
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda c: f"{c[0]}-x{c[1]['scale']}")
+def net(request):
+    torch.manual_seed(1)
+    name, config = request.param
+    net = build(name, **config)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.05)  # so that nothing is zero: γ of DQA starts there
+    return net.eval()
+
+
+def same(a, b):
+    torch.manual_seed(2)
+    lr, hr = torch.rand(2, 3, 13, 17), torch.rand(2, 3, 13 * a.scale, 17 * a.scale)
+    with torch.no_grad():
+        x, y = a(lr, hr), b(lr, hr)
+    assert x.image.shape == hr.shape
+    torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+def test_our_checkpoint(net, tmp_path):
+    torch.save(checkpoint(net), tmp_path / "net.pt")
+    loaded = load_model(tmp_path / "net.pt")
+    assert type(loaded) is type(net)
+    assert loaded.config == net.config
+    assert not loaded.training
+    same(net, loaded)
+
+
+@pytest.mark.parametrize("form", ["plain", "module", "params", "params_ema"])
+def test_official_checkpoint(net, form, tmp_path):
+    state = official.write(net)
+    zeros = {key: torch.zeros_like(value) for key, value in state.items()}
+    contents = {
+        "plain": state,
+        "module": {f"module.{key}": value for key, value in state.items()},
+        "params": {"params": state},
+        "params_ema": {"params": zeros, "params_ema": state},  # the average is what is meant to be used
+    }
+    torch.save(contents[form], tmp_path / "net.pt")
+    loaded = load_model(str(tmp_path / "net.pt"), device=torch.device("cpu"))
+    assert name_of(loaded) == name_of(net)
+    assert loaded.config == net.config
+    same(net, loaded)
+
+
+@pytest.mark.parametrize(
+    ("file", "network"),
+    [("kdsr", "KDSR_S_M_x2"), ("kdsr", "KDSR_T_M_x3"), ("kdsr", "KDSR_S_L_x4"), ("cdsr", "CDSR_x3")],
+)
+def test_official_names_there_and_back(file, network, official_weights):
+    """Every published key comes back with its value, but for what published CDSR files leave out."""
+    state = official_weights(file, network)
+    net, missing, extra = official.read(state)
+    assert not missing
+    assert not extra
+    written = official.write(net)
+    kept = {key for key in state if not key.startswith(official.MOMENTUM)}
+    assert written.keys() == kept
+    for key in kept:
+        torch.testing.assert_close(written[key], state[key], rtol=0, atol=0, msg=key)
+
+
+def test_published_cdsr_files_lack_the_momentum_encoder(official_weights, tmp_path):
+    state = official_weights("cdsr", "CDSR_x2")
+    published = {key: value for key, value in state.items() if not key.startswith(official.MOMENTUM)}
+    torch.save(published, tmp_path / "model_492_psnr_36.17.pt")
+    same(load_model(tmp_path / "model_492_psnr_36.17.pt"), official.read(state)[0].eval())
+
+
+def test_missing_and_surplus_keys_are_named(net, tmp_path):
+    state = official.write(net)
+    key = next(
+        name for name in state if name.endswith("blocks.0.weight") or ".body.1.weight" in name or "trunk_conv" in name
+    )
+    state["head.surplus"] = state.pop(key)
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"head\.surplus") as caught:
+        load_model(tmp_path / "net.pt", flag="--pre_train_TA")
+    assert key in str(caught.value)
+    assert "--pre_train_TA" in str(caught.value)
+    assert "net.pt" in str(caught.value)
+
+
+def test_a_state_dict_of_something_else(tmp_path):
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"fits no network.*weight, bias"):
+        load_model(tmp_path / "net.pt")
+
+
+class Hostile:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code of the file was run')",))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_hostile_file_runs_nothing(tmp_path):
+    (tmp_path / "net.pt").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(ValueError, match=r"net\.pt is not a checkpoint"):
+        load_model(tmp_path / "net.pt")
+    torch.save({"params": Hostile()}, tmp_path / "zip.pt")
+    with pytest.raises(ValueError, match=r"zip\.pt is not a checkpoint"):
+        load_model(tmp_path / "zip.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("contents", [b"", b"no checkpoint at all", b"\x80\x04]\x94."])
+def test_files_that_are_no_checkpoint(contents, tmp_path):
+    (tmp_path / "net.pt").write_bytes(contents)
+    with pytest.raises(ValueError, match=r"--pre_train: .*net\.pt"):
+        load_model(tmp_path / "net.pt")
+
+
+def test_a_truncated_checkpoint(net, tmp_path):
+    torch.save(checkpoint(net), tmp_path / "net.pt")
+    whole = (tmp_path / "net.pt").read_bytes()
+    (tmp_path / "net.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"net\.pt"):
+        load_model(tmp_path / "net.pt")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"--pre_train.*missing\.pt"):
+        load_model(tmp_path / "missing.pt")
+
+
+def test_a_format_of_the_future(net, tmp_path):
+    torch.save(checkpoint(net) | {"format": 99}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="format 99"):
+        load_model(tmp_path / "net.pt")
+
+
+def test_build_names_a_flag_that_means_nothing():
+    with pytest.raises(ValueError, match="--n_feats means nothing to CDSR"):
+        build("CDSR", scale=2, n_feats=64)
+    with pytest.raises(ValueError, match="--scale 5"):
+        build("KDSR_S", scale=5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_wrong_input_is_refused(name):
+    net = build(name, scale=2, n_blocks=1)
+    for shape in ((1, 3, 11 if name == "CDSR" else 0, 20), (1, 4, 20, 20), (3, 20, 20)):
+        with pytest.raises(ValueError, match=r"takes \(B, 3, H, W\)"):
+            net(torch.rand(shape))
+
+
+def test_a_teacher_needs_the_hr_image_of_the_right_size():
+    teacher = build("KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
+    for hr in (None, torch.rand(1, 3, 20, 20)):
+        with pytest.raises(ValueError, match="together with its HR image"):
+            teacher(torch.rand(1, 3, 12, 12), hr)

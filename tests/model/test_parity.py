@@ -1,0 +1,80 @@
+"""The networks against numbers of the official implementations (float32, CPU). The limits are never loosened."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model import CDSR, official
+from model.contrast import MoCo
+from model.kdsr import KDSRStudent, KDSRTeacher
+
+LIMIT = 1e-4  # of max |difference| over the reference's standard deviation
+KDSR = [("kdsr", "M", 2), ("kdsr", "M", 3), ("kdsr", "M", 4), ("kdsr", "L", 4), ("kdsrgan", "GAN", 4)]
+
+
+def error(ours, theirs):
+    assert ours.shape == theirs.shape
+    return ((ours - theirs).abs().max() / theirs.std()).item()
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def read(state, network):
+    net, missing, extra = official.read(state)
+    assert type(net) is network
+    assert not missing
+    assert not extra
+    return net.eval()
+
+
+@pytest.mark.parametrize(("file", "size", "scale"), KDSR)
+def test_kdsr_matches_the_official_numbers(file, size, scale, official_weights, official_numbers):
+    names = {"M": "S_M", "L": "S_L", "GAN": "GAN_S"}
+    student = read(official_weights(file, f"KDSR_{names[size]}_x{scale}"), KDSRStudent)
+    teacher_name = names[size].replace("S_", "T_") if size != "GAN" else "GAN_T"
+    teacher = read(official_weights(file, f"KDSR_{teacher_name}_x{scale}"), KDSRTeacher)
+    numbers = official_numbers(file, f"KDSR_{size}_x{scale}/")
+    lr, hr = numbers["lr"] / 255, numbers["hr"] / 255
+    s, t = student(lr), teacher(lr, hr)
+    assert error(s.image, numbers["student_sr"]) < LIMIT
+    assert error(t.image, numbers["teacher_sr"]) < LIMIT
+    if size != "GAN":
+        assert error(s.embedding.projection, numbers["student_idr"]) < LIMIT
+        assert error(t.embedding.projection, numbers["teacher_idr"]) < LIMIT
+
+
+@pytest.mark.parametrize(("size", "scale", "count"), [("M", 2, 5_647_387), ("M", 3, 5_832_027), ("M", 4, 5_795_099)])
+def test_kdsr_has_the_published_number_of_parameters(size, scale, count):
+    net = KDSRStudent(scale=scale)
+    assert sum(p.numel() for p in net.parameters()) + 24 == count  # 24: the official fixed mean-shift convolutions
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_cdsr_matches_the_official_numbers(scale, official_weights, official_numbers):
+    net = read(official_weights("cdsr", f"CDSR_x{scale}"), CDSR)
+    numbers = official_numbers("cdsr", f"CDSR_x{scale}/")
+    restored = net(numbers["lr"] / 255)
+    assert error(255 * restored.image, numbers["sr"]) < LIMIT
+    assert error(restored.embedding.code, numbers["embedding"]) < LIMIT
+    assert error(restored.embedding.projection, numbers["contrast"]) < LIMIT
+
+
+def test_cdsr_in_training_mode_and_its_contrast_match(official_weights, official_numbers):
+    state = official_weights("cdsr", "CDSR_x2")
+    net = read(state, CDSR).train()
+    moco = MoCo(net.get_submodule("encoder"))
+    moco.load_state_dict(official.read_momentum(state))
+    numbers = official_numbers("cdsr", "CDSR_x2/")
+    query, key = (numbers["train_lr"] / 255).unbind(1)
+    restored = net(query)
+    logits = moco(net.get_submodule("encoder"), restored.embedding.projection, key)
+    loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+    assert error(255 * restored.image, numbers["train_sr"]) < LIMIT
+    assert error(logits[:, :64], numbers["train_logits"]) < LIMIT
+    torch.testing.assert_close(logits.logsumexp(1), numbers["train_logits_lse"], rtol=1e-5, atol=0)
+    assert loss.item() == pytest.approx(numbers["train_loss"].item(), rel=1e-5)
+    assert sum(p.numel() for m in (net, moco) for p in m.parameters()) == 16_167_150

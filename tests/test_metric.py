@@ -1,0 +1,78 @@
+"""PSNR and SSIM against the official numbers, scikit-image, and their own definition."""
+
+import math
+
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+import metric
+
+
+@pytest.mark.parametrize("distortion", ["noise6", "box3"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_official_numbers(distortion, scale, official_numbers):
+    numbers = official_numbers("metric")
+    sr, hr = numbers[distortion] / 255, numbers["hr"] / 255
+
+    def value(function, protocol):
+        return function(sr, hr, border=scale, protocol=protocol).item()
+
+    key = f"{distortion}_x{scale}"
+    cdsr = [value(metric.psnr, "kdsr"), value(metric.psnr, "matlab"), value(metric.ssim, "matlab")]
+    assert cdsr == pytest.approx(numbers[f"cdsr/{key}"].tolist(), abs=1e-5)
+    kdsr = [value(metric.psnr, "kdsr"), value(metric.ssim, "kdsr")]
+    assert kdsr == pytest.approx(numbers[f"kdsr/{key}"].tolist(), abs=1e-5)
+    assert [value(metric.psnr, "matlab")] == pytest.approx(numbers[f"kdsr_matlab/{key}"].tolist(), abs=1e-5)
+
+
+def test_known_values():
+    hr = torch.zeros(1, 3, 40, 40)
+    grey = torch.full((1, 3, 40, 40), 1 / 255)
+    step = (65.481 + 128.553 + 24.966) / 255  # of luma, for one grey level
+    assert metric.psnr(grey, hr, border=4).item() == pytest.approx(20 * math.log10(255 / step))
+    assert metric.psnr(hr, hr, border=4).item() == math.inf
+    assert metric.ssim(hr, hr, border=4).item() == 1
+
+
+def test_the_border_does_not_count_and_the_inside_does():
+    hr = torch.rand(1, 3, 48, 40)
+    sr = hr.clone()
+    sr[..., :4, :] = 0
+    sr[..., :, -4:] = 1
+    assert metric.psnr(sr, hr, border=4).item() == math.inf
+    assert metric.psnr(sr, hr, border=3).item() < math.inf
+
+
+def test_images_are_rounded_to_8_bits():
+    hr = torch.full((1, 3, 32, 32), 100 / 255)
+    assert metric.psnr(hr + 0.4 / 255, hr, border=2).item() == math.inf
+
+
+def test_a_batch_is_its_images_one_by_one(photo):
+    hr = torch.from_numpy(photo[:96, :80]).permute(2, 0, 1)[None] / 255
+    sr = torch.cat([(hr + sigma * torch.randn(hr.shape)).clamp(0, 1) for sigma in (0.01, 0.05, 0.1)])
+    for function in (metric.psnr, metric.ssim):
+        together = function(sr, hr.expand_as(sr), border=4)
+        alone = torch.cat([function(image[None], hr, border=4) for image in sr])
+        torch.testing.assert_close(together, alone)
+        assert (together.diff() < 0).all()  # more noise, less likeness
+
+
+def test_ssim_is_that_of_scikit_image(photo):
+    hr = torch.from_numpy(photo[:96, :80]).permute(2, 0, 1)[None] / 255
+    sr = (hr + 0.05 * torch.randn(hr.shape)).clamp(0, 1)
+    luma = metric.PROTOCOLS["matlab"].ssim
+    x, y = (luma(image)[0, 0].numpy() for image in (sr, hr))
+    options = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    similarity = structural_similarity(x, y, full=True, **options)[1]
+    expected = similarity[5:-5, 5:-5].mean()  # scikit-image pads; its inside is the valid region
+    assert metric.ssim(sr, hr, border=0).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_shapes_are_checked():
+    image = torch.rand(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="must both be"):
+        metric.psnr(image, image[..., :30], border=2)
+    with pytest.raises(ValueError, match="too small"):
+        metric.ssim(image, image, border=12)

@@ -1,0 +1,154 @@
+"""Flags: published commands, published defaults, contradictions, misspellings."""
+
+import dataclasses
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+import option
+from commandline import parse
+from option import EvalOptions, TrainOptions
+
+CDSR = (
+    "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 --sig_min=0.35 --sig_max=5 "
+    "--batch_size=32 --save=cdsr --epochs_encoder=-1 --n_GPUs=1 --freeze_epoch 600 --sv_mode 0"
+)
+KDSR = (
+    "--dir_data d --model KDSR_S --scale 4 --blur_type iso_gaussian --noise 0 --sig_min 0.2 --sig_max 4.0 --save s "
+    "--patch_size 64 --batch_size 64 --pre_train_TA t.pt --pre_train_ST s.pt --lambda_1 2.0 --lambda_2 1.0 --theta 30 "
+    "--n_feats 128 --n_blocks 28 --n_resblocks 5 --temperature 0.15 --st_save_epoch 20 --n_threads 8 --lr_sr 1e-4 "
+    "--epochs_sr 600 --lr_decay_sr 150 --blur_type aniso_gaussian --mode bicubic --resume 0 --test_every 1000"
+)
+
+
+def train(text):
+    given = parse(TrainOptions, text.split(), prog="main.py")
+    scale = given.get("scale", option.DEFAULT_SCALE)
+    return option.resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
+
+
+def test_the_published_cdsr_command():
+    options = train(CDSR)
+    assert options.run_dir.as_posix() == "experiment/cdsr_x2_bicubic_aniso"
+    values = option.flat(options)
+    published = {
+        "degradation": "manet",
+        "draw_per": "image",
+        "protocol": "manet9",
+        "metric": "matlab",
+        "objective": "contrast",
+        "patch_size": 48,
+        "batch_size": 32,
+        "epochs_sr": 500,
+        "lr_sr": 1e-4,
+        "lr_decay_sr": 125,
+        "gamma_sr": 0.5,
+        "test_every": 1000,
+        "freeze_epoch": 600,
+    }
+    assert {name: values[name] for name in published} == published
+    assert options.training.warmup_epochs == 0
+
+
+def test_the_official_kdsr_flags():
+    options = train(KDSR)
+    assert options.network.sizes == {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}
+    assert str(options.loss.pre_train) == "s.pt"
+    assert str(options.loss.pre_train_TA) == "t.pt"
+    assert options.test_degradation.protocol == "flags"
+    assert options.saving.st_save_epoch == 20
+    assert options.run_dir.name == "s_x4_bicubic_aniso"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--model KDSR_T", {"objective": "pixel", "epochs_sr": 500, "lr_decay_sr": 125, "draw_per": "batch"}),
+        (
+            "--model KDSR_S --pre_train_TA t",
+            {"objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150, "epochs_encoder": -1},
+        ),
+        (
+            "--model KDSR_S --pre_train_TA t --blur_type aniso_gaussian",
+            {"epochs_encoder": 100, "epochs_sr": 400, "lr_encoder": 2e-4, "lr_decay_encoder": 60, "protocol": "aniso9"},
+        ),
+        ("--model KDSR_T --scale 2", {"sig_min": 0.2, "sig_max": 2.0, "protocol": "gaussian8"}),
+        ("--model CDSR --scale 3", {"sig_min": 0.525, "sig_max": 7.5, "patch_size": 48, "batch_size": 32}),
+        ("--model CDSR --degradation gaussian", {"sig_max": 4.0, "protocol": "gaussian8", "metric": "matlab"}),
+        ("--model CDSR --patch_size 32 --epochs_sr 7", {"patch_size": 32, "epochs_sr": 7}),
+    ],
+)
+def test_published_defaults(arguments, expected):
+    values = option.flat(train(f"{arguments} --save s --dir_data d"))
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--model KDSR_S", "--pre_train_TA"),
+        ("--model KDSR_T --objective distillation", "--model KDSR_S"),
+        ("--model KDSR_S --objective contrast", "--model CDSR"),
+        ("--model CDSR --sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
+        ("--model KDSR_T --blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
+        ("--model CDSR --sample_mode s-fold", "--sample_mode s-fold"),
+        ("--model KDSR_T --protocol flags", "needs --sig"),
+        ("--model KDSR_T --blur_type aniso_gaussian --lambda_1 2", "needs --lambda_2"),
+        ("--model KDSR_T --protocol bicubic --sig 2", "--protocol bicubic has its own kernels"),
+        ("--model KDSR_T --epochs_sr 0", "nothing to train"),
+    ],
+)
+def test_contradictions_name_their_flags(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train(f"{arguments} --save s --dir_data d")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--modle CDSR --save s", "there is no --modle; did you mean --model?"),
+        ("--model CDSR --save s --btach_size=3", "did you mean --batch_size?"),
+        ("--model CDSR", "--save must be given"),
+        ("--model CDSR --save s --noise -1", "--noise -1.0 must be in 0..255"),
+        ("--model CDSR --save s --noise nan", "--noise nan must be"),
+        ("--model CDSR --save s --scale 5", "--scale 5 must be in 2..4"),
+        ("--model CDSR --save s --sv_mode 6", "--sv_mode 6"),
+        ("--model CDSR --save s --n_GPUs 2", "--n_GPUs 2"),
+        ("--model CDSR --save s --batch_size 0", "--batch_size 0"),
+        ("--model BSRGAN --save s", "--model"),
+        ("--model CDSR --save s --scale two", "--scale"),
+    ],
+)
+def test_bad_values_end_with_the_flag_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(TrainOptions, arguments.split(), prog="main.py")
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_flags_without_effect_are_told():
+    text = "--model KDSR_T --save s --c_weight 2 --lambda_max 3 --batch_size 4"
+    given = parse(TrainOptions, text.split())
+    options = option.resolve(TrainOptions, given, model="KDSR_T", scale=4, data_test="Set5")
+    assert sorted(option.idle(given, options)) == ["--c_weight", "--lambda_max"]
+
+
+def test_the_published_test_command():
+    text = (
+        "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 "
+        "--pre_train experiment/cdsr_x2_bicubic_aniso/model/model_492_psnr_36.17.pt --sv_mode 0 --n_GPUs=1"
+    )
+    given = parse(EvalOptions, text.split(), prog="test.py")
+    options = option.resolve(EvalOptions, given, model="CDSR", scale=2, data_test="Set5+Set14+B100+Urban100")
+    assert options.test_degradation.protocol == "manet9"
+    assert options.images.data_test == "Set5+Set14+B100+Urban100"
+
+
+def test_every_flag_is_used_somewhere():
+    """A flag that no code reads does not exist."""
+    root = Path(option.__file__).parent
+    code = "".join((root / file).read_text() for file in ("build.py", "main.py", "test.py", "option.py"))
+    sections = [s for options in (TrainOptions, EvalOptions) for s in get_type_hints(options).values()]
+    names = {f.name for section in sections for f in dataclasses.fields(section)}
+    assert [name for name in names if f".{name}" not in code] == []
