@@ -51,6 +51,7 @@ class Run:
         self.state = self.models / "state.pt"
         self.psnr_log = path / "psnr_log.csv"
         self.loss_log = path / "loss_log.csv"
+        self._pending: list[str] | None = []  # lines for log.txt until the run is open
 
     @property
     def exists(self) -> bool:
@@ -61,13 +62,21 @@ class Run:
         self.models.mkdir(parents=True, exist_ok=True)
         with whole(self.path / "config.json") as temporary:
             temporary.write_text(json.dumps({**config, **environment()}, indent=1))
+        self._write("".join(self._pending or []))
+        self._pending = None
 
     def log(self, text: str) -> None:
-        """A line on the screen and, once the run is open, in log.txt."""
+        """A line on the screen and in log.txt."""
         tqdm.write(text)
-        if self.path.is_dir():
-            with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        if self._pending is not None:
+            self._pending.append(line)
+        else:
+            self._write(line)
+
+    def _write(self, text: str) -> None:
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

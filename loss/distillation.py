@@ -10,6 +10,12 @@ from loss.objective import Objective
 from model import BlindSR
 
 
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(teacher / τ) ‖ softmax(student / τ)) of (B, D) representations, mean over the batch, in float32."""
+    log_p = F.log_softmax(student.float() / temperature, dim=1)
+    return F.kl_div(log_p, F.softmax(teacher.float() / temperature, dim=1), reduction="batchmean")
+
+
 class Distillation(Objective[BlindSR]):
     """L1 + kd_weight · KL(softmax(D'_T / τ) ‖ softmax(D'_S / τ)).
 
@@ -30,13 +36,9 @@ class Distillation(Objective[BlindSR]):
         with torch.no_grad():
             target = self.teacher.embed(lr, hr).projection
         if step < self.warmup_steps:
-            kl = self._kl(net.embed(lr).projection, target)
+            kl = divergence(net.embed(lr).projection, target, self.temperature)
             return {"kl": kl, "total": self.kd_weight * kl}
         restored = net(lr)
         l1 = F.l1_loss(restored.image.float(), hr)
-        kl = self._kl(restored.embedding.projection, target)
+        kl = divergence(restored.embedding.projection, target, self.temperature)
         return {"l1": l1, "kl": kl, "total": l1 + self.kd_weight * kl}
-
-    def _kl(self, student: Tensor, teacher: Tensor) -> Tensor:
-        log_p = F.log_softmax(student.float() / self.temperature, dim=1)
-        return F.kl_div(log_p, F.softmax(teacher.float() / self.temperature, dim=1), reduction="batchmean")

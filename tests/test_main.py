@@ -1,0 +1,175 @@
+"""`main.py` as its users call it: every model, and every kind of bad input."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from data.images import write_image
+from model import build, checkpoint, load_model, official
+
+TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 0 --cpu --print_every 1"
+KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
+
+
+@pytest.fixture
+def run_main(photo_folder, tmp_path):
+    """Runs main.py on the small photographs with the run directory in tmp_path; returns it."""
+
+    def call(arguments, root=None):
+        argv = f"--dir_data {root or photo_folder} --data_train train --dir_experiment {tmp_path} --scale 2 {TINY}"
+        argv = [*argv.split(), *arguments.split()]
+        main.main(argv)
+        return main.options_of(argv)[1].run_dir
+
+    return call
+
+
+@pytest.fixture
+def refused(run_main, capsys):
+    """The message with which main.py refuses these arguments, before it has written anything."""
+
+    def call(arguments, root=None):
+        with pytest.raises(SystemExit) as caught:
+            run_main(arguments, root)
+        message = str(caught.value) if isinstance(caught.value.code, str) else capsys.readouterr().err
+        assert "error" in message
+        return message
+
+    return call
+
+
+def test_teacher_then_student(run_main):
+    teacher = run_main(f"--model KDSR_T --save teacher {KDSR}")
+    assert teacher.name == "teacher_x2_bicubic_iso"
+    file = teacher / "model" / "model_best.pt"
+    student = run_main(f"--model KDSR_S --save student {KDSR} --pre_train_TA {file} --lr_sr 0")
+    trained, source = (load_model(path) for path in (student / "model" / "model_latest.pt", file))
+    # With a rate of 0 the student is still what it started as: the teacher's SR network and an estimator of its own.
+    for name, value in trained.get_submodule("restoration").state_dict().items():
+        assert torch.equal(value, source.get_submodule("restoration").state_dict()[name])
+    assert trained.state_dict()["estimator.features.0.weight"].shape[1] == 3
+    config = json.loads((student / "config.json").read_text())
+    assert config["model"] == "KDSR_S"
+    assert torch.__version__.startswith(config["versions"]["torch"])
+
+
+def test_student_with_warm_up_and_aniso_kernels(run_main, tmp_path):
+    torch.save(official.write(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
+    run = run_main(
+        f"--model KDSR_S --save s {KDSR} --blur_type aniso_gaussian --noise 10 --epochs_encoder 1 "
+        f"--pre_train_TA {tmp_path / 'TA.pt'} --protocol gaussian8"
+    )
+    assert run.name == "s_x2_bicubic_aniso"
+    log = (run / "log.txt").read_text()
+    assert "step 2/6  lr 0.0002  kl" in log  # the estimator alone
+    assert "step 3/6  lr 0.0001  l1" in log  # everything
+
+
+def test_cdsr_resumed(run_main):
+    arguments = (
+        "--model CDSR --save c --n_blocks 1 --blur_type aniso_gaussian --noise 5 --freeze_epoch 1 --c_weight 0.5"
+    )
+    run = run_main(f"{arguments} --max_minutes 0")
+    assert torch.load(run / "model" / "state.pt", weights_only=True)["step"] == 1
+    run_main(f"{arguments} --resume")
+    assert torch.load(run / "model" / "state.pt", weights_only=True)["step"] == 4
+    log = (run / "log.txt").read_text()
+    assert "step 2/4  lr 0.0001  l1" in log
+    assert "contrast" in log.split("step 2/4")[1].split("\n")[0]
+    assert "contrast" not in log.split("step 3/4")[1].split("\n")[0]  # frozen
+    assert "manet9 noise 5" in log
+
+
+def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
+    torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
+    arguments = f"--model KDSR_S --save s {KDSR}"
+    run = run_main(f"{arguments} --pre_train_TA {tmp_path / 'TA.pt'} --max_minutes 0")
+    (tmp_path / "TA.pt").unlink()
+    run_main(f"{arguments} --resume")
+    assert torch.load(run / "model" / "state.pt", weights_only=True)["step"] == 4
+
+
+def test_jpeg_s_fold_and_one_kernel(run_main):
+    run = run_main(f"--model KDSR_T --save j {KDSR} --jpeg_low 50 --sample_mode s-fold --draw_per image --sig 1.2")
+    assert run.name == "j_x2_s-fold_iso"
+    assert "sig 1.2 s-fold  PSNR" in (run / "log.txt").read_text()
+
+
+def test_packed_cache(run_main, tmp_path):
+    run_main(f"--model KDSR_T --save a {KDSR} --data_cache {tmp_path / 'packed'}")
+    assert (tmp_path / "packed.u8").stat().st_size == 5 * 96 * 112 * 3
+
+
+def test_images_are_held_out_where_there_is_no_test_set(run_main, photo_folder, tmp_path):
+    shutil.copytree(photo_folder / "train", tmp_path / "data" / "train")
+    run = run_main(f"--model KDSR_T --save h {KDSR}", root=tmp_path / "data")
+    log = (run / "log.txt").read_text()
+    assert "held out for validation and not trained on: 0.png, 2.png" in log
+    assert "held-out  gaussian8  PSNR" in log
+
+
+def test_a_dry_run_writes_nothing(run_main, capsys, tmp_path):
+    run_main(f"--model KDSR_T --save d {KDSR} --dry_run")
+    assert "forecast" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_never_overwritten(run_main, refused):
+    run = run_main(f"--model KDSR_T --save t {KDSR}")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    message = refused(f"--model KDSR_T --save t {KDSR}")
+    assert "--resume" in message
+    assert "--save t" in message
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_nothing_to_resume(refused):
+    assert "there is nothing to continue" in refused(f"--model KDSR_T --save t {KDSR} --resume")
+
+
+def test_a_folder_that_is_missing_or_empty(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "--dir_data: there is no folder" in refused("--model CDSR --save s", root=tmp_path / "missing")
+    assert "holds no image" in refused("--model CDSR --save s", root=tmp_path / "empty")
+
+
+@pytest.fixture
+def data_with_a_bad_file(photo_folder, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(photo_folder, root)
+    return root
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "small"])
+def test_bad_images_are_named_and_can_be_skipped(kind, refused, run_main, data_with_a_bad_file):
+    folder = data_with_a_bad_file / "train" / "HR"
+    whole = (folder / "0.png").read_bytes()
+    if kind == "small":
+        write_image(folder / "odd.png", np.zeros((20, 30, 3), np.uint8))
+    else:
+        (folder / "odd.png").write_bytes(whole[: len(whole) // 2] if kind == "truncated" else b"this is no image")
+    message = refused(f"--model KDSR_T --save s {KDSR}", root=data_with_a_bad_file)
+    assert "odd.png" in message
+    assert "--skip_bad_images" in message
+    run_main(f"--model KDSR_T --save s {KDSR} --skip_bad_images", root=data_with_a_bad_file)
+
+
+def test_checkpoints_that_do_not_fit(refused, tmp_path):
+    torch.save(checkpoint(build("KDSR_S", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "student.pt")
+    torch.save(checkpoint(build("KDSR_T", scale=3, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "teacher3.pt")
+    assert "holds model KDSR_S" in refused(f"--model KDSR_S --save s {KDSR} --pre_train_TA {tmp_path / 'student.pt'}")
+    assert "holds scale 3" in refused(f"--model KDSR_S --save s {KDSR} --pre_train_TA {tmp_path / 'teacher3.pt'}")
+    assert "holds model KDSR_S" in refused(f"--model KDSR_T --save s {KDSR} --pre_train {tmp_path / 'student.pt'}")
+    assert "there is no file" in refused("--model CDSR --save s --pre_train nowhere.pt")
+    assert "--n_feats means nothing to CDSR" in refused("--model CDSR --save s --n_feats 64")
+
+
+def test_what_a_flag_contradicts_is_named(refused):
+    assert "--pre_train_TA" in refused("--model KDSR_S --save s")
+    assert "--sig_min 3 is more than --sig_max 2" in refused("--model KDSR_T --save s --sig_min 3")
+    assert "--noise -1.0 must be in" in refused("--model KDSR_T --save s --noise -1")
+    assert "did you mean --batch_size?" in refused("--model KDSR_T --save s --batchsize 3")

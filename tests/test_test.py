@@ -1,0 +1,163 @@
+"""`test.py` as its users call it: scores, prepared sets, pictures of one's own."""
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import metric
+from data.benchmark import find
+from data.degradation import quantize
+from data.degradation.resize import bicubic
+from data.images import Photo, list_images, read_image, read_photo, write_image, write_photo
+from data.protocol import manet9
+from model import build, checkpoint, official
+
+# There is a package called `test` in Python's own library.
+spec = importlib.util.spec_from_file_location("test_program", Path(__file__).parents[1] / "test.py")
+assert spec is not None
+assert spec.loader is not None
+test = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(test)
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """Writes a small network's file into a run directory of tmp_path."""
+
+    def write(name, network, theirs=False, **config):
+        path = tmp_path / "run" / "model" / f"{name}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        net = build(network, **config)
+        torch.save(official.write(net) if theirs else checkpoint(net), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def student(model_file):
+    return model_file("student", "KDSR_S", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
+
+
+def refused(arguments):
+    with pytest.raises(SystemExit) as caught:
+        test.main(arguments.split())
+    return str(caught.value)
+
+
+def test_scores_of_the_sets_that_are_there(student, photo_folder, tmp_path, capsys):
+    test.main(f"--pre_train {student} --dir_data {photo_folder} --save_results".split())
+    out = capsys.readouterr().out
+    assert "not found: Set14, B100, Urban100" in out
+    folder = tmp_path / "run" / "results" / "gaussian8"
+    rows = list(csv.DictReader((folder / "scores.csv").open()))
+    assert len(rows) == 2 * 8
+    assert len(list((folder / "Set5").glob("*.png"))) == 2 * 8
+    summary = json.loads((folder / "scores.json").read_text())
+    mean = np.mean([float(row["psnr"]) for row in rows])
+    assert summary["sets"]["Set5"]["psnr"] == pytest.approx(mean)
+    assert f"{mean:.3f}" in out
+    assert summary["protocol"] == "gaussian8"
+    assert len(summary["sha256"]) == 64
+
+
+def test_the_published_cdsr_command(model_file, photo_folder, capsys):
+    file = model_file("model_492_psnr_36.17", "CDSR", theirs=True, scale=2, n_blocks=1)
+    test.main(
+        f"--dir_data={photo_folder} --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 --pre_train {file} "
+        "--sv_mode 0 --n_GPUs=1".split()
+    )
+    out = capsys.readouterr().out
+    assert "CDSR x2, manet9, luma matlab" in out
+    assert "5.0_3.0_0.8" in out
+
+
+def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
+    file = model_file("c", "CDSR", scale=2, n_blocks=1)
+    test.main(f"--pre_train {file} --dir_data {photo_folder} --sv_mode 3 --noise 15 --data_test Set5".split())
+    assert (tmp_path / "run" / "results" / "manet_sv3_noise_15" / "scores.csv").exists()
+
+
+def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
+    file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
+    test.main(f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --sig 1.3".split())
+    assert "KDSR_T x2, sig 1.3" in capsys.readouterr().out
+
+
+def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):
+    """A network that repeats pixels scores what repeating pixels scores."""
+    net = build("KDSR_S", scale=2, n_feats=12, n_blocks=1, n_resblocks=0)
+    weights = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    for c in range(3):  # RGB through head, upsampler and tail
+        weights["restoration.head.weight"][c, c, 1, 1] = 1
+        weights["restoration.upsample.0.weight"][4 * c : 4 * c + 4, c, 1, 1] = 1
+        weights["restoration.tail.weight"][c, c, 1, 1] = 1
+    net.load_state_dict(weights)
+    torch.save(checkpoint(net), tmp_path / "repeat.pt")
+    arguments = f"--pre_train {tmp_path / 'repeat.pt'} --dir_data {photo_folder} --data_test Set5 --protocol bicubic"
+    test.main([*arguments.split(), "--dir_experiment", str(tmp_path), "--save", "nearest"])
+    scores = json.loads((tmp_path / "nearest" / "results" / "bicubic" / "scores.json").read_text())
+    expected = []
+    for path in list_images(photo_folder / "benchmark/Set5/HR"):
+        hr = torch.from_numpy(read_image(path)).permute(2, 0, 1)[None] / 255
+        sr = quantize(bicubic(hr, 0.5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        expected.append(metric.psnr(sr, hr, border=2, protocol="kdsr").item())
+    assert scores["sets"]["Set5"]["psnr"] == pytest.approx(np.mean(expected), abs=0.01)
+
+
+def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tmp_path):
+    file = model_file("c", "CDSR", scale=2, n_blocks=1)
+    source = find("Set5", [photo_folder], manet9(2), sv_mode=0, seed=1)
+    assert source is not None
+    for sample in source.samples(torch.device("cpu")):
+        for case, lr in zip(sample.cases, sample.lr, strict=True):
+            for part, image in (("HR_si", sample.hr), ("LR_mode0_noise0", lr)):
+                folder = tmp_path / "Set5_x2" / part
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = (255 * image).round().byte().permute(1, 2, 0)
+                write_image(folder / f"{sample.image}_{case}.png", pixels.numpy())
+    scores = []
+    for name, directory in (("Set5", photo_folder), (f"{tmp_path}/Set5_x2", photo_folder)):
+        test.main(f"--pre_train {file} --dir_data {directory} --data_test {name}".split())
+    for protocol in ("manet9", "manet9_prepared"):
+        rows = csv.DictReader((tmp_path / "run" / "results" / protocol / "scores.csv").open())
+        scores.append({(row["image"], row["case"]): float(row["psnr"]) for row in rows})
+    assert scores[0] == pytest.approx(scores[1])
+
+
+def picture(height, width, *, alpha=False, grey=False, bits=8):
+    rng = np.random.default_rng(0)
+    rgb = rng.random((height, width, 1 if grey else 3), dtype=np.float32).repeat(3 if grey else 1, axis=2)
+    return Photo(rgb, rng.random((height, width), dtype=np.float32) if alpha else None, grey, bits)
+
+
+def test_own_images_of_every_form(student, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    forms = {"grey": {"grey": True}, "rgba": {"alpha": True}, "deep": {"bits": 16}, "rgb": {}}
+    for name, form in forms.items():
+        write_photo(folder / f"{name}.png", picture(16, 20, **form))
+    test.main(f"--pre_train {student} --data_test Demo --dir_demo {folder}".split())
+    for name, form in forms.items():
+        out = read_photo(tmp_path / "run" / "results" / "Demo" / f"{name}_x2.png")
+        assert out.rgb.shape == (32, 40, 3)
+        assert (out.grey, out.bits) == (form.get("grey", False), form.get("bits", 8))
+        assert (out.alpha is not None) == form.get("alpha", False)
+
+
+def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
+    assert "--pre_train: there is no file" in refused("--pre_train nowhere.pt")
+    assert "--scale 4 was asked for" in refused(f"--pre_train {student} --scale 4 --dir_data {photo_folder}")
+    assert "--model CDSR was asked for" in refused(f"--pre_train {student} --model CDSR --dir_data {photo_folder}")
+    assert "--data_test Set5+Set14" in refused(f"--pre_train {student} --dir_data {tmp_path}")
+    assert "--dir_demo" in refused(f"--pre_train {student} --data_test Demo")
+    teacher = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
+    assert "needs the HR image" in refused(f"--pre_train {teacher} --data_test Demo --dir_demo {tmp_path}")
+    write_image(tmp_path / "small.png", np.zeros((8, 30, 3), np.uint8))
+    cdsr = model_file("c", "CDSR", scale=2, n_blocks=1)
+    assert "small.png is 8 x 30" in refused(f"--pre_train {cdsr} --data_test Demo --dir_demo {tmp_path}")

@@ -1,0 +1,234 @@
+"""The loop on a toy network: its log, its files, and that a resumed run is the same run."""
+
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import model
+from data.benchmark import Degraded
+from data.degradation import Gaussian
+from data.images import ImageFolder, check_images, list_images
+from data.protocol import gaussian8
+from data.sampler import PatchBatches, PatchSampler
+from loss import Contrast, Pixel
+from model.layer import BlindSR, Embedding
+from trainer import Plan, Schedule, Trainer
+from utility import Run, read_rows
+
+
+class Toy(BlindSR):
+    """Nearest-neighbour upscaling with one learned colour matrix, and an encoder with BatchNorm."""
+
+    def __init__(self, *, scale):
+        super().__init__(scale=scale)
+        self.encoder = Encoder()
+        self.colour = nn.Conv2d(3, 3, 1)
+
+    def embed(self, lr, hr=None):
+        return self.encoder(lr)
+
+    def restore(self, lr, code):
+        return nn.functional.interpolate(self.colour(lr), scale_factor=self.scale) + 0.01 * code[:, :3, None, None]
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 256, 3), nn.BatchNorm2d(256))
+
+    def forward(self, x):
+        code = self.body(x).mean((2, 3))
+        return Embedding(code, code)
+
+
+def contrast(net):
+    return Contrast(net, c_weight=0.1, warmup_steps=3, freeze_step=11, queue=16)
+
+
+@pytest.fixture(autouse=True)
+def _toy_in_the_table(monkeypatch):
+    monkeypatch.setitem(model.NETWORKS, "Toy", Toy)
+
+
+@pytest.fixture
+def trainer_in(photo_folder, tmp_path):
+    """Makes the trainer of one and the same run in a directory of its own."""
+
+    def make(name, steps=12, keep=0, workers=0, objective=Pixel, decay=6, max_seconds=math.inf) -> Trainer:
+        torch.manual_seed(3)
+        net = Toy(scale=2)
+        checked = check_images(list_images(photo_folder / "train/HR"), at_least=32, skip_bad=False)
+        store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
+        made = objective() if objective is Pixel else objective(net)
+        sampler = PatchSampler(sizes=store.sizes, batch=2, patch=32, views=made.views, augment=True, seed=5)
+        return Trainer(
+            net=net,
+            objective=made,
+            degradation=Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05),
+            batches=PatchBatches(store, sampler),
+            benchmarks=[Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), gaussian8(2))],
+            plan=Plan(
+                steps=steps,
+                epoch_steps=4,
+                schedule=Schedule(0, 0.0, 1, 1.0, rate=1e-2, decay=decay, gamma=0.5),
+                seed=5,
+                loader_workers=workers,
+                print_every=2,
+                max_seconds=max_seconds,
+                metric="matlab",
+                save_from_epoch=0,
+                keep=keep,
+            ),
+            run=Run(tmp_path / name),
+            config={"toy": True},
+            device=torch.device("cpu"),
+        )
+
+    return make
+
+
+def weights(trainer):
+    return {
+        name: value.clone() for name, value in {**trainer.net.state_dict(), **trainer.objective.state_dict()}.items()
+    }
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+def resumed(trainer):
+    trainer.load_state_dict(torch.load(trainer.run.state, weights_only=True))
+    return trainer
+
+
+def test_files_of_a_run(trainer_in):
+    trainer = trainer_in("run")
+    trainer.fit()
+    run = trainer.run
+    files = {path.name for path in run.path.iterdir()}
+    assert files == {"config.json", "log.txt", "psnr_log.csv", "loss_log.csv", "psnr.png", "loss.png", "tb", "model"}
+    psnr = read_rows(run.psnr_log)
+    assert [(row["epoch"], row["step"], row["set"], row["protocol"]) for row in psnr] == [
+        (str(epoch), str(4 * epoch), "Set5", "gaussian8") for epoch in (1, 2, 3)
+    ]
+    numbered = [f"model_{row['epoch']}_psnr_{float(row['psnr']):.2f}.pt" for row in psnr]
+    assert {path.name for path in run.models.iterdir()} == {*numbered, "model_latest.pt", "model_best.pt", "state.pt"}
+    assert [row["step"] for row in read_rows(run.loss_log) if row["part"] == "l1"] == ["2", "4", "6", "8", "10", "12"]
+    best = max(psnr, key=lambda row: float(row["psnr"]))
+    best_file = run.models / f"model_{best['epoch']}_psnr_{float(best['psnr']):.2f}.pt"
+    same(model.load_model(best_file).state_dict(), model.load_model(run.models / "model_best.pt").state_dict())
+
+
+def test_it_learns(trainer_in):
+    trainer = trainer_in("run", steps=80, decay=80)
+    trainer.fit()
+    losses = [float(row["value"]) for row in read_rows(trainer.run.loss_log) if row["part"] == "l1"]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("objective", [Pixel, contrast])
+@pytest.mark.parametrize("stop", [3, 4, 9])
+def test_a_resumed_run_is_the_same_run(objective, stop, trainer_in):
+    whole = trainer_in("whole", objective=objective)
+    whole.fit()
+    broken = trainer_in("broken", objective=objective)
+    take = broken.train_step
+
+    def interrupted(hr):
+        parts = take(hr)
+        broken._stop = broken.step == stop  # as a signal does
+        return parts
+
+    broken.train_step = interrupted
+    broken.fit()
+    assert broken.step == stop
+    again = resumed(trainer_in("broken", objective=objective, workers=1))
+    again.fit()
+    same(weights(whole), weights(again))
+    assert whole.run.psnr_log.read_text() == again.run.psnr_log.read_text()
+    if stop % whole.plan.print_every == 0:  # else the means of one line are over two stretches
+        assert whole.run.loss_log.read_text() == again.run.loss_log.read_text()
+
+
+def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
+    whole = trainer_in("whole")
+    whole.fit()
+    state = trainer_in("whole").state_dict()  # of step 0
+    again = trainer_in("whole")
+    again.load_state_dict(state)
+    again.fit()
+    assert [row["step"] for row in read_rows(again.run.psnr_log)] == ["4", "8", "12"]
+
+
+def test_a_signal_saves_and_stops(trainer_in):
+    trainer = trainer_in("run")
+    take = trainer.train_step
+
+    def interrupted(hr):
+        if trainer.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(hr)
+
+    trainer.train_step = interrupted
+    trainer.fit()
+    assert trainer.step == 6
+    assert torch.load(trainer.run.state, weights_only=True)["step"] == 6
+    assert "continue with the same command and --resume" in (trainer.run.path / "log.txt").read_text()
+
+
+def test_time_is_up(trainer_in):
+    trainer = trainer_in("run", max_seconds=0.0)
+    trainer.fit()
+    assert trainer.step == 1
+    assert model.load_model(trainer.run.models / "model_latest.pt").scale == 2
+
+
+def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
+    trainer = trainer_in("run", steps=16, keep=2)
+    trainer.fit()
+    assert sorted(path.stem.split("_")[1] for path in trainer.run.models.glob("model_*_psnr_*.pt")) == ["3", "4"]
+
+
+def test_a_dry_run_writes_nothing_and_forecasts(trainer_in, capsys):
+    trainer = trainer_in("run")
+    seconds = trainer.dry_run()
+    assert 0 < seconds < 60
+    assert not trainer.run.path.exists()
+    out = capsys.readouterr().out
+    for word in ("parameters", "memory", "steps/s", "forecast", "data", "degradation", "network"):
+        assert word in out
+
+
+def test_a_state_of_another_network_is_refused(trainer_in):
+    trainer = trainer_in("run")
+    state = trainer.state_dict()
+    state["net"]["config"] = {"scale": 3}
+    with pytest.raises(ValueError, match=r"--resume.*'scale': 3.*'scale': 2"):
+        trainer.load_state_dict(state)
+    with pytest.raises(ValueError, match="format 99"):
+        trainer.load_state_dict({"format": 99})
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 2e-4), (59, 2e-4), (60, 2e-5), (99, 2e-5), (100, 1e-4), (224, 1e-4), (225, 5e-5), (499, 1.25e-5)],
+)
+def test_the_schedule_of_kdsr_aniso(step, rate):
+    schedule = Schedule(100, 2e-4, 60, 0.1, rate=1e-4, decay=125, gamma=0.5)
+    assert schedule(step) == pytest.approx(rate)
+
+
+def test_views_of_an_image_share_their_degradation(trainer_in):
+    trainer = trainer_in("run", objective=contrast)
+    trainer.degradation = Gaussian(scale=2, iso=True, width=(0.2, 3.0))
+    image = torch.rand(3, 3, 32, 32)
+    lr = trainer._degrade(image.repeat(2, 1, 1, 1))  # both views show the same
+    assert torch.equal(lr[:3], lr[3:])
