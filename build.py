@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt, radians
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+import metric
 import model
-from data.benchmark import Benchmark, Degraded, find
+from data.benchmark import Benchmark, Degraded, check, find
 from data.degradation import Degradation, Gaussian, MANet
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
@@ -23,6 +24,7 @@ from option import BESIDE_FOLDER, EvalOptions, Machine, TrainOptions
 from trainer import Plan, Schedule
 
 Log = Callable[[str], None]
+SMALLEST_BLURRED = 11  # HR pixels: reflect padding of 10 needs more than that
 
 
 def device(machine: Machine, log: Log) -> torch.device:
@@ -31,6 +33,8 @@ def device(machine: Machine, log: Log) -> torch.device:
         log("running on the CPU" + ("" if machine.cpu or machine.n_GPUs == 0 else ": PyTorch finds no CUDA device"))
         torch.set_flush_denormal(True)  # the tails of narrow kernels are denormal, and slow
         return torch.device("cpu")
+    if machine.n_GPUs > 1:
+        log(f"--n_GPUs {machine.n_GPUs}: running on one")
     return torch.device("cuda")
 
 
@@ -127,6 +131,13 @@ def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -
     return found, missing
 
 
+def check_benchmarks(found: Sequence[Benchmark], net: BlindSR) -> None:
+    """Raise BadImage for a test image that is damaged, or too small to be degraded, restored and measured."""
+    needed = max(net.scale * net.min_size, SMALLEST_BLURRED, metric.smallest(net.scale))
+    for benchmark in found:
+        check(benchmark, at_least=needed)
+
+
 def hold_out(
     store: ImageStore, folder: Path, rule: Protocol, seed: int, log: Log
 ) -> tuple[ImageStore, list[Benchmark]]:
@@ -148,12 +159,23 @@ def hold_out(
 
 def network(options: TrainOptions) -> BlindSR:
     """A fresh network, or one with the weights of --pre_train."""
-    asked = options.network
-    if options.loss.pre_train is None:
-        return model.build(asked.model, scale=asked.scale, **asked.sizes)
-    net = model.load_model(options.loss.pre_train)
-    require(net, "--pre_train", options.loss.pre_train, model=asked.model, scale=asked.scale, **asked.sizes)
+    asked, path = options.network, options.loss.pre_train
+    net = model.build(asked.model, scale=asked.scale, **asked.sizes)
+    if path is None:
+        return net
+    source = model.load_model(path)
+    if asked.model == "KDSR_S" and source.sees_hr:  # the published stage S names the teacher's file here too
+        require(source, "--pre_train", path, **net.config)
+        take_restoration(net, source)
+    else:
+        require(source, "--pre_train", path, model=asked.model, **net.config)
+        net.load_state_dict(source.state_dict())
     return net
+
+
+def take_restoration(student: BlindSR, teacher: BlindSR) -> None:
+    """The published start of a student: the teacher's SR network, an estimator of its own."""
+    student.get_submodule("restoration").load_state_dict(teacher.get_submodule("restoration").state_dict())
 
 
 def require(net: BlindSR, flag: str, path: Path, **asked: str | int | None) -> None:
@@ -180,8 +202,8 @@ def _pixel(options: TrainOptions, net: BlindSR) -> Objective:
 
 def _distillation(options: TrainOptions, net: BlindSR) -> Objective:
     loss, teacher = options.loss, _teacher(options, net)
-    if loss.pre_train is None:  # the published start: the teacher's SR network, a fresh estimator
-        net.get_submodule("restoration").load_state_dict(teacher.get_submodule("restoration").state_dict())
+    if loss.pre_train is None:
+        take_restoration(net, teacher)
     warmup = options.training.warmup_epochs * options.training.test_every
     return Distillation(teacher, temperature=loss.temperature, kd_weight=loss.kd_weight, warmup_steps=warmup)
 
@@ -223,7 +245,7 @@ def plan(options: TrainOptions) -> Plan:
         gamma=training.gamma_sr,
     )
     return Plan(
-        steps=training.epochs * epoch,
+        steps=options.epochs * epoch,
         epoch_steps=epoch,
         schedule=schedule,
         seed=options.loading.seed,

@@ -41,6 +41,7 @@ def trainer_of(options: TrainOptions, run: Run) -> Trainer:
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     net = build.network(options)
+    build.check_benchmarks(benchmarks, net)
     objective = build.objective(options, net)
     return Trainer(
         net=net,

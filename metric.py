@@ -43,10 +43,15 @@ PROTOCOLS = {
 }
 
 
+def smallest(border: int) -> int:
+    """Pixels a side that an image needs, for the SSIM window to fit in when the border is cut."""
+    return 2 * border + 11
+
+
 def _checked(sr: Tensor, hr: Tensor, border: int) -> None:
     if sr.shape != hr.shape or sr.ndim != 4 or sr.shape[1] != 3:
         raise ValueError(f"SR and HR must both be (B, 3, H, W): got {tuple(sr.shape)} and {tuple(hr.shape)}")
-    if min(sr.shape[2:]) < 2 * border + 11:
+    if min(sr.shape[2:]) < smallest(border):
         raise ValueError(f"an image of {tuple(sr.shape[2:])} is too small to be measured with a border of {border}")
 
 

@@ -22,7 +22,7 @@ BESIDE_FOLDER = Path()  # of --data_cache
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU")
-    n_GPUs: int = flag(1, "GPUs to use; 0 is the same as --cpu", low=0, high=1)  # noqa: N815 (published name)
+    n_GPUs: int = flag(1, "0 is the same as --cpu; more than one GPU is not used yet", low=0)  # noqa: N815 (published name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,9 @@ class Network:
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     objective: str = flag(PUBLISHED_DEFAULT, "what is minimised", choices=("pixel", "distillation", "contrast"))
-    pre_train: Path | None = flag(None, "weights to start from", also=("pre_train_ST",))
+    pre_train: Path | None = flag(
+        None, "weights to start from; a student may start from a teacher's SR network", also=("pre_train_ST",)
+    )
     pre_train_TA: Path | None = flag(None, "the teacher's weights (distillation)")  # noqa: N815
     temperature: float = flag(0.15, "τ of the distillation", low=1e-6)
     kd_weight: float = flag(1.0, "weight of the distillation", low=0)
@@ -124,7 +126,9 @@ class Training:
     epochs_encoder: int = flag(
         PUBLISHED_DEFAULT, "epochs in which the encoder or estimator learns alone; -1: none", low=-1
     )
-    epochs_sr: int = flag(PUBLISHED_DEFAULT, "epochs of full training after those", low=0)
+    epochs_sr: int = flag(
+        PUBLISHED_DEFAULT, "epochs of full training after those; for KDSR_S, as published, those included", low=0
+    )
     lr_encoder: float = flag(PUBLISHED_DEFAULT, "learning rate of the first kind of epochs", low=0)
     lr_sr: float = flag(PUBLISHED_DEFAULT, "learning rate of the second kind", low=0)
     lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1)
@@ -135,10 +139,6 @@ class Training:
     @property
     def warmup_epochs(self) -> int:
         return max(self.epochs_encoder, 0)
-
-    @property
-    def epochs(self) -> int:
-        return self.warmup_epochs + self.epochs_sr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +181,14 @@ class TrainOptions:
     machine: Machine
 
     @property
+    def epochs(self) -> int:
+        """Of the whole run."""
+        training = self.training
+        if self.loss.objective == "distillation":
+            return training.epochs_sr
+        return training.warmup_epochs + training.epochs_sr
+
+    @property
     def run_dir(self) -> Path:
         blur = self.degradation.blur_type.removesuffix("_gaussian")
         name = f"{self.saving.save}_x{self.network.scale}_{self.degradation.sample_mode}_{blur}"
@@ -212,7 +220,7 @@ _KDSR = {
 PUBLISHED: dict[str, dict[str, Any]] = {
     "KDSR_T": {**_KDSR, "objective": "pixel", "epochs_sr": 500, "lr_decay_sr": 125},
     "KDSR_S": {**_KDSR, "objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150},
-    "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 400, "lr_decay_sr": 125},
+    "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 500, "lr_decay_sr": 125},
     "CDSR": {
         "degradation": "manet",
         "draw_per": "image",
@@ -301,8 +309,8 @@ def _check_training(options: TrainOptions) -> None:
             )
     if loss.objective == "contrast" and network.model != "CDSR":
         raise ValueError(f"--objective contrast trains an encoder like that of --model CDSR, not {network.model}'s")
-    if options.training.epochs == 0:
-        raise ValueError("--epochs_sr 0 and --epochs_encoder without epochs: there is nothing to train")
+    if options.epochs == 0:
+        raise ValueError("--epochs_sr 0: there is nothing to train")
 
 
 def idle(given: Given, options: TrainOptions) -> list[str]:

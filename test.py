@@ -170,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"--data_test {options.images.data_test}: none of these is a folder, or lies in benchmark/ "
                 f"under --dir_data {options.images.dir_data} or beside it"
             )
+        build.check_benchmarks(benchmarks, net)
         scores = score(net, benchmarks, options, device)
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {error}")

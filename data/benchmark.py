@@ -11,7 +11,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from data.images import list_images, read_image
+from data.images import BadImage, check_image, list_images, read_image
 from data.protocol import Protocol
 
 STANDARD = ("Set5", "Set14", "B100", "Urban100")
@@ -36,9 +36,8 @@ class Benchmark(Interface):
         """The protocol's name, with its noise and JPEG."""
         ...
 
-    def __len__(self) -> int:
-        """How many HR images (or pairs)."""
-        ...
+    @property
+    def hr_paths(self) -> Sequence[Path]: ...
 
     def samples(self, device: torch.device) -> Iterator[Sample]: ...
 
@@ -59,7 +58,7 @@ class Degraded:
     """HR images, cropped to multiples of the scale and degraded on the device under every case of the protocol."""
 
     name: str
-    paths: Sequence[Path]
+    hr_paths: Sequence[Path]
     rule: Protocol
     seed: int = 1
 
@@ -67,12 +66,9 @@ class Degraded:
     def protocol(self) -> str:
         return describe(self.rule)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def samples(self, device: torch.device) -> Iterator[Sample]:
         s = self.rule.scale
-        for path in self.paths:
+        for path in self.hr_paths:
             hr = to_tensor(read_image(path), device)
             hr = hr[:, : hr.shape[1] // s * s, : hr.shape[2] // s * s]
             lr = [self.rule.degrade(hr, case, seed=f"{self.seed}/{path.stem}") for case in self.rule.cases]
@@ -88,8 +84,9 @@ class Prepared:
     pairs: Sequence[tuple[Path, Path]]  # (LR, HR)
     scale: int
 
-    def __len__(self) -> int:
-        return len(self.pairs)
+    @property
+    def hr_paths(self) -> Sequence[Path]:
+        return [hr for _, hr in self.pairs]
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
         for lr_path, hr_path in self.pairs:
@@ -142,3 +139,11 @@ def find(name: str, roots: Sequence[Path], rule: Protocol, *, sv_mode: int, seed
             hr = place / "HR" if (place / "HR").is_dir() else place
             return Degraded(place.name, list_images(hr, "--data_test"), rule, seed)
     return None
+
+
+def check(benchmark: Benchmark, *, at_least: int) -> None:
+    """Raise BadImage, naming the file, for an HR image that is damaged or under `at_least` pixels a side."""
+    for path in benchmark.hr_paths:
+        height, width = check_image(path)
+        if min(height, width) < at_least:
+            raise BadImage(f"--data_test: {path} is {height} x {width} pixels; {at_least} a side are needed")

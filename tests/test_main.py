@@ -60,13 +60,13 @@ def test_teacher_then_student(run_main):
 def test_student_with_warm_up_and_aniso_kernels(run_main, tmp_path):
     torch.save(official.write(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
     run = run_main(
-        f"--model KDSR_S --save s {KDSR} --blur_type aniso_gaussian --noise 10 --epochs_encoder 1 "
-        f"--pre_train_TA {tmp_path / 'TA.pt'} --protocol gaussian8"
+        f"--model KDSR_S --save s {KDSR} --blur_type aniso_gaussian --noise 10 --epochs_encoder 1 --resume 0 "
+        f"--pre_train_TA {tmp_path / 'TA.pt'} --pre_train_ST {tmp_path / 'TA.pt'} --protocol gaussian8"
     )
     assert run.name == "s_x2_bicubic_aniso"
     log = (run / "log.txt").read_text()
-    assert "step 2/6  lr 0.0002  kl" in log  # the estimator alone
-    assert "step 3/6  lr 0.0001  l1" in log  # everything
+    assert "step 2/4  lr 0.0002  kl" in log  # the estimator alone
+    assert "step 3/4  lr 0.0001  l1" in log  # everything
 
 
 def test_cdsr_resumed(run_main):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.benchmark import Degraded, Prepared, find
-from data.images import write_image
+from data.benchmark import Degraded, Prepared, check, find
+from data.images import BadImage, write_image
 from data.protocol import bicubic, gaussian8, manet9
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def prepared_folder(tmp_path):
 def test_degraded_on_the_fly(hr_folder):
     benchmark = find("Set5", [hr_folder], gaussian8(4), sv_mode=0, seed=1)
     assert isinstance(benchmark, Degraded)
-    assert len(benchmark) == 2
+    assert len(benchmark.hr_paths) == 2
     first, second = benchmark.samples(CPU)
     assert (first.image, second.image) == ("a", "b")
     assert first.hr.shape == (3, 48, 40)  # cropped to multiples of the scale
@@ -59,7 +59,7 @@ def test_a_folder_by_its_path(hr_folder):
     for path in (hr_folder / "benchmark/Set5", hr_folder / "benchmark/Set5/HR"):
         benchmark = find(str(path), [], bicubic(2), sv_mode=0, seed=1)
         assert benchmark is not None
-        assert len(benchmark) == 2
+        assert len(benchmark.hr_paths) == 2
 
 
 def test_prepared_sets_go_first_and_are_paired_by_name(hr_folder, prepared_folder):
@@ -93,3 +93,15 @@ def test_sizes_that_do_not_fit_are_named(prepared_folder):
     assert benchmark is not None
     with pytest.raises(ValueError, match=r"baby_1\.0_1\.0_0\.0\.png is \(42, 40\).*not 2 times the \(20, 20\)"):
         next(iter(benchmark.samples(CPU)))
+
+
+def test_check_names_what_is_damaged_or_too_small(hr_folder):
+    benchmark = find("Set5", [hr_folder], bicubic(2), sv_mode=0, seed=1)
+    assert benchmark is not None
+    check(benchmark, at_least=40)
+    with pytest.raises(BadImage, match=r"b\.png is 40 x 60 pixels; 41 a side"):
+        check(benchmark, at_least=41)
+    path = benchmark.hr_paths[1]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadImage, match=r"b\.png"):
+        check(benchmark, at_least=1)

@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all, logs that can be cut, times that can be read."""
+
+import re
+import time
+
+import pytest
+import torch
+
+from utility import Clock, Run, append_rows, duration, forget_after, read_rows, save, whole
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail():
+        with whole(path) as temporary:
+            temporary.write_text("half of the n")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    save({"x": torch.ones(2)}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["x"], torch.ones(2))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_after_a_step_are_forgotten(tmp_path):
+    path = tmp_path / "log.csv"
+    append_rows(path, [{"step": 1, "value": "a"}, {"step": 2, "value": "b, c"}])
+    append_rows(path, [{"step": 3, "value": "d"}])
+    forget_after(path, 2)
+    assert read_rows(path) == [{"step": "1", "value": "a"}, {"step": "2", "value": "b, c"}]
+    forget_after(path, 0)
+    append_rows(path, [{"step": 1, "value": "a"}])  # with a header again
+    assert read_rows(path) == [{"step": "1", "value": "a"}]
+
+
+def test_lines_before_the_run_is_open_reach_its_log(tmp_path):
+    run = Run(tmp_path / "run")
+    run.log("first")
+    assert not run.path.exists()
+    assert not run.exists
+    run.open({"a": 1})
+    run.log("second")
+    lines = (run.path / "log.txt").read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == ["first", "second"]
+    assert run.exists
+
+
+def test_the_clock_shares_the_time_out():
+    clock = Clock(torch.device("cpu"))
+    with clock("data"):
+        time.sleep(0.01)
+    with clock("network"):
+        time.sleep(0.03)
+    shares = re.fullmatch(r"data (\d+) %  network (\d+) %", clock.shares())
+    assert shares is not None
+    assert int(shares[1]) < int(shares[2])
+    assert sum(map(int, shares.groups())) in (99, 100, 101)
+    assert clock.shares() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "00:00:00"), (61, "00:01:01"), (86399, "23:59:59"), (90061, "1 d 01:01:01")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
