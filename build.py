@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from math import isqrt, radians
 from pathlib import Path
@@ -12,11 +13,11 @@ import torch
 
 import metric
 import model
-from data.benchmark import Benchmark, Degraded, check, find
+from data.benchmark import Benchmark, Degraded, find
 from data.degradation import Degradation, Gaussian, MANet
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
-from data.protocol import NAMED, Case, Protocol, manet_sv, under_gaussian, under_manet
+from data.protocol import NAMED, Case, Protocol, manet_sv, s_fold, under_gaussian, under_manet
 from data.sampler import PatchBatches, PatchSampler
 from loss import Contrast, Distillation, Objective, Pixel
 from model import BlindSR
@@ -24,7 +25,7 @@ from option import BESIDE_FOLDER, EvalOptions, Machine, TrainOptions
 from trainer import Plan, Schedule
 
 Log = Callable[[str], None]
-SMALLEST_BLURRED = 11  # HR pixels: reflect padding of 10 needs more than that
+SMALLEST_BLURRED = 10  # HR pixels, the padding of a 21×21 kernel: a patch must be larger to be reflected
 
 
 def device(machine: Machine, log: Log) -> torch.device:
@@ -66,6 +67,8 @@ def protocol(options: TrainOptions | EvalOptions, scale: int) -> Protocol:
         rule = _protocol_of_flags(options, scale)
     else:
         rule = NAMED[test.protocol](scale)
+    if given.sample_mode == "s-fold":
+        rule = s_fold(rule)
     return dataclasses.replace(rule, noise=given.noise / 255 or None, quality=test.jpeg_quality or None)
 
 
@@ -78,10 +81,7 @@ def _protocol_of_flags(options: TrainOptions | EvalOptions, scale: int) -> Proto
     name = f"sig {first:g}" if given.isotropic else f"lambda {first:g} {second:g} theta {test.theta:g}"
     if given.degradation == "manet":  # the flags are variances
         return under_manet(f"manet {name}", scale, Case(name, (first**0.5, second**0.5), theta))
-    s_fold = given.sample_mode == "s-fold"
-    return under_gaussian(
-        f"{name} s-fold" if s_fold else name, scale, Case(name, (first, second), theta), s_fold=s_fold
-    )
+    return under_gaussian(name, scale, Case(name, (first, second), theta))
 
 
 def _sampling(sample_mode: str) -> Literal["bicubic", "s-fold"]:
@@ -92,14 +92,20 @@ def _sampling(sample_mode: str) -> Literal["bicubic", "s-fold"]:
 
 
 def training_folder(options: TrainOptions) -> Path:
-    """The folder of HR images: under --dir_data by the name of the training set, or --dir_data itself."""
+    """The folder of HR images: the one of --data_train under --dir_data, DF2K/HR there, or --dir_data itself."""
     root, name = options.images.dir_data, options.loading.data_train
     if root is None:
         raise ValueError("--dir_data: name the folder of HR images to train on")
     if not root.is_dir():
         raise FileNotFoundError(f"--dir_data: there is no folder {root}")
-    places = [root / name / "HR", root / name, root / "HR"]
-    return next((place for place in places if place.is_dir()), root)
+    if name is not None:
+        places = [root / name / "HR", root / name]
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            raise FileNotFoundError(f"--data_train {name}: there is neither {places[0]} nor {places[1]}")
+        return found
+    places = [root / "DF2K" / "HR", root / "HR", root]
+    return next(place for place in places if place.is_dir())
 
 
 def training_images(options: TrainOptions, log: Log) -> ImageStore:
@@ -119,7 +125,7 @@ def training_images(options: TrainOptions, log: Log) -> ImageStore:
 def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -> tuple[list[Benchmark], list[str]]:
     """The test sets of --data_test that are there, and the names of those that are not."""
     root = options.images.dir_data
-    roots = [] if root is None else [root, root.parent, root.parent.parent]
+    roots = [] if root is None else [root, *root.absolute().parents[:2]]
     found: list[Benchmark] = []
     missing: list[str] = []
     for name in options.images.data_test.split("+"):
@@ -128,14 +134,27 @@ def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -
             missing.append(name)
         else:
             found.append(benchmark)
+    names = [benchmark.name for benchmark in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"--data_test: two sets are called {', '.join(twice)}; their scores would be mixed")
     return found, missing
+
+
+def check_patch(options: TrainOptions, net: BlindSR) -> None:
+    """Raise ValueError for a patch that the network cannot take or a blur cannot be applied to."""
+    patch, scale = options.loading.patch_size, options.network.scale
+    smallest = max(net.min_size, SMALLEST_BLURRED // scale + 1)
+    if patch < smallest:
+        raise ValueError(
+            f"--patch_size {patch}: {smallest} LR pixels are the least for {options.network.model} x{scale}"
+        )
 
 
 def check_benchmarks(found: Sequence[Benchmark], net: BlindSR) -> None:
     """Raise BadImage for a test image that is damaged, or too small to be degraded, restored and measured."""
-    needed = max(net.scale * net.min_size, SMALLEST_BLURRED, metric.smallest(net.scale))
+    needed = max(net.scale * net.min_size, metric.smallest(net.scale))
     for benchmark in found:
-        check(benchmark, at_least=needed)
+        benchmark.check(at_least=needed)
 
 
 def hold_out(
@@ -160,17 +179,16 @@ def hold_out(
 def network(options: TrainOptions) -> BlindSR:
     """A fresh network, or one with the weights of --pre_train."""
     asked, path = options.network, options.loss.pre_train
-    net = model.build(asked.model, scale=asked.scale, **asked.sizes)
     if path is None:
-        return net
+        return model.build(asked.model, scale=asked.scale, **asked.sizes)
     source = model.load_model(path)
     if asked.model == "KDSR_S" and source.sees_hr:  # the published stage S names the teacher's file here too
-        require(source, "--pre_train", path, **net.config)
-        take_restoration(net, source)
-    else:
-        require(source, "--pre_train", path, model=asked.model, **net.config)
-        net.load_state_dict(source.state_dict())
-    return net
+        require(source, "--pre_train", path, scale=asked.scale, **asked.sizes)
+        student = model.build("KDSR_S", **source.config)
+        take_restoration(student, source)
+        return student
+    require(source, "--pre_train", path, model=asked.model, scale=asked.scale, **asked.sizes)
+    return source.train()
 
 
 def take_restoration(student: BlindSR, teacher: BlindSR) -> None:
@@ -252,7 +270,7 @@ def plan(options: TrainOptions) -> Plan:
         loader_workers=options.loading.n_threads,
         print_every=saving.print_every,
         metric=options.test_degradation.metric,
-        max_seconds=60 * saving.max_minutes,
+        max_seconds=math.inf if saving.max_minutes is None else 60 * saving.max_minutes,
         save_from_epoch=saving.st_save_epoch,
         keep=saving.keep,
     )

@@ -7,10 +7,22 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 PUBLISHED_DEFAULT = object()  # the default depends on the model
 REQUIRED = object()
+
+
+Given = dict[str, Any]  # what stood on the command line, by the name of the field
+
+
+class Flag(NamedTuple):
+    text: str
+    also: Sequence[str]
+    choices: Sequence[str]
+    low: float
+    high: float
+    bare: Any
 
 
 def flag(
@@ -24,10 +36,7 @@ def flag(
     bare: Any = None,
 ) -> Any:
     """A field that is a flag. also: other names. low, high: inclusive. bare: its value when it is given without one."""
-    return dataclasses.field(default=default, metadata={"flag": (text, also, choices, low, high, bare)})
-
-
-Given = dict[str, Any]  # what stood on the command line, by the name of the field
+    return dataclasses.field(default=default, metadata={"flag": Flag(text, also, choices, low, high, bare)})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,21 +60,23 @@ def _plain(hint: Any) -> type:
     return next((a for a in getattr(hint, "__args__", ()) if a is not type(None)), hint)
 
 
-def _add(group: Any, name: str, kind: type, default: Any, metadata: tuple[Any, ...]) -> None:
-    text, also, choices, _, _, bare = metadata
+def _truth(word: str) -> bool:
+    if word not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"{word} is neither True nor False")
+    return word == "True"
+
+
+def _add(group: Any, name: str, kind: type, default: Any, flag: Flag) -> None:
     shown = {PUBLISHED_DEFAULT: "as published", REQUIRED: "required", None: "none"}.get(default, default)
-    names = [f"--{n}" for n in (name, *also)]
-    if kind is bool:
-        group.add_argument(*names, dest=name, action="store_true", default=argparse.SUPPRESS, help=text)
-        return
+    bare = True if kind is bool else flag.bare
     group.add_argument(
-        *names,
+        *(f"--{n}" for n in (name, *flag.also)),
         dest=name,
-        type=kind,
+        type=_truth if kind is bool else kind,
         default=argparse.SUPPRESS,
-        choices=choices or None,
-        help=f"{text} (default: {shown})".replace("%", "%%"),
-        metavar=None if choices else kind.__name__.upper(),
+        choices=flag.choices or None,
+        help=f"{flag.text} (default: {shown})".replace("%", "%%"),
+        metavar=None if flag.choices else kind.__name__.upper(),
         **({"nargs": "?", "const": bare} if bare is not None else {}),
     )
 
@@ -73,24 +84,21 @@ def _add(group: Any, name: str, kind: type, default: Any, metadata: tuple[Any, .
 def parse(options: type, argv: Sequence[str] | None = None, prog: str | None = None) -> Given:
     """What a command line says. Exits with a message for a misspelt flag or a value out of range."""
     parser = _Parser(prog=prog, allow_abbrev=False, description=options.__doc__)
-    bounds: dict[str, tuple[float, float]] = {}
-    required: list[str] = []
+    fields: dict[str, dataclasses.Field[Any]] = {}
     for section in get_type_hints(options).values():
         group, hints = parser.add_argument_group(section.__name__), get_type_hints(section)
-        for f in dataclasses.fields(section):
-            _add(group, f.name, _plain(hints[f.name]), f.default, f.metadata["flag"])
-            bounds[f.name] = f.metadata["flag"][3:5]
-            required += [f.name] if f.default is REQUIRED else []
+        for field in dataclasses.fields(section):
+            _add(group, field.name, _plain(hints[field.name]), field.default, field.metadata["flag"])
+            fields[field.name] = field
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.unknown(unknown)
     given = vars(namespace)
-    if missing := [f"--{name}" for name in required if name not in given]:
+    if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
         parser.error(f"{' and '.join(missing)} must be given")
     for name, value in given.items():
-        low, high = bounds[name]
-        if isinstance(value, (int, float)) and not low <= value <= high:
-            parser.error(
-                f"--{name} {value} must be " + (f"{low:g} at least" if math.isinf(high) else f"in {low:g}..{high:g}")
-            )
+        low, high = fields[name].metadata["flag"].low, fields[name].metadata["flag"].high
+        if isinstance(value, (int, float)) and not (low <= value <= high and math.isfinite(value)):
+            allowed = f"{low:g} at least" if math.isinf(high) else f"in {low:g}..{high:g}"
+            parser.error(f"--{name} {value} must be {allowed}")
     return given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from statistics import fmean
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import metric
 from data.benchmark import Benchmark, Sample
+from data.degradation.precision import ieee_products
 
 Restore = Callable[[Tensor, Tensor], Tensor]  # LR (N, 3, H, W) and HR (N, 3, s·H, s·W, for teachers only) to SR
 MAX_PIXELS = 2**20  # SR pixels restored at once, where an image has several LR images
@@ -33,15 +35,17 @@ def evaluate(
     metric_protocol: str,
     device: torch.device,
     on_image: Callable[[Sample, Tensor], None] | None = None,
+    first: int | None = None,
 ) -> list[Score]:
     """PSNR and SSIM on luma of every image under every case, with a border of `scale` pixels cut.
 
-    `on_image` is shown each sample with its SR images (N, 3, s·H, s·W), clamped to [0, 1].
+    In float32 without TF32: a score does not depend on the GPU. `on_image` is shown each sample with its SR images
+    (N, 3, s·H, s·W), clamped to [0, 1]. first: so many images only.
     """
     labels: list[tuple[str, str]] = []
     values: list[Tensor] = []  # read back once, at the end
-    with torch.inference_mode():
-        for sample in benchmark.samples(device):
+    with torch.inference_mode(), ieee_products():
+        for sample in islice(benchmark.samples(device), first):
             hr = sample.hr.expand(len(sample.lr), -1, -1, -1)
             at_once = max(1, MAX_PIXELS // (hr.shape[2] * hr.shape[3]))
             sr = torch.cat([restore(a, b) for a, b in zip(sample.lr.split(at_once), hr.split(at_once), strict=True)])
@@ -59,3 +63,11 @@ def mean(scores: Iterable[Score]) -> tuple[float, float]:
     """(PSNR, SSIM) over all of these."""
     rows = list(scores)
     return fmean(score.psnr for score in rows), fmean(score.ssim for score in rows)
+
+
+def grouped(scores: Iterable[Score], *fields: str) -> dict[tuple[str, ...], list[Score]]:
+    """The scores by the values of these fields, in their order."""
+    groups: dict[tuple[str, ...], list[Score]] = {}
+    for row in scores:
+        groups.setdefault(tuple(getattr(row, field) for field in fields), []).append(row)
+    return groups

@@ -15,9 +15,10 @@ import torch
 import build
 import option
 from commandline import Given, parse
-from data.images import BadImage
+from forecast import dry_run
 from model import read_file
 from option import TrainOptions
+from resolve import changed, idle, resolve
 from trainer import Trainer
 from utility import Run
 
@@ -26,13 +27,15 @@ def options_of(argv: Sequence[str] | None = None) -> tuple[Given, TrainOptions]:
     """What a command line says, and the options that follow from it. Raises ValueError, or exits with a message."""
     given = parse(TrainOptions, argv, prog="main.py")
     scale = given.get("scale", option.DEFAULT_SCALE)
-    return given, option.resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
+    return given, resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
 
 
 def trainer_of(options: TrainOptions, run: Run) -> Trainer:
     """All parts of a run put together. Raises ValueError or OSError that name the flag or the file to mend."""
     torch.manual_seed(options.loading.seed)
     rule = build.protocol(options, options.network.scale)
+    net = build.network(options)
+    build.check_patch(options, net)
     store = build.training_images(options, run.log)
     benchmarks, missing = build.benchmarks(options, rule, options.loading.seed)
     if not benchmarks:
@@ -40,7 +43,6 @@ def trainer_of(options: TrainOptions, run: Run) -> Trainer:
         store, benchmarks = build.hold_out(store, folder, rule, options.loading.seed, run.log)
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
-    net = build.network(options)
     build.check_benchmarks(benchmarks, net)
     objective = build.objective(options, net)
     return Trainer(
@@ -56,22 +58,32 @@ def trainer_of(options: TrainOptions, run: Run) -> Trainer:
     )
 
 
+def check_run(options: TrainOptions, run: Run) -> None:
+    """Raise where a run would be overwritten, or continued as another one than it is."""
+    saving = options.saving
+    if not saving.resuming:
+        if run.exists and not saving.dry_run:
+            raise FileExistsError(
+                f"--save {saving.save}: {run.path} holds a run already. Continue it with --resume, "
+                "or give the new one another name"
+            )
+        return
+    if not run.state.exists():
+        raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
+    if differences := changed(option.flat(options), run.config()):
+        raise ValueError(f"--resume: {run.path} was started with {', '.join(differences)}; say so again")
+
+
 def prepare(argv: Sequence[str] | None = None) -> tuple[TrainOptions, Trainer]:
     """The trainer that a command line asks for, at the step where it is to start."""
     given, options = options_of(argv)
-    run, resume = Run(options.run_dir), options.saving.resume in ("yes", "-1")
-    if resume and not run.state.exists():
-        raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
-    if run.exists and not resume and not options.saving.dry_run:
-        raise FileExistsError(
-            f"--save {options.saving.save}: {run.path} holds a run already. Continue it with --resume, "
-            "or give the new one another name"
-        )
+    run = Run(options.run_dir)
+    check_run(options, run)
     print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
-    for name in option.idle(given, options):
+    for name in idle(given, options):
         run.log(f"note: {name} has no effect beside the other options")
     trainer = trainer_of(options, run)
-    if resume:
+    if options.saving.resuming:
         trainer.load_state_dict(read_file(run.state, "--resume"))
         run.log(f"continuing {run.path} after step {trainer.step}")
     return options, trainer
@@ -80,14 +92,13 @@ def prepare(argv: Sequence[str] | None = None) -> tuple[TrainOptions, Trainer]:
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         options, trainer = prepare(argv)
+        if options.saving.dry_run:
+            dry_run(trainer)
+        else:
+            trainer.fit()
+    except torch.OutOfMemoryError as error:
+        sys.exit(f"main.py: error: out of memory; a smaller --batch_size or --patch_size needs less ({error})")
     except (ValueError, OSError) as error:
-        sys.exit(f"main.py: error: {error}")
-    if options.saving.dry_run:
-        trainer.dry_run()
-        return
-    try:
-        trainer.fit()
-    except BadImage as error:
         sys.exit(f"main.py: error: {error}")
 
 

@@ -1,19 +1,18 @@
-"""Every flag once: section, type, default, unit, check. Parsed by a function, passed on in typed, frozen sections.
+"""Every flag once: section, type, default, unit, range. Published flags keep their published meaning.
 
-What the papers leave to the model (sizes, schedules, degradations) defaults to what is published for it: `PUBLISHED`.
-Published flags keep their published meaning; what differs inside is converted here.
+`commandline.parse` reads them, `resolve.resolve` fills in what is published for the model and refuses contradictions,
+and the parts of a program are handed typed, frozen sections.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
-from commandline import PUBLISHED_DEFAULT, REQUIRED, Given, flag
+from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
 
 DEFAULT_SCALE = 4
 BESIDE_FOLDER = Path()  # of --data_cache
@@ -29,7 +28,9 @@ class Machine:
 class Loading:
     n_threads: int = flag(min(4, os.cpu_count() or 1), "loader processes", low=0)
     seed: int = flag(1, "of everything that is drawn at random", low=0)
-    data_train: str = flag("DF2K", "training set: <dir_data>/<data_train>/HR, where --dir_data is a root")
+    data_train: str | None = flag(
+        None, "training set: <dir_data>/<data_train>/HR; without it DF2K, or --dir_data itself"
+    )
     patch_size: int = flag(PUBLISHED_DEFAULT, "side of an LR training patch, pixels", low=1)
     no_augment: bool = flag(False, "neither flip nor transpose the training patches")
     data_cache: Path | None = flag(
@@ -148,17 +149,21 @@ class Saving:
     resume: str = flag("no", "continue the run of this name", choices=("no", "yes", "0", "-1"), bare="yes")
     print_every: int = flag(100, "steps between two lines of the log", low=1)
     st_save_epoch: int = flag(0, "from this epoch on, keep model_<epoch>_psnr_<dB>.pt", low=0)
-    max_minutes: float = flag(math.inf, "stop after this time, ready to go on with --resume", low=0)
-    keep: int = flag(5, "how many of those to keep, the newest; 0: all", low=0)
+    keep: int = flag(5, "how many of those to keep, the newest and the best; 0: all", low=0)
+    max_minutes: float | None = flag(None, "stop after this time, ready to go on with --resume", low=0)
     dry_run: bool = flag(False, "build everything, take a few steps, forecast the run, write nothing")
+
+    @property
+    def resuming(self) -> bool:
+        return self.resume in ("yes", "-1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Testing:
-    pre_train: Path = flag(REQUIRED, "the checkpoint to test")
+    pre_train: Path = flag(REQUIRED, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
     model: str | None = flag(None, "network that the checkpoint must hold", choices=("KDSR_T", "KDSR_S", "CDSR"))
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
-    dir_demo: Path | None = flag(None, "folder of images to super-resolve, with --data_test Demo")
+    dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
     save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     save_results: bool = flag(False, "write the super-resolved images too")
@@ -206,129 +211,10 @@ class EvalOptions:
     machine: Machine
 
 
-_KDSR = {
-    "degradation": "gaussian",
-    "draw_per": "batch",
-    "metric": "kdsr",
-    "patch_size": 64,
-    "batch_size": 64,
-    "epochs_encoder": -1,
-    "lr_encoder": 2e-4,
-    "lr_sr": 1e-4,
-}
-# By network, and by network and blur where that makes a difference.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "KDSR_T": {**_KDSR, "objective": "pixel", "epochs_sr": 500, "lr_decay_sr": 125},
-    "KDSR_S": {**_KDSR, "objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150},
-    "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 500, "lr_decay_sr": 125},
-    "CDSR": {
-        "degradation": "manet",
-        "draw_per": "image",
-        "metric": "matlab",
-        "objective": "contrast",
-        "patch_size": 48,
-        "batch_size": 32,
-        "epochs_encoder": -1,
-        "epochs_sr": 500,
-        "lr_encoder": 1e-3,
-        "lr_sr": 1e-4,
-        "lr_decay_sr": 125,
-    },
-}
-# By recipe: the flags' (sig_min, sig_max), σ for gaussian and variance for manet; and the protocol of iso and aniso.
-WIDTHS = {
-    "gaussian": {2: (0.2, 2.0), 3: (0.2, 3.0), 4: (0.2, 4.0)},
-    "manet": {2: (0.35, 5.0), 3: (0.525, 7.5), 4: (0.7, 10.0)},
-}
-PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}
-
-Options = TypeVar("Options", TrainOptions, EvalOptions)
+Options = TrainOptions | EvalOptions
 
 
-def resolve(options: type[Options], given: Given, *, model: str, scale: int, data_test: str) -> Options:
-    """The sections, with the published defaults of this network where the command line says nothing.
-
-    data_test: the program's own default. Raises ValueError that names the flags where they contradict each other.
-    """
-    blur = given.get("blur_type", "iso_gaussian")
-    defaults = {**PUBLISHED[model], **PUBLISHED.get(f"{model} {blur}", {}), "data_test": data_test}
-    recipe = given.get("degradation", defaults["degradation"])
-    low, high = WIDTHS[recipe][scale]
-    defaults |= {
-        "sig_min": low,
-        "sig_max": high,
-        "lambda_max": float(scale),
-        "protocol": _protocol(given, recipe, blur),
-    }
-    values = defaults | given
-    sections = {}
-    for name, section in get_type_hints(options).items():
-        known = {f.name: values[f.name] for f in dataclasses.fields(section) if f.name in values}
-        sections[name] = section(**known)
-    resolved = options(**sections)
-    _check_degradation(resolved)
-    if isinstance(resolved, TrainOptions):
-        _check_training(resolved)
-    return resolved
-
-
-def _protocol(given: Given, recipe: str, blur: str) -> str:
-    if given.keys() & {"sig", "lambda_1", "lambda_2"}:
-        return "flags"
-    return PROTOCOLS[recipe][blur == "aniso_gaussian"]
-
-
-def _check_degradation(options: TrainOptions | EvalOptions) -> None:
-    degradation, test = options.degradation, options.test_degradation
-    if degradation.degradation == "manet" and degradation.sample_mode == "s-fold":
-        raise ValueError(
-            "--sample_mode s-fold: the published code of CDSR has its samplers' names swapped. "
-            "Its `bicubic`, the default, takes every s-th pixel and is the one offered with --degradation manet"
-        )
-    if test.protocol == "flags":
-        needed = ("sig",) if degradation.isotropic else ("lambda_1", "lambda_2")
-        missing = [f"--{name}" for name in needed if getattr(test, name) is None]
-        if missing:
-            raise ValueError(f"--protocol flags with --blur_type {degradation.blur_type} needs {' and '.join(missing)}")
-    elif (test.sig, test.lambda_1, test.lambda_2) != (None, None, None):
-        raise ValueError(f"--protocol {test.protocol} has its own kernels: leave out --sig, --lambda_1 and --lambda_2")
-
-
-def _check_training(options: TrainOptions) -> None:
-    drawn, loss, network = options.training_degradation, options.loss, options.network
-    for low, high in (("sig_min", "sig_max"), ("lambda_min", "lambda_max")):
-        if getattr(drawn, low) > getattr(drawn, high):
-            raise ValueError(f"--{low} {getattr(drawn, low):g} is more than --{high} {getattr(drawn, high):g}")
-    if loss.objective == "distillation":
-        if network.model != "KDSR_S":
-            raise ValueError(f"--objective distillation trains a student, --model KDSR_S, not {network.model}")
-        if loss.pre_train_TA is None and options.saving.resume in ("no", "0"):
-            raise ValueError(
-                "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
-                "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
-            )
-    if loss.objective == "contrast" and network.model != "CDSR":
-        raise ValueError(f"--objective contrast trains an encoder like that of --model CDSR, not {network.model}'s")
-    if options.epochs == 0:
-        raise ValueError("--epochs_sr 0: there is nothing to train")
-
-
-def idle(given: Given, options: TrainOptions) -> list[str]:
-    """The flags that were given though they have no effect beside the others."""
-    loss, degradation = options.loss, options.degradation
-    manet, iso = degradation.degradation == "manet", degradation.isotropic
-    effective = {
-        ("sig_min", "sig_max"): manet or iso,
-        ("lambda_min", "lambda_max"): not manet and not iso,
-        ("pre_train_TA", "temperature", "kd_weight"): loss.objective == "distillation",
-        ("c_weight", "freeze_epoch"): loss.objective == "contrast",
-        ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
-        ("theta",): options.test_degradation.protocol == "flags" and not iso,
-    }
-    return [f"--{name}" for names, has in effective.items() if not has for name in names if name in given]
-
-
-def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
+def flat(options: Options) -> dict[str, Any]:
     """All options as plain values, for config.json."""
     values: dict[str, Any] = {}
     for section in dataclasses.fields(options):

@@ -20,25 +20,24 @@ from torch import Tensor
 
 import build
 import evaluation
-import option
 from commandline import parse
 from data.benchmark import STANDARD, Benchmark, Sample
 from data.degradation.resize import bicubic
-from data.images import Photo, list_images, read_photo, write_image, write_photo
+from data.images import Photo, check_image, list_images, read_photo, write_image, write_photo
 from evaluation import Score
 from model import BlindSR, load_model, name_of
 from option import EvalOptions
+from resolve import idle, resolve
 from utility import environment, whole
 
 
 def results_dir(options: EvalOptions) -> Path:
-    """`results/` in the directory that --save names, or of the run that the checkpoint lies in."""
+    """`results/<checkpoint>/` in the directory that --save names, or of the run that the checkpoint lies in."""
     checkpoint, save = options.testing.pre_train, options.testing.save
-    if save is not None:
-        return options.testing.dir_experiment / save / "results"
-    if checkpoint.parent.name == "model":
-        return checkpoint.parent.parent / "results"
-    return options.testing.dir_experiment / f"test_{checkpoint.stem}" / "results"
+    run = options.testing.dir_experiment / (save or f"test_{checkpoint.stem}")
+    if save is None and checkpoint.parent.name == "model":
+        run = checkpoint.parent.parent
+    return run / "results" / checkpoint.stem
 
 
 # ------------------------------------------------------------------------------------------------------ scores
@@ -73,46 +72,41 @@ def _slug(text: str) -> str:
 
 def table(scores: Sequence[Score]) -> str:
     """A line for each set, then one for each of its kernels."""
-    lines = [f"{'set':<12}{'kernel':<24}{'images':>7}{'PSNR':>10}{'SSIM':>10}"]
-    for name in dict.fromkeys(row.set for row in scores):
-        rows = [row for row in scores if row.set == name]
-        cases = list(dict.fromkeys(row.case for row in rows))
-        groups = {"all" if len(cases) > 1 else cases[0]: rows}
-        if len(cases) > 1:
-            groups |= {case: [row for row in rows if row.case == case] for case in cases}
-        for case, group in groups.items():
+    lines = []
+    for (name, protocol), rows in evaluation.grouped(scores, "set", "protocol").items():
+        cases = evaluation.grouped(rows, "case")
+        lines += [f"{name}, {protocol}", f"  {'kernel':<26}{'images':>7}{'PSNR':>10}{'SSIM':>10}"]
+        for (case,), group in ({("all",): rows} | cases if len(cases) > 1 else cases).items():
             psnr, ssim = evaluation.mean(group)
-            images = len({row.image for row in group})
-            lines.append(f"{name:<12}{case:<24}{images:>7}{psnr:>10.3f}{ssim:>10.4f}")
-            name = ""
+            lines.append(f"  {case:<26}{len({row.image for row in group}):>7}{psnr:>10.3f}{ssim:>10.4f}")
     return "\n".join(lines)
 
 
 def write_scores(scores: Sequence[Score], net: BlindSR, options: EvalOptions) -> Path:
-    """scores.csv with every score, scores.json with the means and how they were made; returns their folder."""
-    folder = results_dir(options) / _slug(scores[0].protocol)
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole(folder / "scores.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(Score._fields)
-        writer.writerows(scores)
-    sets = {}
-    for name in dict.fromkeys(row.set for row in scores):
-        psnr, ssim = evaluation.mean(row for row in scores if row.set == name)
-        sets[name] = {"psnr": psnr, "ssim": ssim}
-    summary = {
+    """For each set the scores as CSV, and as JSON the means and how they were made; returns the folder of all."""
+    testing, name = options.testing, options.test_degradation.metric
+    made = {
         "network": name_of(net),
         **net.config,
-        "checkpoint": str(options.testing.pre_train),
-        "sha256": hashlib.sha256(options.testing.pre_train.read_bytes()).hexdigest(),
-        "protocol": scores[0].protocol,
-        "metric": f"{options.test_degradation.metric}, luma, border {net.scale}",
-        "sets": sets,
+        "checkpoint": str(testing.pre_train),
+        "sha256": hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
+        "metric": f"{name}, luma, border {net.scale}",
         **environment(),
     }
-    with whole(folder / "scores.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1))
-    return folder
+    for (benchmark, protocol), rows in evaluation.grouped(scores, "set", "protocol").items():
+        folder = results_dir(options) / _slug(protocol) / benchmark
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            whole(folder / f"scores_{name}.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(Score._fields)
+            writer.writerows(rows)
+        psnr, ssim = evaluation.mean(rows)
+        with whole(folder / f"scores_{name}.json") as temporary:
+            temporary.write_text(json.dumps({"psnr": psnr, "ssim": ssim, "protocol": protocol, **made}, indent=1))
+    return results_dir(options)
 
 
 # ---------------------------------------------------------------------------------------------------- own images
@@ -138,43 +132,58 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
     if net.sees_hr:
         raise ValueError(f"--data_test Demo: {name_of(net)} is a teacher and needs the HR image; use its student")
     paths = list_images(source, "--dir_demo")
-    folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
-        photo = read_photo(path)
-        height, width = photo.rgb.shape[:2]
+        height, width = check_image(path)
         if min(height, width) < net.min_size:
             raise ValueError(f"--dir_demo: {path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
-        out = folder / f"{path.stem}_x{net.scale}.png"
-        write_photo(out, upscale(net, photo, device))
-        print(f"{path} {height} x {width} -> {out}")
+    folder.mkdir(parents=True, exist_ok=True)
+    stems = [path.stem for path in paths]
+    for path in paths:
+        name = path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "_")
+        out = folder / f"{name}_x{net.scale}.png"
+        write_photo(out, upscale(net, read_photo(path), device))
+        print(f"{path} -> {out}")
+
+
+def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
+    """What a command line asks for, and the network of its checkpoint, which decides what is published for it."""
+    given = parse(EvalOptions, argv, prog="test.py")
+    path = given["pre_train"]
+    net = load_model(path)
+    build.require(net, "--pre_train", path, model=given.get("model"), scale=given.get("scale"))
+    default = "Demo" if "dir_demo" in given else "+".join(STANDARD)
+    options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)
+    for name in idle(given, options):
+        print(f"note: {name} has no effect beside the other options")
+    return options, net
+
+
+def scores_of(options: EvalOptions, net: BlindSR, device: torch.device) -> list[Score]:
+    """The scores that the options ask for; names the test sets that are not there."""
+    benchmarks, missing = build.benchmarks(options, build.protocol(options, net.scale), options.testing.seed)
+    if missing:
+        print(f"test sets that were not found: {', '.join(missing)}")
+    if not benchmarks:
+        raise FileNotFoundError(
+            f"--data_test {options.images.data_test}: none of these is a folder, or lies in benchmark/ "
+            f"under --dir_data {options.images.dir_data} or beside it"
+        )
+    build.check_benchmarks(benchmarks, net)
+    return score(net, benchmarks, options, device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = parse(EvalOptions, argv, prog="test.py")
     try:
-        net = load_model(given["pre_train"])
-        build.require(net, "--pre_train", given["pre_train"], model=given.get("model"), scale=given.get("scale"))
-        sets = "+".join(STANDARD)
-        options = option.resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=sets)
+        options, net = options_of(argv)
         device = build.device(options.machine, print)
         net.to(device)
         if options.images.data_test == "Demo":
             demo(net, options, device)
             return
-        rule = build.protocol(options, net.scale)
-        benchmarks, missing = build.benchmarks(options, rule, options.testing.seed)
-        if missing:
-            print(f"test sets that were not found: {', '.join(missing)}")
-        if not benchmarks:
-            raise FileNotFoundError(
-                f"--data_test {options.images.data_test}: none of these is a folder, or lies in benchmark/ "
-                f"under --dir_data {options.images.dir_data} or beside it"
-            )
-        build.check_benchmarks(benchmarks, net)
-        scores = score(net, benchmarks, options, device)
+        scores = scores_of(options, net, device)
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {error}")
-    print(f"{name_of(net)} x{net.scale}, {scores[0].protocol}, luma {options.test_degradation.metric}")
+    print(f"{name_of(net)} x{net.scale}, luma {options.test_degradation.metric}")
     print(table(scores))
     print(f"written to {write_scores(scores, net, options)}")
 

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from data.benchmark import Benchmark
 from data.degradation import Degradation
 from data.sampler import PatchBatches
-from evaluation import evaluate, mean
+from evaluation import Score, evaluate, mean
 from loss import Objective
 from model import BlindSR, checkpoint
-from utility import Clock, Run, append_rows, draw_curves, duration, forget_after, peak_memory, save
+from utility import Clock, Run, append_rows, draw_curves, duration, forget_after, save
 
 FORMAT = 1
-DRY_STEPS = 6  # the first two of which warm up
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,27 @@ class Trainer:
         self.step = 0
         self.best: float | None = None  # dB, of the first benchmark
         self._stop = False
-        self._clock = Clock(device)
+        self._in_step = False  # the weights may be those of one step and the optimiser of another
+        self.clock = Clock(device)
 
     # ------------------------------------------------------------------------------------------------ the loop
 
     def fit(self) -> None:
-        """Train to the end of the plan, or to SIGINT or SIGTERM, which save first."""
-        self.run.open(self.config)
-        self._tensorboard = SummaryWriter(str(self.run.path / "tb"), purge_step=self.step)
-        previous = [signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)]
+        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors between steps save first."""
+        self.run.open(self.config, resumed=self.step > 0)
+        for log in (self.run.psnr_log, self.run.loss_log):
+            forget_after(log, self.step)  # what an interrupted run wrote after its last state
+        self._tensorboard = SummaryWriter(str(self.run.path / "tb"), purge_step=self.step + 1)
+        previous = [signal.signal(number, self._on_signal) for number in SIGNALS]
         try:
             with tqdm(total=self.plan.steps, initial=self.step, unit="step", disable=None, smoothing=0.05) as bar:
                 self._train(bar)
+        except BaseException:
+            if not self._in_step and self.step:
+                save(self.state_dict(), self.run.state)
+            raise
         finally:
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous, strict=True):
+            for number, handler in zip(SIGNALS, previous, strict=True):
                 signal.signal(number, handler)
             self._tensorboard.close()
 
@@ -133,10 +140,11 @@ class Trainer:
 
     def train_step(self, hr: Tensor) -> dict[str, Tensor]:
         """One step on (V·B, 3, s·P, s·P) uint8 images of the host; the parts of the loss stay on the device."""
-        with self._clock("degradation"):
+        with self.clock("degradation"):
             hr = hr.to(self.device, non_blocking=True).float() / 255
             lr = self._degrade(hr)
-        with self._clock("network"):
+        self._in_step = True
+        with self.clock("network"):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.plan.schedule(self.step)
             parts = self.objective(self.net, lr, hr, self.step)
@@ -144,6 +152,7 @@ class Trainer:
             parts["total"].backward()
             self.optimizer.step()
         self.step += 1
+        self._in_step = False
         return {name: part.detach() for name, part in parts.items()}
 
     def _degrade(self, hr: Tensor) -> Tensor:
@@ -161,10 +170,11 @@ class Trainer:
             sampler=range(start, stop),
             num_workers=self.plan.loader_workers,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
         iterator = iter(loader)
         while True:
-            with self._clock("data"):
+            with self.clock("data"):
                 hr = next(iterator, None)
             if hr is None:
                 return
@@ -175,7 +185,7 @@ class Trainer:
     def _report(self, losses: dict[str, float], rate: float, bar: tqdm[Any]) -> None:
         left = duration((self.plan.steps - self.step) / rate)
         epoch = (self.step - 1) // self.plan.epoch_steps + 1
-        learning_rate, shares = self.plan.schedule(self.step - 1), self._clock.shares()
+        learning_rate, shares = self.plan.schedule(self.step - 1), self.clock.shares()
         values = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         bar.set_postfix_str(f"{values}  {shares}")
         self.run.log(
@@ -208,7 +218,7 @@ class Trainer:
         self.net.eval()
         rows = []
         for benchmark in self.benchmarks:
-            psnr, ssim = mean(self._scores(benchmark))
+            psnr, ssim = mean(self.scores(benchmark))
             rows.append({"epoch": epoch, "step": self.step, "set": benchmark.name, "protocol": benchmark.protocol})
             rows[-1] |= {"psnr": f"{psnr:.4f}", "ssim": f"{ssim:.5f}"}
             self.run.log(f"epoch {epoch}  {benchmark.name}  {benchmark.protocol}  PSNR {psnr:.3f} dB  SSIM {ssim:.4f}")
@@ -218,13 +228,15 @@ class Trainer:
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def _scores(self, benchmark: Benchmark) -> Any:
+    def scores(self, benchmark: Benchmark, first: int | None = None) -> list[Score]:
+        """Of the network as it is; `first`: of so many images only."""
         return evaluate(
             lambda lr, hr: self.net(lr, hr).image,
             benchmark,
             scale=self.net.scale,
             metric_protocol=self.plan.metric,
             device=self.device,
+            first=first,
         )
 
     # ------------------------------------------------------------------------------------------- save and resume
@@ -241,7 +253,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state; what the logs hold of later steps is dropped. ValueError where it does not fit."""
+        """Continue from a state. ValueError where it is of another format or network."""
         if state.get("format") != FORMAT:
             raise ValueError(
                 f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}"
@@ -256,37 +268,21 @@ class Trainer:
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best = state["step"], state["best"]
-        for log in (self.run.psnr_log, self.run.loss_log):
-            forget_after(log, self.step)
 
     def _drop_old(self) -> None:
-        numbered = sorted(self.run.models.glob("model_*_psnr_*.pt"), key=lambda path: int(path.stem.split("_")[1]))
-        for path in numbered[: -self.plan.keep] if self.plan.keep else []:
-            path.unlink()
+        numbered = [path.stem.split("_") for path in self.run.models.glob("model_*_psnr_*.pt")]
+        newest = sorted(numbered, key=lambda words: int(words[1]))
+        best = max(numbered, key=lambda words: float(words[3]))
+        for words in newest[: -self.plan.keep] if self.plan.keep else []:
+            if words != best:
+                (self.run.models / f"{'_'.join(words)}.pt").unlink()
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._stop:  # asked twice
             raise KeyboardInterrupt
         self._stop = True
 
-    # ----------------------------------------------------------------------------------------------------- dry run
 
-    def dry_run(self) -> float:
-        """Take a few steps and a look at one benchmark image, print what a run would cost, write nothing.
-
-        Returns the seconds a step takes.
-        """
-        self.net.train()
-        times = []
-        for hr in self._loader(0, DRY_STEPS):
-            start = time.perf_counter()
-            parts = self.train_step(hr)
-            losses = {name: value.item() for name, value in parts.items()}  # waits for the device
-            times.append(time.perf_counter() - start)
-        seconds = float(np.median(times[2:]))
-        print(f"losses of step {self.step}: " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
-        print(f"parameters: {sum(p.numel() for p in self.net.parameters()):,} in the network")
-        print(f"memory, at most: {peak_memory(self.device)}")
-        print(f"speed: {1 / seconds:.2f} steps/s  ({self._clock.shares()})")
-        print(f"forecast: {duration(seconds * self.plan.steps)} for {self.plan.steps:,} steps, without validation")
-        return seconds
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

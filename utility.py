@@ -55,15 +55,24 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether a run, or somebody's checkpoints, are here already."""
-        return (self.path / "config.json").exists() or any(self.models.glob("*.pt"))
+        """Whether there is a checkpoint here already; a run that died before its first one holds nothing to lose."""
+        return any(self.models.glob("*.pt"))
 
-    def open(self, config: Mapping[str, Any]) -> None:
+    def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
+        """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new."""
         self.models.mkdir(parents=True, exist_ok=True)
-        with whole(self.path / "config.json") as temporary:
-            temporary.write_text(json.dumps({**config, **environment()}, indent=1))
+        if resumed:
+            self.log(f"environment: {json.dumps(environment())}")
+        else:
+            with whole(self.path / "config.json") as temporary:
+                temporary.write_text(json.dumps({**config, **environment()}, indent=1))
         self._write("".join(self._pending or []))
         self._pending = None
+
+    def config(self) -> dict[str, Any]:
+        """What the run was started with; empty where nobody knows."""
+        path = self.path / "config.json"
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def log(self, text: str) -> None:
         """A line on the screen and in log.txt."""
@@ -80,8 +89,10 @@ class Run:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a CSV file, with a header where it is new."""
-    new = not path.exists()
+    """Add rows to a CSV file, with a header where it is empty or new."""
+    if not rows:
+        return
+    new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         if new:
@@ -102,9 +113,9 @@ def forget_after(path: Path, step: int) -> None:
     rows = read_rows(path)
     kept = [row for row in rows if int(row["step"]) <= step]
     if len(kept) < len(rows):
-        path.unlink()
-        if kept:
-            append_rows(path, kept)
+        with whole(path) as temporary:
+            temporary.touch()
+            append_rows(temporary, kept)
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,18 +40,16 @@ class Benchmark(Interface):
     @property
     def hr_paths(self) -> Sequence[Path]: ...
 
+    def check(self, *, at_least: int) -> None:
+        """Raise BadImage for a file that is damaged, does not fit, or has under `at_least` HR pixels a side."""
+        ...
+
     def samples(self, device: torch.device) -> Iterator[Sample]: ...
 
 
 def to_tensor(pixels: object, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 array to (3, H, W) float in [0, 1]."""
     return torch.as_tensor(pixels, device=device).permute(2, 0, 1).float() / 255
-
-
-def describe(protocol: Protocol) -> str:
-    """`gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`."""
-    noise = f" noise {255 * protocol.noise:g}" if protocol.noise else ""
-    return protocol.name + noise + (f" JPEG {protocol.quality:g}" if protocol.quality else "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,13 @@ class Degraded:
 
     @property
     def protocol(self) -> str:
-        return describe(self.rule)
+        return str(self.rule)
+
+    def check(self, *, at_least: int) -> None:
+        for path in self.hr_paths:
+            height, width = check_image(path)
+            if min(height, width) // self.rule.scale * self.rule.scale < at_least:
+                raise BadImage(f"--data_test: {path} is {height} x {width} pixels; {at_least} a side are needed")
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
         s = self.rule.scale
@@ -77,7 +82,7 @@ class Degraded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """LR images that lie on disk with an HR image of the same name each, `<image>_<case>.png`."""
+    """LR images that lie on disk with an HR image of the same name each, `<image>_<sig1>_<sig2>_<θ>.png`."""
 
     name: str
     protocol: str
@@ -88,30 +93,36 @@ class Prepared:
     def hr_paths(self) -> Sequence[Path]:
         return [hr for _, hr in self.pairs]
 
+    def check(self, *, at_least: int) -> None:
+        for lr_path, hr_path in self.pairs:
+            lr, hr = check_image(lr_path), check_image(hr_path)
+            if hr != (self.scale * lr[0], self.scale * lr[1]):
+                raise BadImage(
+                    f"--data_test: {hr_path} is {hr[0]} x {hr[1]} pixels, "
+                    f"not {self.scale} times the {lr[0]} x {lr[1]} of {lr_path}"
+                )
+            if min(hr) < at_least:
+                raise BadImage(f"--data_test: {hr_path} is {hr[0]} x {hr[1]} pixels; {at_least} a side are needed")
+
     def samples(self, device: torch.device) -> Iterator[Sample]:
         for lr_path, hr_path in self.pairs:
             lr, hr = (to_tensor(read_image(path), device) for path in (lr_path, hr_path))
-            if hr.shape[1:] != tuple(self.scale * side for side in lr.shape[1:]):
-                raise ValueError(
-                    f"--data_test: {hr_path} is {tuple(hr.shape[1:])} pixels (height, width), "
-                    f"not {self.scale} times the {tuple(lr.shape[1:])} of {lr_path}"
-                )
-            image, *case = lr_path.stem.rsplit("_", 3)
-            yield Sample(image, ["_".join(case)], lr[None], hr)
+            named = re.fullmatch(r"(.+)_(\d+\.\d_\d+\.\d_\d+\.\d)", lr_path.stem)
+            image, case = named.groups() if named else (lr_path.stem, "prepared")
+            yield Sample(image, [case], lr[None], hr)
 
 
 def prepared(folder: Path, rule: Protocol, sv_mode: int) -> Prepared:
     """The pairs of `<Set>_x<s>` in the published layout: HR_si or HR_sv, and LR_mode<m>_noise<n>.
 
-    Raises ValueError that names the files without a partner.
+    Raises ValueError that names the files without a partner, and FileNotFoundError where there is no such LR folder.
     """
-    noise = f"{255 * (rule.noise or 0):g}"
-    hr_dir, lr_dir = folder / ("HR_sv" if sv_mode else "HR_si"), folder / f"LR_mode{sv_mode}_noise{noise}"
+    if rule.quality is not None:
+        raise ValueError(f"--data_test: the images of {folder} are prepared without JPEG: leave out --jpeg_quality")
+    hr_dir, lr_dir = folder / ("HR_sv" if sv_mode else "HR_si"), _lr_folder(folder, rule, sv_mode)
     if not lr_dir.is_dir():
         found = ", ".join(sorted(path.name for path in folder.glob("LR_*"))) or "no LR folder"
-        raise FileNotFoundError(
-            f"--data_test: {folder} has {found}, and --noise {noise} --sv_mode {sv_mode} needs {lr_dir.name}"
-        )
+        raise FileNotFoundError(f"--data_test: {folder} has {found}; --noise and --sv_mode ask for {lr_dir.name}")
     lr = {path.stem: path for path in list_images(lr_dir, "--data_test")}
     hr = {path.stem: path for path in list_images(hr_dir, "--data_test")}
     if alone := sorted(lr.keys() ^ hr.keys()):
@@ -119,31 +130,27 @@ def prepared(folder: Path, rule: Protocol, sv_mode: int) -> Prepared:
             f"--data_test: {len(alone)} images of {folder} lack their partner of the same name in {lr_dir.name} or "
             f"{hr_dir.name}: {', '.join(alone[:5])}"
         )
-    return Prepared(folder.name, f"{describe(rule)} (prepared)", [(lr[name], hr[name]) for name in lr], rule.scale)
+    return Prepared(folder.name, f"{rule} (prepared)", [(lr[name], hr[name]) for name in lr], rule.scale)
+
+
+def _lr_folder(folder: Path, rule: Protocol, sv_mode: int) -> Path:
+    return folder / f"LR_mode{sv_mode}_noise{255 * (rule.noise or 0):g}"
 
 
 def find(name: str, roots: Sequence[Path], rule: Protocol, *, sv_mode: int, seed: int) -> Benchmark | None:
     """The test set of this name, None where there is none.
 
-    `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`. A set prepared for manet9 or manet_sv
-    (`<Set>_x<s>`) goes before its HR images.
+    `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`. For `manet` protocols a folder may be a
+    prepared set, and one beside the HR images (`<Set>_x<s>`) goes before them if it has this noise and mode.
     """
     places = [Path(name), *(root / sub / name for root in roots for sub in ("benchmark", "."))]
-    is_manet = rule.name == "manet9" or rule.name.startswith("manet_sv")
-    for place in places:
+    for place in (place.resolve() for place in places):
+        if rule.family == "manet" and any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
+            return prepared(place, rule, sv_mode)
         beside = place.with_name(f"{place.name}_x{rule.scale}")
-        for folder in (place, beside) if is_manet else ():
-            if (folder / "HR_si").is_dir() or (folder / "HR_sv").is_dir():
-                return prepared(folder, rule, sv_mode)
+        if rule.family == "manet" and _lr_folder(beside, rule, sv_mode).is_dir() and rule.quality is None:
+            return prepared(beside, rule, sv_mode)
         if place.is_dir():
             hr = place / "HR" if (place / "HR").is_dir() else place
-            return Degraded(place.name, list_images(hr, "--data_test"), rule, seed)
+            return Degraded(hr.parent.name if hr.name == "HR" else hr.name, list_images(hr, "--data_test"), rule, seed)
     return None
-
-
-def check(benchmark: Benchmark, *, at_least: int) -> None:
-    """Raise BadImage, naming the file, for an HR image that is damaged or under `at_least` pixels a side."""
-    for path in benchmark.hr_paths:
-        height, width = check_image(path)
-        if min(height, width) < at_least:
-            raise BadImage(f"--data_test: {path} is {height} x {width} pixels; {at_least} a side are needed")

@@ -11,15 +11,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
 
 from data.images import BadImage, Size, leave_out, list_images, read_image, too_small
+from utility import whole
 
 VERSION = 1
 
@@ -116,7 +115,7 @@ def pack(folder: str | Path, cache: str | Path, *, skip_bad: bool = False) -> In
     data.parent.mkdir(parents=True, exist_ok=True)
     paths = list_images(folder)
     index = Index(str(Path(folder).resolve()), [], [])
-    with _whole_or_not_at_all(data) as temporary:
+    with whole(data) as temporary:
         with temporary.open("wb") as flat:
             stamps = [_stamp(path) for path in paths]  # before reading: a later change must show
             decoded = tqdm(_decode_ahead(paths), total=len(paths), desc=f"packing {folder}", unit="image")
@@ -132,7 +131,7 @@ def pack(folder: str | Path, cache: str | Path, *, skip_bad: bool = False) -> In
         if not index.images:
             raise BadImage(f"{folder} holds no readable image; the first: {index.skipped[0].reason}")
         index_path.unlink(missing_ok=True)  # an old index must never stand beside new pixels
-    with _whole_or_not_at_all(index_path) as temporary:
+    with whole(index_path) as temporary:
         temporary.write_text(_to_json(index), encoding="utf-8")
     return index
 
@@ -210,14 +209,3 @@ def _decode_ahead(paths: Sequence[Path]) -> Iterator[np.ndarray | BadImage]:
             running.append(pool.submit(decode, path))
         while running:
             yield running.popleft().result()
-
-
-@contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the name `path` when the block succeeds, and is removed when it fails."""
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi, radians
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,17 +41,23 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """name: as it is reported. recipe: (HR height, HR width) to the degradation that applies the cases.
+    """name: as it is reported. family: whose prepared images fit. recipe: (HR height, width) to the degradation.
 
     noise: σ in [0, 1]. quality: of JPEG, 1..100.
     """
 
     name: str
+    family: Literal["gaussian", "manet"]
     scale: int
     recipe: Callable[[int, int], Degradation]
     cases: tuple[Case, ...]
     noise: float | None = None
     quality: float | None = None
+
+    def __str__(self) -> str:
+        """`gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`."""
+        noise = f" noise {255 * self.noise:g}" if self.noise else ""
+        return self.name + noise + (f" JPEG {self.quality:g}" if self.quality else "")
 
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
         """(3, s·H, s·W) in [0, 1] -> (3, H, W), multiples of 1/255, on the same device.
@@ -75,16 +81,22 @@ def _one(value: float | tuple[float, ...]) -> Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
 
-def under_gaussian(name: str, scale: int, *cases: Case, s_fold: bool = False) -> Protocol:
-    """These kernels with the downsampler of the `gaussian` recipe."""
-    recipe = Gaussian(scale=scale, iso=False, width=(0, 0), sampling="s-fold" if s_fold else "bicubic")
-    return Protocol(name, scale, lambda height, width: recipe, cases)
+def under_gaussian(name: str, scale: int, *cases: Case) -> Protocol:
+    """These kernels, then MATLAB bicubic."""
+    recipe = Gaussian(scale=scale, iso=False, width=(0, 0))
+    return Protocol(name, "gaussian", scale, lambda height, width: recipe, cases)
 
 
 def under_manet(name: str, scale: int, *cases: Case) -> Protocol:
-    """These kernels, off-centre as CDSR has them, and every s-th pixel."""
+    """These kernels, off-centre as CDSR has them, then every s-th pixel."""
     recipe = MANet(scale=scale, iso=False, width=(0, 0))
-    return Protocol(name, scale, lambda height, width: recipe, cases)
+    return Protocol(name, "manet", scale, lambda height, width: recipe, cases)
+
+
+def s_fold(rule: Protocol) -> Protocol:
+    """A `gaussian` protocol that takes every s-th pixel instead of bicubic interpolation."""
+    recipe = Gaussian(scale=rule.scale, iso=False, width=(0, 0), sampling="s-fold")
+    return replace(rule, name=f"{rule.name} s-fold", recipe=lambda height, width: recipe)
 
 
 def bicubic(scale: int) -> Protocol:
@@ -123,7 +135,7 @@ def manet_sv(scale: int, mode: int) -> Protocol:
     def recipe(height: int, width: int) -> SpatiallyVariant:
         return SpatiallyVariant(mode=mode, scale=scale, height=height, width=width)
 
-    return Protocol(f"manet_sv{mode}", scale, recipe, (Case(f"sv{mode}", None),))
+    return Protocol(f"manet_sv{mode}", "manet", scale, recipe, (Case(f"sv{mode}", None),))
 
 
 NAMED: dict[str, Callable[[int], Protocol]] = {

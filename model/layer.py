@@ -36,7 +36,7 @@ class BlindSR(nn.Module):
     def __init__(self, *, scale: int, **config: Any) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"--scale {scale}: {type(self).__name__} exists for 2, 3 and 4")
+            raise ValueError(f"scale {scale}: {type(self).__name__} exists for 2, 3 and 4")
         self.scale = scale
         self.config: dict[str, Any] = {"scale": scale, **config}
 

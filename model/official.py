@@ -27,9 +27,13 @@ MEAN_SHIFT = ("G.sub_mean.", "G.add_mean.")
 
 class Format(NamedTuple):
     network: type[BlindSR]
-    marker: str  # a key that files of this network have and no others
     config: Callable[[State], dict[str, int]]
     names: Callable[[Mapping[str, int]], Names]
+
+
+def _side(state: State, key: str, default: int) -> int:
+    """The first dimension of a tensor; a file may lack it, and is then told so rather than refused here."""
+    return state[key].shape[0] if key in state and state[key].ndim else default
 
 
 def _count(state: State, pattern: str) -> int:
@@ -37,8 +41,8 @@ def _count(state: State, pattern: str) -> int:
 
 
 def _kdsr_config(state: State) -> dict[str, int]:
-    n_feats = state["G.head.0.weight"].shape[0]
-    factor = state["G.tail.0.0.weight"].shape[0] // n_feats  # 4, twice for ×4, or 9
+    n_feats = _side(state, "G.head.0.weight", 64)
+    factor = _side(state, "G.tail.0.0.weight", 4 * n_feats) // n_feats  # 4, twice for ×4, or 9
     return {
         "scale": 3 if factor == 9 else 4 if "G.tail.0.2.weight" in state else 2,
         "n_feats": n_feats,
@@ -71,7 +75,7 @@ def _kdsr_names(config: Mapping[str, int], estimator: str) -> Names:
 
 def _cdsr_config(state: State) -> dict[str, int]:
     return {
-        "scale": round((state["G.upsampler.0.weight"].shape[0] / 3) ** 0.5),
+        "scale": min(4, max(2, round((_side(state, "G.upsampler.0.weight", 48) / 3) ** 0.5))),
         "n_blocks": _count(state, r"G\.RRDB_trunk\.\d+\.RDB1\.conv1\.weight"),
     }
 
@@ -121,9 +125,9 @@ def _cdsr_names(config: Mapping[str, int]) -> Names:
 
 
 FORMATS = (
-    Format(KDSRStudent, "E_st.E.0.weight", _kdsr_config, lambda config: _kdsr_names(config, "E_st")),
-    Format(KDSRTeacher, "E.E.0.weight", _kdsr_config, lambda config: _kdsr_names(config, "E")),
-    Format(CDSR, "E.encoder_q.pconv1.conv1.weight", _cdsr_config, _cdsr_names),
+    Format(KDSRStudent, _kdsr_config, lambda config: _kdsr_names(config, "E_st")),
+    Format(KDSRTeacher, _kdsr_config, lambda config: _kdsr_names(config, "E")),
+    Format(CDSR, _cdsr_config, _cdsr_names),
 )
 
 
@@ -144,31 +148,26 @@ def strip(state: State) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def identify(state: State) -> Format | None:
-    """The published format of a state dict, None where it is none that is known."""
-    return next((candidate for candidate in FORMATS if candidate.marker in state), None)
-
-
 def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
-    """A network made from a published state dict, with the keys that the file lacks and those it has too many.
+    """The network that fits a published state dict best, the keys that the file lacks, and those it has too many.
 
     Where either list is not empty the network holds what could be read, and is not to be used.
     """
-    found = identify(state)
-    if found is None:
-        raise ValueError("no network of this project has such keys")
-    try:
-        config = found.config(state)
-        net = found.network(**config)
-    except (KeyError, ZeroDivisionError, ValueError) as error:
-        raise ValueError(f"it looks like {found.network.__name__}, but its size cannot be read: {error}") from error
-    keys = _translate(net.state_dict(), dict(found.names(config)))  # ours -> theirs
+    fits = {candidate: _keys(candidate, candidate.config(state)) for candidate in FORMATS}
+    best = max(fits, key=lambda candidate: len(fits[candidate].values() & state.keys()))
+    net, keys = best.network(**best.config(state)), fits[best]
     own = net.state_dict()
     ours = {a: state[b] for a, b in keys.items() if b in state and state[b].shape == own[a].shape}
-    extra = set(state) - set(keys.values())
     net.load_state_dict(ours, strict=False)  # what is missing is reported, not hidden
     missing = sorted(b for a, b in keys.items() if a not in ours)
+    extra = set(state) - set(keys.values())
     return net, missing, sorted(key for key in extra if not key.startswith(MOMENTUM + MEAN_SHIFT))
+
+
+def _keys(fmt: Format, config: dict[str, int]) -> dict[str, str]:
+    """Our keys and theirs of a network of this size."""
+    with torch.device("meta"):  # nothing but the names is wanted
+        return _translate(fmt.network(**config).state_dict(), dict(fmt.names(config)))
 
 
 def write(net: BlindSR) -> dict[str, Tensor]:

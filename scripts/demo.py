@@ -29,6 +29,7 @@ from data.degradation.resize import bicubic
 from data.images import list_images, read_image, write_image
 from data.protocol import gaussian8
 from evaluation import Restore, Score, evaluate, mean
+from forecast import dry_run
 from model import load_model
 
 SCALE = 4
@@ -62,7 +63,8 @@ def copy_photos(folder: Path) -> tuple[Path, Path]:
 def train(arguments: Sequence[str], seconds: float) -> Path:
     """One stage, of as many steps as fit into the time; the network's file."""
     with contextlib.redirect_stdout(io.StringIO()):
-        per_step = main.prepare([*arguments, "--dry_run"])[1].dry_run()
+        trainer = main.prepare([*arguments, "--dry_run"])[1]
+        per_step = dry_run(trainer) / trainer.plan.steps
     epoch = max(1, int(seconds / per_step / EPOCHS))
     stage = [
         *arguments,
@@ -147,6 +149,8 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=4.5, help="of training, both stages together (default: 4.5)")
     parser.add_argument("--out", type=Path, help="folder for everything (default: experiment/demo_<date>_<time>)")
     given = parser.parse_args()
+    if given.out is not None and given.out.exists():
+        parser.error(f"--out {given.out} is there already; name another folder")
     if not given.minutes > 0:
         parser.error(f"--minutes {given.minutes}: must be more than 0")
     run(given.minutes, given.out or Path("experiment") / time.strftime("demo_%Y%m%d_%H%M%S"))

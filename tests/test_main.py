@@ -127,12 +127,42 @@ def test_a_run_is_never_overwritten(run_main, refused):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_a_run_is_continued_as_what_it_is(run_main, refused):
+    run = run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --max_minutes 0")
+    before = (run / "config.json").read_text()
+    assert "--noise 5.0 (now 0.0)" in refused(f"--model KDSR_T --save t {KDSR} --resume")
+    run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --resume --n_threads 1")
+    assert (run / "config.json").read_text() == before
+
+
+def test_a_run_that_died_before_its_first_checkpoint_can_start_again(run_main):
+    run = run_main(f"--model KDSR_T --save t {KDSR}")
+    for file in run.glob("model/*.pt"):
+        file.unlink()
+    run_main(f"--model KDSR_T --save t {KDSR}")
+    assert len((run / "psnr_log.csv").read_text().splitlines()) == 3
+
+
+def test_patches_that_are_too_small(refused):
+    assert "--patch_size 8: 12 LR pixels" in refused("--model CDSR --save s --patch_size 8")
+    assert "--patch_size 4: 6 LR pixels" in refused(f"--model KDSR_T --save s {KDSR} --patch_size 4")
+
+
+def test_s_fold_is_validated_as_s_fold(run_main):
+    run = run_main(f"--model KDSR_T --save f {KDSR} --sample_mode s-fold")
+    assert "Set5  gaussian8 s-fold  PSNR" in (run / "log.txt").read_text()
+
+
+def test_a_training_set_that_is_not_there(refused, photo_folder):
+    assert "--data_train nowhere: there is neither" in refused("--model CDSR --save s --data_train nowhere")
+
+
 def test_nothing_to_resume(refused):
     assert "there is nothing to continue" in refused(f"--model KDSR_T --save t {KDSR} --resume")
 
 
 def test_a_folder_that_is_missing_or_empty(refused, tmp_path):
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "train").mkdir(parents=True)
     assert "--dir_data: there is no folder" in refused("--model CDSR --save s", root=tmp_path / "missing")
     assert "holds no image" in refused("--model CDSR --save s", root=tmp_path / "empty")
 
@@ -165,7 +195,7 @@ def test_checkpoints_that_do_not_fit(refused, tmp_path):
     assert "holds scale 3" in refused(f"--model KDSR_S --save s {KDSR} --pre_train_TA {tmp_path / 'teacher3.pt'}")
     assert "holds model KDSR_S" in refused(f"--model KDSR_T --save s {KDSR} --pre_train {tmp_path / 'student.pt'}")
     assert "there is no file" in refused("--model CDSR --save s --pre_train nowhere.pt")
-    assert "--n_feats means nothing to CDSR" in refused("--model CDSR --save s --n_feats 64")
+    assert "n_feats means nothing to CDSR" in refused("--model CDSR --save s --n_feats 64")
 
 
 def test_what_a_flag_contradicts_is_named(refused):

@@ -9,6 +9,7 @@ import pytest
 import option
 from commandline import parse
 from option import EvalOptions, TrainOptions
+from resolve import changed, idle, resolve
 
 CDSR = (
     "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 --sig_min=0.35 --sig_max=5 "
@@ -25,7 +26,7 @@ KDSR = (
 def train(text):
     given = parse(TrainOptions, text.split(), prog="main.py")
     scale = given.get("scale", option.DEFAULT_SCALE)
-    return option.resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
+    return resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
 
 
 def test_the_published_cdsr_command():
@@ -97,6 +98,12 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_T --blur_type aniso_gaussian --lambda_1 2", "needs --lambda_2"),
         ("--model KDSR_T --protocol bicubic --sig 2", "--protocol bicubic has its own kernels"),
         ("--model KDSR_T --epochs_sr 0", "nothing to train"),
+        ("--model KDSR_T --epochs_encoder 2", "--epochs_encoder 2"),
+        ("--model KDSR_S --pre_train_TA t --epochs_encoder 600", "--epochs_encoder 600 leaves none"),
+        ("--model CDSR --epochs_encoder 5 --freeze_epoch 4", "--freeze_epoch 4 comes before"),
+        ("--model KDSR_T --sv_mode 2 --protocol aniso9", "--sv_mode 2 has its own kernels"),
+        ("--model KDSR_T --sample_mode s-fold --protocol manet9", "--sample_mode s-fold"),
+        ("--model KDSR_T --jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
     ],
 )
 def test_contradictions_name_their_flags(arguments, message):
@@ -112,6 +119,8 @@ def test_contradictions_name_their_flags(arguments, message):
         ("--model CDSR", "--save must be given"),
         ("--model CDSR --save s --noise -1", "--noise -1.0 must be in 0..255"),
         ("--model CDSR --save s --noise nan", "--noise nan must be"),
+        ("--model CDSR --save s --sig_max inf", "--sig_max inf must be"),
+        ("--model CDSR --save s --cpu maybe", "maybe is neither True nor False"),
         ("--model CDSR --save s --scale 5", "--scale 5 must be in 2..4"),
         ("--model CDSR --save s --sv_mode 6", "--sv_mode 6"),
         ("--model CDSR --save s --n_GPUs -1", "--n_GPUs -1"),
@@ -130,8 +139,27 @@ def test_bad_values_end_with_the_flag_named(arguments, message, capsys):
 def test_flags_without_effect_are_told():
     text = "--model KDSR_T --save s --c_weight 2 --lambda_max 3 --batch_size 4"
     given = parse(TrainOptions, text.split())
-    options = option.resolve(TrainOptions, given, model="KDSR_T", scale=4, data_test="Set5")
-    assert sorted(option.idle(given, options)) == ["--c_weight", "--lambda_max"]
+    options = resolve(TrainOptions, given, model="KDSR_T", scale=4, data_test="Set5")
+    assert sorted(idle(given, options)) == ["--c_weight", "--lambda_max"]
+
+
+def test_a_student_without_distillation_has_no_warm_up():
+    assert train("--model KDSR_S --objective pixel --blur_type aniso_gaussian --save s").training.epochs_encoder == -1
+
+
+def test_the_authors_way_to_write_booleans():
+    given = parse(
+        EvalOptions,
+        ["--pre_train_ST", "s.pt", "--save_results", "False", "--cpu", "True", "--noise", "10.0"],
+        prog="test.py",
+    )
+    assert (given["save_results"], given["cpu"], str(given["pre_train"])) == (False, True, "s.pt")
+
+
+def test_what_a_resumed_run_may_not_change():
+    before = option.flat(train("--model KDSR_T --save s --noise 15"))
+    now = option.flat(train("--model KDSR_T --save s --n_threads 7 --epochs_sr 900 --resume"))
+    assert changed(now, before) == ["--noise 15.0 (now 0.0)"]
 
 
 def test_the_published_test_command():
@@ -140,7 +168,7 @@ def test_the_published_test_command():
         "--pre_train experiment/cdsr_x2_bicubic_aniso/model/model_492_psnr_36.17.pt --sv_mode 0 --n_GPUs=1"
     )
     given = parse(EvalOptions, text.split(), prog="test.py")
-    options = option.resolve(EvalOptions, given, model="CDSR", scale=2, data_test="Set5+Set14+B100+Urban100")
+    options = resolve(EvalOptions, given, model="CDSR", scale=2, data_test="Set5+Set14+B100+Urban100")
     assert options.test_degradation.protocol == "manet9"
     assert options.images.data_test == "Set5+Set14+B100+Urban100"
 
@@ -148,7 +176,7 @@ def test_the_published_test_command():
 def test_every_flag_is_used_somewhere():
     """A flag that no code reads does not exist."""
     root = Path(option.__file__).parent
-    code = "".join((root / file).read_text() for file in ("build.py", "main.py", "test.py", "option.py"))
+    code = "".join((root / file).read_text() for file in ("build.py", "main.py", "test.py", "option.py", "resolve.py"))
     sections = [s for options in (TrainOptions, EvalOptions) for s in get_type_hints(options).values()]
     names = {f.name for section in sections for f in dataclasses.fields(section)}
     assert [name for name in names if f".{name}" not in code] == []

@@ -54,13 +54,13 @@ def test_scores_of_the_sets_that_are_there(student, photo_folder, tmp_path, caps
     test.main(f"--pre_train {student} --dir_data {photo_folder} --save_results".split())
     out = capsys.readouterr().out
     assert "not found: Set14, B100, Urban100" in out
-    folder = tmp_path / "run" / "results" / "gaussian8"
-    rows = list(csv.DictReader((folder / "scores.csv").open()))
+    folder = tmp_path / "run" / "results" / "student" / "gaussian8" / "Set5"
+    rows = list(csv.DictReader((folder / "scores_kdsr.csv").open()))
     assert len(rows) == 2 * 8
-    assert len(list((folder / "Set5").glob("*.png"))) == 2 * 8
-    summary = json.loads((folder / "scores.json").read_text())
+    assert len(list(folder.glob("*.png"))) == 2 * 8
+    summary = json.loads((folder / "scores_kdsr.json").read_text())
     mean = np.mean([float(row["psnr"]) for row in rows])
-    assert summary["sets"]["Set5"]["psnr"] == pytest.approx(mean)
+    assert summary["psnr"] == pytest.approx(mean)
     assert f"{mean:.3f}" in out
     assert summary["protocol"] == "gaussian8"
     assert len(summary["sha256"]) == 64
@@ -73,20 +73,21 @@ def test_the_published_cdsr_command(model_file, photo_folder, capsys):
         "--sv_mode 0 --n_GPUs=1".split()
     )
     out = capsys.readouterr().out
-    assert "CDSR x2, manet9, luma matlab" in out
+    assert "CDSR x2, luma matlab" in out
+    assert "Set5, manet9" in out
     assert "5.0_3.0_0.8" in out
 
 
 def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
     file = model_file("c", "CDSR", scale=2, n_blocks=1)
     test.main(f"--pre_train {file} --dir_data {photo_folder} --sv_mode 3 --noise 15 --data_test Set5".split())
-    assert (tmp_path / "run" / "results" / "manet_sv3_noise_15" / "scores.csv").exists()
+    assert (tmp_path / "run" / "results" / "c" / "manet_sv3_noise_15" / "Set5" / "scores_matlab.csv").exists()
 
 
 def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
     file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     test.main(f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --sig 1.3".split())
-    assert "KDSR_T x2, sig 1.3" in capsys.readouterr().out
+    assert "Set5, sig 1.3" in capsys.readouterr().out
 
 
 def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):
@@ -101,13 +102,14 @@ def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):
     torch.save(checkpoint(net), tmp_path / "repeat.pt")
     arguments = f"--pre_train {tmp_path / 'repeat.pt'} --dir_data {photo_folder} --data_test Set5 --protocol bicubic"
     test.main([*arguments.split(), "--dir_experiment", str(tmp_path), "--save", "nearest"])
-    scores = json.loads((tmp_path / "nearest" / "results" / "bicubic" / "scores.json").read_text())
+    results = tmp_path / "nearest" / "results" / "repeat" / "bicubic" / "Set5"
+    scores = json.loads((results / "scores_kdsr.json").read_text())
     expected = []
     for path in list_images(photo_folder / "benchmark/Set5/HR"):
         hr = torch.from_numpy(read_image(path)).permute(2, 0, 1)[None] / 255
         sr = quantize(bicubic(hr, 0.5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
         expected.append(metric.psnr(sr, hr, border=2, protocol="kdsr").item())
-    assert scores["sets"]["Set5"]["psnr"] == pytest.approx(np.mean(expected), abs=0.01)
+    assert scores["psnr"] == pytest.approx(np.mean(expected), abs=0.01)
 
 
 def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tmp_path):
@@ -124,8 +126,8 @@ def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tm
     scores = []
     for name, directory in (("Set5", photo_folder), (f"{tmp_path}/Set5_x2", photo_folder)):
         test.main(f"--pre_train {file} --dir_data {directory} --data_test {name}".split())
-    for protocol in ("manet9", "manet9_prepared"):
-        rows = csv.DictReader((tmp_path / "run" / "results" / protocol / "scores.csv").open())
+    for folder in ("manet9/Set5", "manet9_prepared/Set5_x2"):
+        rows = csv.DictReader((tmp_path / "run" / "results" / "c" / folder / "scores_matlab.csv").open())
         scores.append({(row["image"], row["case"]): float(row["psnr"]) for row in rows})
     assert scores[0] == pytest.approx(scores[1])
 
@@ -142,9 +144,9 @@ def test_own_images_of_every_form(student, tmp_path):
     forms = {"grey": {"grey": True}, "rgba": {"alpha": True}, "deep": {"bits": 16}, "rgb": {}}
     for name, form in forms.items():
         write_photo(folder / f"{name}.png", picture(16, 20, **form))
-    test.main(f"--pre_train {student} --data_test Demo --dir_demo {folder}".split())
+    test.main(f"--pre_train {student} --dir_demo {folder}".split())
     for name, form in forms.items():
-        out = read_photo(tmp_path / "run" / "results" / "Demo" / f"{name}_x2.png")
+        out = read_photo(tmp_path / "run" / "results" / "student" / "Demo" / f"{name}_x2.png")
         assert out.rgb.shape == (32, 40, 3)
         assert (out.grey, out.bits) == (form.get("grey", False), form.get("bits", 8))
         assert (out.alpha is not None) == form.get("alpha", False)
@@ -154,6 +156,8 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     assert "--pre_train: there is no file" in refused("--pre_train nowhere.pt")
     assert "--scale 4 was asked for" in refused(f"--pre_train {student} --scale 4 --dir_data {photo_folder}")
     assert "--model CDSR was asked for" in refused(f"--pre_train {student} --model CDSR --dir_data {photo_folder}")
+    twice = f"{photo_folder}/train/HR+{photo_folder}/train"
+    assert "two sets are called train" in refused(f"--pre_train {student} --data_test {twice}")
     assert "--data_test Set5+Set14" in refused(f"--pre_train {student} --dir_data {tmp_path}")
     assert "--dir_demo" in refused(f"--pre_train {student} --data_test Demo")
     teacher = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)

@@ -15,6 +15,7 @@ from data.degradation import Gaussian
 from data.images import ImageFolder, check_images, list_images
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
+from forecast import dry_run
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding
 from trainer import Plan, Schedule, Trainer
@@ -199,7 +200,7 @@ def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
 
 def test_a_dry_run_writes_nothing_and_forecasts(trainer_in, capsys):
     trainer = trainer_in("run")
-    seconds = trainer.dry_run()
+    seconds = dry_run(trainer)
     assert 0 < seconds < 60
     assert not trainer.run.path.exists()
     out = capsys.readouterr().out

@@ -43,11 +43,16 @@ def test_lines_before_the_run_is_open_reach_its_log(tmp_path):
     run.log("first")
     assert not run.path.exists()
     assert not run.exists
-    run.open({"a": 1})
+    run.open({"a": 1}, resumed=False)
     run.log("second")
     lines = (run.path / "log.txt").read_text().splitlines()
     assert [line.split()[-1] for line in lines] == ["first", "second"]
+    assert run.config()["a"] == 1
+    assert not run.exists  # nothing to lose before the first checkpoint
+    save({}, run.models / "model_latest.pt")
     assert run.exists
+    run.open({"a": 2}, resumed=True)
+    assert run.config()["a"] == 1
 
 
 def test_the_clock_shares_the_time_out():

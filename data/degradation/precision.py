@@ -30,14 +30,15 @@ def full_precision(
 
     @functools.wraps(operation)
     def exact(x: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False), _ieee_products():
+        with torch.autocast(x.device.type, enabled=False), ieee_products():
             return operation(x, *args, **kwargs)
 
     return exact
 
 
 @contextmanager
-def _ieee_products() -> Iterator[None]:
+def ieee_products() -> Iterator[None]:
+    """In this context float32 products are not rounded to TF32 or bf16."""
     # Only what is reduced gets touched: reading a switch resolves what it inherits, so writing it back would pin it.
     reduced = [(switch, switch.fp32_precision) for switch in _SWITCHES]
     reduced = [(switch, precision) for switch, precision in reduced if precision not in ("none", "ieee")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.benchmark import Degraded, Prepared, check, find
+from data.benchmark import Degraded, Prepared, find
 from data.images import BadImage, write_image
 from data.protocol import bicubic, gaussian8, manet9
 
@@ -83,7 +83,7 @@ def test_pairs_without_a_partner_are_named(prepared_folder):
 
 
 def test_missing_noise_level_tells_what_is_there(prepared_folder):
-    with pytest.raises(FileNotFoundError, match=r"LR_mode0_noise0.*needs LR_mode0_noise15"):
+    with pytest.raises(FileNotFoundError, match=r"LR_mode0_noise0;.*ask for LR_mode0_noise15"):
         find(str(prepared_folder), [], replace(manet9(2), noise=15 / 255), sv_mode=0, seed=1)
 
 
@@ -91,17 +91,33 @@ def test_sizes_that_do_not_fit_are_named(prepared_folder):
     write_image(prepared_folder / "HR_si" / "baby_1.0_1.0_0.0.png", noise_image(3, 42, 40))
     benchmark = find(str(prepared_folder), [], manet9(2), sv_mode=0, seed=1)
     assert benchmark is not None
-    with pytest.raises(ValueError, match=r"baby_1\.0_1\.0_0\.0\.png is \(42, 40\).*not 2 times the \(20, 20\)"):
-        next(iter(benchmark.samples(CPU)))
+    with pytest.raises(ValueError, match=r"baby_1\.0_1\.0_0\.0\.png is 42 x 40.*not 2 times the 20 x 20"):
+        benchmark.check(at_least=1)
 
 
 def test_check_names_what_is_damaged_or_too_small(hr_folder):
     benchmark = find("Set5", [hr_folder], bicubic(2), sv_mode=0, seed=1)
     assert benchmark is not None
-    check(benchmark, at_least=40)
+    benchmark.check(at_least=40)
     with pytest.raises(BadImage, match=r"b\.png is 40 x 60 pixels; 41 a side"):
-        check(benchmark, at_least=41)
+        benchmark.check(at_least=41)
     path = benchmark.hr_paths[1]
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BadImage, match=r"b\.png"):
-        check(benchmark, at_least=1)
+        benchmark.check(at_least=1)
+
+
+def test_a_prepared_set_of_other_noise_leaves_the_hr_images(hr_folder, prepared_folder):
+    assert isinstance(find("Set5", [hr_folder], replace(manet9(2), noise=15 / 255), sv_mode=0, seed=1), Degraded)
+
+
+def test_prepared_images_have_no_jpeg(prepared_folder):
+    with pytest.raises(ValueError, match="--jpeg_quality"):
+        find(str(prepared_folder), [], replace(manet9(2), quality=30.0), sv_mode=0, seed=1)
+
+
+def test_a_set_is_named_by_its_own_folder(hr_folder):
+    for path in ("benchmark/Set5", "benchmark/Set5/HR"):
+        benchmark = find(str(hr_folder / path), [], bicubic(2), sv_mode=0, seed=1)
+        assert benchmark is not None
+        assert benchmark.name == "Set5"

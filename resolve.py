@@ -1,0 +1,167 @@
+"""From what a command line says to what is meant: published defaults, contradictions, flags without effect."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from commandline import Given
+from option import EvalOptions, TrainOptions
+
+_KDSR = {
+    "degradation": "gaussian",
+    "draw_per": "batch",
+    "metric": "kdsr",
+    "patch_size": 64,
+    "batch_size": 64,
+    "epochs_encoder": -1,
+    "lr_encoder": 2e-4,
+    "lr_sr": 1e-4,
+}
+# By network, and by network and blur where that makes a difference.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "KDSR_T": {**_KDSR, "objective": "pixel", "epochs_sr": 500, "lr_decay_sr": 125},
+    "KDSR_S": {**_KDSR, "objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150},
+    "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 500, "lr_decay_sr": 125},
+    "CDSR": {
+        "degradation": "manet",
+        "draw_per": "image",
+        "metric": "matlab",
+        "objective": "contrast",
+        "patch_size": 48,
+        "batch_size": 32,
+        "epochs_encoder": -1,
+        "epochs_sr": 500,
+        "lr_encoder": 1e-3,
+        "lr_sr": 1e-4,
+        "lr_decay_sr": 125,
+    },
+}
+# By recipe: the flags' (sig_min, sig_max), σ for gaussian and variance for manet; and the protocol of iso and aniso.
+WIDTHS = {
+    "gaussian": {2: (0.2, 2.0), 3: (0.2, 3.0), 4: (0.2, 4.0)},
+    "manet": {2: (0.35, 5.0), 3: (0.525, 7.5), 4: (0.7, 10.0)},
+}
+PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}
+
+# What a resumed run may be told otherwise than at its start: where things are, how long, how much is written.
+MAY_CHANGE = {
+    *("cpu", "n_GPUs", "n_threads", "dir_data", "data_cache", "dir_experiment", "pre_train", "pre_train_TA"),
+    *("resume", "dry_run", "epochs_sr", "max_minutes", "print_every", "st_save_epoch", "keep"),
+}
+
+Resolved = TypeVar("Resolved", TrainOptions, EvalOptions)
+
+
+def resolve(options: type[Resolved], given: Given, *, model: str, scale: int, data_test: str) -> Resolved:
+    """The sections, with the published defaults of this network where the command line says nothing.
+
+    data_test: the program's own default. Raises ValueError that names the flags where they contradict each other.
+    """
+    values = _defaults(given, model, scale) | {"data_test": data_test} | given
+    sections = {}
+    for name, section in get_type_hints(options).items():
+        known = {f.name: values[f.name] for f in dataclasses.fields(section) if f.name in values}
+        sections[name] = section(**known)
+    resolved = options(**sections)
+    _check_degradation(resolved, given)
+    if isinstance(resolved, TrainOptions):
+        _check_training(resolved)
+        _check_epochs(resolved)
+    return resolved
+
+
+def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
+    blur = given.get("blur_type", "iso_gaussian")
+    defaults = {**PUBLISHED[model], **PUBLISHED.get(f"{model} {blur}", {})}
+    if given.get("objective", defaults["objective"]) == "pixel":
+        defaults["epochs_encoder"] = -1
+    recipe = given.get("degradation", defaults["degradation"])
+    low, high = WIDTHS[recipe][scale]
+    one_kernel = given.keys() & {"sig", "lambda_1", "lambda_2"}
+    protocol = "flags" if one_kernel else PROTOCOLS[recipe][blur == "aniso_gaussian"]
+    return {**defaults, "sig_min": low, "sig_max": high, "lambda_max": float(scale), "protocol": protocol}
+
+
+def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> None:
+    degradation, test = options.degradation, options.test_degradation
+    if degradation.sample_mode == "s-fold" and "manet" in (degradation.degradation, test.protocol.rstrip("9")):
+        raise ValueError(
+            "--sample_mode s-fold: the published code of CDSR has its samplers' names swapped. "
+            "Its `bicubic`, the default, takes every s-th pixel and is the one offered for manet"
+        )
+    if 0 < test.jpeg_quality < 1:
+        raise ValueError(f"--jpeg_quality {test.jpeg_quality:g} must be in 1..100, or 0 for no JPEG")
+    if degradation.sv_mode and given.keys() & {"protocol", "sig", "lambda_1", "lambda_2"}:
+        raise ValueError(
+            f"--sv_mode {degradation.sv_mode} has its own kernels: leave out --protocol and --sig, --lambda_*"
+        )
+    if test.protocol == "flags":
+        needed = ("sig",) if degradation.isotropic else ("lambda_1", "lambda_2")
+        missing = [f"--{name}" for name in needed if getattr(test, name) is None]
+        if missing:
+            raise ValueError(f"--protocol flags with --blur_type {degradation.blur_type} needs {' and '.join(missing)}")
+    elif (test.sig, test.lambda_1, test.lambda_2) != (None, None, None):
+        raise ValueError(f"--protocol {test.protocol} has its own kernels: leave out --sig, --lambda_1 and --lambda_2")
+
+
+def _check_training(options: TrainOptions) -> None:
+    drawn, loss, network = options.training_degradation, options.loss, options.network
+    for low, high in (("sig_min", "sig_max"), ("lambda_min", "lambda_max")):
+        if getattr(drawn, low) > getattr(drawn, high):
+            raise ValueError(f"--{low} {getattr(drawn, low):g} is more than --{high} {getattr(drawn, high):g}")
+    if 0 < drawn.jpeg_low < 1:
+        raise ValueError(f"--jpeg_low {drawn.jpeg_low:g} must be in 1..100, or 0 for no JPEG")
+    if loss.objective == "distillation":
+        if network.model != "KDSR_S":
+            raise ValueError(f"--objective distillation trains a student, --model KDSR_S, not {network.model}")
+        if loss.pre_train_TA is None and not options.saving.resuming:
+            raise ValueError(
+                "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
+                "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
+            )
+    if loss.objective == "contrast" and network.model != "CDSR":
+        raise ValueError(f"--objective contrast trains an encoder like that of --model CDSR, not {network.model}'s")
+
+
+def _check_epochs(options: TrainOptions) -> None:
+    training, objective = options.training, options.loss.objective
+    warmup = training.warmup_epochs
+    if options.epochs == 0:
+        raise ValueError("--epochs_sr 0: there is nothing to train")
+    if warmup and objective == "pixel":
+        raise ValueError(f"--epochs_encoder {warmup}: --objective pixel gives an encoder nothing to learn alone")
+    if warmup and objective == "distillation" and warmup >= training.epochs_sr:
+        raise ValueError(
+            f"--epochs_encoder {warmup} leaves none of the --epochs_sr {training.epochs_sr} for the SR network"
+        )
+    if warmup and objective == "contrast" and options.loss.freeze_epoch < warmup:
+        raise ValueError(
+            f"--freeze_epoch {options.loss.freeze_epoch} comes before the end of --epochs_encoder {warmup}"
+        )
+
+
+def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
+    """The flags that were given though they have no effect beside the others."""
+    degradation, test = options.degradation, options.test_degradation
+    manet, iso, flags = degradation.degradation == "manet", degradation.isotropic, test.protocol == "flags"
+    effective = {("theta",): flags and not iso}
+    if isinstance(options, TrainOptions):
+        objective = options.loss.objective
+        effective |= {
+            ("sig_min", "sig_max"): manet or iso,
+            ("lambda_min", "lambda_max"): not manet and not iso,
+            ("pre_train_TA", "temperature", "kd_weight"): objective == "distillation",
+            ("c_weight", "freeze_epoch"): objective == "contrast",
+            ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
+        }
+    else:  # the named protocols bring their own
+        effective |= {("degradation", "blur_type"): flags, ("save_results", "metric"): options.testing.dir_demo is None}
+    return [f"--{name}" for names, has in effective.items() if not has for name in names if name in given]
+
+
+def changed(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """What a resumed run is told otherwise than before, though it decides what the run is."""
+    names = [name for name in now if name in before and name not in MAY_CHANGE and now[name] != before[name]]
+    return [f"--{name} {before[name]} (now {now[name]})" for name in names]
