@@ -60,9 +60,10 @@ class Protocol:
         return self.name + noise + (f" JPEG {self.quality:g}" if self.quality else "")
 
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
-        """(3, s·H, s·W) in [0, 1] -> (3, H, W), multiples of 1/255, on the same device.
+        """(3, s·H, s·W), 8-bit levels / 255 -> (3, H, W), likewise, on the same device.
 
-        `seed` is the name of the random draws: with one name the noise is the same on any device.
+        The same pixels on any device: computed in float64, so that no tie of rounding hangs on the order of a sum, with
+        noise drawn on the CPU. `seed` is the name of the random draws.
         """
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))  # always on the CPU
         recipe = self.recipe(hr.shape[1], hr.shape[2])
@@ -74,7 +75,8 @@ class Protocol:
             params = params._replace(noise=_one(self.noise))
         if self.quality is not None:
             params = params._replace(quality=_one(self.quality))
-        return recipe.apply(hr[None], params, generator=generator)[0]
+        exact = (255 * hr.double()).round() / 255
+        return recipe.apply(exact[None], params, generator=generator)[0]
 
 
 def _one(value: float | tuple[float, ...]) -> Tensor:

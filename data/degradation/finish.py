@@ -13,13 +13,13 @@ from data.degradation.params import Params
 def finish(levels: Tensor, params: Params, generator: torch.Generator) -> Tensor:
     """Noise, clamp, JPEG, rounding to 8 bits: (B, 3, H, W) in grey levels, 0..255, to multiples of 1/255 in [0, 1].
 
-    Levels come in, since a division by 255 on the way would turn ties of rounding.
+    Levels come in, since a division by 255 on the way would turn ties of rounding. Float32 goes out, whatever came.
     """
     if params.noise is not None:
         levels = add_noise(levels, 255 * params.noise, generator)
     if params.quality is not None:
         levels = 255 * jpeg(levels.clamp(0, 255) / 255, params.quality)
-    return levels.clamp(0, 255).round() / 255
+    return levels.float().clamp(0, 255).round() / 255
 
 
 def quantize(x: Tensor) -> Tensor:

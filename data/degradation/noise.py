@@ -17,5 +17,5 @@ def add_noise(x: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         generator: the noise is drawn on its device and then moved, so that a CPU generator gives the same noise
             wherever x lives.
     """
-    noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
-    return x + move(sigma, x.device).to(x.dtype)[:, None, None, None] * move(noise, x.device)
+    noise = torch.randn(x.shape, generator=generator, device=generator.device)
+    return x + move(sigma, x.device).to(x.dtype)[:, None, None, None] * move(noise, x.device).to(x.dtype)
