@@ -17,7 +17,7 @@ from data.benchmark import Benchmark, Degraded, find
 from data.degradation import Degradation, Gaussian, MANet
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
-from data.protocol import NAMED, Case, Protocol, manet_sv, s_fold, under_gaussian, under_manet
+from data.protocol import NAMED, Case, Protocol, manet_sv, read_protocol
 from data.sampler import PatchBatches, PatchSampler
 from loss import Contrast, Distillation, Objective, Pixel
 from model import BlindSR
@@ -65,11 +65,13 @@ def protocol(options: TrainOptions | EvalOptions, scale: int) -> Protocol:
         rule = manet_sv(scale, given.sv_mode)
     elif test.protocol == "flags":
         rule = _protocol_of_flags(options, scale)
-    else:
+    elif test.protocol in NAMED:
         rule = NAMED[test.protocol](scale)
+    else:
+        return read_protocol(Path(test.protocol), scale)  # says all of itself
     if given.sample_mode == "s-fold":
-        rule = s_fold(rule)
-    return dataclasses.replace(rule, noise=given.noise / 255 or None, quality=test.jpeg_quality or None)
+        rule = dataclasses.replace(rule, name=f"{rule.name} s-fold", recipe="gaussian s-fold")
+    return dataclasses.replace(rule, noise=given.noise / 255, quality=test.jpeg_quality or None)
 
 
 def _protocol_of_flags(options: TrainOptions | EvalOptions, scale: int) -> Protocol:
@@ -80,8 +82,8 @@ def _protocol_of_flags(options: TrainOptions | EvalOptions, scale: int) -> Proto
     theta = 0.0 if given.isotropic else radians(test.theta)
     name = f"sig {first:g}" if given.isotropic else f"lambda {first:g} {second:g} theta {test.theta:g}"
     if given.degradation == "manet":  # the flags are variances
-        return under_manet(f"manet {name}", scale, Case(name, (first**0.5, second**0.5), theta))
-    return under_gaussian(name, scale, Case(name, (first, second), theta))
+        return Protocol(f"manet {name}", scale, "manet", (Case(name, (first**0.5, second**0.5), theta),))
+    return Protocol(name, scale, "gaussian", (Case(name, (first, second), theta),))
 
 
 def _sampling(sample_mode: str) -> Literal["bicubic", "s-fold"]:
@@ -129,7 +131,7 @@ def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -
     found: list[Benchmark] = []
     missing: list[str] = []
     for name in options.images.data_test.split("+"):
-        benchmark = find(name, roots, rule, sv_mode=options.degradation.sv_mode, seed=seed)
+        benchmark = find(name, roots, rule, seed=seed)
         if benchmark is None:
             missing.append(name)
         else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from commandline import Given
+from data.protocol import NAMED
 from option import EvalOptions, TrainOptions
 
 _KDSR = {
@@ -90,6 +92,14 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
         raise ValueError(
             "--sample_mode s-fold: the published code of CDSR has its samplers' names swapped. "
             "Its `bicubic`, the default, takes every s-th pixel and is the one offered for manet"
+        )
+    if test.protocol not in (*NAMED, "flags") and not Path(test.protocol).is_file():
+        raise ValueError(f"--protocol {test.protocol} is none of {', '.join(NAMED)}, flags, and no file")
+    if Path(test.protocol).is_file() and (
+        degradation.noise or test.jpeg_quality or degradation.sample_mode != "bicubic"
+    ):
+        raise ValueError(
+            f"--protocol {test.protocol} says all of itself: leave out --noise, --jpeg_quality, --sample_mode"
         )
     if 0 < test.jpeg_quality < 1:
         raise ValueError(f"--jpeg_quality {test.jpeg_quality:g} must be in 1..100, or 0 for no JPEG")

@@ -20,8 +20,9 @@ from torch import Tensor
 
 import build
 import evaluation
+import report
 from commandline import parse
-from data.benchmark import STANDARD, Benchmark, Sample
+from data.benchmark import STANDARD, Benchmark, Sample, fingerprint
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_photo, write_image, write_photo
 from evaluation import Score
@@ -70,20 +71,8 @@ def _slug(text: str) -> str:
     return "_".join(text.replace("(", "").replace(")", "").split())
 
 
-def table(scores: Sequence[Score]) -> str:
-    """A line for each set, then one for each of its kernels."""
-    lines = []
-    for (name, protocol), rows in evaluation.grouped(scores, "set", "protocol").items():
-        cases = evaluation.grouped(rows, "case")
-        lines += [f"{name}, {protocol}", f"  {'kernel':<26}{'images':>7}{'PSNR':>10}{'SSIM':>10}"]
-        for (case,), group in ({("all",): rows} | cases if len(cases) > 1 else cases).items():
-            psnr, ssim = evaluation.mean(group)
-            lines.append(f"  {case:<26}{len({row.image for row in group}):>7}{psnr:>10.3f}{ssim:>10.4f}")
-    return "\n".join(lines)
-
-
-def write_scores(scores: Sequence[Score], net: BlindSR, options: EvalOptions) -> Path:
-    """For each set the scores as CSV, and as JSON the means and how they were made; returns the folder of all."""
+def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: BlindSR, options: EvalOptions) -> Path:
+    """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
     testing, name = options.testing, options.test_degradation.metric
     made = {
         "network": name_of(net),
@@ -93,8 +82,10 @@ def write_scores(scores: Sequence[Score], net: BlindSR, options: EvalOptions) ->
         "metric": f"{name}, luma, border {net.scale}",
         **environment(),
     }
-    for (benchmark, protocol), rows in evaluation.grouped(scores, "set", "protocol").items():
-        folder = results_dir(options) / _slug(protocol) / benchmark
+    groups = evaluation.grouped(scores, "set")
+    for benchmark in benchmarks:
+        rows = groups[benchmark.name,]
+        folder = results_dir(options) / _slug(benchmark.protocol) / benchmark.name
         folder.mkdir(parents=True, exist_ok=True)
         with (
             whole(folder / f"scores_{name}.csv") as temporary,
@@ -103,9 +94,13 @@ def write_scores(scores: Sequence[Score], net: BlindSR, options: EvalOptions) ->
             writer = csv.writer(file)
             writer.writerow(Score._fields)
             writer.writerows(rows)
+        for form, suffix in report.FORMS.items():
+            with whole(folder / f"scores_{name}{suffix}") as temporary:
+                temporary.write_text(report.render(report.rows(rows), form) + "\n", encoding="utf-8")
         psnr, ssim = evaluation.mean(rows)
+        said = {"psnr": psnr, "ssim": ssim, "protocol": benchmark.protocol, "digest": benchmark.digest}
         with whole(folder / f"scores_{name}.json") as temporary:
-            temporary.write_text(json.dumps({"psnr": psnr, "ssim": ssim, "protocol": protocol, **made}, indent=1))
+            temporary.write_text(json.dumps({**said, "images": fingerprint(benchmark.hr_paths), **made}, indent=1))
     return results_dir(options)
 
 
@@ -158,8 +153,8 @@ def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
     return options, net
 
 
-def scores_of(options: EvalOptions, net: BlindSR, device: torch.device) -> list[Score]:
-    """The scores that the options ask for; names the test sets that are not there."""
+def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[Benchmark]:
+    """The checked test sets that the options ask for; names those that are not there."""
     benchmarks, missing = build.benchmarks(options, build.protocol(options, net.scale), options.testing.seed)
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
@@ -169,7 +164,7 @@ def scores_of(options: EvalOptions, net: BlindSR, device: torch.device) -> list[
             f"under --dir_data {options.images.dir_data} or beside it"
         )
     build.check_benchmarks(benchmarks, net)
-    return score(net, benchmarks, options, device)
+    return benchmarks
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -180,12 +175,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.images.data_test == "Demo":
             demo(net, options, device)
             return
-        scores = scores_of(options, net, device)
+        benchmarks = benchmarks_of(options, net)
+        scores = score(net, benchmarks, options, device)
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {error}")
     print(f"{name_of(net)} x{net.scale}, luma {options.test_degradation.metric}")
-    print(table(scores))
-    print(f"written to {write_scores(scores, net, options)}")
+    print(report.render(report.rows(scores)))
+    print(f"written to {write_scores(scores, benchmarks, net, options)}")
 
 
 if __name__ == "__main__":

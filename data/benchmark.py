@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 import torch
@@ -16,6 +18,7 @@ from data.images import BadImage, check_image, list_images, read_image
 from data.protocol import Protocol
 
 STANDARD = ("Set5", "Set14", "B100", "Urban100")
+MANIFEST = "manifest.json"  # of a prepared set: for each LR folder how it was made
 
 
 class Sample(NamedTuple):
@@ -27,6 +30,15 @@ class Sample(NamedTuple):
     hr: Tensor  # (3, s·H, s·W)
 
 
+class Pair(NamedTuple):
+    """A prepared LR image and its HR image."""
+
+    lr: Path
+    hr: Path
+    image: str
+    case: str
+
+
 class Benchmark(Interface):
     """What `evaluation.evaluate` scores on."""
 
@@ -35,6 +47,11 @@ class Benchmark(Interface):
     @property
     def protocol(self) -> str:
         """The protocol's name, with its noise and JPEG."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The protocol's, or "unknown" for a prepared set without a manifest."""
         ...
 
     @property
@@ -52,6 +69,12 @@ def to_tensor(pixels: object, device: torch.device) -> Tensor:
     return torch.as_tensor(pixels, device=device).permute(2, 0, 1).float() / 255
 
 
+def fingerprint(paths: Sequence[Path]) -> str:
+    """16 hex digits of a SHA-256 over the names and bytes of the files: the same for the same images."""
+    files = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Degraded:
     """HR images, cropped to multiples of the scale and degraded on the device under every case of the protocol."""
@@ -64,6 +87,10 @@ class Degraded:
     @property
     def protocol(self) -> str:
         return str(self.rule)
+
+    @property
+    def digest(self) -> str:
+        return self.rule.digest
 
     def check(self, *, at_least: int) -> None:
         for path in self.hr_paths:
@@ -82,74 +109,105 @@ class Degraded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """LR images that lie on disk with an HR image of the same name each, `<image>_<sig1>_<sig2>_<θ>.png`."""
+    """LR images that lie on disk, with an HR image of the same name each."""
 
     name: str
     protocol: str
-    pairs: Sequence[tuple[Path, Path]]  # (LR, HR)
+    digest: str
+    pairs: Sequence[Pair]
     scale: int
 
     @property
     def hr_paths(self) -> Sequence[Path]:
-        return [hr for _, hr in self.pairs]
+        return [pair.hr for pair in self.pairs]
 
     def check(self, *, at_least: int) -> None:
-        for lr_path, hr_path in self.pairs:
-            lr, hr = check_image(lr_path), check_image(hr_path)
+        for pair in self.pairs:
+            lr, hr = check_image(pair.lr), check_image(pair.hr)
             if hr != (self.scale * lr[0], self.scale * lr[1]):
                 raise BadImage(
-                    f"--data_test: {hr_path} is {hr[0]} x {hr[1]} pixels, "
-                    f"not {self.scale} times the {lr[0]} x {lr[1]} of {lr_path}"
+                    f"--data_test: {pair.hr} is {hr[0]} x {hr[1]} pixels, "
+                    f"not {self.scale} times the {lr[0]} x {lr[1]} of {pair.lr}"
                 )
             if min(hr) < at_least:
-                raise BadImage(f"--data_test: {hr_path} is {hr[0]} x {hr[1]} pixels; {at_least} a side are needed")
+                raise BadImage(f"--data_test: {pair.hr} is {hr[0]} x {hr[1]} pixels; {at_least} a side are needed")
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
-        for lr_path, hr_path in self.pairs:
-            lr, hr = (to_tensor(read_image(path), device) for path in (lr_path, hr_path))
-            named = re.fullmatch(r"(.+)_(\d+\.\d_\d+\.\d_\d+\.\d)", lr_path.stem)
-            image, case = named.groups() if named else (lr_path.stem, "prepared")
-            yield Sample(image, [case], lr[None], hr)
+        for pair in self.pairs:
+            lr, hr = (to_tensor(read_image(path), device) for path in (pair.lr, pair.hr))
+            yield Sample(pair.image, [pair.case], lr[None], hr)
 
 
-def prepared(folder: Path, rule: Protocol, sv_mode: int) -> Prepared:
-    """The pairs of `<Set>_x<s>` in the published layout: HR_si or HR_sv, and LR_mode<m>_noise<n>.
+def hr_folder(folder: Path, rule: Protocol) -> Path:
+    """Where a prepared set keeps its HR images."""
+    return folder / ("HR_sv" if rule.sv_mode else "HR_si")
 
-    Raises ValueError that names the files without a partner, and FileNotFoundError where there is no such LR folder.
-    """
-    if rule.quality is not None:
-        raise ValueError(f"--data_test: the images of {folder} are prepared without JPEG: leave out --jpeg_quality")
-    hr_dir, lr_dir = folder / ("HR_sv" if sv_mode else "HR_si"), _lr_folder(folder, rule, sv_mode)
-    if not lr_dir.is_dir():
+
+def lr_folder(folder: Path, rule: Protocol) -> Path:
+    """Where a prepared set keeps the LR images of this mode and noise."""
+    return folder / f"LR_mode{rule.sv_mode}_noise{255 * rule.noise:g}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """By LR folder how a prepared set was made; empty for sets from elsewhere."""
+    path = folder / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def fits(folder: Path, rule: Protocol) -> bool:
+    """Whether a folder is a set prepared for this protocol. Published sets have no manifest, and are CDSR's."""
+    if not lr_folder(folder, rule).is_dir():
+        return False
+    made = read_manifest(folder).get(lr_folder(folder, rule).name)
+    if made is None:
+        return rule.name in ("manet9", f"manet_sv{rule.sv_mode}") and rule.quality is None
+    return made["digest"] == rule.digest
+
+
+def prepared(folder: Path, rule: Protocol) -> Prepared:
+    """The pairs of a prepared set in the published layout. Raises ValueError or OSError: what lacks, what is alone."""
+    lr_dir, hr_dir = lr_folder(folder, rule), hr_folder(folder, rule)
+    if not fits(folder, rule):
         found = ", ".join(sorted(path.name for path in folder.glob("LR_*"))) or "no LR folder"
-        raise FileNotFoundError(f"--data_test: {folder} has {found}; --noise and --sv_mode ask for {lr_dir.name}")
+        raise ValueError(
+            f"--data_test: {folder} holds {found}, and none of them is {rule} ({lr_dir.name}, {rule.digest})"
+        )
     lr = {path.stem: path for path in list_images(lr_dir, "--data_test")}
     hr = {path.stem: path for path in list_images(hr_dir, "--data_test")}
-    if alone := sorted(lr.keys() ^ hr.keys()):
+    made = read_manifest(folder).get(lr_dir.name)
+    wanted = set(lr) if made is None else {entry["name"] for entry in made["images"]}
+    if alone := sorted(wanted - lr.keys() | wanted - hr.keys() | (set() if made else hr.keys() - lr.keys())):
         raise ValueError(
             f"--data_test: {len(alone)} images of {folder} lack their partner of the same name in {lr_dir.name} or "
             f"{hr_dir.name}: {', '.join(alone[:5])}"
         )
-    return Prepared(folder.name, f"{rule} (prepared)", [(lr[name], hr[name]) for name in lr], rule.scale)
+    if made is None:
+        pairs = [Pair(lr[name], hr[name], *_image_and_case(name, rule)) for name in lr]
+        return Prepared(folder.name, f"{rule} (prepared)", "unknown", pairs, rule.scale)
+    pairs = [Pair(lr[e["name"]], hr[e["name"]], e["image"], e["case"]) for e in made["images"]]
+    return Prepared(folder.name, str(rule), rule.digest, pairs, rule.scale)
 
 
-def _lr_folder(folder: Path, rule: Protocol, sv_mode: int) -> Path:
-    return folder / f"LR_mode{sv_mode}_noise{255 * (rule.noise or 0):g}"
+def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:
+    if rule.sv_mode:
+        return name, rule.cases[0].name
+    named = re.fullmatch(r"(.+)_(\d+\.\d_\d+\.\d_\d+\.\d)", name)
+    return (named[1], named[2]) if named else (name, "prepared")
 
 
-def find(name: str, roots: Sequence[Path], rule: Protocol, *, sv_mode: int, seed: int) -> Benchmark | None:
+def find(name: str, roots: Sequence[Path], rule: Protocol, *, seed: int) -> Benchmark | None:
     """The test set of this name, None where there is none.
 
-    `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`. For `manet` protocols a folder may be a
-    prepared set, and one beside the HR images (`<Set>_x<s>`) goes before them if it has this noise and mode.
+    `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`. It may be a prepared set; and one beside
+    the HR images (`<Set>_x<s>`) goes before them if it was made by this protocol.
     """
     places = [Path(name), *(root / sub / name for root in roots for sub in ("benchmark", "."))]
     for place in (place.resolve() for place in places):
-        if rule.family == "manet" and any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
-            return prepared(place, rule, sv_mode)
+        if any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
+            return prepared(place, rule)
         beside = place.with_name(f"{place.name}_x{rule.scale}")
-        if rule.family == "manet" and _lr_folder(beside, rule, sv_mode).is_dir() and rule.quality is None:
-            return prepared(beside, rule, sv_mode)
+        if fits(beside, rule):
+            return prepared(beside, rule)
         if place.is_dir():
             hr = place / "HR" if (place / "HR").is_dir() else place
             return Degraded(hr.parent.name if hr.name == "HR" else hr.name, list_images(hr, "--data_test"), rule, seed)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from math import pi, radians
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from data.degradation import Degradation, Gaussian, MANet, Params, SpatiallyVariant
+
+VERSION = 1  # of what the definitions below mean; a change of any pixel raises it
+Recipe = Literal["gaussian", "gaussian s-fold", "manet", "manet_sv"]
 
 GAUSSIAN8 = {  # σ in HR pixels; ×2 as in KDSR's code (IKC has eight in [0.8, 1.6])
     2: (0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
@@ -41,23 +47,30 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """name: as it is reported. family: whose prepared images fit. recipe: (HR height, width) to the degradation.
-
-    noise: σ in [0, 1]. quality: of JPEG, 1..100.
-    """
+    """A definition, plain values only: its `digest` tells whether two numbers were made alike."""
 
     name: str
-    family: Literal["gaussian", "manet"]
     scale: int
-    recipe: Callable[[int, int], Degradation]
+    recipe: Recipe
     cases: tuple[Case, ...]
-    noise: float | None = None
-    quality: float | None = None
+    noise: float = 0.0  # σ, image range [0, 1]
+    quality: float | None = None  # of JPEG, 1..100
+    sv_mode: int = 0  # of manet_sv, 1..5
 
     def __str__(self) -> str:
         """`gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`."""
         noise = f" noise {255 * self.noise:g}" if self.noise else ""
         return self.name + noise + (f" JPEG {self.quality:g}" if self.quality else "")
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        return {"version": VERSION, **asdict(self)}
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the definition; the name is not part of it."""
+        meaning = {key: value for key, value in self.definition.items() if key != "name"}
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
         """(3, s·H, s·W), 8-bit levels / 255 -> (3, H, W), likewise, on the same device.
@@ -66,55 +79,45 @@ class Protocol:
         noise drawn on the CPU. `seed` is the name of the random draws.
         """
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))  # always on the CPU
-        recipe = self.recipe(hr.shape[1], hr.shape[2])
+        recipe = self._degradation(hr.shape[1], hr.shape[2])
         if case.width is None:
             params = recipe.sample(1, generator=generator)
         else:
             params = Params(width=_one(case.width), theta=_one(case.theta))
-        if self.noise is not None:
+        if self.noise:
             params = params._replace(noise=_one(self.noise))
         if self.quality is not None:
             params = params._replace(quality=_one(self.quality))
         exact = (255 * hr.double()).round() / 255
         return recipe.apply(exact[None], params, generator=generator)[0]
 
+    def _degradation(self, height: int, width: int) -> Degradation:
+        if self.recipe == "manet_sv":
+            return SpatiallyVariant(mode=self.sv_mode, scale=self.scale, height=height, width=width)
+        if self.recipe == "manet":
+            return MANet(scale=self.scale, iso=False, width=(0, 0))
+        sampling = "s-fold" if self.recipe == "gaussian s-fold" else "bicubic"
+        return Gaussian(scale=self.scale, iso=False, width=(0, 0), sampling=sampling)
+
 
 def _one(value: float | tuple[float, ...]) -> Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
 
-def under_gaussian(name: str, scale: int, *cases: Case) -> Protocol:
-    """These kernels, then MATLAB bicubic."""
-    recipe = Gaussian(scale=scale, iso=False, width=(0, 0))
-    return Protocol(name, "gaussian", scale, lambda height, width: recipe, cases)
-
-
-def under_manet(name: str, scale: int, *cases: Case) -> Protocol:
-    """These kernels, off-centre as CDSR has them, then every s-th pixel."""
-    recipe = MANet(scale=scale, iso=False, width=(0, 0))
-    return Protocol(name, "manet", scale, lambda height, width: recipe, cases)
-
-
-def s_fold(rule: Protocol) -> Protocol:
-    """A `gaussian` protocol that takes every s-th pixel instead of bicubic interpolation."""
-    recipe = Gaussian(scale=rule.scale, iso=False, width=(0, 0), sampling="s-fold")
-    return replace(rule, name=f"{rule.name} s-fold", recipe=lambda height, width: recipe)
-
-
 def bicubic(scale: int) -> Protocol:
     """Plain MATLAB bicubic, no blur."""
-    return under_gaussian("bicubic", scale, Case("bicubic", (0.0, 0.0)))
+    return Protocol("bicubic", scale, "gaussian", (Case("bicubic", (0.0, 0.0)),))
 
 
 def gaussian8(scale: int) -> Protocol:
     """Eight isotropic kernels (IKC, DASR, KDSR Table 1)."""
-    return under_gaussian("gaussian8", scale, *(Case(f"{sigma:.2f}", (sigma, sigma)) for sigma in GAUSSIAN8[scale]))
+    return Protocol("gaussian8", scale, "gaussian", tuple(Case(f"{s:.2f}", (s, s)) for s in GAUSSIAN8[scale]))
 
 
 def aniso9(scale: int) -> Protocol:
     """Nine anisotropic kernels, made for ×4."""
-    cases = (Case(f"{a}_{b}_{degrees}", (a, b), radians(degrees)) for a, b, degrees in ANISO9)
-    return under_gaussian("aniso9", scale, *cases)
+    cases = tuple(Case(f"{a}_{b}_{degrees}", (a, b), radians(degrees)) for a, b, degrees in ANISO9)
+    return Protocol("aniso9", scale, "gaussian", cases)
 
 
 def manet9(scale: int) -> Protocol:
@@ -127,17 +130,13 @@ def manet9(scale: int) -> Protocol:
         for theta in (0.0, pi / 4)
         if sig2 < sig1 or (sig2 == sig1 and theta == 0.0)
     ]
-    cases = (Case(f"{a:.1f}_{b:.1f}_{theta:.1f}", (a**0.5, b**0.5), theta) for a, b, theta in kernels)
-    return under_manet("manet9", scale, *cases)
+    cases = tuple(Case(f"{a:.1f}_{b:.1f}_{theta:.1f}", (a**0.5, b**0.5), theta) for a, b, theta in kernels)
+    return Protocol("manet9", scale, "manet", cases)
 
 
 def manet_sv(scale: int, mode: int) -> Protocol:
     """Spatially variant blur, mode 1 to 5 (CDSR, MANet)."""
-
-    def recipe(height: int, width: int) -> SpatiallyVariant:
-        return SpatiallyVariant(mode=mode, scale=scale, height=height, width=width)
-
-    return Protocol(f"manet_sv{mode}", "manet", scale, recipe, (Case(f"sv{mode}", None),))
+    return Protocol(f"manet_sv{mode}", scale, "manet_sv", (Case(f"sv{mode}", None),), sv_mode=mode)
 
 
 NAMED: dict[str, Callable[[int], Protocol]] = {
@@ -146,3 +145,27 @@ NAMED: dict[str, Callable[[int], Protocol]] = {
     "aniso9": aniso9,
     "manet9": manet9,
 }
+
+
+def read_protocol(path: Path, scale: int) -> Protocol:
+    """A protocol of one's own, from a JSON file like
+
+        {"recipe": "gaussian", "kernels": [[2.0, 2.0, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}
+
+    recipe: "gaussian", "gaussian s-fold" or "manet". kernels: two standard deviations in HR pixels and a rotation in
+    degrees each. noise (grey levels) and jpeg (quality) may be left out. Raises ValueError naming the file and the key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
+        recipe, noise, quality = content.pop("recipe"), float(content.pop("noise", 0)), content.pop("jpeg", None)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"--protocol {path}: not a protocol ({type(error).__name__}: {error})") from error
+    if content or recipe not in get_args(Recipe)[:3] or not kernels or not 0 <= noise <= 255:
+        raise ValueError(
+            f"--protocol {path}: expected recipe (one of {', '.join(get_args(Recipe)[:3])}), kernels, and perhaps "
+            f"noise in 0..255 and jpeg; found recipe {recipe}, {len(kernels)} kernels, noise {noise:g}"
+            + (f", and {', '.join(content)}" if content else "")
+        )
+    cases = tuple(Case(f"{a:g}_{b:g}_{degrees:g}", (a, b), radians(degrees)) for a, b, degrees in kernels)
+    return Protocol(path.stem, scale, recipe, cases, noise / 255, quality)

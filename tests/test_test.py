@@ -74,7 +74,7 @@ def test_the_published_cdsr_command(model_file, photo_folder, capsys):
     )
     out = capsys.readouterr().out
     assert "CDSR x2, luma matlab" in out
-    assert "Set5, manet9" in out
+    assert "Set5  manet9" in out
     assert "5.0_3.0_0.8" in out
 
 
@@ -87,7 +87,7 @@ def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
 def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
     file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     test.main(f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --sig 1.3".split())
-    assert "Set5, sig 1.3" in capsys.readouterr().out
+    assert "Set5  sig 1.3" in capsys.readouterr().out
 
 
 def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):
@@ -114,7 +114,7 @@ def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):
 
 def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tmp_path):
     file = model_file("c", "CDSR", scale=2, n_blocks=1)
-    source = find("Set5", [photo_folder], manet9(2), sv_mode=0, seed=1)
+    source = find("Set5", [photo_folder], manet9(2), seed=1)
     assert source is not None
     for sample in source.samples(torch.device("cpu")):
         for case, lr in zip(sample.cases, sample.lr, strict=True):

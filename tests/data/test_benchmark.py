@@ -37,7 +37,7 @@ def prepared_folder(tmp_path):
 
 
 def test_degraded_on_the_fly(hr_folder):
-    benchmark = find("Set5", [hr_folder], gaussian8(4), sv_mode=0, seed=1)
+    benchmark = find("Set5", [hr_folder], gaussian8(4), seed=1)
     assert isinstance(benchmark, Degraded)
     assert len(benchmark.hr_paths) == 2
     first, second = benchmark.samples(CPU)
@@ -51,19 +51,19 @@ def test_degraded_on_the_fly(hr_folder):
 def test_benchmark_is_looked_for_under_the_data_and_beside_it(below, hr_folder):
     root = hr_folder / below
     roots = [root, root.parent, root.parent.parent]
-    assert find("Set5", roots, bicubic(2), sv_mode=0, seed=1) is not None
-    assert find("Set14", roots, bicubic(2), sv_mode=0, seed=1) is None
+    assert find("Set5", roots, bicubic(2), seed=1) is not None
+    assert find("Set14", roots, bicubic(2), seed=1) is None
 
 
 def test_a_folder_by_its_path(hr_folder):
     for path in (hr_folder / "benchmark/Set5", hr_folder / "benchmark/Set5/HR"):
-        benchmark = find(str(path), [], bicubic(2), sv_mode=0, seed=1)
+        benchmark = find(str(path), [], bicubic(2), seed=1)
         assert benchmark is not None
         assert len(benchmark.hr_paths) == 2
 
 
 def test_prepared_sets_go_first_and_are_paired_by_name(hr_folder, prepared_folder):
-    benchmark = find("Set5", [hr_folder], manet9(2), sv_mode=0, seed=1)
+    benchmark = find("Set5", [hr_folder], manet9(2), seed=1)
     assert isinstance(benchmark, Prepared)
     samples = list(benchmark.samples(CPU))
     assert [(s.image, s.cases[0]) for s in samples] == [
@@ -71,7 +71,7 @@ def test_prepared_sets_go_first_and_are_paired_by_name(hr_folder, prepared_folde
         ("baby", "5.0_1.0_0.8"),
         ("old_man", "1.0_1.0_0.0"),
     ]
-    assert isinstance(find("Set5", [hr_folder], gaussian8(2), sv_mode=0, seed=1), Degraded)  # another protocol's
+    assert isinstance(find("Set5", [hr_folder], gaussian8(2), seed=1), Degraded)  # another protocol's
 
 
 def test_pairs_without_a_partner_are_named(prepared_folder):
@@ -79,24 +79,24 @@ def test_pairs_without_a_partner_are_named(prepared_folder):
         prepared_folder / "LR_mode0_noise0" / "bady_5.0_1.0_0.8.png"
     )
     with pytest.raises(ValueError, match=r"baby_5\.0_1\.0_0\.8, bady_5\.0_1\.0_0\.8"):
-        find(str(prepared_folder), [], manet9(2), sv_mode=0, seed=1)
+        find(str(prepared_folder), [], manet9(2), seed=1)
 
 
 def test_missing_noise_level_tells_what_is_there(prepared_folder):
-    with pytest.raises(FileNotFoundError, match=r"LR_mode0_noise0;.*ask for LR_mode0_noise15"):
-        find(str(prepared_folder), [], replace(manet9(2), noise=15 / 255), sv_mode=0, seed=1)
+    with pytest.raises(ValueError, match=r"holds LR_mode0_noise0, and none.*manet9 noise 15.*LR_mode0_noise15"):
+        find(str(prepared_folder), [], replace(manet9(2), noise=15 / 255), seed=1)
 
 
 def test_sizes_that_do_not_fit_are_named(prepared_folder):
     write_image(prepared_folder / "HR_si" / "baby_1.0_1.0_0.0.png", noise_image(3, 42, 40))
-    benchmark = find(str(prepared_folder), [], manet9(2), sv_mode=0, seed=1)
+    benchmark = find(str(prepared_folder), [], manet9(2), seed=1)
     assert benchmark is not None
     with pytest.raises(ValueError, match=r"baby_1\.0_1\.0_0\.0\.png is 42 x 40.*not 2 times the 20 x 20"):
         benchmark.check(at_least=1)
 
 
 def test_check_names_what_is_damaged_or_too_small(hr_folder):
-    benchmark = find("Set5", [hr_folder], bicubic(2), sv_mode=0, seed=1)
+    benchmark = find("Set5", [hr_folder], bicubic(2), seed=1)
     assert benchmark is not None
     benchmark.check(at_least=40)
     with pytest.raises(BadImage, match=r"b\.png is 40 x 60 pixels; 41 a side"):
@@ -108,16 +108,16 @@ def test_check_names_what_is_damaged_or_too_small(hr_folder):
 
 
 def test_a_prepared_set_of_other_noise_leaves_the_hr_images(hr_folder, prepared_folder):
-    assert isinstance(find("Set5", [hr_folder], replace(manet9(2), noise=15 / 255), sv_mode=0, seed=1), Degraded)
+    assert isinstance(find("Set5", [hr_folder], replace(manet9(2), noise=15 / 255), seed=1), Degraded)
 
 
-def test_prepared_images_have_no_jpeg(prepared_folder):
-    with pytest.raises(ValueError, match="--jpeg_quality"):
-        find(str(prepared_folder), [], replace(manet9(2), quality=30.0), sv_mode=0, seed=1)
+def test_published_sets_have_no_jpeg(prepared_folder):
+    with pytest.raises(ValueError, match="JPEG 30"):
+        find(str(prepared_folder), [], replace(manet9(2), quality=30.0), seed=1)
 
 
 def test_a_set_is_named_by_its_own_folder(hr_folder):
     for path in ("benchmark/Set5", "benchmark/Set5/HR"):
-        benchmark = find(str(hr_folder / path), [], bicubic(2), sv_mode=0, seed=1)
+        benchmark = find(str(hr_folder / path), [], bicubic(2), seed=1)
         assert benchmark is not None
         assert benchmark.name == "Set5"

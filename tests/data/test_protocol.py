@@ -8,7 +8,14 @@ import torch
 
 from data.degradation import quantize
 from data.degradation.resize import bicubic
-from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv
+from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, read_protocol
+
+DIGESTS = {
+    "bicubic": "4c95185d1767f812",
+    "gaussian8": "473fedb71e1a3679",
+    "aniso9": "b3bff0419a942ebd",
+    "manet9": "84b3a2b59ee6b591",
+}
 
 
 @pytest.fixture
@@ -110,3 +117,45 @@ def test_spatially_variant(mode, hr):
     assert lr.shape == (3, 48, 60)
     torch.testing.assert_close(rule.degrade(hr, rule.cases[0], seed="a"), lr, rtol=0, atol=0)
     assert torch.equal(rule.degrade(hr, rule.cases[0], seed="b"), lr) == (mode != 5)  # mode 5 draws its kernels
+
+
+def test_the_digest_is_of_the_meaning():
+    assert gaussian8(4).digest == replace(gaussian8(4), name="mine").digest
+    others = [gaussian8(2), aniso9(4), manet9(4), replace(gaussian8(4), noise=0.1), replace(gaussian8(4), quality=75.0)]
+    assert len({rule.digest for rule in (gaussian8(4), *others)}) == 6
+
+
+def test_digests_stay_what_they_are():
+    """Results that were published with a digest must find it again: whoever changes these raises VERSION."""
+    digests = {name: rule(4).digest for name, rule in NAMED.items()}
+    assert digests == DIGESTS
+
+
+def test_a_protocol_of_ones_own(tmp_path, hr):
+    path = tmp_path / "mine.json"
+    path.write_text('{"recipe": "gaussian", "kernels": [[2.6, 2.6, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}')
+    rule = read_protocol(path, 4)
+    assert str(rule) == "mine noise 10 JPEG 75"
+    assert [case.name for case in rule.cases] == ["2.6_2.6_0", "4_1.5_120"]
+    path.write_text('{"recipe": "gaussian", "kernels": [[2.6, 2.6, 0]]}')
+    rule, named = read_protocol(path, 4), gaussian8(4)
+    assert torch.equal(rule.degrade(hr, rule.cases[0], seed="a"), named.degrade(hr, named.cases[4], seed="a"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"recipe": "gaussian"}',
+        '{"recipe": "sinc", "kernels": [[1, 1, 0]]}',
+        '{"recipe": "manet", "kernels": []}',
+        '{"recipe": "manet", "kernels": [[1, 1, 0]], "nosie": 3}',
+        '{"recipe": "manet", "kernels": [[1, 1]]}',
+    ],
+)
+def test_protocol_files_that_are_none(content, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"--protocol .*mine\.json"):
+        read_protocol(path, 4)

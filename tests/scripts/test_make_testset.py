@@ -1,0 +1,114 @@
+"""Prepared test sets: their layout, their manifest, and that scoring them is scoring on the fly."""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.benchmark import Degraded, Prepared, find
+from data.images import list_images, read_image
+from data.protocol import gaussian8, manet9, manet_sv
+
+spec = importlib.util.spec_from_file_location("make_testset", Path(__file__).parents[2] / "scripts" / "make_testset.py")
+assert spec is not None
+assert spec.loader is not None
+make_testset = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make_testset)
+
+
+@pytest.fixture
+def make(photo_folder, tmp_path):
+    """Runs the command on the two small test photographs; returns the folder."""
+
+    def call(arguments, out="Set5_x2", hr=photo_folder / "benchmark/Set5/HR"):
+        make_testset.main(["--hr", str(hr), "--out", str(tmp_path / out), "--scale", "2", *arguments.split()])
+        return tmp_path / out
+
+    return call
+
+
+def test_the_published_layout(make):
+    out = make("--protocol manet9 --noise 15")
+    names = sorted(path.name for path in (out / "LR_mode0_noise15").iterdir())
+    assert names == sorted(path.name for path in (out / "HR_si").iterdir())
+    assert len(names) == 2 * 9
+    assert "0_5.0_1.0_0.8.png" in names
+    entry = json.loads((out / "manifest.json").read_text())["LR_mode0_noise15"]
+    assert entry["protocol"] == "manet9 noise 15"
+    for image in entry["images"]:
+        for part, key in (("LR_mode0_noise15", "lr_sha256"), ("HR_si", "hr_sha256")):
+            pixels = read_image(out / part / f"{image['name']}.png")
+            assert hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest() == image[key]
+
+
+def test_same_seed_same_pixels_other_seed_others(make):
+    first, again, other = (
+        json.loads((make(f"--protocol manet9 --noise 15 --seed {seed}", out) / "manifest.json").read_text())
+        for out, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first == again
+    hashes = [[image["lr_sha256"] for image in m["LR_mode0_noise15"]["images"]] for m in (first, other)]
+    assert not set(hashes[0]) & set(hashes[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ("--protocol manet9", manet9(2)),
+        ("--protocol gaussian8", gaussian8(2)),
+        ("--protocol manet_sv --sv_mode 5", manet_sv(2, 5)),
+    ],
+    ids=["manet9", "gaussian8", "sv5"],
+)
+def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_folder):
+    out = make(arguments)
+    prepared = find(str(out), [], rule, seed=1)
+    assert isinstance(prepared, Prepared)
+    assert prepared.digest == rule.digest
+    prepared.check(at_least=1)
+    found = {(s.image, s.cases[0]): (s.lr[0], s.hr) for s in prepared.samples(torch.device("cpu"))}
+    fresh = Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), rule)
+    count = 0
+    for sample in fresh.samples(torch.device("cpu")):
+        for case, lr in zip(sample.cases, sample.lr, strict=True):
+            assert torch.equal(found[sample.image, case][0], lr)
+            assert torch.equal(found[sample.image, case][1], sample.hr)
+            count += 1
+    assert count == len(found)
+
+
+def test_noise_levels_and_modes_share_a_folder(make):
+    make("--protocol manet9")
+    make("--protocol manet9 --noise 15")
+    out = make("--protocol manet_sv --sv_mode 2")
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {
+        *("HR_si", "HR_sv", "LR_mode0_noise0", "LR_mode0_noise15", "LR_mode2_noise0")
+    }
+    make("--protocol manet9")  # the same again
+
+
+@pytest.mark.parametrize("arguments", ["--protocol gaussian8", "--protocol manet9 --seed 2"])
+def test_a_different_set_is_not_written_over(arguments, make):
+    out = make("--protocol manet9")
+    before = (out / "manifest.json").read_text()
+    with pytest.raises(SystemExit, match="LR_mode0_noise0 holds manet9"):
+        make(arguments)
+    assert (out / "manifest.json").read_text() == before
+
+
+def test_a_folder_of_other_images_or_unknown_origin(make, photo_folder):
+    out = make("--protocol manet9")
+    with pytest.raises(SystemExit, match="made of other HR images"):
+        make("--protocol manet9 --noise 5", hr=photo_folder / "train/HR")
+    (out / "LR_mode0_noise7").mkdir()
+    with pytest.raises(SystemExit, match="LR_mode0_noise7 is there already"):
+        make("--protocol manet9 --noise 7")
+
+
+def test_a_set_of_another_protocol_is_not_used(make):
+    out = make("--protocol gaussian8")
+    with pytest.raises(ValueError, match="none of them is manet9"):
+        find(str(out), [], manet9(2), seed=1)
