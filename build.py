@@ -230,7 +230,7 @@ def _distillation(options: TrainOptions, net: BlindSR) -> Objective:
 
 def _contrast(options: TrainOptions, net: BlindSR) -> Objective:
     loss, training = options.loss, options.training
-    assert isinstance(net, model.CDSR)
+    assert isinstance(net, model.ContrastiveSR)
     return Contrast(
         net,
         c_weight=loss.c_weight,

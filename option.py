@@ -15,6 +15,7 @@ from typing import Any
 from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
 
 DEFAULT_SCALE = 4
+MODELS = ("KDSR_T", "KDSR_S", "CDSR", "DASR", "EDSR", "RRDB")
 BESIDE_FOLDER = Path()  # of --data_cache
 
 
@@ -94,10 +95,12 @@ class TestDegradation:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    model: str = flag(REQUIRED, "network", choices=("KDSR_T", "KDSR_S", "CDSR"))
+    model: str = flag(REQUIRED, "network", choices=MODELS)
     scale: int = flag(DEFAULT_SCALE, "super-resolution factor", low=2, high=4)
-    n_feats: int | None = flag(None, "channels (KDSR; 64)", low=1)
-    n_blocks: int | None = flag(None, "blocks of the SR network (KDSR 53, CDSR 10)", low=1)
+    n_feats: int | None = flag(None, "channels (all but CDSR; 64)", low=1)
+    n_blocks: int | None = flag(
+        None, "blocks of the SR network (KDSR 53, CDSR 10, EDSR 16, RRDB 23; DASR 5 in each group)", low=1
+    )
     n_resblocks: int | None = flag(None, "residual blocks of the estimator (KDSR; 9)", low=1)
 
     @property
@@ -161,7 +164,7 @@ class Saving:
 @dataclass(frozen=True, kw_only=True)
 class Testing:
     pre_train: Path = flag(REQUIRED, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
-    model: str | None = flag(None, "network that the checkpoint must hold", choices=("KDSR_T", "KDSR_S", "CDSR"))
+    model: str | None = flag(None, "network that the checkpoint must hold", choices=MODELS)
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
     dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
     save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from loss.objective import Objective
-from model import CDSR
-from model.contrast import MoCo
+from model.contrast import ContrastiveSR, MoCo
 
 
-class Contrast(Objective[CDSR]):
+class Contrast(Objective[ContrastiveSR]):
     """L1(SR, HR of crop 1) in 0..255 + c_weight · cross entropy of crop 1 against crop 2 and the queue.
 
     net: the network whose encoder the key encoder starts from. c_weight: of the cross entropy.
@@ -26,7 +25,7 @@ class Contrast(Objective[CDSR]):
 
     def __init__(
         self,
-        net: CDSR,
+        net: ContrastiveSR,
         *,
         c_weight: float = 1.0,
         warmup_steps: int = 0,
@@ -39,7 +38,7 @@ class Contrast(Objective[CDSR]):
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step
 
-    def forward(self, net: CDSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
+    def forward(self, net: ContrastiveSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
         query, key = lr.chunk(2)
         target = hr.chunk(2)[0]
         if step >= self.freeze_step:
@@ -60,6 +59,6 @@ class Contrast(Objective[CDSR]):
     def _l1(sr: Tensor, hr: Tensor) -> Tensor:
         return 255 * F.l1_loss(sr.float(), hr)  # the published weight of L1 against the contrast
 
-    def _contrast(self, net: CDSR, projection: Tensor, key: Tensor) -> Tensor:
+    def _contrast(self, net: ContrastiveSR, projection: Tensor, key: Tensor) -> Tensor:
         logits = self.moco(net.encoder, projection, key)  # (B, 1 + queue), the positive first
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

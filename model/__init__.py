@@ -11,16 +11,29 @@ from torch import Tensor
 
 from model import official
 from model.cdsr import CDSR
+from model.contrast import ContrastiveSR
+from model.dasr import DASR
+from model.edsr import EDSR
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.layer import BlindSR, Embedding, Restored
+from model.rrdb import RRDBNet
 
-NETWORKS: dict[str, type[BlindSR]] = {"KDSR_T": KDSRTeacher, "KDSR_S": KDSRStudent, "CDSR": CDSR}
+NETWORKS: dict[str, type[BlindSR]] = {
+    "KDSR_T": KDSRTeacher,
+    "KDSR_S": KDSRStudent,
+    "CDSR": CDSR,
+    "DASR": DASR,
+    "EDSR": EDSR,
+    "RRDB": RRDBNet,
+}
 FORMAT = 1
 
 __all__ = [
     "CDSR",
+    "DASR",
     "NETWORKS",
     "BlindSR",
+    "ContrastiveSR",
     "Embedding",
     "Restored",
     "build",

@@ -6,24 +6,16 @@ help the restoration, and DQA lets each block of the SR network ask the code for
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.layer import BlindSR, DynamicDepthwise, Embedding, conv, lrelu
+from model.contrast import ContrastiveSR
+from model.layer import RDB, ConvBlock, DAConv, Embedding, conv, lrelu
 
 DIM = 256  # of the embedding, the codebook's rows and the projection
 N_FEATS = 64
-
-
-class ConvBlock(nn.Sequential):
-    """Convolution, BatchNorm, LeakyReLU."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        layers = {"conv": convolution, "norm": nn.BatchNorm2d(convolution.out_channels), "act": lrelu()}
-        super().__init__(OrderedDict(layers))
 
 
 class CSC(nn.Module):
@@ -87,25 +79,18 @@ class ContentQuery(nn.Module):
         return code + self.gamma * (weights @ v[:, :, None].float())[:, :, 0]
 
 
-class DQA(nn.Module):
-    """Degradation query attention (paper, section 3.4): a dynamic convolution plus a channel attention."""
+class DQA(DAConv):
+    """Degradation query attention (paper, section 3.4): DASR's layer whose convolution follows what the content asks.
 
-    def __init__(self, n_feats: int, reduction: int = 2) -> None:
-        super().__init__()
+    Its channel attention follows the code itself.
+    """
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__(n_feats, reduction=2)
         self.content = ContentQuery(n_feats)
-        self.depthwise = DynamicDepthwise(n_feats)
-        self.act = lrelu()
-        self.pointwise = conv(n_feats, n_feats, 1)
-        self.channel = nn.Sequential(
-            conv(n_feats, n_feats // reduction, 1, bias=False),
-            lrelu(),
-            conv(n_feats // reduction, n_feats, 1, bias=False),
-            nn.Sigmoid(),
-        )
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        dynamic = self.pointwise(self.act(self.depthwise(x, self.content(x, code))))
-        return dynamic + x * self.channel(code[:, :, None, None])  # by the code itself, not by what was asked of it
+    def convolve(self, x: Tensor, code: Tensor) -> Tensor:
+        return super().convolve(x, self.content(x, code))
 
 
 class Fuse(nn.Module):
@@ -122,28 +107,6 @@ class Fuse(nn.Module):
         c = self.compress(code)
         y = self.act(self.conv1(self.act(self.dqa1(x, c))))
         return x + self.conv2(self.act(self.dqa2(y, c)))
-
-
-class RDB(nn.Module):
-    """ESRGAN's residual dense block: five convolutions that see all that came before, 0.2 of the last is added."""
-
-    def __init__(self, n_feats: int, growth: int = 32) -> None:
-        super().__init__()
-        widths = [growth] * 4 + [n_feats]
-        self.convs = nn.ModuleList(conv(n_feats + i * growth, width) for i, width in enumerate(widths))
-        self.act = nn.LeakyReLU(0.2, inplace=True)
-        for layer in self.convs:
-            assert isinstance(layer, nn.Conv2d)
-            assert layer.bias is not None
-            nn.init.kaiming_normal_(layer.weight)
-            layer.weight.data *= 0.1  # keeps the sum of the residuals small at the start
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = [x]
-        for layer in self.convs[:-1]:
-            seen.append(self.act(layer(torch.cat(seen, 1))))
-        return x + 0.2 * self.convs[-1](torch.cat(seen, 1))
 
 
 class Block(nn.Module):
@@ -176,7 +139,7 @@ class Restoration(nn.Module):
         return self.tail(head + self.fuse(x))
 
 
-class CDSR(BlindSR):
+class CDSR(ContrastiveSR):
     """The network of the paper, with images in [0, 1] at both ends (published code: 0..255, divided at once).
 
     scale: 2, 3 or 4. n_blocks: blocks of the SR network, 10 as published.
@@ -188,9 +151,6 @@ class CDSR(BlindSR):
         super().__init__(scale=scale, n_blocks=n_blocks)
         self.encoder = LPE()
         self.restoration = Restoration(scale, N_FEATS, n_blocks)
-
-    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
-        return self.encoder(lr)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         return self.restoration(lr, code)

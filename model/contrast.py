@@ -9,6 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from model.layer import BlindSR, Embedding
+
+
+class ContrastiveSR(BlindSR):
+    """A network whose embedding is that of an encoder of the LR image, which contrast can train."""
+
+    encoder: nn.Module  # (B, 3, H, W) in [0, 1] -> Embedding
+
+    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
+        return self.encoder(lr)
+
 
 class MoCo(nn.Module):
     """The key side of momentum contrast: an encoder that follows the trained one slowly, and a queue of past keys.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 
 
 class Embedding(NamedTuple):
-    """What a network knows of the degradation of its input."""
+    """What a network knows of the degradation of its input; (B, 0) twice where it knows nothing."""
 
     code: Tensor  # (B, D), steers the restoration
     projection: Tensor  # (B, P), only losses use it
@@ -26,6 +27,7 @@ class Restored(NamedTuple):
 class BlindSR(nn.Module):
     """A network that finds out the degradation of its input and super-resolves with that knowledge.
 
+    One that asks nothing (EDSR, RRDB) leaves `embed` as it is here, and its `restore` ignores the code.
     Constructors are keyword-only and hand their arguments to this one, which keeps them in `config`:
     `type(net)(**net.config)` is a fresh network of the same shape, and a checkpoint stores just that.
     """
@@ -42,7 +44,8 @@ class BlindSR(nn.Module):
 
     def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
         """The degradation embedding of (B, 3, H, W) images in [0, 1]; a teacher needs their HR (B, 3, s·H, s·W)."""
-        raise NotImplementedError
+        nothing = lr.new_empty(len(lr), 0)
+        return Embedding(code=nothing, projection=nothing)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) with the codes (B, D): (B, 3, s·H, s·W)."""
@@ -69,6 +72,14 @@ def lrelu() -> nn.LeakyReLU:
     return nn.LeakyReLU(0.1, inplace=True)
 
 
+class ConvBlock(nn.Sequential):
+    """Convolution, BatchNorm, LeakyReLU."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        layers = {"conv": convolution, "norm": nn.BatchNorm2d(convolution.out_channels), "act": lrelu()}
+        super().__init__(OrderedDict(layers))
+
+
 def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     """Correlate each channel of each sample with its own k×k kernel, zero padding k//2.
 
@@ -93,6 +104,52 @@ class DynamicDepthwise(nn.Module):
         """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
         kernel = self.kernel(code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
         return depthwise(x, kernel)
+
+
+class DAConv(nn.Module):
+    """DASR's degradation-aware convolution (CVPR 2021, section 3.2): a dynamic convolution plus a channel attention.
+
+    reduction: how many times narrower the channel attention is inside.
+    """
+
+    def __init__(self, n_feats: int, reduction: int) -> None:
+        super().__init__()
+        inner = max(1, n_feats // reduction)
+        self.depthwise = DynamicDepthwise(n_feats)
+        self.act = lrelu()
+        self.pointwise = conv(n_feats, n_feats, 1)
+        self.channel = nn.Sequential(
+            conv(n_feats, inner, 1, bias=False), lrelu(), conv(inner, n_feats, 1, bias=False), nn.Sigmoid()
+        )
+
+    def convolve(self, x: Tensor, code: Tensor) -> Tensor:
+        return self.pointwise(self.act(self.depthwise(x, code)))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
+        return self.convolve(x, code) + x * self.channel(code[:, :, None, None])
+
+
+class RDB(nn.Module):
+    """ESRGAN's residual dense block: five convolutions that see all that came before, 0.2 of the last is added."""
+
+    def __init__(self, n_feats: int, growth: int = 32) -> None:
+        super().__init__()
+        widths = [growth] * 4 + [n_feats]
+        self.convs = nn.ModuleList(conv(n_feats + i * growth, width) for i, width in enumerate(widths))
+        self.act = nn.LeakyReLU(0.2, inplace=True)
+        for layer in self.convs:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data *= 0.1  # keeps the sum of the residuals small at the start
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [x]
+        for layer in self.convs[:-1]:
+            seen.append(self.act(layer(torch.cat(seen, 1))))
+        return x + 0.2 * self.convs[-1](torch.cat(seen, 1))
 
 
 class MeanShift(nn.Module):

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from model.cdsr import CDSR
+from model.dasr import DASR, N_GROUPS
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.layer import DIV2K_MEAN, BlindSR
 
 State = Mapping[str, Tensor]
 Names = Iterator[tuple[str, str]]  # (our module, their module)
 
-# What published files hold beside the network: CDSR's momentum encoder and queue, KDSR's fixed mean-shift convolutions.
+# What published files hold beside the network: the momentum encoder and queue of CDSR and DASR, the fixed mean-shift
+# convolutions of KDSR and DASR.
 MOMENTUM = ("E.encoder_k.", "E.queue", "E.queue_ptr")
 MEAN_SHIFT = ("G.sub_mean.", "G.add_mean.")
 
@@ -29,6 +31,7 @@ class Format(NamedTuple):
     network: type[BlindSR]
     config: Callable[[State], dict[str, int]]
     names: Callable[[Mapping[str, int]], Names]
+    peak: float | None  # white in their images, in whose range their mean-shift convolutions are; None: there are none
 
 
 def _side(state: State, key: str, default: int) -> int:
@@ -40,29 +43,41 @@ def _count(state: State, pattern: str) -> int:
     return len([key for key in state if re.fullmatch(pattern, key)])
 
 
-def _kdsr_config(state: State) -> dict[str, int]:
+def _restoration_config(state: State) -> dict[str, int]:
+    """Of the SR networks of KDSR and DASR; n_blocks of a group, of which KDSR has one."""
     n_feats = _side(state, "G.head.0.weight", 64)
     factor = _side(state, "G.tail.0.0.weight", 4 * n_feats) // n_feats  # 4, twice for ×4, or 9
     return {
         "scale": 3 if factor == 9 else 4 if "G.tail.0.2.weight" in state else 2,
         "n_feats": n_feats,
         "n_blocks": _count(state, r"G\.body\.0\.body\.\d+\.conv1\.weight"),
+    }
+
+
+def _kdsr_config(state: State) -> dict[str, int]:
+    return {
+        **_restoration_config(state),
         "n_resblocks": _count(state, r"E(_st)?\.E\.\d+\.body\.0\.weight"),
     }
 
 
-def _kdsr_names(config: Mapping[str, int], estimator: str) -> Names:
+def _ends_names(config: Mapping[str, int]) -> Names:
+    """What KDSR and DASR have before and after the body."""
     yield "restoration.head", "G.head.0"
+    yield "restoration.upsample.0", "G.tail.0.0"
+    if config["scale"] == 4:
+        yield "restoration.upsample.2", "G.tail.0.2"
+    yield "restoration.tail", "G.tail.1"
+
+
+def _kdsr_names(config: Mapping[str, int], estimator: str) -> Names:
+    yield from _ends_names(config)
     for i in range(config["n_blocks"]):
         ours, theirs = f"restoration.blocks.{i}", f"G.body.0.body.{i}"
         yield f"{ours}.ddc.kernel.0", f"{theirs}.da_conv1.kernel.0"
         yield f"{ours}.ddc.kernel.2", f"{theirs}.da_conv1.kernel.2"
         yield f"{ours}.conv", f"{theirs}.conv1"
     yield "restoration.fuse", "G.body.1"
-    yield "restoration.upsample.0", "G.tail.0.0"
-    if config["scale"] == 4:
-        yield "restoration.upsample.2", "G.tail.0.2"
-    yield "restoration.tail", "G.tail.1"
     n = config["n_resblocks"]
     for i in (0, n + 2, n + 4, n + 6):
         yield f"estimator.features.{i}", f"{estimator}.E.{i}"
@@ -95,14 +110,18 @@ def _lpe_names(ours: str, theirs: str) -> Names:
     yield f"{ours}csc.codebook", f"{theirs}feature_bank.weight"
 
 
-def _dqa_names(ours: str, theirs: str) -> Names:
-    yield f"{ours}.content.gamma", f"{theirs}.sf_attn.gamma"
-    for name in ("query", "key", "value"):
-        yield f"{ours}.content.{name}", f"{theirs}.sf_attn.{name}_conv"
+def _da_names(ours: str, theirs: str) -> Names:
     for i in (0, 2):
         yield f"{ours}.depthwise.kernel.{i}", f"{theirs}.kernel.{i}"
         yield f"{ours}.channel.{i}", f"{theirs}.ca.conv_du.{i}"
     yield f"{ours}.pointwise", f"{theirs}.conv"
+
+
+def _dqa_names(ours: str, theirs: str) -> Names:
+    yield f"{ours}.content.gamma", f"{theirs}.sf_attn.gamma"
+    for name in ("query", "key", "value"):
+        yield f"{ours}.content.{name}", f"{theirs}.sf_attn.{name}_conv"
+    yield from _da_names(ours, theirs)
 
 
 def _cdsr_names(config: Mapping[str, int]) -> Names:
@@ -124,10 +143,34 @@ def _cdsr_names(config: Mapping[str, int]) -> Names:
     yield "restoration.tail.0", "G.upsampler.0"
 
 
+def _dasr_encoder_names(ours: str, theirs: str) -> Names:
+    for i in range(6):
+        yield f"{ours}features.{i}.conv", f"{theirs}E.{3 * i}"
+        yield f"{ours}features.{i}.norm", f"{theirs}E.{3 * i + 1}"
+    for i in (0, 2):
+        yield f"{ours}project.{i}", f"{theirs}mlp.{i}"
+
+
+def _dasr_names(config: Mapping[str, int]) -> Names:
+    yield from _dasr_encoder_names("encoder.", "E.encoder_q.")
+    yield "restoration.compress.0", "G.compress.0"
+    yield from _ends_names(config)
+    for g in range(N_GROUPS):
+        group, their_group = f"restoration.groups.{g}", f"G.body.{g}.body"
+        for i in range(config["n_blocks"]):
+            ours, theirs = f"{group}.blocks.{i}", f"{their_group}.{i}"
+            for j in (1, 2):
+                yield from _da_names(f"{ours}.da{j}", f"{theirs}.da_conv{j}")
+                yield f"{ours}.conv{j}", f"{theirs}.conv{j}"
+        yield f"{group}.conv", f"{their_group}.{config['n_blocks']}"
+    yield "restoration.fuse", f"G.body.{N_GROUPS}"
+
+
 FORMATS = (
-    Format(KDSRStudent, _kdsr_config, lambda config: _kdsr_names(config, "E_st")),
-    Format(KDSRTeacher, _kdsr_config, lambda config: _kdsr_names(config, "E")),
-    Format(CDSR, _cdsr_config, _cdsr_names),
+    Format(KDSRStudent, _kdsr_config, lambda config: _kdsr_names(config, "E_st"), 1),
+    Format(KDSRTeacher, _kdsr_config, lambda config: _kdsr_names(config, "E"), 1),
+    Format(CDSR, _cdsr_config, _cdsr_names, None),
+    Format(DASR, _restoration_config, _dasr_names, 255),
 )
 
 
@@ -171,21 +214,22 @@ def _keys(fmt: Format, config: dict[str, int]) -> dict[str, str]:
 
 
 def write(net: BlindSR) -> dict[str, Tensor]:
-    """The published state dict of a network: what the authors' own code loads (CDSR's without momentum encoder)."""
+    """The published state dict of a network: what the authors' own code loads (without momentum encoder)."""
     fmt = next((candidate for candidate in FORMATS if candidate.network is type(net)), None)
     if fmt is None:
         raise ValueError(f"{type(net).__name__} has no published format")
     own = net.state_dict()
     state = {b: own[a] for a, b in _translate(own, dict(fmt.names(net.config))).items()}
-    if fmt.network is not CDSR:
+    if fmt.peak is not None:
         for name, sign in (("sub_mean", -1.0), ("add_mean", 1.0)):
             state[f"G.{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)
-            state[f"G.{name}.bias"] = sign * torch.tensor(DIV2K_MEAN)
+            state[f"G.{name}.bias"] = sign * fmt.peak * torch.tensor(DIV2K_MEAN)
     return state
 
 
 def read_momentum(state: State) -> dict[str, Tensor]:
-    """The state of `model.contrast.MoCo` from a published CDSR state dict that has one (training ones do)."""
-    names = {theirs: ours for ours, theirs in _lpe_names("encoder.", "E.encoder_k.")}
+    """The state of `model.contrast.MoCo` from a published CDSR or DASR state dict that has one (training ones do)."""
+    encoders = (_lpe_names, _dasr_encoder_names)
+    names = {theirs: ours for encoder in encoders for ours, theirs in encoder("encoder.", "E.encoder_k.")}
     keys = _translate(state, {**names, "E.queue": "queue", "E.queue_ptr": "pointer"})
     return {ours: state[theirs] for theirs, ours in keys.items()}

@@ -46,7 +46,8 @@ def official_weights() -> Callable[..., dict[str, Tensor]]:
             if name.endswith(("num_batches_tracked", "queue_ptr")):
                 state[name] = torch.zeros(shape, dtype=torch.long)
             elif "sub_mean" in name or "add_mean" in name:
-                mean = torch.tensor(DIV2K_MEAN) * (-1 if "sub" in name else 1)
+                peak = 255 if network.startswith("DASR") else 1
+                mean = torch.tensor(DIV2K_MEAN) * (-peak if "sub" in name else peak)
                 state[name] = mean if name.endswith("bias") else torch.eye(3).view(3, 3, 1, 1)
             else:
                 state[name] = torch.from_numpy(_value(name, shape, schema, gain).astype(np.float32))

@@ -84,6 +84,12 @@ def test_cdsr_resumed(run_main):
     assert "manet9 noise 5" in log
 
 
+@pytest.mark.parametrize("model", ["DASR", "EDSR", "RRDB"])
+def test_baselines(model, run_main):
+    run = run_main(f"--model {model} --save b --n_feats 16 --n_blocks 1 --epochs_encoder -1 --epochs_sr 1")
+    assert load_model(run / "model" / "model_best.pt").config["n_blocks"] == 1
+
+
 def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
     torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
     arguments = f"--model KDSR_S --save s {KDSR}"

@@ -76,6 +76,8 @@ def test_the_official_kdsr_flags():
         ),
         ("--model KDSR_T --scale 2", {"sig_min": 0.2, "sig_max": 2.0, "protocol": "gaussian8"}),
         ("--model CDSR --scale 3", {"sig_min": 0.525, "sig_max": 7.5, "patch_size": 48, "batch_size": 32}),
+        ("--model DASR", {"objective": "contrast", "epochs_encoder": 100, "epochs_sr": 500, "draw_per": "image"}),
+        ("--model EDSR", {"objective": "pixel", "batch_size": 16, "protocol": "gaussian8"}),
         ("--model CDSR --degradation gaussian", {"sig_max": 4.0, "protocol": "gaussian8", "metric": "matlab"}),
         ("--model CDSR --patch_size 32 --epochs_sr 7", {"patch_size": 32, "epochs_sr": 7}),
     ],
@@ -90,7 +92,7 @@ def test_published_defaults(arguments, expected):
     [
         ("--model KDSR_S", "--pre_train_TA"),
         ("--model KDSR_T --objective distillation", "--model KDSR_S"),
-        ("--model KDSR_S --objective contrast", "--model CDSR"),
+        ("--model KDSR_S --objective contrast", "CDSR and DASR have"),
         ("--model CDSR --sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
         ("--model KDSR_T --blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
         ("--model CDSR --sample_mode s-fold", "--sample_mode s-fold"),

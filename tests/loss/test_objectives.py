@@ -21,9 +21,10 @@ def student():
     return build("KDSR_S", **SMALL)
 
 
-@pytest.fixture
-def cdsr():
-    return build("CDSR", scale=2, n_blocks=1)
+@pytest.fixture(params=[("CDSR", {"n_blocks": 1}), ("DASR", {"n_feats": 8, "n_blocks": 1})], ids=lambda case: case[0])
+def contrastive(request):
+    name, config = request.param
+    return build(name, scale=2, **config)
 
 
 def trained(net, parts):
@@ -60,28 +61,30 @@ def test_a_student_like_its_teacher_has_no_divergence():
     assert divergence(idr, idr.flip(1), 0.15).item() > 0.01
 
 
-def test_contrast_trains_both_then_the_restoration_alone(cdsr, images):
-    objective = Contrast(cdsr, c_weight=2.0, freeze_step=1, queue=16)
-    parts = objective(cdsr, *images, 0)
+def test_contrast_trains_both_then_the_restoration_alone(contrastive, images):
+    objective = Contrast(contrastive, c_weight=2.0, freeze_step=1, queue=16)
+    parts = objective(contrastive, *images, 0)
     torch.testing.assert_close(parts["total"], parts["l1"] + 2 * parts["contrast"])
-    assert trained(cdsr, parts) == {"encoder", "restoration"}
-    cdsr.zero_grad()
-    before = {name: b.clone() for name, b in cdsr.encoder.named_buffers()}
-    parts = objective(cdsr, *images, 1)
+    assert trained(contrastive, parts) == {"encoder", "restoration"}
+    contrastive.zero_grad()
+    before = {name: b.clone() for name, b in contrastive.encoder.named_buffers()}
+    parts = objective(contrastive, *images, 1)
     assert parts.keys() == {"l1", "total"}
-    assert trained(cdsr, parts) == {"restoration"}
-    assert all(torch.equal(b, before[name]) for name, b in cdsr.encoder.named_buffers())  # BatchNorm stands still too
+    assert trained(contrastive, parts) == {"restoration"}
+    assert all(
+        torch.equal(b, before[name]) for name, b in contrastive.encoder.named_buffers()
+    )  # BatchNorm stands still too
 
 
-def test_contrast_warm_up_trains_the_encoder_alone(cdsr, images):
-    parts = Contrast(cdsr, warmup_steps=1, queue=16)(cdsr, *images, 0)
+def test_contrast_warm_up_trains_the_encoder_alone(contrastive, images):
+    parts = Contrast(contrastive, warmup_steps=1, queue=16)(contrastive, *images, 0)
     assert parts.keys() == {"contrast", "total"}
-    assert trained(cdsr, parts) == {"encoder"}
+    assert trained(contrastive, parts) == {"encoder"}
 
 
-def test_contrast_compares_with_the_first_crop_in_grey_levels(cdsr, images):
+def test_contrast_compares_with_the_first_crop_in_grey_levels(contrastive, images):
     lr, hr = images
-    parts = Contrast(cdsr, queue=16)(cdsr, lr, hr, 0)
-    cdsr.train()
-    expected = 255 * (cdsr(lr[:2]).image - hr[:2]).abs().mean()
+    parts = Contrast(contrastive, queue=16)(contrastive, lr, hr, 0)
+    contrastive.train()
+    expected = 255 * (contrastive(lr[:2]).image - hr[:2]).abs().mean()
     torch.testing.assert_close(parts["l1"], expected)

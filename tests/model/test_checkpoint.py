@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model import NETWORKS, build, checkpoint, load_model, name_of, official
+from model.contrast import MoCo
 
 CONFIGS = [
     ("KDSR_T", {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
@@ -14,17 +15,30 @@ CONFIGS = [
     ("KDSR_S", {"scale": 4, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
     ("CDSR", {"scale": 2, "n_blocks": 1}),
     ("CDSR", {"scale": 3, "n_blocks": 2}),
+    ("DASR", {"scale": 3, "n_feats": 8, "n_blocks": 2}),
+    ("DASR", {"scale": 4, "n_feats": 12, "n_blocks": 1}),
+]
+WITHOUT_PUBLISHED_FORMAT = [
+    ("EDSR", {"scale": 4, "n_feats": 8, "n_blocks": 2}),
+    ("RRDB", {"scale": 3, "n_feats": 8, "n_blocks": 2}),
 ]
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda c: f"{c[0]}-x{c[1]['scale']}")
-def net(request):
+def filled(name, config):
     torch.manual_seed(1)
-    name, config = request.param
     net = build(name, **config)
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.05)  # so that nothing is zero: γ of DQA starts there
     return net.eval()
+
+
+def label(case):
+    return f"{case[0]}-x{case[1]['scale']}"
+
+
+@pytest.fixture(params=CONFIGS, ids=label)
+def net(request):
+    return filled(*request.param)
 
 
 def same(a, b):
@@ -36,7 +50,9 @@ def same(a, b):
     torch.testing.assert_close(x, y, rtol=0, atol=0)
 
 
-def test_our_checkpoint(net, tmp_path):
+@pytest.mark.parametrize("case", CONFIGS + WITHOUT_PUBLISHED_FORMAT, ids=label)
+def test_our_checkpoint(case, tmp_path):
+    net = filled(*case)
     torch.save(checkpoint(net), tmp_path / "net.pt")
     loaded = load_model(tmp_path / "net.pt")
     assert type(loaded) is type(net)
@@ -64,10 +80,17 @@ def test_official_checkpoint(net, form, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "network"),
-    [("kdsr", "KDSR_S_M_x2"), ("kdsr", "KDSR_T_M_x3"), ("kdsr", "KDSR_S_L_x4"), ("cdsr", "CDSR_x3")],
+    [
+        ("kdsr", "KDSR_S_M_x2"),
+        ("kdsr", "KDSR_T_M_x3"),
+        ("kdsr", "KDSR_S_L_x4"),
+        ("cdsr", "CDSR_x3"),
+        ("dasr", "DASR_x2"),
+        ("dasr", "DASR_x4"),
+    ],
 )
 def test_official_names_there_and_back(file, network, official_weights):
-    """Every published key comes back with its value, but for what published CDSR files leave out."""
+    """Every published key comes back with its value, but for the momentum encoder and its queue."""
     state = official_weights(file, network)
     net, missing, extra = official.read(state)
     assert not missing
@@ -79,6 +102,21 @@ def test_official_names_there_and_back(file, network, official_weights):
         torch.testing.assert_close(written[key], state[key], rtol=0, atol=0, msg=key)
 
 
+@pytest.mark.parametrize("case", WITHOUT_PUBLISHED_FORMAT, ids=label)
+def test_a_network_without_published_format_says_so(case):
+    with pytest.raises(ValueError, match="has no published format"):
+        official.write(filled(*case))
+
+
+@pytest.mark.parametrize(("file", "network"), [("cdsr", "CDSR_x2"), ("dasr", "DASR_x2")])
+def test_the_momentum_encoder_is_read_too(file, network, official_weights):
+    state = official_weights(file, network)
+    net = official.read(state)[0]
+    moco = MoCo(net.get_submodule("encoder"))
+    moco.load_state_dict(official.read_momentum(state))  # strict: nothing is missing, nothing too much
+    torch.testing.assert_close(moco.queue, state["E.queue"], rtol=0, atol=0)
+
+
 def test_published_cdsr_files_lack_the_momentum_encoder(official_weights, tmp_path):
     state = official_weights("cdsr", "CDSR_x2")
     published = {key: value for key, value in state.items() if not key.startswith(official.MOMENTUM)}
@@ -88,9 +126,7 @@ def test_published_cdsr_files_lack_the_momentum_encoder(official_weights, tmp_pa
 
 def test_missing_and_surplus_keys_are_named(net, tmp_path):
     state = official.write(net)
-    key = next(
-        name for name in state if name.endswith("blocks.0.weight") or ".body.1.weight" in name or "trunk_conv" in name
-    )
+    key = next(name for name in state if name.endswith(("body.1.weight", "body.5.weight", "trunk_conv.weight")))
     state["head.surplus"] = state.pop(key)
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"head\.surplus") as caught:

@@ -4,11 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import build
+from model import NETWORKS, build
 from model.contrast import MoCo
-from model.layer import depthwise
+from model.layer import DIV2K_MEAN, depthwise
 
-KDSR = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
+SMALL = {
+    "KDSR_T": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
+    "KDSR_S": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
+    "CDSR": {"n_blocks": 1},
+    "DASR": {"n_feats": 8, "n_blocks": 2},
+    "EDSR": {"n_feats": 8, "n_blocks": 2},
+    "RRDB": {"n_feats": 8, "n_blocks": 2},
+}
 
 
 def test_depthwise_is_a_convolution_of_each_channel_with_its_own_kernel():
@@ -21,31 +28,65 @@ def test_depthwise_is_a_convolution_of_each_channel_with_its_own_kernel():
     assert torch.autograd.gradcheck(depthwise, (x[:, :, :4, :4].requires_grad_(), kernel.requires_grad_()))
 
 
-@pytest.mark.parametrize(("name", "config"), [("KDSR_S", KDSR), ("CDSR", {"n_blocks": 1})])
-def test_images_of_a_batch_do_not_see_each_other(name, config):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_images_of_a_batch_do_not_see_each_other(name):
     torch.manual_seed(0)
-    net = build(name, scale=2, **config).eval()
-    lr = torch.rand(3, 3, 24, 25)
+    net = build(name, scale=2, **SMALL[name]).eval()
+    lr, hr = torch.rand(3, 3, 24, 25), torch.rand(3, 3, 48, 50)
     with torch.no_grad():
-        together = net(lr)
+        together = net(lr, hr)
         for i in range(3):
-            alone = net(lr[i : i + 1])
+            alone = net(lr[i : i + 1], hr[i : i + 1])
             torch.testing.assert_close(alone.image, together.image[i : i + 1], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(alone.embedding.code, together.embedding.code[i : i + 1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "config"), [("KDSR_S", KDSR), ("KDSR_T", KDSR), ("CDSR", {"n_blocks": 1})])
-def test_every_parameter_gets_a_gradient(name, config):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_parameter_gets_a_gradient(name):
     torch.manual_seed(0)
-    net = build(name, scale=2, **config)
+    net = build(name, scale=2, **SMALL[name])
     for parameter_name, p in net.named_parameters():
         if parameter_name.endswith("gamma"):
             torch.nn.init.ones_(p)  # starts at 0, and hides its branch
     restored = net(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 48, 48))
-    (restored.image.square().mean() + restored.embedding.projection.square().mean()).backward()
+    (restored.image.square().mean() + restored.embedding.projection.square().sum()).backward()
     dead = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # q(f) is compared with k(B) in a softmax, which a bias common to all rows of B does not change
     assert set(dead) <= {"encoder.csc.key.bias"}
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_scale(name, scale):
+    net = build(name, scale=scale, **SMALL[name]).eval()
+    with torch.no_grad():
+        restored = net(torch.rand(1, 3, 12, 14), torch.rand(1, 3, 12 * scale, 14 * scale))
+    assert restored.image.shape == (1, 3, 12 * scale, 14 * scale)
+
+
+@pytest.mark.parametrize("name", ["EDSR", "RRDB"])
+def test_a_network_that_is_not_blind_knows_nothing_of_the_degradation(name):
+    net = build(name, scale=2, **SMALL[name])
+    for embedding in (net.embed(torch.rand(3, 3, 8, 8)), net(torch.rand(3, 3, 8, 8)).embedding):
+        assert embedding.code.shape == embedding.projection.shape == (3, 0)
+
+
+@pytest.mark.parametrize("name", ["DASR", "EDSR"])
+def test_a_network_whose_residual_is_nothing_gives_the_mean_colour(name):
+    net = build(name, scale=2, **SMALL[name]).eval()
+    for parameter_name, p in net.named_parameters():
+        if "tail" in parameter_name:
+            torch.nn.init.zeros_(p)
+    with torch.no_grad():
+        image = net(torch.rand(1, 3, 8, 8)).image
+    torch.testing.assert_close(image, torch.tensor(DIV2K_MEAN).view(3, 1, 1).expand_as(image))
+
+
+@pytest.mark.parametrize("n_feats", [3, 8, 20])
+def test_dasr_of_any_width(n_feats):
+    """Also where an eighth of the channels is less than one."""
+    net = build("DASR", scale=2, n_feats=n_feats, n_blocks=1)
+    assert net(torch.rand(2, 3, 8, 8)).image.shape == (2, 3, 16, 16)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import CDSR, official
+from model import CDSR, DASR, official
 from model.contrast import MoCo
+from model.edsr import EDSR
 from model.kdsr import KDSRStudent, KDSRTeacher
+from model.rrdb import RRDBNet
 
 LIMIT = 1e-4  # of max |difference| over the reference's standard deviation
 KDSR = [("kdsr", "M", 2), ("kdsr", "M", 3), ("kdsr", "M", 4), ("kdsr", "L", 4), ("kdsrgan", "GAN", 4)]
@@ -53,10 +55,26 @@ def test_kdsr_has_the_published_number_of_parameters(size, scale, count):
     assert sum(p.numel() for p in net.parameters()) + 24 == count  # 24: the official fixed mean-shift convolutions
 
 
+@pytest.mark.parametrize(
+    ("network", "scale", "count"),
+    [(EDSR, 2, 1_369_859), (EDSR, 3, 1_554_499), (EDSR, 4, 1_517_571), (RRDBNet, 4, 16_697_987)],
+)
+def test_the_references_have_the_published_number_of_parameters(network, scale, count):
+    assert sum(p.numel() for p in network(scale=scale).parameters()) == count
+
+
+def test_dasr_has_the_published_number_of_parameters():
+    net = DASR(scale=4)
+    count = sum(p.numel() for name, p in net.named_parameters() if "project" not in name)  # the head is for training
+    assert round(count / 1e6, 2) == 5.84
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_cdsr_matches_the_official_numbers(scale, official_weights, official_numbers):
-    net = read(official_weights("cdsr", f"CDSR_x{scale}"), CDSR)
-    numbers = official_numbers("cdsr", f"CDSR_x{scale}/")
+@pytest.mark.parametrize(("network", "gain"), [(CDSR, 1.0), (DASR, 0.7)])
+def test_cdsr_and_dasr_match_the_official_numbers(network, gain, scale, official_weights, official_numbers):
+    file, name = network.__name__.lower(), f"{network.__name__}_x{scale}"
+    net = read(official_weights(file, name, gain), network)
+    numbers = official_numbers(file, f"{name}/")
     restored = net(numbers["lr"] / 255)
     assert error(255 * restored.image, numbers["sr"]) < LIMIT
     assert error(restored.embedding.code, numbers["embedding"]) < LIMIT

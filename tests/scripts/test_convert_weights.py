@@ -18,7 +18,11 @@ def convert(source, out):
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    [("KDSR_S", {"scale": 3, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}), ("CDSR", {"scale": 2, "n_blocks": 1})],
+    [
+        ("KDSR_S", {"scale": 3, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
+        ("CDSR", {"scale": 2, "n_blocks": 1}),
+        ("DASR", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
+    ],
 )
 def test_there_and_back(name, config, tmp_path):
     net = build(name, **config)
