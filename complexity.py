@@ -1,0 +1,162 @@
+"""What a network costs: parameters, multiply-adds and time, beside the published figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import BlindSR, name_of
+from model.layer import DynamicDepthwise, MeanShift
+
+SIZE = (180, 320)  # LR (height, width) of the published figures: 1280 x 720 at scale 4
+WARM_UP, RUNS = 2, 5
+
+
+class Complexity(NamedTuple):
+    """The cost of super-resolving one LR image of height x width pixels."""
+
+    height: int
+    width: int
+    parameters: int  # of the network alone: neither a teacher nor a momentum encoder
+    macs: int  # multiply-adds of convolutions and matrix products
+    dynamic_macs: int  # those of `macs` in convolutions whose weights the network computes for each image
+    seconds: float  # median of some runs
+    machine: str  # that took these seconds
+
+
+class Published(NamedTuple):
+    """Figures of a paper, at scale 4 and LR `SIZE`."""
+
+    title: str
+    network: str
+    sizes: dict[str, int]  # where they are not the defaults
+    parameters: float  # millions
+    macs: float  # giga
+    note: str = ""
+
+
+UNEXPLAINED = "The published multiply-adds do not fit the released code, whose network is the one counted here."
+PUBLISHED = (
+    Published("DASR", "DASR", {}, 5.84, 185.66),
+    Published("KDSR-M", "KDSR_S", {}, 5.80, 191.42, UNEXPLAINED),
+    Published(
+        "KDSR-L",
+        "KDSR_S",
+        {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5},
+        14.19,
+        623.61,
+        "The published multiply-adds are those without the dynamic convolutions.",
+    ),
+    Published("KDSR-GAN", "KDSR_S", {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6}, 18.85, 640.84, UNEXPLAINED),
+)
+
+
+def measure(net: BlindSR, height: int, width: int, device: torch.device) -> Complexity:
+    """Count `net`, and time it on one random LR image; a teacher is given an HR image too.
+
+    Leaves `net` on `device` and in eval mode. The time is at the precision that PyTorch is set to.
+    """
+    macs, dynamic_macs = count(net, height, width)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    seconds = _seconds(net.eval().to(device), height, width, device)
+    return Complexity(height, width, parameters, macs, dynamic_macs, seconds, _machine(device))
+
+
+def count(net: BlindSR, height: int, width: int) -> tuple[int, int]:
+    """Multiply-adds for one LR image of height x width, and those of them in dynamic convolutions.
+
+    Those of convolutions and matrix products, as is usual; computes and allocates nothing. Tools that count by layer
+    miss the dynamic convolutions, as these are no `nn.Conv2d`.
+    """
+    twin = _weightless(net, **net.config).requires_grad_(False)  # the counter's hooks trip over bare parameters
+    with FlopCounterMode(display=False) as counter:
+        twin(*_images(net, height, width, torch.device("meta")))
+    by_module = counter.get_flop_counts()
+    dynamic = [name for name, module in twin.named_modules() if isinstance(module, DynamicDepthwise)]
+    convolution = torch.ops.aten.convolution
+    dynamic_flops = sum(by_module[f"{type(twin).__name__}.{name}"][convolution] for name in dynamic)
+    return counter.get_total_flops() // 2, dynamic_flops // 2
+
+
+def published(net: BlindSR) -> Published | None:
+    """The paper's figures for a network of just this size and scale, None where there are none."""
+    rows = [row for row in PUBLISHED if row.network == name_of(net)]
+    return next((row for row in rows if _weightless(net, scale=4, **row.sizes).config == net.config), None)
+
+
+def report(net: BlindSR, cost: Complexity) -> str:
+    """The cost as a table, with what is published for this network and LR size, and where that differs, why."""
+    row = published(net) if (cost.height, cost.width) == SIZE else None
+    titles = ("counted", f"published ({row.title})" if row else "")
+    theirs = (f"{row.parameters:.2f} M", f"{row.macs:.2f} G") if row else ("", "")
+    lines = [
+        ("", *titles),
+        ("parameters", f"{cost.parameters / 1e6:.3f} M", theirs[0]),
+        ("multiply-adds", f"{cost.macs / 1e9:.2f} G", theirs[1]),
+        ("time", f"{1000 * cost.seconds:.1f} ms", ""),
+    ]
+    if cost.dynamic_macs:
+        lines.insert(3, ("  without dynamic convolutions", f"{(cost.macs - cost.dynamic_macs) / 1e9:.2f} G", ""))
+    text = [f"{name_of(net)} x{net.scale}, one LR image of {cost.height} x {cost.width}, on {cost.machine}"]
+    text += [f"{name:<32}{ours:>12}{theirs:>24}".rstrip() for name, ours, theirs in lines]
+    if shifts := sum(isinstance(module, MeanShift) for module in net.modules()):
+        text.append(
+            f"Published parameter counts include {12 * shifts} of mean-shift convolutions, which are constants here."
+        )
+    if row is None:
+        text.append("For this network, size and scale nothing is published.")
+    elif row.note:
+        text.append(row.note)
+    return "\n".join(text)
+
+
+def _weightless(net: BlindSR, **config: Any) -> BlindSR:
+    """A network of this kind that has shapes and no weights."""
+    with torch.device("meta"):
+        return type(net)(**config).eval()
+
+
+def _images(net: BlindSR, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """An LR image, and its HR image where the network is a teacher."""
+    lr = torch.rand(1, 3, height, width, device=device)
+    return lr, torch.rand(1, 3, net.scale * height, net.scale * width, device=device) if net.sees_hr else None
+
+
+def _seconds(net: BlindSR, height: int, width: int, device: torch.device) -> float:
+    images = _images(net, height, width, device)
+    timed = _timed_by_events if device.type == "cuda" else _timed
+    with torch.inference_mode():
+        for _ in range(WARM_UP):
+            net(*images)
+        return median(timed(lambda: net(*images)))
+
+
+def _timed(run: Callable[[], object]) -> list[float]:
+    moments = [time.perf_counter()]
+    for _ in range(RUNS):
+        run()
+        moments.append(time.perf_counter())
+    return [end - start for start, end in pairwise(moments)]
+
+
+def _timed_by_events(run: Callable[[], object]) -> list[float]:
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(RUNS + 1)]
+    events[0].record()
+    for event in events[1:]:
+        run()
+        event.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1000 for start, end in pairwise(events)]
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"the CPU, {torch.get_num_threads()} thread(s)"

@@ -1,0 +1,250 @@
+"""What a network's encoder has learned of degradations: a picture, a cluster score and a classification accuracy.
+
+    python scripts/embeddings.py --pre_train MODEL.pt --hr DIR --out DIR [--method tsne|pca] [--space code|projection]
+
+Random patches of the HR images are degraded by each kernel of a test protocol and embedded. Written are a scatter plot
+of the embeddings (t-SNE or PCA, one colour for each kernel), and a JSON file with two measures of the embeddings
+themselves, not of their picture:
+
+silhouette  how much closer an embedding is to those of its own kernel than to those of the next, -1 to 1
+accuracy    of a linear classifier that tells the kernel from the frozen embedding (CDSR, Table 1). It is trained on
+            half the images and tested on the other half, then the other way round, so it never knows the content
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from math import degrees
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.benchmark import describe
+from data.images import ImageFolder, check_images, list_images
+from data.protocol import NAMED, Case, Protocol
+from data.sampler import PatchBatches, PatchSampler
+from model import BlindSR, load_model, name_of
+from utility import environment, whole
+
+PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
+AT_ONCE = 64  # patches in a batch
+
+
+class Embedded(NamedTuple):
+    """N embeddings with what they are of."""
+
+    vectors: np.ndarray  # (N, D) float
+    degradation: np.ndarray  # (N,) index of the case of the protocol
+    image: np.ndarray  # (N,) index of the image that the patch is from
+
+
+# ------------------------------------------------------------------------------------------------- embeddings
+
+
+def random_patches(
+    paths: Sequence[Path], *, side: int, count: int, seed: int, skip_bad: bool
+) -> tuple[Tensor, list[int]]:
+    """`count` random patches of every image, (N, 3, side, side) uint8, and the index of the image of each.
+
+    Raises BadImage for images that cannot be read or are smaller; with `skip_bad` they are left out and named.
+    """
+    checked = check_images(paths, at_least=side, skip_bad=skip_bad)
+    store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
+    sampler = PatchSampler(store.sizes, batch=len(checked), patch=side, views=count, augment=False, seed=seed)
+    return PatchBatches(store, sampler)[0], [crop.index for crop in sampler.draw(0)]
+
+
+def embed(
+    net: BlindSR, patches: Tensor, images: Sequence[int], rule: Protocol, *, space: str, seed: int, device: torch.device
+) -> Embedded:
+    """Embeddings of (N, 3, s·P, s·P) uint8 patches under every case of the protocol, case after case.
+
+    space: `code`, which steers the restoration, or `projection`, which the loss of the encoder sees. Raises ValueError
+    for a network that has none.
+    """
+    net = net.eval().to(device)
+    parts = []
+    with torch.inference_mode():
+        for case in rule.cases:
+            for first in range(0, len(patches), AT_ONCE):
+                hr = patches[first : first + AT_ONCE].to(device).float() / 255
+                lr = torch.stack([rule.degrade(x, case, seed=f"{seed}/{i}") for i, x in enumerate(hr, first)])
+                parts.append(getattr(net.embed(lr, hr), space))
+    vectors, cases = torch.cat(parts).float(), len(rule.cases)
+    if vectors.shape[1] == 0:
+        raise ValueError(f"--pre_train: {type(net).__name__} embeds nothing; name the checkpoint of a blind network")
+    return Embedded(
+        vectors.cpu().numpy(),
+        np.repeat(np.arange(cases), len(patches)),
+        np.tile(np.asarray(images), cases),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- measures
+
+
+def silhouette(embedded: Embedded) -> float:
+    """Mean silhouette coefficient of the clusters that the degradations make, -1..1; 0: they do not differ."""
+    return float(silhouette_score(embedded.vectors, embedded.degradation))
+
+
+def probe_accuracy(embedded: Embedded, *, seed: int) -> float:
+    """Share of the embeddings whose degradation a logistic regression tells, trained on the other half of the images.
+
+    Raises ValueError for a single image.
+    """
+    if len(set(embedded.image.tolist())) < 2:
+        raise ValueError("the images: two at least are needed, to train the classifier on one half and test the other")
+    halves = GroupKFold(n_splits=2, shuffle=True, random_state=seed)
+    # Little regularisation: the kernel may show in directions that vary little beside the content.
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=100, max_iter=2000))
+    vectors, degradation, image = embedded
+    told = cross_val_predict(probe, vectors, degradation, groups=image, cv=halves)
+    return float(np.mean(told == degradation))
+
+
+# ----------------------------------------------------------------------------------------------------- picture
+
+
+def flatten(vectors: np.ndarray, method: str, *, seed: int) -> np.ndarray:
+    """(N, D) to (N, 2) by `tsne` or `pca`."""
+    if method == "pca":
+        return PCA(n_components=2, random_state=seed).fit_transform(vectors)
+    perplexity = min(30, (len(vectors) - 1) / 3)
+    return TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+
+
+def label(case: Case) -> str:
+    """`σ 1.80`, `σ 3.00 × 1.00, 45°`: what a legend says."""
+    if case.width is None:
+        return case.name
+    if case.width[0] == case.width[1]:
+        return f"σ {case.width[0]:.2f}"
+    return f"σ {case.width[0]:.2f} × {case.width[1]:.2f}, {degrees(case.theta):.0f}°"
+
+
+def scatter(points: np.ndarray, degradation: np.ndarray, labels: Sequence[str], title: str) -> Figure:
+    """The (N, 2) points, one colour for each degradation in their order."""
+    figure = Figure(figsize=(8.5, 6.5), layout="constrained")
+    axes = figure.add_subplot(title=title, xticks=[], yticks=[])
+    colours = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(labels)))
+    order = np.random.default_rng(0).permutation(len(points))  # or the last degradation would hide the others
+    axes.scatter(*points[order].T, c=colours[degradation[order]], s=16, alpha=0.8, linewidths=0)
+    for text, colour in zip(labels, colours, strict=True):
+        axes.scatter([], [], color=colour, s=50, label=text)
+    figure.legend(loc="outside right center", title="kernel, HR pixels")
+    return figure
+
+
+# ----------------------------------------------------------------------------------------------------- program
+
+
+def title_of(path: Path) -> str:
+    """A checkpoint of a run with the run's name: files called `model_best.pt` are many."""
+    return "/".join(path.parts[-3:]) if path.parent.name == "model" else path.name
+
+
+def run(given: argparse.Namespace) -> None:
+    net = load_model(given.pre_train)
+    name = given.protocol or PROTOCOLS.get(name_of(net), "gaussian8")
+    rule = dataclasses.replace(NAMED[name](net.scale), noise=given.noise / 255 or None)
+    if len(rule.cases) < 2:
+        raise ValueError(f"--protocol {name} has a single kernel; embeddings are compared across several")
+    if given.patch_size < net.min_size:
+        raise ValueError(f"--patch_size {given.patch_size}: {name_of(net)} needs {net.min_size} LR pixels a side")
+    paths = list_images(given.hr, "--hr")[: given.limit]
+    side = given.patch_size * net.scale
+    patches, images = random_patches(
+        paths, side=side, count=given.patches, seed=given.seed, skip_bad=given.skip_bad_images
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    embedded = embed(net, patches, images, rule, space=given.space, seed=given.seed, device=device)
+    summary = {
+        "network": name_of(net),
+        **net.config,
+        "checkpoint": str(given.pre_train),
+        "sha256": hashlib.sha256(given.pre_train.read_bytes()).hexdigest(),
+        "protocol": describe(rule),
+        "degradations": [label(case) for case in rule.cases],
+        "space": given.space,
+        "images": len(set(images)),
+        "patches": given.patches,
+        "patch_size": given.patch_size,
+        "seed": given.seed,
+        "silhouette": silhouette(embedded),
+        "accuracy": probe_accuracy(embedded, seed=given.seed),
+        "chance": 1 / len(rule.cases),
+    }
+    write(embedded, summary, given)
+
+
+def write(embedded: Embedded, summary: dict[str, Any], given: argparse.Namespace) -> None:
+    """The picture and the JSON file; prints the measures and where these are."""
+    measures = (
+        f"silhouette {summary['silhouette']:.3f}, accuracy {100 * summary['accuracy']:.1f} % "
+        f"(chance {100 * summary['chance']:.1f} %)"
+    )
+    method = {"tsne": "t-SNE", "pca": "PCA"}[given.method]
+    title = f"{title_of(given.pre_train)}\n{method} of the {given.space}, {summary['protocol']}\n{measures}"
+    points = flatten(embedded.vectors, given.method, seed=given.seed)
+    figure = scatter(points, embedded.degradation, summary["degradations"], title)
+    given.out.mkdir(parents=True, exist_ok=True)
+    network = f"{summary['network']}_x{summary['scale']}"
+    stem = "_".join([network, *summary["protocol"].split(), given.space, given.method])
+    with whole(given.out / f"{stem}.png") as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    with whole(given.out / f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps({**summary, **environment()}, indent=1))
+    print(f"{network}, {summary['images']} images, {len(points)} embeddings: {measures}")
+    print(f"written to {given.out / stem}.png and .json")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pre_train", type=Path, required=True, help="the checkpoint")
+    parser.add_argument("--hr", type=Path, required=True, help="folder of HR images")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for picture and JSON file, which are overwritten"
+    )
+    parser.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="how the picture is made (tsne)")
+    parser.add_argument("--space", choices=("code", "projection"), default="code", help="which embedding (code)")
+    parser.add_argument("--protocol", choices=sorted(NAMED), help="the kernels (gaussian8; CDSR: manet9)")
+    parser.add_argument("--noise", type=float, default=0.0, help="σ in grey levels of 255 (0)")
+    parser.add_argument("--limit", type=int, default=100, help="use no more than the first images of the folder (100)")
+    parser.add_argument("--patches", type=int, default=4, help="random patches of an image (4)")
+    parser.add_argument("--patch_size", type=int, default=48, help="side of a patch, LR pixels (48)")
+    parser.add_argument("--seed", type=int, default=1, help="of the patches, noise, halves and t-SNE (1)")
+    parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable and too small images")
+    given = parser.parse_args(argv)
+    for name in ("limit", "patches"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} {getattr(given, name)}: must be 1 or more")
+    if not 0 <= given.noise <= 255:
+        parser.error(f"--noise {given.noise}: must be in 0..255")
+    try:
+        run(given)
+    except (ValueError, OSError) as error:
+        sys.exit(f"embeddings.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()
