@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
+from model import NETWORKS
 
 DEFAULT_SCALE = 4
-MODELS = ("KDSR_T", "KDSR_S", "CDSR", "DASR", "EDSR", "RRDB")
 BESIDE_FOLDER = Path()  # of --data_cache
 
 
@@ -95,7 +95,7 @@ class TestDegradation:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    model: str = flag(REQUIRED, "network", choices=MODELS)
+    model: str = flag(REQUIRED, "network", choices=tuple(NETWORKS))
     scale: int = flag(DEFAULT_SCALE, "super-resolution factor", low=2, high=4)
     n_feats: int | None = flag(None, "channels (all but CDSR; 64)", low=1)
     n_blocks: int | None = flag(
@@ -163,14 +163,15 @@ class Saving:
 
 @dataclass(frozen=True, kw_only=True)
 class Testing:
-    pre_train: Path = flag(REQUIRED, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
-    model: str | None = flag(None, "network that the checkpoint must hold", choices=MODELS)
+    pre_train: Path | None = flag(None, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
+    model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", choices=tuple(NETWORKS))
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
     dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
     save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     save_results: bool = flag(False, "write the super-resolved images too")
     seed: int = flag(1, "of the noise of the test images", low=0)
+    complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
 
 @dataclass(frozen=True, kw_only=True)

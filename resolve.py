@@ -60,6 +60,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "lr_sr": 2e-4,
         "lr_decay_sr": 200,
     },
+    "BICUBIC": {**_KDSR, "objective": "pixel", "epochs_sr": 0, "lr_decay_sr": 1},
 }
 # By recipe: the flags' (sig_min, sig_max), σ for gaussian and variance for manet; and the protocol of iso and aniso.
 WIDTHS = {
@@ -162,7 +163,7 @@ def _check_epochs(options: TrainOptions) -> None:
     training, objective = options.training, options.loss.objective
     warmup = training.warmup_epochs
     if options.epochs == 0:
-        raise ValueError("--epochs_sr 0: there is nothing to train")
+        raise ValueError(f"--model {options.network.model} --epochs_sr 0: there is nothing to train")
     if warmup and objective == "pixel":
         raise ValueError(f"--epochs_encoder {warmup}: --objective pixel gives an encoder nothing to learn alone")
     if warmup and objective == "distillation" and warmup >= training.epochs_sr:

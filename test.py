@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import build
+import complexity
 import evaluation
 import report
 from commandline import parse
@@ -27,6 +28,7 @@ from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_photo, write_image, write_photo
 from evaluation import Score
 from model import BlindSR, load_model, name_of
+from model import build as build_model
 from option import EvalOptions
 from resolve import idle, resolve
 from utility import environment, whole
@@ -34,7 +36,7 @@ from utility import environment, whole
 
 def results_dir(options: EvalOptions) -> Path:
     """`results/<checkpoint>/` in the directory that --save names, or of the run that the checkpoint lies in."""
-    checkpoint, save = options.testing.pre_train, options.testing.save
+    checkpoint, save = options.testing.pre_train or Path("bicubic"), options.testing.save
     run = options.testing.dir_experiment / (save or f"test_{checkpoint.stem}")
     if save is None and checkpoint.parent.name == "model":
         run = checkpoint.parent.parent
@@ -78,7 +80,7 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
         "network": name_of(net),
         **net.config,
         "checkpoint": str(testing.pre_train),
-        "sha256": hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
+        "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
         "metric": f"{name}, luma, border {net.scale}",
         **environment(),
     }
@@ -143,9 +145,14 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
 def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
     """What a command line asks for, and the network of its checkpoint, which decides what is published for it."""
     given = parse(EvalOptions, argv, prog="test.py")
-    path = given["pre_train"]
-    net = load_model(path)
-    build.require(net, "--pre_train", path, model=given.get("model"), scale=given.get("scale"))
+    path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
+    if path is None and name == "BICUBIC" and scale is not None:
+        net = build_model(name, scale=scale)
+    elif path is None:
+        raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
+    else:
+        net = load_model(path)
+        build.require(net, "--pre_train", path, model=name, scale=scale)
     default = "Demo" if "dir_demo" in given else "+".join(STANDARD)
     options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)
     for name in idle(given, options):
@@ -172,6 +179,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         options, net = options_of(argv)
         device = build.device(options.machine, print)
         net.to(device)
+        if options.testing.complexity:
+            print(complexity.report(net, complexity.measure(net, *complexity.SIZE, device)))
+            return
         if options.images.data_test == "Demo":
             demo(net, options, device)
             return

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model import official
+from model.bicubic import Bicubic
 from model.cdsr import CDSR
 from model.contrast import ContrastiveSR
 from model.dasr import DASR
@@ -25,6 +26,7 @@ NETWORKS: dict[str, type[BlindSR]] = {
     "DASR": DASR,
     "EDSR": EDSR,
     "RRDB": RRDBNet,
+    "BICUBIC": Bicubic,
 }
 FORMAT = 1
 

@@ -38,7 +38,6 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.benchmark import describe
 from data.images import ImageFolder, check_images, list_images
 from data.protocol import NAMED, Case, Protocol
 from data.sampler import PatchBatches, PatchSampler
@@ -183,7 +182,7 @@ def run(given: argparse.Namespace) -> None:
         **net.config,
         "checkpoint": str(given.pre_train),
         "sha256": hashlib.sha256(given.pre_train.read_bytes()).hexdigest(),
-        "protocol": describe(rule),
+        "protocol": str(rule),
         "degradations": [label(case) for case in rule.cases],
         "space": given.space,
         "images": len(set(images)),

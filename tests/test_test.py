@@ -165,3 +165,16 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     write_image(tmp_path / "small.png", np.zeros((8, 30, 3), np.uint8))
     cdsr = model_file("c", "CDSR", scale=2, n_blocks=1)
     assert "small.png is 8 x 30" in refused(f"--pre_train {cdsr} --data_test Demo --dir_demo {tmp_path}")
+
+
+def test_complexity(student, capsys):
+    test.main(f"--pre_train {student} --complexity".split())
+    assert "multiply-adds" in capsys.readouterr().out
+
+
+def test_bicubic_needs_no_checkpoint(photo_folder, tmp_path, capsys):
+    test.main(
+        f"--model BICUBIC --scale 2 --dir_data {photo_folder} --data_test Set5 --dir_experiment {tmp_path}".split()
+    )
+    assert "BICUBIC x2" in capsys.readouterr().out
+    assert "--pre_train: name the checkpoint" in refused(f"--model CDSR --dir_data {photo_folder}")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from data.images import list_images, read_image
-from data.protocol import Case, gaussian8, manet9, manet_sv, under_gaussian
+from data.protocol import Case, Protocol, gaussian8, manet9, manet_sv
 from model import build, checkpoint
 from model.layer import BlindSR, Embedding
 from scripts import embeddings
@@ -95,7 +95,7 @@ def test_patches_are_cut_from_the_images_that_they_name(photo_folder):
 def test_embeddings_belong_to_their_degradation_and_image(name, space, monkeypatch):
     monkeypatch.setattr(embeddings, "AT_ONCE", 2)
     net = build(name, scale=2, n_feats=4, n_blocks=1, n_resblocks=1)
-    rule = under_gaussian("two", 2, Case("sharp", (0.5, 0.5)), Case("soft", (3.0, 3.0)))
+    rule = Protocol("two", 2, "gaussian", (Case("sharp", (0.5, 0.5)), Case("soft", (3.0, 3.0))))
     patches = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     embedded = embed(net, patches, [7, 8, 7], rule, space=space, seed=1, device=CPU)
     assert embedded.degradation.tolist() == [0, 0, 0, 1, 1, 1]
@@ -117,7 +117,7 @@ class Sharpness(BlindSR):
 
 
 def test_an_encoder_that_sees_blur_is_told_from_chance(photo_folder):
-    rule = under_gaussian("wide", 2, Case("sharp", (0.3, 0.3)), Case("soft", (1.5, 1.5)), Case("softer", (3.0, 3.0)))
+    rule = Protocol("wide", 2, "gaussian", tuple(Case(f"{s}", (s, s)) for s in (0.3, 1.5, 3.0)))
     paths = list_images(photo_folder / "train" / "HR")
     patches, images = random_patches(paths, side=64, count=4, seed=1, skip_bad=False)
     embedded = embed(Sharpness(scale=2), patches, images, rule, space="code", seed=1, device=CPU)
