@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# KDSR-M, x2, isotropic blur (KDSR, Table 1). Stages: teacher, student, test.
+source "$(dirname "${BASH_SOURCE[0]}")/row.sh"
+kdsr kdsr_m 2 iso

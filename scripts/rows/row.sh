@@ -1,0 +1,79 @@
+# Sourced by the scripts of this folder: trains and tests a row of a published table.
+#
+#   DATA=/data bash scripts/rows/kdsr_m_x4_iso.sh                  all stages, one after the other
+#   DATA=/data bash scripts/rows/kdsr_m_x4_iso.sh student test     these stages
+#
+# DATA    root with DF2K/HR and benchmark/<Set>/HR, or a folder of HR images
+# TRAIN   the training set under DATA, where it is not DF2K
+# QUICK=1 the whole chain at toy size, in a minute or two: to see that it works
+# OUT     where runs are kept (default: experiment)
+# Further flags for main.py and test.py in FLAGS, for example FLAGS="--data_cache --n_threads 8".
+# A stage that was interrupted goes on where it stopped.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${DATA:?name the folder of the images, for example DATA=/data bash $0}"
+OUT=${OUT:-experiment}
+PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+read -ra flags <<<"${FLAGS:-}"
+common=(--dir_data "$DATA" --dir_experiment "$OUT")
+train=()
+if [ -n "${TRAIN:-}" ]; then train+=(--data_train "$TRAIN"); fi
+quick_kdsr=() quick_contrast=() quick_warmup=() tested=()
+if [ -n "${QUICK:-}" ]; then
+    OUT=$OUT/quick
+    common=(--dir_data "$DATA" --dir_experiment "$OUT")
+    train+=(--batch_size 2 --test_every 4 --epochs_sr 2 --print_every 2 --data_test Set5)
+    quick_kdsr=(--n_feats 16 --n_blocks 2 --n_resblocks 1 --patch_size 16)
+    quick_contrast=(--n_blocks 1 --patch_size 24)
+    quick_warmup=(--epochs_encoder 1)
+    tested=(--data_test Set5)
+fi
+stages=("$@")
+
+wanted() { # whether a stage was asked for; without a list all are
+    [ ${#stages[@]} -eq 0 ] || [[ " ${stages[*]} " == *" $1 "* ]]
+}
+
+run_main() { # RUN DIRECTORY, then flags: start it, or continue it
+    local resume=()
+    if [ -e "$OUT/$1/model/state.pt" ]; then resume=(--resume); fi
+    echo "== $1"
+    "$PYTHON" main.py "${common[@]}" "${@:2}" "${train[@]}" "${flags[@]}" "${resume[@]}"
+}
+
+run_test() { # RUN DIRECTORY, then flags
+    echo "== test of $1"
+    "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_best.pt" "${@:2}" "${tested[@]}"
+}
+
+kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the student alone
+    local name=$1 scale=$2 blur=$3 both=() student=()
+    shift 3
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do both+=("$1") && shift; done
+    student=("${@:2}")
+    local shape=(--scale "$scale" --blur_type "${blur}_gaussian" "${both[@]}" "${quick_kdsr[@]}")
+    local teacher_run="${name}_teacher_x${scale}_bicubic_$blur" student_run="${name}_x${scale}_bicubic_$blur"
+    if wanted teacher; then
+        run_main "$teacher_run" --model KDSR_T --save "${name}_teacher" "${shape[@]}"
+    fi
+    if wanted student; then
+        run_main "$student_run" --model KDSR_S --save "$name" "${shape[@]}" "${student[@]}" \
+            --pre_train_TA "$OUT/$teacher_run/model/model_best.pt"
+    fi
+    if wanted test; then
+        run_test "$student_run" --blur_type "${blur}_gaussian"
+    fi
+}
+
+contrast() { # NAME MODEL SCALE iso|aniso NOISE, then flags of training
+    local name=$1 model=$2 scale=$3 blur=$4 noise=$5
+    local run="${name}_x${scale}_bicubic_$blur"
+    if wanted train; then
+        run_main "$run" --model "$model" --save "$name" --scale "$scale" --blur_type "${blur}_gaussian" \
+            --noise "$noise" "${@:6}" "${quick_contrast[@]}"
+    fi
+    if wanted test; then
+        run_test "$run" --blur_type "${blur}_gaussian" --noise "$noise"
+    fi
+}
