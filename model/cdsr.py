@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.layer import BlindSR, DynamicDepthwise, Embedding, conv, lrelu
+from model.layer import BlindSR, DynamicDepthwise, Embedding, Pool, conv, global_mean, lrelu
 
 DIM = 256  # of the embedding, the codebook's rows and the projection
 N_FEATS = 64
@@ -63,9 +63,9 @@ class LPE(nn.Module):
         self.csc = CSC()
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
-    def forward(self, lr: Tensor) -> Embedding:
+    def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, 3, H, W) in [0, 1], at least 12 pixels a side -> e (B, 256) and its projection (B, 256)."""
-        pooled = torch.cat((self.pixel(lr).mean((2, 3)), self.patch(lr).mean((2, 3))), 1)  # (B, 512)
+        pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 512)
         code = self.csc(self.merge(pooled))
         return Embedding(code=code, projection=self.project(code))
 
@@ -189,8 +189,13 @@ class CDSR(BlindSR):
         self.encoder = LPE()
         self.restoration = Restoration(scale, N_FEATS, n_blocks)
 
-    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
-        return self.encoder(lr)
+    @property
+    def halo(self) -> int:
+        """Less than the network's reach: DQA sees but the tile, which matters more than what a wider halo would add."""
+        return 48
+
+    def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
+        return self.encoder(lr, pool)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         return self.restoration(lr, code)
