@@ -171,6 +171,10 @@ class Testing:
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     save_results: bool = flag(False, "write the super-resolved images too")
     seed: int = flag(1, "of the noise of the test images", low=0)
+    tile: int | None = flag(
+        None, "side of the tiles, LR pixels without halo; default: whole, own images as they fit", low=16
+    )
+    self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
 

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import build
 import complexity
 import evaluation
+import inference
 import report
 from commandline import parse
 from data.benchmark import STANDARD, Benchmark, Sample, fingerprint
@@ -52,7 +52,7 @@ def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, d
     for benchmark in benchmarks:
         folder = results_dir(options) / _slug(benchmark.protocol) / benchmark.name
         scores += evaluation.evaluate(
-            lambda lr, hr: net(lr, hr).image,
+            partial(restore, net=net, options=options, device=device),
             benchmark,
             scale=net.scale,
             metric_protocol=options.test_degradation.metric,
@@ -109,16 +109,32 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
 # ---------------------------------------------------------------------------------------------------- own images
 
 
-def upscale(net: BlindSR, photo: Photo, device: torch.device) -> Photo:
-    """The photo super-resolved, grey as grey, at its own bit depth; alpha is resized by bicubic interpolation."""
-    lr = torch.from_numpy(photo.rgb).to(device).permute(2, 0, 1)[None]  # 1 3 H W
-    with torch.inference_mode():
-        sr = net(lr).image[0].float().clamp(0, 1).permute(1, 2, 0)  # H W 3
+def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, device: torch.device) -> Tensor:
+    """SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
+    testing = options.testing
+    if testing.tile is None and not testing.self_ensemble:
+        return net(lr, hr).image
+    hr_or_none = hr if net.sees_hr else None
+    sr = inference.restore(
+        net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
+    )
+    return sr.to(device)
+
+
+def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.device) -> Photo:
+    """The photo super-resolved, grey as grey, at its own bit depth; alpha is resized by bicubic interpolation.
+
+    By tiles where the whole does not fit into memory.
+    """
+    testing = options.testing
+    lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)[None]  # 1 3 H W
+    sr = inference.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
+    rgb = sr[0].float().clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     alpha = None
     if photo.alpha is not None:
         resized = bicubic(torch.from_numpy(photo.alpha)[None, None], net.scale)[0, 0]
         alpha = resized.clamp(0, 1).numpy()
-    return photo._replace(rgb=np.ascontiguousarray(sr.cpu().numpy()), alpha=alpha)
+    return photo._replace(rgb=rgb, alpha=alpha)
 
 
 def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
@@ -138,7 +154,7 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
     for path in paths:
         name = path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "_")
         out = folder / f"{name}_x{net.scale}.png"
-        write_photo(out, upscale(net, read_photo(path), device))
+        write_photo(out, upscale(net, read_photo(path), options, device))
         print(f"{path} -> {out}")
 
 

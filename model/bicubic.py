@@ -14,5 +14,9 @@ class Bicubic(BlindSR):
     def __init__(self, *, scale: int) -> None:
         super().__init__(scale=scale)
 
+    @property
+    def halo(self) -> int:
+        return 2  # the cubic's four taps
+
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         return bicubic(lr, self.scale)

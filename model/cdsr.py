@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contrast import ContrastiveSR
-from model.layer import RDB, ConvBlock, DAConv, Embedding, conv, lrelu
+from model.layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, lrelu
 
 DIM = 256  # of the embedding, the codebook's rows and the projection
 N_FEATS = 64
@@ -55,9 +55,9 @@ class LPE(nn.Module):
         self.csc = CSC()
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
-    def forward(self, lr: Tensor) -> Embedding:
+    def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, 3, H, W) in [0, 1], at least 12 pixels a side -> e (B, 256) and its projection (B, 256)."""
-        pooled = torch.cat((self.pixel(lr).mean((2, 3)), self.patch(lr).mean((2, 3))), 1)  # (B, 512)
+        pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 512)
         code = self.csc(self.merge(pooled))
         return Embedding(code=code, projection=self.project(code))
 
@@ -151,6 +151,11 @@ class CDSR(ContrastiveSR):
         super().__init__(scale=scale, n_blocks=n_blocks)
         self.encoder = LPE()
         self.restoration = Restoration(scale, N_FEATS, n_blocks)
+
+    @property
+    def halo(self) -> int:
+        """Less than the network's reach: DQA sees but the tile, which matters more than what a wider halo would add."""
+        return 48
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         return self.restoration(lr, code)

@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from model.layer import BlindSR, Embedding
+from model.layer import BlindSR, Embedding, Pool, global_mean
 
 
 class ContrastiveSR(BlindSR):
     """A network whose embedding is that of an encoder of the LR image, which contrast can train."""
 
-    encoder: nn.Module  # (B, 3, H, W) in [0, 1] -> Embedding
+    encoder: nn.Module  # (B, 3, H, W) in [0, 1] and a `Pool` -> Embedding
 
-    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
-        return self.encoder(lr)
+    def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
+        return self.encoder(lr, pool)
 
 
 class MoCo(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from model.contrast import ContrastiveSR
-from model.layer import ConvBlock, DAConv, Embedding, MeanShift, Upsampler, conv, lrelu
+from model.layer import ConvBlock, DAConv, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
 
 DIM = 256  # of the embedding and its projection
 N_GROUPS = 5
@@ -31,9 +31,9 @@ class Encoder(nn.Module):
         )
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
-    def forward(self, lr: Tensor) -> Embedding:
+    def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, 3, H, W) in [0, 1] -> the average features (B, 256) and their projection (B, 256)."""
-        code = self.features(PEAK * lr).mean((2, 3))
+        code = pool(self.features, PEAK * lr)
         return Embedding(code=code, projection=self.project(code))
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layer import BlindSR, DynamicDepthwise, Embedding, MeanShift, Upsampler, conv, lrelu
+from model.layer import BlindSR, DynamicDepthwise, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
 
 
 class ResBlock(nn.Module):
@@ -40,9 +40,9 @@ class KDIDE(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(4 * c, 4 * c), lrelu(), nn.Linear(4 * c, 4 * c), lrelu())
         self.compress = nn.Sequential(nn.Linear(4 * c, c), lrelu())
 
-    def forward(self, x: Tensor) -> Embedding:
+    def forward(self, x: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, planes, H, W) -> D (B, C) and D' (B, 4C)."""
-        idr = self.mlp(self.features(x).mean((2, 3)))
+        idr = self.mlp(pool(self.features, x))
         return Embedding(code=self.compress(idr), projection=idr)
 
 
@@ -93,8 +93,8 @@ class KDSRStudent(BlindSR):
         self.estimator = KDIDE(planes, n_feats, n_resblocks)
         self.restoration = Restoration(scale, n_feats, n_blocks)
 
-    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
-        return self.estimator(lr)
+    def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
+        return self.estimator(lr, pool)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         return self.restoration(lr, code)
@@ -105,9 +105,10 @@ class KDSRTeacher(KDSRStudent):
 
     sees_hr: ClassVar[bool] = True
 
-    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
+    def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
         expected = (lr.shape[0], 3, self.scale * lr.shape[2], self.scale * lr.shape[3])
         if hr is None or hr.shape != expected:
             found = None if hr is None else tuple(hr.shape)
             raise ValueError(f"KDSR_T embeds an LR image together with its HR image {expected}, got {found}")
-        return self.estimator(torch.cat((lr, F.pixel_unshuffle(hr, self.scale)), 1))  # (B, 3 + 3s², H, W)
+        both = torch.cat((lr, F.pixel_unshuffle(hr, self.scale)), 1)  # (B, 3 + 3s², H, W)
+        return self.estimator(both, pool)

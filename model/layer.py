@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from fractions import Fraction
+from math import ceil
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,6 +27,14 @@ class Restored(NamedTuple):
     embedding: Embedding
 
 
+Pool = Callable[[nn.Module, Tensor], Tensor]  # features and x (B, C, H, W) to the features' mean over all pixels
+
+
+def global_mean(features: nn.Module, x: Tensor) -> Tensor:
+    """The plain `Pool`: (B, C, H, W) -> (B, C')."""
+    return features(x).mean((2, 3))
+
+
 class BlindSR(nn.Module):
     """A network that finds out the degradation of its input and super-resolves with that knowledge.
 
@@ -42,8 +53,25 @@ class BlindSR(nn.Module):
         self.scale = scale
         self.config: dict[str, Any] = {"scale": scale, **config}
 
-    def embed(self, lr: Tensor, hr: Tensor | None = None) -> Embedding:
-        """The degradation embedding of (B, 3, H, W) images in [0, 1]; a teacher needs their HR (B, 3, s·H, s·W)."""
+    @property
+    def halo(self) -> int:
+        """LR pixels that a tile needs on each side to be restored as in the whole image."""
+        return reach(getattr(self, "restoration", self)).radius  # networks without an encoder are all restoration
+
+    def check(self, lr: Tensor) -> None:
+        """ValueError unless these are images that the network takes."""
+        if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
+            raise ValueError(
+                f"{type(self).__name__} takes (B, 3, H, W), {self.min_size} LR pixels a side or more, "
+                f"got {tuple(lr.shape)}"
+            )
+
+    def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
+        """The degradation embedding of (B, 3, H, W) images in [0, 1]; a teacher needs their HR (B, 3, s·H, s·W).
+
+        All that looks at pixels goes through `pool`, which may do it tile by tile. Networks that are not blind have an
+        empty embedding, (B, 0).
+        """
         nothing = lr.new_empty(len(lr), 0)
         return Embedding(code=nothing, projection=nothing)
 
@@ -53,11 +81,7 @@ class BlindSR(nn.Module):
 
     def forward(self, lr: Tensor, hr: Tensor | None = None) -> Restored:
         """(B, 3, H, W) in [0, 1] to `Restored`; `hr` (B, 3, s·H, s·W) is for teachers and for nobody else."""
-        if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
-            raise ValueError(
-                f"{type(self).__name__} takes (B, 3, H, W), {self.min_size} LR pixels a side or more, "
-                f"got {tuple(lr.shape)}"
-            )
+        self.check(lr)
         embedding = self.embed(lr, hr)
         return Restored(self.restore(lr, embedding.code), embedding)
 
@@ -171,3 +195,27 @@ class Upsampler(nn.Sequential):
     def __init__(self, scale: int, n_feats: int) -> None:
         factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
         super().__init__(*(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r))))
+
+
+class Reach(NamedTuple):
+    radius: int  # input pixels that one output pixel sees on each side of its place
+    stride: Fraction  # input pixels from one output pixel to the next
+
+
+def reach(layers: nn.Module) -> Reach:
+    """How far a chain of convolutions sees, whose modules were made in the order in which they run.
+
+    Skip connections change nothing; what pools the whole map is not counted.
+    """
+    radius, stride = Fraction(0), Fraction(1)
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            (k, *_), (step, *_), padding = layer.kernel_size, layer.stride, layer.padding[0]
+            assert isinstance(padding, int)
+            radius += stride * max(padding, k - 1 - padding)
+            stride *= step
+        elif isinstance(layer, DynamicDepthwise):
+            radius += stride
+        elif isinstance(layer, nn.PixelShuffle):
+            stride /= layer.upscale_factor
+    return Reach(ceil(radius), stride)

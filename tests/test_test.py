@@ -178,3 +178,16 @@ def test_bicubic_needs_no_checkpoint(photo_folder, tmp_path, capsys):
     )
     assert "BICUBIC x2" in capsys.readouterr().out
     assert "--pre_train: name the checkpoint" in refused(f"--model CDSR --dir_data {photo_folder}")
+
+
+def test_tiles_and_ensemble(student, photo_folder, tmp_path):
+    arguments = (
+        f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --sig 1.2 --dir_experiment {tmp_path}"
+    )
+    scores = []
+    for save, extra in (("whole", ""), ("tiles", "--tile 16"), ("ensemble", "--self_ensemble")):
+        test.main([*arguments.split(), "--save", save, *extra.split()])
+        results = tmp_path / save / "results" / "student" / "sig_1.2" / "Set5" / "scores_kdsr.json"
+        scores.append(json.loads(results.read_text())["psnr"])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)  # tiles of KDSR are exact
+    assert scores[0] != pytest.approx(scores[2], abs=1e-4)

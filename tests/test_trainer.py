@@ -17,7 +17,7 @@ from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from forecast import dry_run
 from loss import Contrast, Pixel
-from model.layer import BlindSR, Embedding
+from model.layer import BlindSR, Embedding, global_mean
 from trainer import Plan, Schedule, Trainer
 from utility import Run, read_rows
 
@@ -30,7 +30,7 @@ class Toy(BlindSR):
         self.encoder = Encoder()
         self.colour = nn.Conv2d(3, 3, 1)
 
-    def embed(self, lr, hr=None):
+    def embed(self, lr, hr=None, pool=global_mean):
         return self.encoder(lr)
 
     def restore(self, lr, code):

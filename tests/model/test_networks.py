@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import NETWORKS, build
+from model import build
 from model.contrast import MoCo
 from model.layer import DIV2K_MEAN, depthwise
 
@@ -28,7 +28,7 @@ def test_depthwise_is_a_convolution_of_each_channel_with_its_own_kernel():
     assert torch.autograd.gradcheck(depthwise, (x[:, :, :4, :4].requires_grad_(), kernel.requires_grad_()))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
 def test_images_of_a_batch_do_not_see_each_other(name):
     torch.manual_seed(0)
     net = build(name, scale=2, **SMALL[name]).eval()
@@ -41,7 +41,7 @@ def test_images_of_a_batch_do_not_see_each_other(name):
             torch.testing.assert_close(alone.embedding.code, together.embedding.code[i : i + 1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_gets_a_gradient(name):
     torch.manual_seed(0)
     net = build(name, scale=2, **SMALL[name])
@@ -56,7 +56,7 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_scale(name, scale):
     net = build(name, scale=scale, **SMALL[name]).eval()
     with torch.no_grad():

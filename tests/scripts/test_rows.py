@@ -13,7 +13,7 @@ ROWS = sorted(path for path in (ROOT / "scripts" / "rows").glob("*.sh") if path.
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
 
 
-def run(script, tmp_path, photo_folder, *stages):
+def run(script, tmp_path, data, *stages):
     env = {
         **os.environ,
         "DATA": str(data),
