@@ -25,6 +25,7 @@ class Score(NamedTuple):
     case: str
     psnr: float  # dB
     ssim: float
+    lpips: float | None = None  # where it was asked for
 
 
 def evaluate(
@@ -35,6 +36,7 @@ def evaluate(
     metric_protocol: str,
     device: torch.device,
     on_image: Callable[[Sample, Tensor], None] | None = None,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     first: int | None = None,
 ) -> list[Score]:
     """PSNR and SSIM on luma of every image under every case, with a border of `scale` pixels cut.
@@ -51,6 +53,8 @@ def evaluate(
             sr = torch.cat([restore(a, b) for a, b in zip(sample.lr.split(at_once), hr.split(at_once), strict=True)])
             sr = sr.float().clamp(0, 1)
             scores = [f(sr, hr, border=scale, protocol=metric_protocol) for f in (metric.psnr, metric.ssim)]
+            if lpips is not None:
+                scores.append(lpips(sr, hr).double())
             values.append(torch.stack(scores, 1))
             labels += [(sample.image, case) for case in sample.cases]
             if on_image is not None:

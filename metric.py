@@ -1,19 +1,26 @@
-"""PSNR and SSIM on luma, by named protocol: which coefficients, that is. Both cut a border of `scale` pixels.
+"""PSNR and SSIM by named protocol: on luma, with which coefficients, or on RGB. All cut a border of `scale` pixels.
 
 `matlab`  CDSR's tables, and what MATLAB's rgb2ycbcr gives: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
 `kdsr`    KDSR's and DASR's tables: 65.738, 129.057, 25.064, over 256 for PSNR and over 255 (+ 16) for SSIM.
           PSNR is the same to 1e-5, SSIM moves by 1e-4 to 5e-4: never mix the two in a table.
+`rgb`     The three channels alike: PSNR of their common mean squared error, SSIM as their mean.
 
 Everything is computed in float64, on the device of the images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def grey_levels(image: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1], rounded to 8 bits, in 0..255 and float64."""
+    return image.double().clamp(0, 1).mul(255).round()
 
 
 class Luma(NamedTuple):
@@ -25,14 +32,14 @@ class Luma(NamedTuple):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], rounded to 8 bits here, to (B, 1, H, W) in 0..255, not rounded."""
-        levels = image.double().clamp(0, 1).mul(255).round()
+        levels = grey_levels(image)
         weights = levels.new_tensor(self.weights).view(3, 1, 1)
         return (levels * weights).sum(1, keepdim=True) / self.divisor + self.offset
 
 
 class Protocol(NamedTuple):
-    psnr: Luma
-    ssim: Luma
+    psnr: Callable[[Tensor], Tensor]  # images to the planes that are compared, (B, C, H, W) in 0..255
+    ssim: Callable[[Tensor], Tensor]
 
 
 _MATLAB = Luma((65.481, 128.553, 24.966), 255.0, 16.0)
@@ -40,6 +47,7 @@ _KDSR = (65.738, 129.057, 25.064)
 PROTOCOLS = {
     "matlab": Protocol(psnr=_MATLAB, ssim=_MATLAB),
     "kdsr": Protocol(psnr=Luma(_KDSR, 256.0, 0.0), ssim=Luma(_KDSR, 255.0, 16.0)),
+    "rgb": Protocol(psnr=grey_levels, ssim=grey_levels),
 }
 
 
@@ -62,8 +70,8 @@ def _cut(x: Tensor, border: int) -> Tensor:
 def psnr(sr: Tensor, hr: Tensor, *, border: int, protocol: str = "matlab") -> Tensor:
     """Peak signal-to-noise ratio in dB of (B, 3, H, W) images in [0, 1]: (B,) float64, infinite for equal images."""
     _checked(sr, hr, border)
-    luma = PROTOCOLS[protocol].psnr
-    mse = _cut(luma(sr) - luma(hr), border).square().mean((1, 2, 3))
+    planes = PROTOCOLS[protocol].psnr
+    mse = _cut(planes(sr) - planes(hr), border).square().mean((1, 2, 3))
     return 10 * torch.log10(255**2 / mse)
 
 
@@ -73,8 +81,8 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, protocol: str = "matlab") -> Te
     11×11 Gaussian window of σ 1.5, its valid region, constants (0.01·255)² and (0.03·255)² (Wang et al., 2004).
     """
     _checked(sr, hr, border)
-    luma = PROTOCOLS[protocol].ssim
-    x, y = _cut(luma(sr), border), _cut(luma(hr), border)
+    planes = PROTOCOLS[protocol].ssim
+    x, y = (_cut(planes(image), border).flatten(0, 1)[:, None] for image in (sr, hr))  # (B·C, 1, H, W)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     offsets = torch.arange(11, dtype=x.dtype, device=x.device) - 5
     window = torch.exp(-offsets.square() / (2 * 1.5**2))
@@ -86,4 +94,4 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, protocol: str = "matlab") -> Te
     mx, my = mean(x), mean(y)
     vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
     similarity = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return similarity.mean((1, 2, 3))
+    return similarity.unflatten(0, (len(sr), -1)).flatten(1).mean(1)

@@ -90,7 +90,7 @@ class TestDegradation:
     lambda_2: float | None = flag(None, "second axis, likewise", low=0)
     theta: float = flag(0.0, "rotation of an aniso kernel, degrees")
     jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100)
-    metric: str = flag(PUBLISHED_DEFAULT, "luma of PSNR and SSIM, see metric.py", choices=("matlab", "kdsr"))
+    metric: str = flag(PUBLISHED_DEFAULT, "planes of PSNR and SSIM, see metric.py", choices=("matlab", "kdsr", "rgb"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +175,9 @@ class Testing:
         None, "side of the tiles, LR pixels without halo; default: whole, own images as they fit", low=16
     )
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
+    lpips: str | None = flag(
+        None, "LPIPS too, on features of this network (needs torchmetrics)", choices=("alex", "vgg")
+    )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
 

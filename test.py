@@ -21,6 +21,7 @@ import build
 import complexity
 import evaluation
 import inference
+import perceptual
 import report
 from commandline import parse
 from data.benchmark import STANDARD, Benchmark, Sample, fingerprint
@@ -48,7 +49,8 @@ def results_dir(options: EvalOptions) -> Path:
 
 def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, device: torch.device) -> list[Score]:
     """Every score of every benchmark; with --save_results the images are written as they come."""
-    scores = []
+    testing, scores = options.testing, []
+    lpips = None if testing.lpips is None else perceptual.lpips(testing.lpips, device)
     for benchmark in benchmarks:
         folder = results_dir(options) / _slug(benchmark.protocol) / benchmark.name
         scores += evaluation.evaluate(
@@ -57,7 +59,8 @@ def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, d
             scale=net.scale,
             metric_protocol=options.test_degradation.metric,
             device=device,
-            on_image=partial(_write_results, folder) if options.testing.save_results else None,
+            on_image=partial(_write_results, folder) if testing.save_results else None,
+            lpips=lpips,
         )
     return scores
 
@@ -75,13 +78,16 @@ def _slug(text: str) -> str:
 
 def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: BlindSR, options: EvalOptions) -> Path:
     """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
-    testing, name = options.testing, options.test_degradation.metric
+    testing, metric = options.testing, options.test_degradation.metric
+    name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
     made = {
         "network": name_of(net),
         **net.config,
         "checkpoint": str(testing.pre_train),
         "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
-        "metric": f"{name}, luma, border {net.scale}",
+        "metric": f"{metric}, border {net.scale}",
+        "self_ensemble": testing.self_ensemble,
+        "tile": testing.tile,
         **environment(),
     }
     groups = evaluation.grouped(scores, "set")
@@ -205,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = score(net, benchmarks, options, device)
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {error}")
-    print(f"{name_of(net)} x{net.scale}, luma {options.test_degradation.metric}")
+    print(f"{name_of(net)} x{net.scale}, {options.test_degradation.metric}")
     print(report.render(report.rows(scores)))
     print(f"written to {write_scores(scores, benchmarks, net, options)}")
 

@@ -83,7 +83,7 @@ class Protocol:
         if case.width is None:
             params = recipe.sample(1, generator=generator)
         else:
-            params = Params(width=_one(case.width), theta=_one(case.theta))
+            params = Params(width=_one(case.width), theta=_one(case.theta) if case.theta else None)  # None is quicker
         if self.noise:
             params = params._replace(noise=_one(self.noise))
         if self.quality is not None:

@@ -76,3 +76,23 @@ def test_shapes_are_checked():
         metric.psnr(image, image[..., :30], border=2)
     with pytest.raises(ValueError, match="too small"):
         metric.ssim(image, image, border=12)
+
+
+def test_rgb_is_the_definition_and_scikit_image(photo):
+    hr = torch.from_numpy(photo[:96, :80].copy()).permute(2, 0, 1)[None] / 255
+    sr = (hr + 0.05 * torch.randn(hr.shape)).clamp(0, 1)
+    x, y = ((255 * image).round()[..., 4:-4, 4:-4] for image in (sr, hr))
+    expected = 10 * math.log10(255**2 / (x - y).square().mean().item())
+    assert metric.psnr(sr, hr, border=4, protocol="rgb").item() == pytest.approx(expected, rel=1e-6)
+    channels = [
+        structural_similarity(
+            *(image[0, c].double().numpy() for image in (x, y)),
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )[1][5:-5, 5:-5].mean()
+        for c in range(3)
+    ]
+    assert metric.ssim(sr, hr, border=4, protocol="rgb").item() == pytest.approx(sum(channels) / 3, abs=1e-6)
