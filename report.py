@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite, nan
 from statistics import fmean, pstdev
 from typing import Literal, NamedTuple
 
@@ -50,7 +51,7 @@ def _row(name: str, protocol: str, case: str, scores: Sequence[Score]) -> Row:
 
     def spread(metric: str) -> tuple[float, float]:
         means = [fmean(getattr(score, metric) for score in image) for image in images]
-        return fmean(means), pstdev(means)
+        return fmean(means), pstdev(means) if all(map(isfinite, means)) else nan  # equal images: infinite PSNR
 
     perceived = (None, None) if scores[0].lpips is None else spread("lpips")
     return Row(name, protocol, case, len(images), *spread("psnr"), *spread("ssim"), *perceived)

@@ -1,5 +1,6 @@
 """Means and spreads, and their forms."""
 
+import math
 import statistics
 
 from evaluation import Score
@@ -38,3 +39,9 @@ def test_all_forms_hold_the_same_numbers():
     assert {line.count("|") for line in markdown.split("\n")} == {9}
     assert r"Set\_5 & gaussian8 & all & 2 & 26.000 & 5.00" in latex
     assert latex.startswith(r"\begin{tabular}{lllrrrrr}")
+
+
+def test_equal_images_have_no_spread_to_speak_of():
+    row = rows([Score("a", "p", str(i), "k", psnr, 1.0) for i, psnr in enumerate((30.0, math.inf))])[0]
+    assert row.psnr == math.inf
+    assert math.isnan(row.psnr_spread)

@@ -129,7 +129,7 @@ def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tm
     for folder in ("manet9/Set5", "manet9_prepared/Set5_x2"):
         rows = csv.DictReader((tmp_path / "run" / "results" / "c" / folder / "scores_matlab.csv").open())
         scores.append({(row["image"], row["case"]): float(row["psnr"]) for row in rows})
-    assert scores[0] == pytest.approx(scores[1])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)  # nine images at once round otherwise than one by one
 
 
 def picture(height, width, *, alpha=False, grey=False, bits=8):
