@@ -174,7 +174,7 @@ def prepared(folder: Path, rule: Protocol) -> Prepared:
         )
     lr = {path.stem: path for path in list_images(lr_dir, "--data_test")}
     hr = {path.stem: path for path in list_images(hr_dir, "--data_test")}
-    made = read_manifest(folder).get(lr_dir.name)
+    made, name = read_manifest(folder).get(lr_dir.name), folder.name.removesuffix(f"_x{rule.scale}")
     wanted = set(lr) if made is None else {entry["name"] for entry in made["images"]}
     if alone := sorted(wanted - lr.keys() | wanted - hr.keys() | (set() if made else hr.keys() - lr.keys())):
         raise ValueError(
@@ -182,10 +182,10 @@ def prepared(folder: Path, rule: Protocol) -> Prepared:
             f"{hr_dir.name}: {', '.join(alone[:5])}"
         )
     if made is None:
-        pairs = [Pair(lr[name], hr[name], *_image_and_case(name, rule)) for name in lr]
-        return Prepared(folder.name, f"{rule} (prepared)", "unknown", pairs, rule.scale)
+        pairs = [Pair(lr[stem], hr[stem], *_image_and_case(stem, rule)) for stem in lr]
+        return Prepared(name, f"{rule} (prepared)", "unknown", pairs, rule.scale)
     pairs = [Pair(lr[e["name"]], hr[e["name"]], e["image"], e["case"]) for e in made["images"]]
-    return Prepared(folder.name, str(rule), rule.digest, pairs, rule.scale)
+    return Prepared(name, str(rule), rule.digest, pairs, rule.scale)
 
 
 def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:

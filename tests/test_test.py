@@ -126,7 +126,7 @@ def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tm
     scores = []
     for name, directory in (("Set5", photo_folder), (f"{tmp_path}/Set5_x2", photo_folder)):
         test.main(f"--pre_train {file} --dir_data {directory} --data_test {name}".split())
-    for folder in ("manet9/Set5", "manet9_prepared/Set5_x2"):
+    for folder in ("manet9/Set5", "manet9_prepared/Set5"):
         rows = csv.DictReader((tmp_path / "run" / "results" / "c" / folder / "scores_matlab.csv").open())
         scores.append({(row["image"], row["case"]): float(row["psnr"]) for row in rows})
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)  # nine images at once round otherwise than one by one

@@ -68,6 +68,7 @@ def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_
     prepared = find(str(out), [], rule, seed=1)
     assert isinstance(prepared, Prepared)
     assert prepared.digest == rule.digest
+    assert prepared.name == "Set5"
     prepared.check(at_least=1)
     found = {(s.image, s.cases[0]): (s.lr[0], s.hr) for s in prepared.samples(torch.device("cpu"))}
     fresh = Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), rule)
