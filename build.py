@@ -13,7 +13,7 @@ import torch
 
 import metric
 import model
-from data.benchmark import Benchmark, Degraded, find
+from data.benchmark import Benchmark, Degraded, find, roots_around
 from data.degradation import Degradation, Gaussian, MANet
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
@@ -127,7 +127,7 @@ def training_images(options: TrainOptions, log: Log) -> ImageStore:
 def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -> tuple[list[Benchmark], list[str]]:
     """The test sets of --data_test that are there, and the names of those that are not."""
     root = options.images.dir_data
-    roots = [] if root is None else [root, *root.absolute().parents[:2]]
+    roots = [] if root is None else roots_around(root)
     found: list[Benchmark] = []
     missing: list[str] = []
     for name in options.images.data_test.split("+"):

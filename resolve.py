@@ -190,8 +190,12 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             ("c_weight", "freeze_epoch"): objective == "contrast",
             ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
         }
-    else:  # the named protocols bring their own
-        effective |= {("degradation", "blur_type"): flags, ("save_results", "metric"): options.testing.dir_demo is None}
+    else:  # they choose the protocol where it is not named, and a named one brings its own
+        chosen = flags or "protocol" not in given
+        effective |= {
+            ("degradation", "blur_type"): chosen,
+            ("save_results", "metric"): options.testing.dir_demo is None,
+        }
     return [f"--{name}" for names, has in effective.items() if not has for name in names if name in given]
 
 

@@ -195,6 +195,11 @@ def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:
     return (named[1], named[2]) if named else (name, "prepared")
 
 
+def roots_around(dir_data: Path) -> list[Path]:
+    """Where test sets are looked for: under --dir_data, beside it and above."""
+    return [dir_data, *dir_data.absolute().parents[:2]]
+
+
 def find(name: str, roots: Sequence[Path], rule: Protocol, *, seed: int) -> Benchmark | None:
     """The test set of this name, None where there is none.
 

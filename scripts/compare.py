@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
 import report
-from data.benchmark import Sample, find
+from data.benchmark import Sample, find, roots_around
 from data.protocol import gaussian8
 from evaluation import Score, evaluate
 from model import BlindSR, load_model
@@ -88,8 +88,7 @@ def main() -> None:
                 shown.update({name: sr[at].cpu(), "HR": sample.hr.cpu()})
 
         for test_set in ("Set5", "Set14", "B100"):
-            roots = [given.dir_data, *given.dir_data.absolute().parents[:2]]
-            benchmark = find(test_set, roots, gaussian8(SCALE), seed=1)
+            benchmark = find(test_set, roots_around(given.dir_data), gaussian8(SCALE), seed=1)
             if benchmark is not None:
                 found = evaluate(
                     lambda lr, hr, net=net: net(lr, hr).image,

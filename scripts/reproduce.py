@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
-from data.benchmark import find
+from data.benchmark import find, roots_around
 from data.protocol import NAMED
 from evaluation import evaluate, grouped, mean
 from model import BlindSR, load_model
@@ -77,7 +77,7 @@ def lines(
             found.append(Line(row["row"], name, tuple(numbers), None, net))
             continue
         rule = replace(NAMED[table["protocol"]](row["scale"]), noise=row.get("noise", 0) / 255)
-        benchmark = find(name, [data, *data.absolute().parents[:2]], rule, seed=1)
+        benchmark = find(name, roots_around(data), rule, seed=1)
         if benchmark is None:
             found.append(Line(row["row"], name, tuple(numbers), None, f"images missing: {name}"))
             continue

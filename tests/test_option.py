@@ -164,6 +164,12 @@ def test_what_a_resumed_run_may_not_change():
     assert changed(now, before) == ["--noise 15.0 (now 0.0)"]
 
 
+@pytest.mark.parametrize(("protocol", "expected"), [("", []), ("--protocol gaussian8", ["--blur_type"])])
+def test_the_blur_type_chooses_the_protocol_of_a_test_unless_that_is_named(protocol, expected):
+    given = parse(EvalOptions, f"--pre_train s.pt --blur_type aniso_gaussian {protocol}".split(), prog="test.py")
+    assert idle(given, resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Set5")) == expected
+
+
 def test_the_published_test_command():
     text = (
         "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 "
