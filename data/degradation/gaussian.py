@@ -13,34 +13,21 @@ from torch import Tensor
 from data.degradation.blur import blur, blur_separable
 from data.degradation.finish import finish
 from data.degradation.kernel import gaussian_kernel, gaussian_profile
-from data.degradation.params import Params, check_hr, check_recipe, uniform
+from data.degradation.params import Params, Ranges, check_hr, uniform
 from data.degradation.resize import bicubic, bicubic_matrices
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian:
+class Gaussian(Ranges):
     """Blur with reflect padding → ÷ scale → noise → clamp → JPEG where asked → rounding to 8 bits.
 
     The fields are the ranges of `sample`; `apply` honours whatever parameters it is given.
     """
 
-    scale: int
-    iso: bool
-    """One width for both axes and no rotation, instead of two and U(0, π)."""
-    width: tuple[float, float]
-    """Range of the standard deviations, HR pixels."""
-    noise: float = 0.0
-    """Largest standard deviation, image range [0, 1]."""
-    size: int = 21
-    """Side of the kernel."""
     sampling: Literal["bicubic", "s-fold"] = "bicubic"
-    quality: float | None = None
-    """Lowest JPEG quality; None: no JPEG."""
-    per_batch: bool = False
-    """One degradation for the whole batch, as in KDSR's official training."""
 
     def __post_init__(self) -> None:
-        check_recipe(scale=self.scale, width=self.width, noise=self.noise, quality=self.quality)
+        super().__post_init__()
         if self.sampling not in ("bicubic", "s-fold"):
             raise ValueError(f"sampling: expected 'bicubic' or 's-fold', got {self.sampling!r}")
 

@@ -11,35 +11,18 @@ from torch import Tensor
 from data.degradation.blur import blur
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
-from data.degradation.params import Params, check_hr, check_recipe, uniform
+from data.degradation.params import Params, Ranges, check_hr, uniform
 
 _CLEAN = 0.2
 """Share of the training images that get no noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MANet:
+class MANet(Ranges):
     """Blur with replicate padding → every scale-th pixel → noise → clamp → JPEG where asked → rounding to 8 bits.
 
     The fields are the ranges of `sample`; `apply` honours whatever parameters it is given.
     """
-
-    scale: int
-    iso: bool
-    """One width for both axes and no rotation."""
-    width: tuple[float, float]
-    """Range of the standard deviations, HR pixels; the published ranges are variances."""
-    noise: float = 0.0
-    """Largest standard deviation, image range [0, 1]."""
-    size: int = 21
-    """Side of the window that holds the kernel."""
-    quality: float | None = None
-    """Lowest JPEG quality; None: no JPEG."""
-    per_batch: bool = False
-    """One degradation for the whole batch."""
-
-    def __post_init__(self) -> None:
-        check_recipe(scale=self.scale, width=self.width, noise=self.noise, quality=self.quality)
 
     def sample(self, batch: int, *, generator: torch.Generator) -> Params:
         """Variances v₁ ~ U(min, max) and v₂ ~ U(min, v₁), rotation U(0, π), noise 0 (one in five) or U(0, noise)."""

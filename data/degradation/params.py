@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -76,6 +77,28 @@ def check_recipe(*, scale: int, width: tuple[float, float], noise: float, qualit
         raise ValueError(f"noise: expected a standard deviation in [0, 1], got {noise}; divide 8-bit units by 255")
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"quality: expected the lowest JPEG quality, 1..100, got {quality}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """What the recipes of one Gaussian blur are drawn from."""
+
+    scale: int
+    iso: bool
+    """One width for both axes and no rotation, instead of two and U(0, π)."""
+    width: tuple[float, float]
+    """Range of the standard deviations, HR pixels; where published ranges are variances, their roots."""
+    noise: float = 0.0
+    """Largest standard deviation, image range [0, 1]."""
+    size: int = 21
+    """Side of the kernel, or of the window that holds it."""
+    quality: float | None = None
+    """Lowest JPEG quality; None: no JPEG."""
+    per_batch: bool = False
+    """One degradation for the whole batch, as in KDSR's official training."""
+
+    def __post_init__(self) -> None:
+        check_recipe(scale=self.scale, width=self.width, noise=self.noise, quality=self.quality)
 
 
 def check_hr(hr: Tensor, params: Params, scale: int) -> None:
