@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
-from model import NETWORKS
+from model import NETWORKS, WEIGHTS
 
 DEFAULT_SCALE = 4
 BESIDE_FOLDER = Path()  # of --data_cache
@@ -166,6 +166,7 @@ class Testing:
     pre_train: Path | None = flag(None, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
     model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", choices=tuple(NETWORKS))
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
+    weights: str = flag("auto", "which weights of the checkpoint; auto: their moving average if any", choices=WEIGHTS)
     dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
     save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
