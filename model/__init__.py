@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model import official
+from model.average import Average
 from model.bicubic import Bicubic
 from model.cdsr import CDSR
 from model.contrast import ContrastiveSR
@@ -36,6 +37,7 @@ __all__ = [
     "DASR",
     "NETWORKS",
     "WEIGHTS",
+    "Average",
     "BlindSR",
     "ContrastiveSR",
     "Embedding",
