@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from math import isqrt, radians
+from math import ceil, isqrt, radians
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import torch
 import metric
 import model
 from data.benchmark import Benchmark, Degraded, find, roots_around
-from data.degradation import Degradation, Gaussian, MANet
+from data.degradation import Degradation, Gaussian, MANet, SecondOrder
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
 from data.pairs import Draws, Pairs
@@ -30,7 +30,7 @@ from plan import Plan, Schedule
 from utility import Run
 
 Log = Callable[[str], None]
-SMALLEST_BLURRED = 10  # HR pixels, the padding of a 21×21 kernel: a patch must be larger to be reflected
+SHARPENED = 26  # HR pixels, for the border of 25 that sharpening reflects
 
 
 def device(machine: Machine, log: Log, ranks: Ranks = Ranks()) -> torch.device:  # noqa: B008 (frozen)
@@ -58,7 +58,7 @@ def recipe(options: TrainOptions) -> Degradation[Any]:
     """The degradation of training. manet: sig_min and sig_max are variances, standard deviations inside."""
     given, drawn = options.degradation, options.training_degradation
     if given.degradation == "second_order":
-        raise NotImplementedError
+        return SecondOrder(scale=options.network.scale)
     common = {
         "scale": options.network.scale,
         "iso": given.isotropic,
@@ -157,19 +157,27 @@ def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -
 
 
 def check_patch(options: TrainOptions, net: BlindSR) -> None:
-    """Raise ValueError for a patch that the network cannot take or a blur cannot be applied to."""
-    patch, scale = options.loading.patch_size, options.network.scale
-    side = patch * scale
-    if options.loss.objective == "adversarial" and side % UNetDiscriminator.multiple:
+    """Raise ValueError for patches that the network or discriminator cannot take, or a blur cannot be applied to."""
+    loading, scale = options.loading, options.network.scale
+    if loading.patch_size < net.min_size:
         raise ValueError(
-            f"--patch_size {patch}: HR patches have {side} pixels a side at x{scale}, and the discriminator takes "
-            f"multiples of {UNetDiscriminator.multiple}"
+            f"--patch_size {loading.patch_size}: {net.min_size} LR pixels are the least for {options.network.model}"
         )
-    smallest = max(net.min_size, SMALLEST_BLURRED // scale + 1)
-    if patch < smallest:
+    least = ceil(recipe(options).smallest / scale)
+    if loading.crop_size < least:
+        flag = "--patch_size" if loading.crop_size == loading.patch_size else "--crop_size"
         raise ValueError(
-            f"--patch_size {patch}: {smallest} LR pixels are the least for {options.network.model} x{scale}"
+            f"{flag} {loading.crop_size}: {least} LR pixels are the least that can be degraded by "
+            f"{options.degradation.degradation} x{scale}"
         )
+    side, multiple = loading.patch_size * scale, UNetDiscriminator.multiple
+    if options.loss.objective == "adversarial" and side % multiple:
+        raise ValueError(
+            f"--patch_size {loading.patch_size}: HR patches have {side} pixels a side at x{scale}, and the "
+            f"discriminator takes multiples of {multiple}"
+        )
+    if options.loss.sharpen and side < SHARPENED:
+        raise ValueError(f"--sharpen: HR patches of {side} pixels a side are too small, {SHARPENED} are the least")
 
 
 def check_benchmarks(found: Sequence[Benchmark], net: BlindSR) -> None:

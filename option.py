@@ -98,8 +98,8 @@ class TrainingDegradation:
 class TestDegradation:
     protocol: str = flag(
         PUBLISHED_DEFAULT,
-        "the kernels that tests use: gaussian8, aniso9, manet9, bicubic, a protocol file (data/protocol.py tells its "
-        "form), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
+        "the kernels that tests use: gaussian8, aniso9, manet9, bicubic, second_order, a protocol file (its form: "
+        "data/protocol.py), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
     )
     sig: float | None = flag(None, "width of an iso kernel, as --sig_max is given", low=0)
     lambda_1: float | None = flag(

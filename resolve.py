@@ -147,6 +147,10 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
             "--sample_mode s-fold: the published code of CDSR has its samplers' names swapped. "
             "Its `bicubic`, the default, takes every s-th pixel and is the one offered for manet"
         )
+    if test.protocol == "second_order" and (
+        degradation.noise or test.jpeg_quality or degradation.sample_mode != "bicubic"
+    ):
+        raise ValueError("--protocol second_order draws all of it: leave out --noise, --jpeg_quality, --sample_mode")
     if test.protocol not in (*NAMED, "flags") and not Path(test.protocol).is_file():
         raise ValueError(f"--protocol {test.protocol} is none of {', '.join(NAMED)}, flags, and no file")
     if Path(test.protocol).is_file() and (

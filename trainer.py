@@ -7,7 +7,7 @@ import copy
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -123,6 +123,7 @@ class Trainer:
         finally:
             for number, handler in zip(SIGNALS, previous, strict=True):
                 signal.signal(number, handler)
+            self.run.unlock()
 
     def _train(self) -> bool:
         """Take steps to the end or until a stop: True. False where it went wrong and is back at the last good state."""
@@ -183,8 +184,11 @@ class Trainer:
         """Gradients of the mean loss over the batch, which goes through the network in `accumulate` parts."""
         n, sums = self.plan.accumulate, dict[str, Tensor]()
         for i, (some_lr, some_hr) in enumerate(zip(lr.chunk(n), hr.chunk(n), strict=True)):
-            alone = i < n - 1 and isinstance(self._losses, DistributedDataParallel)
-            with self._losses.no_sync() if alone else contextlib.nullcontext():
+            more = i < n - 1  # gradients are shared with the last part
+            wrapped = self._losses
+            with (
+                wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
+            ):
                 with self.numerics.autocast(self.device):
                     parts = self._losses(some_lr, some_hr, self.step)
                 self.scaler.scale(parts["total"] / n).backward()
@@ -195,7 +199,7 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return self.plan.schedule(step) * 0.5 ** max(0, self.troubles - 1)
 
-    def _loader(self) -> Iterator[Tensor]:
+    def _loader(self) -> Generator[Tensor, None, None]:
         steps = range(self.step, self.plan.steps)
         loader = DataLoader(
             self.batches,

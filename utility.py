@@ -75,7 +75,7 @@ class Run:
         return any(self.models.glob("*.pt"))
 
     def lock(self) -> None:
-        """Keep others out until this process ends. BlockingIOError where one is in."""
+        """Keep others out until `unlock`, or the end of this process. BlockingIOError where one is in."""
         self.models.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
@@ -83,6 +83,9 @@ class Run:
             raise BlockingIOError(
                 f"--save: another process is writing {self.path}; wait for its end, or give this run another name"
             ) from None
+
+    def unlock(self) -> None:
+        self._lock.release()
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
         """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new."""

@@ -99,8 +99,9 @@ class Degraded:
     def check(self, *, at_least: int) -> None:
         for path in self.hr_paths:
             height, width = check_image(path)
-            if min(height, width) // self.rule.scale * self.rule.scale < at_least:
-                raise BadImage(f"--data_test: {path} is {height} x {width} pixels; {at_least} a side are needed")
+            needed = max(at_least, self.rule.smallest)
+            if min(height, width) // self.rule.scale * self.rule.scale < needed:
+                raise BadImage(f"--data_test: {path} is {height} x {width} pixels; {needed} a side are needed")
 
     def part(self, index: int, parts: int) -> Degraded:
         return replace(self, hr_paths=self.hr_paths[index::parts])

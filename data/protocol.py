@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from data.degradation import Degradation, Gaussian, MANet, Params, SpatiallyVariant
+from data.degradation import Degradation, Gaussian, MANet, Params, SecondOrder, SpatiallyVariant
 
 VERSION = 1  # of what the definitions below mean; a change of any pixel raises it
-Recipe = Literal["gaussian", "gaussian s-fold", "manet", "manet_sv"]
+Recipe = Literal["gaussian", "gaussian s-fold", "manet", "manet_sv", "second_order"]
 
 GAUSSIAN8 = {  # σ in HR pixels; ×2 as in KDSR's code (IKC has eight in [0.8, 1.6])
     2: (0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
@@ -72,6 +72,11 @@ class Protocol:
         meaning = {key: value for key, value in self.definition.items() if key != "name"}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def smallest(self) -> int:
+        """Least HR side that can be degraded, pixels."""
+        return self._degradation(self.scale, self.scale).smallest
+
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
         """(3, s·H, s·W), 8-bit levels / 255 -> (3, H, W), likewise, on the same device.
 
@@ -91,9 +96,11 @@ class Protocol:
         exact = (255 * hr.double()).round() / 255
         return recipe.apply(exact[None], params, generator=generator)[0]
 
-    def _degradation(self, height: int, width: int) -> Degradation:
+    def _degradation(self, height: int, width: int) -> Degradation[Any]:
         if self.recipe == "manet_sv":
             return SpatiallyVariant(mode=self.sv_mode, scale=self.scale, height=height, width=width)
+        if self.recipe == "second_order":
+            return SecondOrder(scale=self.scale)
         if self.recipe == "manet":
             return MANet(scale=self.scale, iso=False, width=(0, 0))
         sampling = "s-fold" if self.recipe == "gaussian s-fold" else "bicubic"
@@ -139,11 +146,17 @@ def manet_sv(scale: int, mode: int) -> Protocol:
     return Protocol(f"manet_sv{mode}", scale, "manet_sv", (Case(f"sv{mode}", None),), sv_mode=mode)
 
 
+def second_order(scale: int) -> Protocol:
+    """One draw of Real-ESRGAN's degradations for each image: something to validate on where there are no real pairs."""
+    return Protocol("second_order", scale, "second_order", (Case("one draw", None),))
+
+
 NAMED: dict[str, Callable[[int], Protocol]] = {
     "bicubic": bicubic,
     "gaussian8": gaussian8,
     "aniso9": aniso9,
     "manet9": manet9,
+    "second_order": second_order,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from data.images import ImageStore, Size
 # Keeps the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3
 
-Augment = Literal["all", "mirror", "none"]
 AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to: left and right change places, top and bottom, transpose
     "all": (True, True, True),  # the eight symmetries of the square
     "mirror": (True, False, False),
@@ -47,7 +46,7 @@ class PatchSampler:
     batch: int  # images per step, of all ranks together
     patch: int  # side, HR pixels
     views: int  # patches per image
-    augment: Augment
+    augment: str  # a name in AUGMENT
     seed: int
     rank: int = 0
     world: int = 1

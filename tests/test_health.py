@@ -13,10 +13,16 @@ def look(watch, totals, gradients=None, parts=("l1",), first=0, counts=True):
     return watch.trouble(range(first, first + len(totals)), stretch, gradients=counts)
 
 
+def trouble(*arguments, **changes):
+    found = look(*arguments, **changes)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number(bad):
-    assert look(Watch(0), [1.0, 2.0, bad, bad], first=7).step == 9
-    assert look(Watch(0), [1.0, 2.0, 3.0], [1.0, bad, 1.0]).step == 1
+    assert trouble(Watch(0), [1.0, 2.0, bad, bad], first=7).step == 9
+    assert trouble(Watch(0), [1.0, 2.0, 3.0], [1.0, bad, 1.0]).step == 1
     assert look(Watch(0), [1.0], [bad], counts=False) is None  # the loss scaler's business
 
 
@@ -24,9 +30,9 @@ def test_a_collapse_is_far_above_the_running_median():
     watch = Watch(10)
     assert look(watch, [1.0] * (ENOUGH - 1) + [500.0]) is None  # too early to know
     assert look(watch, [9.0] * 3) is None
-    trouble = look(watch, [1.0, 10.5], first=200)
-    assert trouble.step == 201
-    assert "10 times its running median" in trouble.what
+    found = trouble(watch, [1.0, 10.5], first=200)
+    assert found.step == 201
+    assert "10 times its running median" in found.what
     assert look(watch, [1.0, 9.5]) is None
 
 
@@ -47,7 +53,7 @@ def test_another_stretch_of_the_schedule_has_another_usual_loss():
     watch = Watch(10)
     look(watch, [1.0] * ENOUGH, parts=("kl",))
     assert look(watch, [100.0] * ENOUGH, parts=("kl", "l1")) is None
-    assert look(watch, [1001.0], parts=("kl", "l1")).what.startswith("the loss is 1001")
+    assert trouble(watch, [1001.0], parts=("kl", "l1")).what.startswith("the loss is 1001")
 
 
 def test_a_stretch_in_which_the_parts_change():
@@ -63,4 +69,4 @@ def test_it_survives_a_restart():
     look(watch, [1.0] * ENOUGH)
     other = Watch(10)
     other.load_state_dict(watch.state_dict())
-    assert look(other, [11.0]).step == 0
+    assert trouble(other, [11.0]).step == 0

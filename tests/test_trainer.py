@@ -120,7 +120,17 @@ def test_files_of_a_run(trainer_in):
     trainer.fit()
     run = trainer.run
     files = {path.name for path in run.path.iterdir()}
-    assert files == {"config.json", "log.txt", "psnr_log.csv", "loss_log.csv", "psnr.png", "loss.png", "tb", "model"}
+    assert files == {
+        "config.json",
+        "log.txt",
+        "psnr_log.csv",
+        "loss_log.csv",
+        "psnr.png",
+        "loss.png",
+        "tb",
+        "model",
+        ".lock",
+    }
     psnr = read_rows(run.psnr_log)
     assert [(row["epoch"], row["step"], row["set"], row["protocol"]) for row in psnr] == [
         (str(epoch), str(4 * epoch), "Set5", "gaussian8") for epoch in (1, 2, 3)

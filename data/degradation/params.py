@@ -37,6 +37,11 @@ class Degradation(Protocol[D]):
         """How many HR pixels make one LR pixel, along each side."""
         ...
 
+    @property
+    def smallest(self) -> int:
+        """Least HR side that `apply` takes, pixels."""
+        ...
+
     def sample(self, batch: int, *, generator: torch.Generator) -> D:
         """Draw the degradations of a batch, on the generator's device. Every recipe takes a generator of the CPU."""
         ...
@@ -127,6 +132,11 @@ class Ranges:
 
     def __post_init__(self) -> None:
         check_recipe(scale=self.scale, width=self.width, noise=self.noise, quality=self.quality)
+
+    @property
+    def smallest(self) -> int:
+        """Least HR side that `apply` takes, pixels: a reflected border is narrower than the image."""
+        return self.size // 2 + 1
 
 
 def check_hr(hr: Tensor, scale: int, draws: int) -> None:

@@ -50,6 +50,11 @@ class SpatiallyVariant:
         if self.mode not in range(1, 6):
             raise ValueError(f"sv_mode: expected 1 to 5, got {self.mode}")
 
+    @property
+    def smallest(self) -> int:
+        """Least HR side that `apply` takes, pixels."""
+        return self.scale
+
     def sample(self, batch: int, *, generator: torch.Generator) -> Params:
         """Widths (B, nH, nW, 2), rotations (B, nH, nW) and the noise (B,), on the generator's device."""
         grid = (batch, *self._blocks)

@@ -27,9 +27,7 @@ def test_views_of_an_image_share_their_degradation():
     image = HR[:2]
     lr, _ = pairs(views=2, batch=2)(torch.cat([image, image]), 0)
     assert torch.equal(lr[:2], lr[2:])
-    assert not torch.equal(
-        ISO.apply(image / 255, ISO.sample(2, generator=torch.Generator()), generator=torch.Generator()), lr[:2]
-    )
+    assert not torch.equal(lr[0], lr[1])
 
 
 @pytest.mark.parametrize("world", [2, 4])

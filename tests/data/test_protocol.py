@@ -11,6 +11,7 @@ from data.degradation.resize import bicubic
 from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, read_protocol
 
 DIGESTS = {
+    "second_order": "dc009128f40707e4",
     "bicubic": "4c95185d1767f812",
     "gaussian8": "473fedb71e1a3679",
     "aniso9": "b3bff0419a942ebd",
