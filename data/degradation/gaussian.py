@@ -45,7 +45,7 @@ class Gaussian(Ranges):
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
         """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. ValueError for other HR sides."""
-        check_hr(hr, params, self.scale)
+        check_hr(hr, self.scale, len(params.width))
         params = params.to(hr.device)
         if self.sampling == "s-fold":
             lr = blur(hr, gaussian_kernel(params.width, params.theta, self.size), stride=self.scale)

@@ -22,15 +22,7 @@ def gaussian_kernel(width: Tensor, theta: Tensor | None, size: int) -> Tensor:
         (..., size, size) in float64. Values below float64 eps times the largest are 0, which also keeps denormal
         numbers, very slow on a CPU, out of the blur.
     """
-    x = _offsets(size, width.device)
-    y = x[:, None]
-    if theta is None:
-        along, across = x, y
-    else:
-        cos, sin = theta.double().cos()[..., None, None], theta.double().sin()[..., None, None]
-        along, across = cos * x + sin * y, cos * y - sin * x
-    width = width.double().clamp(min=_NO_WIDTH)[..., None, None]
-    q = (along / width[..., 0, :, :]).square() + (across / width[..., 1, :, :]).square()
+    q = quadratic_form(width, theta, size)
     return _normalised(q.flatten(-2)).unflatten(-1, (size, size))
 
 
@@ -44,7 +36,7 @@ def gaussian_profile(width: Tensor, size: int) -> Tensor:
     Returns:
         (..., size) in float64, sum 1.
     """
-    return _normalised((_offsets(size, width.device) / width.double().clamp(min=_NO_WIDTH)[..., None]).square())
+    return _normalised((offsets(size, width.device) / width.double().clamp(min=_NO_WIDTH)[..., None]).square())
 
 
 def manet_kernel(width: Tensor, theta: Tensor | None, size: int, scale: int) -> Tensor:
@@ -56,7 +48,21 @@ def manet_kernel(width: Tensor, theta: Tensor | None, size: int, scale: int) -> 
     return F.pad(gaussian_kernel(width, theta, size - scale + 1), (0, scale - 1, 0, scale - 1))
 
 
-def _offsets(size: int, device: torch.device) -> Tensor:
+def quadratic_form(width: Tensor, theta: Tensor | None, size: int) -> Tensor:
+    """pᵀΣ⁻¹p of every pixel of a kernel, (..., size, size) in float64; arguments as in `gaussian_kernel`."""
+    x = offsets(size, width.device)
+    y = x[:, None]
+    if theta is None:
+        along, across = x, y
+    else:
+        cos, sin = theta.double().cos()[..., None, None], theta.double().sin()[..., None, None]
+        along, across = cos * x + sin * y, cos * y - sin * x
+    width = width.double().clamp(min=_NO_WIDTH)[..., None, None]
+    return (along / width[..., 0, :, :]).square() + (across / width[..., 1, :, :]).square()
+
+
+def offsets(size: int, device: torch.device) -> Tensor:
+    """(size,) positions from the centre (size - 1) / 2, pixels, float64."""
     return torch.arange(size, device=device, dtype=torch.float64) - (size - 1) / 2
 
 

@@ -40,7 +40,7 @@ class MANet(Ranges):
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
         """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. ValueError for other HR sides."""
-        check_hr(hr, params, self.scale)
+        check_hr(hr, self.scale, len(params.width))
         params = params.to(hr.device)
         kernel = manet_kernel(params.width, params.theta, self.size, self.scale)
         levels = 255 * hr  # whole numbers, as in the published code, for the same ties of rounding

@@ -1,13 +1,50 @@
-"""What every degradation recipe shares: its parameters, the seam, and the draws."""
+"""What every degradation recipe shares: the seam, the parameters of one Gaussian blur, and the draws."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+
+D = TypeVar("D", bound="Draw")
+T = TypeVar("T", bound="tuple[Any, ...]")
+
+
+class Draw(Protocol):
+    """The degradations of a batch as they were drawn: a named tuple whose tensors hold one entry per sample."""
+
+    def repeat(self: D, views: int) -> D:
+        """The same for V crops of each image, view-major: entry v·B + b is the degradation of image b."""
+        ...
+
+    def to(self: D, device: torch.device) -> D:
+        """The same on `device`."""
+        ...
+
+    def part(self: D, start: int, stop: int) -> D:
+        """Those of the samples start, ..., stop - 1: the share of a rank or of a micro-batch."""
+        ...
+
+
+class Degradation(Protocol[D]):
+    """A recipe, with the draws that are its own: the random choice apart from its application."""
+
+    @property
+    def scale(self) -> int:
+        """How many HR pixels make one LR pixel, along each side."""
+        ...
+
+    def sample(self, batch: int, *, generator: torch.Generator) -> D:
+        """Draw the degradations of a batch, on the generator's device. Every recipe takes a generator of the CPU."""
+        ...
+
+    def apply(self, hr: Tensor, params: D, *, generator: torch.Generator) -> Tensor:
+        """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. The generator draws the noise."""
+        ...
 
 
 class Params(NamedTuple):
@@ -28,38 +65,30 @@ class Params(NamedTuple):
     """(B,) JPEG quality, 1..100."""
 
     def repeat(self, views: int) -> Params:
-        """The same for V crops of each image, view-major: entry v·B + b is the degradation of image b."""
-        return self._map(lambda field: torch.cat([field] * views))
+        return map_tensors(self, lambda field: torch.cat([field] * views))
 
     def to(self, device: torch.device) -> Params:
-        """The same on `device`."""
-        return self._map(lambda field: move(field, device))
+        return map_tensors(self, lambda field: move(field, device))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Params:
-        return Params(change(self.width), *(None if field is None else change(field) for field in self[1:]))
-
-
-class Degradation(Protocol):
-    """A recipe: the random choice apart from its application."""
-
-    @property
-    def scale(self) -> int:
-        """How many HR pixels make one LR pixel, along each side."""
-        ...
-
-    def sample(self, batch: int, *, generator: torch.Generator) -> Params:
-        """Draw the degradations of a batch, on the generator's device."""
-        ...
-
-    def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
-        """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. The generator draws the noise."""
-        ...
+    def part(self, start: int, stop: int) -> Params:
+        return map_tensors(self, lambda field: field[start:stop])
 
 
 def uniform(low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """U(low, high) of the given shape, float64 on the generator's device; the limits may be one per sample."""
     draw = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
     return low + (high - low) * draw
+
+
+def map_tensors(fields: T, change: Callable[[Tensor], Tensor]) -> T:
+    """A named tuple with its tensors changed, also those of named tuples in it; everything else stays."""
+
+    def changed(field: Any) -> Any:
+        if isinstance(field, Tensor):
+            return change(field)
+        return map_tensors(field, change) if isinstance(field, tuple) else field
+
+    return type(fields)(*map(changed, fields))
 
 
 def move(x: Tensor, device: torch.device) -> Tensor:
@@ -101,11 +130,11 @@ class Ranges:
         check_recipe(scale=self.scale, width=self.width, noise=self.noise, quality=self.quality)
 
 
-def check_hr(hr: Tensor, params: Params, scale: int) -> None:
-    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and `params` holds B degradations."""
+def check_hr(hr: Tensor, scale: int, draws: int) -> None:
+    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and so many degradations were drawn."""
     if hr.ndim != 4 or hr.shape[1] != 3:
         raise ValueError(f"hr: expected (B, 3, s·H, s·W), got {tuple(hr.shape)}")
     if hr.shape[2] % scale or hr.shape[3] % scale:
         raise ValueError(f"hr: expected sides that are multiples of the scale {scale}, got {tuple(hr.shape)}; crop it")
-    if len(params.width) != len(hr):
-        raise ValueError(f"params: expected one degradation for each of {len(hr)} images, got {len(params.width)}")
+    if draws != len(hr):
+        raise ValueError(f"params: expected one degradation for each of {len(hr)} images, got {draws}")

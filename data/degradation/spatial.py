@@ -70,7 +70,7 @@ class SpatiallyVariant:
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
         """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. ValueError for another size."""
-        check_hr(hr, params, self.scale)
+        check_hr(hr, self.scale, len(params.width))
         if hr.shape[-2:] != (self.height, self.width) or params.width.shape[1:3] != self._blocks:
             raise ValueError(
                 f"hr: expected {self.height}×{self.width} pixels and {self._blocks} blocks, "

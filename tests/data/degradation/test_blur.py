@@ -40,6 +40,14 @@ def test_float32_is_accurate(stride):
     torch.testing.assert_close(result.double(), blur(x, kernel, stride=stride), rtol=0, atol=1e-6)
 
 
+def test_parity_in_every_dtype(official_numbers):
+    numbers = official_numbers("realesrgan")
+    kernel = numbers["aniso/2.0_1.0_0.5"][None]
+    for x in (numbers["hr"].float(), numbers["hr"].double()):
+        blurred = blur(x / 255, kernel).float()
+        torch.testing.assert_close(blurred, numbers["filter2D/aniso_2.0_1.0_0.5"], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("padding", ["reflect", "replicate"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_constant_stays(padding, stride):

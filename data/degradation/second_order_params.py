@@ -1,0 +1,56 @@
+"""What `second_order` draws."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from data.degradation.mixed import KernelParams
+from data.degradation.params import map_tensors, move
+
+Mode = Literal["area", "bilinear", "bicubic"]
+
+
+class PassParams(NamedTuple):
+    """One of the two passes; tensors are one degradation per sample, everything else holds for the whole batch."""
+
+    blurred: bool
+    """Whether there is a blur."""
+    kernel: KernelParams
+    """The blur."""
+    factor: float
+    """Side of the image after the resize, over its side before (first pass) or over that of the LR image (second)."""
+    mode: Mode
+    """Interpolation of the resize."""
+    poisson: bool
+    """Poisson noise, or Gaussian."""
+    noise: Tensor
+    """(B,) strength of the Poisson noise (1: as it is), or standard deviation of the Gaussian, image range [0, 1]."""
+    grey: Tensor
+    """(B,) bool: the same noise in all channels."""
+    quality: Tensor
+    """(B,) JPEG quality, 1..100."""
+
+
+class SecondOrderParams(NamedTuple):
+    """Choices that hold for the whole batch are plain values: tensors would have to be read back to the host."""
+
+    first: PassParams
+    second: PassParams
+    last_filter: KernelParams
+    """The sinc before or after the last JPEG."""
+    last_mode: Mode
+    """Interpolation of the last resize, to the size of the LR image."""
+    jpeg_last: bool
+    """Resize, filter, JPEG; or JPEG, resize, filter."""
+
+    def repeat(self, views: int) -> SecondOrderParams:
+        return map_tensors(self, lambda field: torch.cat([field] * views))
+
+    def to(self, device: torch.device) -> SecondOrderParams:
+        return map_tensors(self, lambda field: move(field, device))
+
+    def part(self, start: int, stop: int) -> SecondOrderParams:
+        return map_tensors(self, lambda field: field[start:stop])
