@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from math import ceil, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ FONT = 12  # pixels, as the following
 LETTER = 7.23  # width of any letter of DejaVu Sans Mono, which matplotlib brings along
 LINE = 16  # from one line of text to the next
 GAP = 12  # between tiles
+NARROWEST = 160  # room that a tile has for its text at least
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:
@@ -51,27 +51,34 @@ class Tile(NamedTuple):
 
     pixels: np.ndarray  # (H, W, 3) uint8, drawn one to one
     title: str
-    lines: Sequence[str]  # below the title; too long ones are broken, after a comma
+    lines: Sequence[str]  # below the title; too long ones are broken
+
+    @property
+    def width(self) -> int:
+        """Of the picture, or of the room for its text where that is more."""
+        return max(NARROWEST, self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Of the picture and of its text, once its lines are broken."""
+        return self.pixels.shape[0] + LINE * (1 + len(self.lines))
+
+    def broken(self) -> Tile:
+        """With lines that fit, broken after commas where that can be."""
+        space = "\N{NO-BREAK SPACE}"
+        tied = [line.replace(" ", space).replace(f",{space}", ", ") for line in self.lines]
+        letters = int(self.width / LETTER)
+        parts = [part for line in tied for part in textwrap.wrap(line, letters, subsequent_indent=2 * space)]
+        return self._replace(lines=[part.replace(space, " ") for part in parts])
 
 
-def _broken(line: str, letters: int) -> list[str]:
-    """Parts of at most so many letters, broken after commas where that can be."""
-    tied = line.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
-    return [part.replace("\N{NO-BREAK SPACE}", " ") for part in textwrap.wrap(tied, letters)]
-
-
-def contact_sheet(tiles: Sequence[Tile], heading: str) -> Figure:
-    """The tiles in rows, each with its title and lines below it. Saved with its own dpi, pixels stay as they are."""
-    columns = ceil(sqrt(1.5 * len(tiles)))
-    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    cell = max(tile.pixels.shape[1] for tile in tiles)
-    letters = int(cell / LETTER)
-    texts = [[[part for line in tile.lines for part in _broken(line, letters)] for tile in row] for row in rows]
-    deep = [max(tile.pixels.shape[0] for tile in row) for row in rows]
-    below = [LINE * (1 + max(map(len, text))) for text in texts]
-    width = columns * (cell + GAP) + GAP
+def contact_sheet(rows: Sequence[Sequence[Tile]], heading: str) -> Figure:
+    """Rows of tiles, each with its title and lines below it. Saved with its own dpi, pixels stay as they are."""
+    rows = [[tile.broken() for tile in row] for row in rows]
+    tall = [max(tile.height for tile in row) for row in rows]
+    width = max(sum(tile.width + GAP for tile in row) for row in rows) + GAP
     above = textwrap.wrap(heading, int((width - 2 * GAP) / LETTER))
-    height = sum(deep) + sum(below) + 2 * GAP * (len(rows) + 1) + LINE * len(above)
+    height = sum(tall) + 2 * GAP * (len(rows) + 1) + LINE * len(above)
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
 
     def write(text: Sequence[str], left: int, top: int, weight: str = "normal") -> None:
@@ -81,11 +88,13 @@ def contact_sheet(tiles: Sequence[Tile], heading: str) -> Figure:
 
     write(above, GAP, GAP)
     top = 2 * GAP + LINE * len(above)
-    for row, text, tall, used in zip(rows, texts, deep, below, strict=True):
-        for i, (tile, lines) in enumerate(zip(row, text, strict=True)):
-            left = GAP + i * (cell + GAP)
-            figure.figimage(tile.pixels, left, height - top - tile.pixels.shape[0], origin="upper")
-            write([tile.title], left, top + tall + GAP // 3, weight="bold")
-            write(lines, left, top + tall + GAP // 3 + LINE)
-        top += tall + used + 2 * GAP
+    for row, deep in zip(rows, tall, strict=True):
+        left = GAP
+        for tile in row:
+            bottom = top + tile.pixels.shape[0]
+            figure.figimage(tile.pixels, left, height - bottom, origin="upper")
+            write([tile.title], left, bottom + GAP // 3, weight="bold")
+            write(tile.lines, left, bottom + GAP // 3 + LINE)
+            left += tile.width + GAP
+        top += deep + 2 * GAP
     return figure

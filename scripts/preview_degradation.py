@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, degrees
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,18 +28,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import build
 from commandline import REQUIRED, Given, flag, parse
 from data.degradation import Degradation as Recipe
-from data.degradation import Gaussian, MANet
-from data.degradation.kernel import gaussian_kernel, manet_kernel
+from data.degradation import SecondOrder
 from data.images import read_image
 from model import NETWORKS
 from option import DEFAULT_SCALE, Degradation, TrainingDegradation, TrainOptions
 from resolve import idle, resolve
-from scripts.drawing import Tile, contact_sheet, enlarge, widths
+from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.make_testset import pixels_of
+from scripts.parameters import described, kernels, plain, table
 from utility import whole
 
 PICTURES = (".png", ".jpg", ".webp")
-TILE, REPLAYED = 256, 512  # least side of a tile, pixels; in a sheet, and of a draw alone
+TILE, REPLAYED, KERNEL = 256, 512, 252  # least side of a tile in a sheet, of a draw alone, of a kernel; pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,72 +76,6 @@ def options_of(argv: Sequence[str]) -> tuple[Given, Sheet, TrainOptions]:
     return given, sheet, resolve(TrainOptions, run, model=sheet.model, scale=sheet.scale, data_test="")
 
 
-# --------------------------------------------------------------------------------------------------- parameters
-
-
-class Leaf(NamedTuple):
-    """One parameter of one draw."""
-
-    path: tuple[str, ...]  # the names of the fields that lead to it
-    value: Any  # a number, a list of numbers, a word
-
-
-def leaves(params: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """The parameters of a batch of one, from NamedTuples of tensors (1, ...) and plain values; None is left out."""
-    if hasattr(params, "_fields"):
-        for name, value in zip(params._fields, params, strict=True):
-            yield from leaves(value, (*path, name))
-    elif isinstance(params, Tensor):
-        yield Leaf(path, params[0].tolist())
-    elif params is not None:
-        yield Leaf(path, params)
-
-
-READABLE: dict[str, Callable[[Any], str]] = {  # by the name of the field, in the unit that people think in
-    "width": lambda width: widths(*width),
-    "theta": lambda theta: f"θ {degrees(theta):.0f}°",
-    "noise": lambda noise: f"noise {255 * noise:.1f}",
-    "quality": lambda quality: f"JPEG {quality:.0f}",
-}
-
-
-def readable(leaf: Leaf) -> str:
-    """`σ 2.31 × 0.84`, `θ 37°`, `noise 12.3` (grey levels), `JPEG 57`; others by their names."""
-    name, value = leaf.path[-1], leaf.value
-    if name in READABLE:
-        return READABLE[name](value)
-    return f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-
-
-def plain(value: Any) -> str:
-    """A value as digits or as a word, without what Python writes around it."""
-    if isinstance(value, list):
-        return " ".join(map(plain, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def described(params: Any) -> list[str]:
-    """The parameters in short, a line for each of the steps that the recipe groups them by."""
-    lines: dict[tuple[str, ...], list[str]] = {}
-    for leaf in leaves(params):
-        lines.setdefault(leaf.path[:-1], []).append(readable(leaf))
-    return [" ".join([*path, ", ".join(parts)]) for path, parts in lines.items()]
-
-
-def table(params: Any) -> str:
-    """All parameters, one a line: the field, its exact value as the recipe has it, and the readable form."""
-    return "\n".join(f"{'.'.join(leaf.path):<20}{plain(leaf.value):<24}{readable(leaf)}" for leaf in leaves(params))
-
-
-def kernels(recipe: Recipe, params: Any) -> dict[str, Tensor]:
-    """The (k, k) blur kernels of a batch of one, by name."""
-    if isinstance(recipe, MANet):
-        return {"kernel": manet_kernel(params.width, params.theta, recipe.size, recipe.scale)[0]}
-    if isinstance(recipe, Gaussian):
-        return {"kernel": gaussian_kernel(params.width, params.theta, recipe.size)[0]}
-    return {}
-
-
 # ----------------------------------------------------------------------------------------------------- pictures
 
 
@@ -153,51 +87,59 @@ class Draw(NamedTuple):
     lr: Tensor  # (3, H, W), 8-bit levels / 255
 
 
-def draw(recipe: Recipe, hr: Tensor, seed: int) -> Draw:
+def draw(recipe: Recipe[Any], hr: Tensor, seed: int) -> Draw:
     """Degrade (3, s·H, s·W) by the draw of `seed`. Parameters and noise come from one generator of its own."""
     generator = torch.Generator().manual_seed(seed)
     params = recipe.sample(1, generator=generator)
     return Draw(seed, params, recipe.apply(hr[None], params, generator=generator)[0])
 
 
-def middle(path: Path, crop: int, scale: int) -> Tensor:
+def middle(path: Path, crop: int, recipe: Recipe[Any]) -> Tensor:
     """`crop` LR pixels a side of the middle of the image, or what there is: (3, s·H, s·W) in [0, 1].
 
-    Raises BadImage for a file that is no image, ValueError where too little is left to be blurred.
+    Raises BadImage for a file that is no image, ValueError where too little is left for the recipe.
     """
-    pixels = read_image(path)
+    pixels, scale = read_image(path), recipe.scale
     sides = [scale * min(crop, side // scale) for side in pixels.shape[:2]]
-    least = build.SMALLEST_BLURRED // scale + 1
+    least = ceil((recipe.smallest if isinstance(recipe, SecondOrder) else build.SMALLEST_BLURRED + 1) / scale)
     if min(sides) < scale * least:
         raise ValueError(
             f"{path} has {pixels.shape[1]}×{pixels.shape[0]} pixels, --crop is {crop}: "
-            f"{least} LR pixels a side, {scale * least} HR ones, are the least that can be blurred at x{scale}"
+            f"{least} LR pixels a side, {scale * least} HR ones, are the least for this recipe at x{scale}"
         )
     top, left = ((side - shown) // 2 for side, shown in zip(pixels.shape[:2], sides, strict=True))
     cut = pixels[top : top + sides[0], left : left + sides[1]]
     return torch.from_numpy(cut.copy()).permute(2, 0, 1).float() / 255
 
 
-def kernel_tile(name: str, kernel: Tensor, side: int) -> Tile:
-    """A kernel as large as `side` allows: red is positive, blue negative, white 0, each as deep as its share."""
+def kernel_tile(name: str, kernel: Tensor) -> Tile:
+    """A (k, k) kernel: red is positive, blue negative, white 0."""
     shades = matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * (kernel / kernel.abs().max()).numpy(), bytes=True)
-    pixels = enlarge(torch.from_numpy(shades[..., :3].copy()).permute(2, 0, 1), max(1, side // len(kernel)))
-    size = f"{len(kernel)}×{len(kernel)} pixels"
-    return Tile(pixels.permute(1, 2, 0).numpy(), name, [f"{size}, peak {kernel.max():.3f}"])
+    zoom = ceil(KERNEL / len(kernel))
+    pixels = shades[..., :3].repeat(zoom, 0).repeat(zoom, 1)
+    return Tile(pixels, name, [f"window {len(kernel)}×{len(kernel)}, peak {kernel.max():.3f}"])
 
 
-def preview(recipe: Recipe, hr: Tensor, draws: Sequence[Draw], heading: str, *, side: int) -> Figure:
-    """The HR image (3, s·H, s·W), then its draws, each pixel enlarged until a tile has `side` pixels."""
+def tiles(hr: Tensor, draws: Sequence[Draw], scale: int, side: int) -> list[Tile]:
+    """The HR image (3, s·H, s·W), then its draws, pixels enlarged alike until a tile has at least `side` of them."""
     zoom = ceil(side / max(hr.shape[1:]))  # of an HR pixel
-    height, width = (length // recipe.scale for length in hr.shape[1:])
-    tiles = [Tile(pixels_of(enlarge(hr, zoom)), "HR", [f"{recipe.scale * width}×{recipe.scale * height} pixels"])]
+    shown = [Tile(pixels_of(enlarge(hr, zoom)), "HR", [f"{hr.shape[2]}×{hr.shape[1]} pixels"])]
     for one in draws:
-        enlarged = pixels_of(enlarge(one.lr, zoom * recipe.scale))
-        tiles.append(Tile(enlarged, f"seed {one.seed}", described(one.params)))
-    if len(draws) == 1:
-        shown = kernels(recipe, draws[0].params)
-        tiles += [kernel_tile(name, kernel, max(tiles[0].pixels.shape)) for name, kernel in shown.items()]
-    return contact_sheet(tiles, heading)
+        shown.append(Tile(pixels_of(enlarge(one.lr, zoom * scale)), f"seed {one.seed}", described(one.params)))
+    return shown
+
+
+def sheet_of(hr: Tensor, draws: Sequence[Draw], scale: int, heading: str) -> Figure:
+    """Many draws, in rows."""
+    shown = tiles(hr, draws, scale, TILE)
+    columns = ceil(sqrt(1.5 * len(shown)))
+    return contact_sheet([shown[i : i + columns] for i in range(0, len(shown), columns)], heading)
+
+
+def replay_of(hr: Tensor, one: Draw, recipe: Recipe[Any], heading: str) -> Figure:
+    """One draw, large, and the kernels that it was filtered with beside it."""
+    filters = [kernel_tile(name, kernel) for name, kernel in kernels(recipe, one.params).items()]
+    return contact_sheet([[*tiles(hr, [one], recipe.scale, REPLAYED), *filters]], heading)
 
 
 # ------------------------------------------------------------------------------------------------------ program
@@ -213,17 +155,19 @@ def run(given: Given, sheet: Sheet, options: TrainOptions) -> None:
     if sheet.out.suffix.lower() not in PICTURES:
         raise ValueError(f"--out {sheet.out}: expected a name that ends in {', '.join(PICTURES)}")
     recipe = build.recipe(options)
-    hr = middle(sheet.image, sheet.crop, sheet.scale)
-    seeds = range(sheet.seed, sheet.seed + sheet.draws) if sheet.replay is None else [sheet.replay]
-    draws = [draw(recipe, hr, seed) for seed in seeds]
+    hr = middle(sheet.image, sheet.crop, recipe)
     said = [f"--{name} {plain(value)}" for name, value in given.items() if name not in ("image", "out")]
     heading = f"{sheet.image.name}, {options.degradation.degradation} ×{sheet.scale}  {' '.join(said)}"
-    figure = preview(recipe, hr, draws, heading, side=TILE if sheet.replay is None else REPLAYED)
+    if sheet.replay is None:
+        seeds = range(sheet.seed, sheet.seed + sheet.draws)
+        figure = sheet_of(hr, [draw(recipe, hr, seed) for seed in seeds], sheet.scale, heading)
+    else:
+        one = draw(recipe, hr, sheet.replay)
+        figure = replay_of(hr, one, recipe, heading)
+        print(f"seed {one.seed}\n{table(one.params)}")
     sheet.out.parent.mkdir(parents=True, exist_ok=True)
     with whole(sheet.out) as temporary:
         figure.savefig(temporary, format=sheet.out.suffix[1:].lower())
-    if sheet.replay is not None:
-        print(f"seed {sheet.replay}\n{table(draws[0].params)}")
     print(f"written to {sheet.out}")
 
 
