@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from math import isqrt, radians
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -17,34 +17,48 @@ from data.benchmark import Benchmark, Degraded, find, roots_around
 from data.degradation import Degradation, Gaussian, MANet
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
+from data.pairs import Draws, Pairs
 from data.protocol import NAMED, Case, Protocol, manet_sv, read_protocol
 from data.sampler import PatchBatches, PatchSampler
-from loss import Contrast, Distillation, Objective, Pixel
+from loss import GAN, Adversarial, Contrast, Distillation, Objective, Perceptual, Pixel
 from model import BlindSR
+from model.discriminator import UNetDiscriminator
+from numerics import Numerics
 from option import BESIDE_FOLDER, EvalOptions, Machine, TrainOptions
-from trainer import Plan, Schedule
+from parallel import Ranks
+from plan import Plan, Schedule
+from utility import Run
 
 Log = Callable[[str], None]
 SMALLEST_BLURRED = 10  # HR pixels, the padding of a 21×21 kernel: a patch must be larger to be reflected
 
 
-def device(machine: Machine, log: Log) -> torch.device:
-    """Where to run; says so where it is the CPU."""
+def device(machine: Machine, log: Log, ranks: Ranks = Ranks()) -> torch.device:  # noqa: B008 (frozen)
+    """Where this process runs, prepared; says so where it is the CPU."""
+    numerics(machine).prepare()
     if machine.cpu or machine.n_GPUs == 0 or not torch.cuda.is_available():
         log("running on the CPU" + ("" if machine.cpu or machine.n_GPUs == 0 else ": PyTorch finds no CUDA device"))
         torch.set_flush_denormal(True)  # the tails of narrow kernels are denormal, and slow
         return torch.device("cpu")
-    if machine.n_GPUs > 1:
-        log(f"--n_GPUs {machine.n_GPUs}: running on one")
-    return torch.device("cuda")
+    found = torch.cuda.device_count()
+    if ranks.local >= found:
+        raise ValueError(f"--n_GPUs: process {ranks.local + 1} of this machine finds no GPU, there are {found}")
+    torch.cuda.set_device(ranks.local)
+    return torch.device("cuda", ranks.local)
+
+
+def numerics(machine: Machine) -> Numerics:
+    return Numerics(precision=machine.precision, deterministic=machine.deterministic)
 
 
 # ----------------------------------------------------------------------------------------------- degradations
 
 
-def recipe(options: TrainOptions) -> Degradation:
+def recipe(options: TrainOptions) -> Degradation[Any]:
     """The degradation of training. manet: sig_min and sig_max are variances, standard deviations inside."""
     given, drawn = options.degradation, options.training_degradation
+    if given.degradation == "second_order":
+        raise NotImplementedError
     common = {
         "scale": options.network.scale,
         "iso": given.isotropic,
@@ -113,7 +127,7 @@ def training_folder(options: TrainOptions) -> Path:
 def training_images(options: TrainOptions, log: Log) -> ImageStore:
     """The checked training images, cached where --data_cache asks for it."""
     loading, folder = options.loading, training_folder(options)
-    side, skip = loading.patch_size * options.network.scale, loading.skip_bad_images
+    side, skip = loading.crop_size * options.network.scale, loading.skip_bad_images
     if loading.data_cache is None:
         checked = check_images(list_images(folder), at_least=side, skip_bad=skip, log=log)
         store: ImageStore = ImageFolder([path for path, _ in checked], [size for _, size in checked])
@@ -145,6 +159,12 @@ def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -
 def check_patch(options: TrainOptions, net: BlindSR) -> None:
     """Raise ValueError for a patch that the network cannot take or a blur cannot be applied to."""
     patch, scale = options.loading.patch_size, options.network.scale
+    side = patch * scale
+    if options.loss.objective == "adversarial" and side % UNetDiscriminator.multiple:
+        raise ValueError(
+            f"--patch_size {patch}: HR patches have {side} pixels a side at x{scale}, and the discriminator takes "
+            f"multiples of {UNetDiscriminator.multiple}"
+        )
     smallest = max(net.min_size, SMALLEST_BLURRED // scale + 1)
     if patch < smallest:
         raise ValueError(
@@ -239,10 +259,32 @@ def _contrast(options: TrainOptions, net: BlindSR) -> Objective:
     )
 
 
+def _adversarial(options: TrainOptions, net: BlindSR) -> Objective:
+    loss, rate = options.loss, options.training.lr_sr
+    resumed = Run(options.run_dir).config() if options.resuming else {}
+    taught = loss.pre_train_TA is not None or resumed.get("pre_train_TA") is not None
+    vgg = Perceptual(weights=loss.vgg, pretrained=not options.resuming) if loss.perceptual_weight else None
+    made = Adversarial(
+        UNetDiscriminator(n_feats=loss.d_feats),
+        perceptual=vgg,
+        teacher=_teacher(options, net) if taught else None,
+        gan=GAN[loss.gan],
+        sharpen=loss.sharpen,
+        l1_weight=loss.l1_weight,
+        perceptual_weight=loss.perceptual_weight,
+        gan_weight=loss.gan_weight,
+        kd_weight=loss.kd_weight,
+        temperature=loss.temperature,
+    )
+    made.rate_share = loss.lr_d / rate if rate else 0.0
+    return made
+
+
 OBJECTIVES: dict[str, Callable[[TrainOptions, BlindSR], Objective]] = {
     "pixel": _pixel,
     "distillation": _distillation,
     "contrast": _contrast,
+    "adversarial": _adversarial,
 }
 
 
@@ -268,25 +310,38 @@ def plan(options: TrainOptions) -> Plan:
         steps=options.epochs * epoch,
         epoch_steps=epoch,
         schedule=schedule,
-        seed=options.loading.seed,
         loader_workers=options.loading.n_threads,
         print_every=saving.print_every,
         metric=options.test_degradation.metric,
+        betas=(0.9, training.beta2),
+        ema=training.ema,
+        accumulate=training.accumulate,
+        collapse=training.collapse,
         max_seconds=math.inf if saving.max_minutes is None else 60 * saving.max_minutes,
+        save_seconds=60 * saving.save_minutes,
         save_from_epoch=saving.st_save_epoch,
         keep=saving.keep,
     )
 
 
-def batches(options: TrainOptions, store: ImageStore, views: int) -> PatchBatches:
+def batches(options: TrainOptions, store: ImageStore, views: int, ranks: Ranks) -> PatchBatches:
     """Random patches of the training images."""
     loading = options.loading
     sampler = PatchSampler(
         sizes=store.sizes,
         batch=options.training.batch_size,
-        patch=loading.patch_size * options.network.scale,
+        patch=loading.crop_size * options.network.scale,
         views=views,
-        augment=not loading.no_augment,
+        augment=loading.augment,
         seed=loading.seed,
+        rank=ranks.rank,
+        world=ranks.world,
     )
     return PatchBatches(store, sampler)
+
+
+def pairs(options: TrainOptions, views: int, ranks: Ranks) -> Pairs:
+    """How patches become LR and HR images."""
+    loading, batch = options.loading, options.training.batch_size
+    draws = Draws(seed=loading.seed, batch=batch, views=views, rank=ranks.rank, world=ranks.world)
+    return Pairs(recipe(options), draws, patch=loading.patch_size, pool=loading.pool_size)

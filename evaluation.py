@@ -59,7 +59,7 @@ def evaluate(
             labels += [(sample.image, case) for case in sample.cases]
             if on_image is not None:
                 on_image(sample, sr)
-    rows = torch.cat(values).tolist()
+    rows = torch.cat(values).tolist() if values else []
     return [Score(benchmark.name, benchmark.protocol, *label, *row) for label, row in zip(labels, rows, strict=True)]
 
 

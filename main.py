@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 import build
 import option
+import parallel
 from commandline import Given, parse
 from forecast import dry_run
+from health import TrainingError
 from model import read_file
 from option import TrainOptions
+from parallel import Ranks
 from resolve import changed, idle, resolve
 from trainer import Trainer
 from utility import Run
@@ -30,13 +34,15 @@ def options_of(argv: Sequence[str] | None = None) -> tuple[Given, TrainOptions]:
     return given, resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
 
 
-def trainer_of(options: TrainOptions, run: Run) -> Trainer:
+def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     """All parts of a run put together. Raises ValueError or OSError that name the flag or the file to mend."""
+    device = build.device(options.machine, run.log, ranks)
     torch.manual_seed(options.loading.seed)
     rule = build.protocol(options, options.network.scale)
     net = build.network(options)
     build.check_patch(options, net)
-    store = build.training_images(options, run.log)
+    with ranks.in_turn():
+        store = build.training_images(options, run.log)
     benchmarks, missing = build.benchmarks(options, rule, options.loading.seed)
     if not benchmarks:
         folder = build.training_folder(options)
@@ -48,20 +54,22 @@ def trainer_of(options: TrainOptions, run: Run) -> Trainer:
     return Trainer(
         net=net,
         objective=objective,
-        degradation=build.recipe(options),
-        batches=build.batches(options, store, objective.views),
+        pairs=build.pairs(options, objective.views, ranks),
+        batches=build.batches(options, store, objective.views, ranks),
         benchmarks=benchmarks,
         plan=build.plan(options),
         run=run,
         config=option.flat(options),
-        device=build.device(options.machine, run.log),
+        device=device,
+        numerics=build.numerics(options.machine),
+        ranks=ranks,
     )
 
 
 def check_run(options: TrainOptions, run: Run) -> None:
     """Raise where a run would be overwritten, or continued as another one than it is."""
     saving = options.saving
-    if not saving.resuming:
+    if not options.resuming:
         if run.exists and not saving.dry_run:
             raise FileExistsError(
                 f"--save {saving.save}: {run.path} holds a run already. Continue it with --resume, "
@@ -74,28 +82,38 @@ def check_run(options: TrainOptions, run: Run) -> None:
         raise ValueError(f"--resume: {run.path} was started with {', '.join(differences)}; say so again")
 
 
-def prepare(argv: Sequence[str] | None = None) -> tuple[TrainOptions, Trainer]:
+def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trainer:  # noqa: B008 (frozen)
     """The trainer that a command line asks for, at the step where it is to start."""
-    given, options = options_of(argv)
-    run = Run(options.run_dir)
+    run = Run(options.run_dir, writes=ranks.first)
     check_run(options, run)
-    print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
+    if options.resuming and ranks.first and not options.saving.dry_run:
+        run.lock()  # before the state is read
+    if ranks.first:
+        print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
     for name in idle(given, options):
         run.log(f"note: {name} has no effect beside the other options")
-    trainer = trainer_of(options, run)
-    if options.saving.resuming:
-        trainer.load_state_dict(read_file(run.state, "--resume"))
+    trainer = trainer_of(options, run, ranks)
+    if options.resuming:
+        trainer.resume(read_file(run.state, "--resume"))
         run.log(f"continuing {run.path} after step {trainer.step}")
-    return options, trainer
+    return trainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    words = sys.argv[1:] if argv is None else argv
     try:
-        options, trainer = prepare(argv)
+        given, options = options_of(words)
+        ranks = parallel.join()
+        if options.machine.n_GPUs > max(1, ranks.world) and not options.saving.dry_run:
+            parallel.launch(Path(__file__), options.machine.n_GPUs, words)
+        trainer = prepare(given, options, ranks)
         if options.saving.dry_run:
             dry_run(trainer)
         else:
             trainer.fit()
+        parallel.leave()
+    except TrainingError as error:
+        sys.exit(f"main.py: error: {error}")
     except torch.OutOfMemoryError as error:
         sys.exit(f"main.py: error: out of memory; a smaller --batch_size or --patch_size needs less ({error})")
     except (ValueError, OSError) as error:

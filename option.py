@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
-from model import NETWORKS
+from data.sampler import AUGMENT
+from loss import GAN
+from model import NETWORKS, WEIGHTS
+from numerics import PRECISIONS
+from utility import Run
 
 DEFAULT_SCALE = 4
 BESIDE_FOLDER = Path()  # of --data_cache
@@ -22,7 +26,11 @@ BESIDE_FOLDER = Path()  # of --data_cache
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU")
-    n_GPUs: int = flag(1, "0 is the same as --cpu; more than one GPU is not used yet", low=0)  # noqa: N815 (published name)
+    n_GPUs: int = flag(1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0)  # noqa: N815 (published name)
+    precision: str = flag(
+        "fp32", "of the network's products; tf32 needs a GPU, bf16 and fp16 are autocast", choices=PRECISIONS
+    )
+    deterministic: bool = flag(False, "the same bits each time on a GPU too, more slowly")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,17 @@ class Loading:
         None, "training set: <dir_data>/<data_train>/HR; without it DF2K, or --dir_data itself"
     )
     patch_size: int = flag(PUBLISHED_DEFAULT, "side of an LR training patch, pixels", low=1)
-    no_augment: bool = flag(False, "neither flip nor transpose the training patches")
+    crop_size: int = flag(
+        PUBLISHED_DEFAULT,
+        "side of what is degraded, LR pixels, of which a patch is then cut (second_order: 100)",
+        low=1,
+    )
+    augment: str = flag(
+        PUBLISHED_DEFAULT, "the eight forms of a patch, or left and right alone", choices=tuple(AUGMENT)
+    )
+    pool_size: int = flag(
+        PUBLISHED_DEFAULT, "pairs of former steps to mix a batch with, of all GPUs (second_order: 20 batches)", low=0
+    )
     data_cache: Path | None = flag(
         None, "decode the training images once, into <this>.u8; without a value beside the folder", bare=BESIDE_FOLDER
     )
@@ -48,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:
-    degradation: str = flag(PUBLISHED_DEFAULT, "recipe", choices=("gaussian", "manet"))
+    degradation: str = flag(PUBLISHED_DEFAULT, "recipe", choices=("gaussian", "manet", "second_order"))
     blur_type: str = flag("iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"))
     sample_mode: str = flag(
         "bicubic",
@@ -112,20 +130,32 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    objective: str = flag(PUBLISHED_DEFAULT, "what is minimised", choices=("pixel", "distillation", "contrast"))
+    objective: str = flag(
+        PUBLISHED_DEFAULT, "what is minimised", choices=("pixel", "distillation", "contrast", "adversarial")
+    )
     pre_train: Path | None = flag(
         None, "weights to start from; a student may start from a teacher's SR network", also=("pre_train_ST",)
     )
-    pre_train_TA: Path | None = flag(None, "the teacher's weights (distillation)")  # noqa: N815
+    pre_train_TA: Path | None = flag(None, "the teacher's weights (distillation, adversarial)")  # noqa: N815
     temperature: float = flag(0.15, "τ of the distillation", low=1e-6)
     kd_weight: float = flag(1.0, "weight of the distillation", low=0)
     c_weight: float = flag(1.0, "weight of the contrast; L1 counts in 0..255 beside it", low=0)
     freeze_epoch: int = flag(1_000_000, "fix the encoder and drop the contrast after this epoch", low=0)
+    gan: str = flag("vanilla", "criterion of the GAN (adversarial)", choices=tuple(GAN))
+    l1_weight: float = flag(1.0, "weight of L1 (adversarial)", low=0)
+    perceptual_weight: float = flag(
+        1.0, "weight of the perceptual loss; 0: none, and no VGG19 is needed (adversarial)", low=0
+    )
+    gan_weight: float = flag(1.0, "weight of the GAN loss (adversarial)", low=0)
+    sharpen: bool = flag(False, "L1 and perceptual loss compare with sharpened HR images: V2 (adversarial)")
+    vgg: Path | None = flag(None, "VGG19's weights, vgg19-dcbb9e9d.pth; default: downloaded once (adversarial)")
+    d_feats: int = flag(64, "channels of the discriminator (adversarial)", low=1)
+    lr_d: float = flag(1e-4, "learning rate of the discriminator, decays as the network's does (adversarial)", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    batch_size: int = flag(PUBLISHED_DEFAULT, "images in a batch", low=1)
+    batch_size: int = flag(PUBLISHED_DEFAULT, "images in a batch, of all GPUs together", low=1)
     test_every: int = flag(1000, "steps in an epoch; each ends with validation and checkpoints", low=1)
     epochs_encoder: int = flag(
         PUBLISHED_DEFAULT, "epochs in which the encoder or estimator learns alone; -1: none", low=-1
@@ -139,6 +169,12 @@ class Training:
     lr_decay_sr: int = flag(PUBLISHED_DEFAULT, "epochs between two decays, second kind", low=1)
     gamma_encoder: float = flag(0.1, "what a decay multiplies the rate with, first kind", low=0)
     gamma_sr: float = flag(0.5, "what a decay multiplies the rate with, second kind", low=0)
+    beta2: float = flag(PUBLISHED_DEFAULT, "β2 of Adam, whose β1 is 0.9", low=0, high=1)
+    ema: float = flag(
+        PUBLISHED_DEFAULT, "what the moving average of the weights keeps of itself each step; 0: none", low=0, high=1
+    )
+    accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1)
+    collapse: float = flag(10.0, "a loss so many times its running median is taken back; 0: none is", low=0)
 
     @property
     def warmup_epochs(self) -> int:
@@ -149,16 +185,18 @@ class Training:
 class Saving:
     save: str = flag(REQUIRED, "name of the run: experiment/<save>_x<scale>_<sample_mode>_<iso|aniso>")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
-    resume: str = flag("no", "continue the run of this name", choices=("no", "yes", "0", "-1"), bare="yes")
+    resume: str = flag(
+        "no",
+        "continue the run of this name; auto: if there is one, else start it",
+        choices=("no", "yes", "auto", "0", "-1"),
+        bare="yes",
+    )
     print_every: int = flag(100, "steps between two lines of the log", low=1)
     st_save_epoch: int = flag(0, "from this epoch on, keep model_<epoch>_psnr_<dB>.pt", low=0)
     keep: int = flag(5, "how many of those to keep, the newest and the best; 0: all", low=0)
     max_minutes: float | None = flag(None, "stop after this time, ready to go on with --resume", low=0)
+    save_minutes: float = flag(10.0, "save the state so often, between the ends of epochs too", low=0)
     dry_run: bool = flag(False, "build everything, take a few steps, forecast the run, write nothing")
-
-    @property
-    def resuming(self) -> bool:
-        return self.resume in ("yes", "-1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +204,7 @@ class Testing:
     pre_train: Path | None = flag(None, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
     model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", choices=tuple(NETWORKS))
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
+    weights: str = flag("auto", "which weights of the checkpoint; auto: their moving average if any", choices=WEIGHTS)
     dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
     save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
@@ -206,9 +245,21 @@ class TrainOptions:
 
     @property
     def run_dir(self) -> Path:
-        blur = self.degradation.blur_type.removesuffix("_gaussian")
-        name = f"{self.saving.save}_x{self.network.scale}_{self.degradation.sample_mode}_{blur}"
-        return self.saving.dir_experiment / name
+        given = self.degradation
+        kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
+        if given.degradation == "second_order":
+            kind = "second_order"
+        return self.saving.dir_experiment / f"{self.saving.save}_x{self.network.scale}_{kind}"
+
+    @property
+    def state(self) -> Path:
+        """What a run is continued from."""
+        return Run(self.run_dir).state
+
+    @property
+    def resuming(self) -> bool:
+        asked = self.saving.resume
+        return asked in ("yes", "-1") or (asked == "auto" and self.state.exists())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,23 +20,42 @@ _KDSR = {
     "epochs_encoder": -1,
     "lr_encoder": 2e-4,
     "lr_sr": 1e-4,
+    "beta2": 0.999,
+    "ema": 0.0,
+    "augment": "all",
 }
-# By network, and by network and blur where that makes a difference.
+_REAL = {  # the real-world setting of KDSR: 8 GPUs with 9 images each
+    "n_feats": 128,
+    "n_blocks": 42,
+    "n_resblocks": 6,
+    "draw_per": "image",
+    "metric": "matlab",
+    "batch_size": 72,
+    "patch_size": 64,
+    "crop_size": 100,
+    "augment": "mirror",
+    "epochs_encoder": -1,
+    "beta2": 0.99,
+    "ema": 0.999,
+}
+# By network, and by network with blur, recipe or objective where that makes a difference; what comes later counts.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "KDSR_T": {**_KDSR, "objective": "pixel", "epochs_sr": 500, "lr_decay_sr": 125},
     "KDSR_S": {**_KDSR, "objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150},
     "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 500, "lr_decay_sr": 125},
+    "KDSR_T second_order": {**_REAL, "epochs_sr": 1000, "lr_sr": 1e-4, "lr_decay_sr": 1000},
+    "KDSR_S second_order": {**_REAL, "epochs_sr": 1000, "lr_sr": 2e-4, "lr_decay_sr": 600},
+    "KDSR_S adversarial": {"epochs_sr": 400, "lr_sr": 1e-4, "lr_decay_sr": 400},
     "CDSR": {
+        **_KDSR,
         "degradation": "manet",
         "draw_per": "image",
         "metric": "matlab",
         "objective": "contrast",
         "patch_size": 48,
         "batch_size": 32,
-        "epochs_encoder": -1,
         "epochs_sr": 500,
         "lr_encoder": 1e-3,
-        "lr_sr": 1e-4,
         "lr_decay_sr": 125,
     },
     "DASR": {
@@ -67,13 +86,21 @@ WIDTHS = {
     "gaussian": {2: (0.2, 2.0), 3: (0.2, 3.0), 4: (0.2, 4.0)},
     "manet": {2: (0.35, 5.0), 3: (0.525, 7.5), 4: (0.7, 10.0)},
 }
-PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}
+WIDTHS["second_order"] = WIDTHS["gaussian"]
+PROTOCOLS = {
+    "gaussian": ("gaussian8", "aniso9"),
+    "manet": ("manet9", "manet9"),
+    "second_order": ("second_order", "second_order"),
+}
+POOLED = 20  # batches in the pool of pairs: 180 pairs for the 9 images of a GPU
 
 # What a resumed run may be told otherwise than at its start: where things are, how long, how much is written.
 MAY_CHANGE = {
-    *("cpu", "n_GPUs", "n_threads", "dir_data", "data_cache", "dir_experiment", "pre_train", "pre_train_TA"),
-    *("resume", "dry_run", "epochs_sr", "max_minutes", "print_every", "st_save_epoch", "keep"),
+    *("cpu", "n_GPUs", "n_threads", "dir_data", "data_cache", "dir_experiment", "pre_train", "pre_train_TA", "vgg"),
+    *("resume", "dry_run", "check", "epochs_sr", "max_minutes", "save_minutes", "print_every", "st_save_epoch", "keep"),
 }
+
+ADVERSARIAL = ("gan", "l1_weight", "perceptual_weight", "gan_weight", "sharpen", "vgg", "d_feats", "lr_d")
 
 Resolved = TypeVar("Resolved", TrainOptions, EvalOptions)
 
@@ -98,10 +125,15 @@ def resolve(options: type[Resolved], given: Given, *, model: str, scale: int, da
 
 def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     blur = given.get("blur_type", "iso_gaussian")
-    defaults = {**PUBLISHED[model], **PUBLISHED.get(f"{model} {blur}", {})}
-    if given.get("objective", defaults["objective"]) == "pixel":
-        defaults["epochs_encoder"] = -1
+    defaults = dict(PUBLISHED[model])
     recipe = given.get("degradation", defaults["degradation"])
+    objective = given.get("objective", defaults["objective"])
+    for setting in (recipe if recipe == "second_order" else blur, objective):
+        defaults |= PUBLISHED.get(f"{model} {setting}", {})
+    if objective in ("pixel", "adversarial"):
+        defaults["epochs_encoder"] = -1
+    defaults.setdefault("crop_size", given.get("patch_size", defaults["patch_size"]))
+    defaults["pool_size"] = POOLED * given.get("batch_size", defaults["batch_size"]) * (recipe == "second_order")
     low, high = WIDTHS[recipe][scale]
     one_kernel = given.keys() & {"sig", "lambda_1", "lambda_2"}
     protocol = "flags" if one_kernel else PROTOCOLS[recipe][blur == "aniso_gaussian"]
@@ -143,12 +175,26 @@ def _check_training(options: TrainOptions) -> None:
     for low, high in (("sig_min", "sig_max"), ("lambda_min", "lambda_max")):
         if getattr(drawn, low) > getattr(drawn, high):
             raise ValueError(f"--{low} {getattr(drawn, low):g} is more than --{high} {getattr(drawn, high):g}")
+    loading, training = options.loading, options.training
+    if loading.crop_size < loading.patch_size:
+        raise ValueError(f"--crop_size {loading.crop_size} is less than --patch_size {loading.patch_size}")
+    if loading.pool_size and loading.pool_size < training.batch_size:
+        raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
+    if training.batch_size % training.accumulate:
+        raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):
+        raise ValueError(
+            "--objective contrast compares the images of a batch, and two crops of each: "
+            "leave out --accumulate and --pool_size"
+        )
     if 0 < drawn.jpeg_low < 1:
         raise ValueError(f"--jpeg_low {drawn.jpeg_low:g} must be in 1..100, or 0 for no JPEG")
+    if loss.pre_train_TA is not None and network.model != "KDSR_S":
+        raise ValueError(f"--pre_train_TA: a student learns from a teacher, --model KDSR_S, not {network.model}")
     if loss.objective == "distillation":
         if network.model != "KDSR_S":
             raise ValueError(f"--objective distillation trains a student, --model KDSR_S, not {network.model}")
-        if loss.pre_train_TA is None and not options.saving.resuming:
+        if loss.pre_train_TA is None and not options.resuming:
             raise ValueError(
                 "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
                 "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
@@ -164,8 +210,8 @@ def _check_epochs(options: TrainOptions) -> None:
     warmup = training.warmup_epochs
     if options.epochs == 0:
         raise ValueError(f"--model {options.network.model} --epochs_sr 0: there is nothing to train")
-    if warmup and objective == "pixel":
-        raise ValueError(f"--epochs_encoder {warmup}: --objective pixel gives an encoder nothing to learn alone")
+    if warmup and objective in ("pixel", "adversarial"):
+        raise ValueError(f"--epochs_encoder {warmup}: --objective {objective} gives an encoder nothing to learn alone")
     if warmup and objective == "distillation" and warmup >= training.epochs_sr:
         raise ValueError(
             f"--epochs_encoder {warmup} leaves none of the --epochs_sr {training.epochs_sr} for the SR network"
@@ -180,13 +226,16 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
     """The flags that were given though they have no effect beside the others."""
     degradation, test = options.degradation, options.test_degradation
     manet, iso, flags = degradation.degradation == "manet", degradation.isotropic, test.protocol == "flags"
+    second = degradation.degradation == "second_order"
     effective = {("theta",): flags and not iso}
     if isinstance(options, TrainOptions):
         objective = options.loss.objective
         effective |= {
-            ("sig_min", "sig_max"): manet or iso,
-            ("lambda_min", "lambda_max"): not manet and not iso,
-            ("pre_train_TA", "temperature", "kd_weight"): objective == "distillation",
+            ("sig_min", "sig_max"): not second and (manet or iso),
+            ("lambda_min", "lambda_max"): not second and not manet and not iso,
+            ("jpeg_low", "draw_per", "blur_type", "sample_mode"): not second,
+            ("temperature", "kd_weight"): objective == "distillation" or options.loss.pre_train_TA is not None,
+            ADVERSARIAL: objective == "adversarial",
             ("c_weight", "freeze_epoch"): objective == "contrast",
             ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
         }

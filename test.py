@@ -84,6 +84,7 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
         "network": name_of(net),
         **net.config,
         "checkpoint": str(testing.pre_train),
+        "weights": testing.weights,
         "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
         "metric": f"{metric}, border {net.scale}",
         "self_ensemble": testing.self_ensemble,
@@ -173,7 +174,7 @@ def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
     elif path is None:
         raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
     else:
-        net = load_model(path)
+        net = load_model(path, weights=given.get("weights", "auto"))
         build.require(net, "--pre_train", path, model=name, scale=scale)
     default = "Demo" if "dir_demo" in given else "+".join(STANDARD)
     options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)

@@ -1,65 +1,48 @@
-"""The training loop: step, log, validate, save, resume. It knows steps, devices and files, and no method."""
+"""The training loop: step, watch, log, validate, save, resume. It knows steps, devices and files, and no method."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from data.benchmark import Benchmark
-from data.degradation import Degradation
+from data.pairs import Pairs
 from data.sampler import PatchBatches
-from evaluation import Score, evaluate, mean
+from evaluation import Score, evaluate, grouped, mean
+from health import TrainingError, Trouble, Watch
+from logbook import Logbook
 from loss import Objective
-from model import BlindSR, checkpoint
-from utility import Clock, Run, append_rows, draw_curves, duration, forget_after, save
+from model import Average, BlindSR, checkpoint
+from numerics import Numerics
+from parallel import Ranks
+from plan import Plan
+from utility import Clock, Run, save
 
-FORMAT = 1
+FORMAT = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate as a function of the step: two stretches, each with its own decay in stairs."""
+class _Losses(nn.Module):
+    """Network and objective as one module, for gradients are shared by module."""
 
-    warmup_steps: int
-    warmup_rate: float
-    warmup_decay: int  # steps
-    warmup_gamma: float
-    rate: float
-    decay: int  # steps
-    gamma: float
+    def __init__(self, net: BlindSR, objective: Objective[Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.objective = objective
 
-    def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return self.warmup_rate * self.warmup_gamma ** (step // self.warmup_decay)
-        return self.rate * self.gamma ** ((step - self.warmup_steps) // self.decay)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long, how often, where."""
-
-    steps: int
-    epoch_steps: int
-    schedule: Schedule
-    seed: int
-    loader_workers: int
-    print_every: int  # steps
-    max_seconds: float
-    metric: str
-    save_from_epoch: int
-    keep: int  # numbered checkpoints; 0: all
+    def forward(self, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
+        return self.objective(self.net, lr, hr, step)
 
 
 class Trainer:
@@ -70,104 +53,154 @@ class Trainer:
         *,
         net: BlindSR,
         objective: Objective[Any],
-        degradation: Degradation,
+        pairs: Pairs,
         batches: PatchBatches,
         benchmarks: Sequence[Benchmark],
         plan: Plan,
         run: Run,
         config: dict[str, Any],
         device: torch.device,
+        numerics: Numerics | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.net = net.to(device)
         self.objective = objective.to(device)
-        self.degradation = degradation
+        self.pairs = pairs.to(device)
         self.batches = batches
         self.benchmarks = benchmarks
         self.plan = plan
         self.run = run
         self.config = config
         self.device = device
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule(0), fused=device.type == "cuda")
-        self.step = 0
-        self.best: float | None = None  # dB, of the first benchmark
-        self._stop = False
-        self._in_step = False  # the weights may be those of one step and the optimiser of another
+        self.numerics = numerics or Numerics()
+        self.ranks = ranks or Ranks()
+        self.average = Average(self.net, plan.ema) if plan.ema else None
+        self.optimizer = self._adam()
+        self.scaler = self.numerics.scaler(device)
+        self.watch = Watch(plan.collapse)
         self.clock = Clock(device)
+        self.step = 0
+        self.epoch = 0  # the last one that was validated
+        self.best: float | None = None  # dB, of the first benchmark
+        self.troubles = 0  # in this epoch
+        self.skipped: list[int] = []  # steps whose batch went wrong
+        self._line: dict[str, list[float]] = defaultdict(list)  # parts of the loss, since the last line of the log
+        self._unread: dict[str, list[Tensor]] = defaultdict(list)  # those that are still on the device
+        self._steps: list[int] = []  # of which steps these are
+        self._stop = False
+        self._losses = self.ranks.wrap(_Losses(self.net, self.objective), device, partial=objective.partial)
+
+    def _adam(self) -> torch.optim.Adam:
+        """Of the network, and of what the objective itself trains."""
+        own = [p for p in self.objective.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
+        if own:
+            groups.append({"params": own, "share": self.objective.rate_share})
+        return torch.optim.Adam(groups, lr=0.0, betas=self.plan.betas, fused=self.device.type == "cuda")
 
     # ------------------------------------------------------------------------------------------------ the loop
 
     def fit(self) -> None:
-        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors between steps save first."""
-        self.run.open(self.config, resumed=self.step > 0)
-        for log in (self.run.psnr_log, self.run.loss_log):
-            forget_after(log, self.step)  # what an interrupted run wrote after its last state
-        self._tensorboard = SummaryWriter(str(self.run.path / "tb"), purge_step=self.step + 1)
+        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state."""
+        if self.ranks.first:
+            self.run.open(self.config, resumed=self.step > 0)
+        self._good = copy.deepcopy(self.state_dict())
+        self._saved = time.perf_counter()
+        self._deadline = self._saved + self.plan.max_seconds
         previous = [signal.signal(number, self._on_signal) for number in SIGNALS]
         try:
-            with tqdm(total=self.plan.steps, initial=self.step, unit="step", disable=None, smoothing=0.05) as bar:
-                self._train(bar)
+            with Logbook(
+                self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.first
+            ) as self._logbook:
+                while not self._train():
+                    pass  # something went wrong and was mended: the loader starts again at another step
         except BaseException:
-            if not self._in_step and self.step:
-                save(self.state_dict(), self.run.state)
+            # Of several processes the others may be gone: what is on the disk stands.
+            if self.ranks.world == 1 and self._good["step"]:
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    self._save()
             raise
         finally:
             for number, handler in zip(SIGNALS, previous, strict=True):
                 signal.signal(number, handler)
-            self._tensorboard.close()
 
-    def _train(self, bar: tqdm[Any]) -> None:
+    def _train(self) -> bool:
+        """Take steps to the end or until a stop: True. False where it went wrong and is back at the last good state."""
         self.net.train()
-        parts: dict[str, list[Tensor]] = defaultdict(list)
-        since = time.perf_counter()
-        deadline = since + self.plan.max_seconds
-        for hr in self._loader(self.step, self.plan.steps):
-            for name, value in self.train_step(hr).items():
-                parts[name].append(value)
-            bar.update()
-            if self.step % self.plan.print_every == 0 or self.step == self.plan.steps:
-                rate = len(parts["total"]) / (time.perf_counter() - since)
-                self._report({name: torch.stack(values).mean().item() for name, values in parts.items()}, rate, bar)
-                parts.clear()
-                since = time.perf_counter()
-            if self.step % self.plan.epoch_steps == 0:
-                since += self._end_epoch()
-            if self._stop or time.perf_counter() > deadline:
-                save(checkpoint(self.net), self.run.models / "model_latest.pt")
-                save(self.state_dict(), self.run.state)
-                self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
-                return
-        self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
+        plan = self.plan
+        with contextlib.closing(self._loader()) as patches:
+            while True:
+                now = time.perf_counter()
+                late = now > self._deadline and bool(self._steps)  # one step at least
+                stop, save_now = self.ranks.any(self._stop or late, now - self._saved > plan.save_seconds)
+                ended = self.step == plan.steps
+                line = bool(self._steps) and (ended or self.step % plan.print_every == 0)
+                epoch = self.step // plan.epoch_steps > self.epoch
+                if line or epoch or stop or save_now:
+                    if trouble := self._read():
+                        self._heal(trouble)
+                        return False
+                    if line:
+                        self._report()
+                    if epoch:
+                        self._end_epoch()
+                    self._good = copy.deepcopy(self.state_dict())
+                    if epoch or stop or save_now:
+                        self._save()
+                if stop or ended:
+                    self._farewell(ended)
+                    return True
+                if self.step in self.skipped:
+                    self.step += 1
+                else:
+                    self.train_step(next(patches))
+                self._logbook.bar.update()
 
     def train_step(self, hr: Tensor) -> dict[str, Tensor]:
-        """One step on (V·B, 3, s·P, s·P) uint8 images of the host; the parts of the loss stay on the device."""
+        """One step on (V·B, 3, s·Q, s·Q) uint8 images of the host; the parts of the loss stay on the device."""
         with self.clock("degradation"):
-            hr = hr.to(self.device, non_blocking=True).float() / 255
-            lr = self._degrade(hr)
-        self._in_step = True
+            lr, hr = self.pairs(hr.to(self.device, non_blocking=True), self.step)
         with self.clock("network"):
+            rate = self._rate(self.step)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.schedule(self.step)
-            parts = self.objective(self.net, lr, hr, self.step)
+                group["lr"] = rate * group["share"]
             self.optimizer.zero_grad()
-            parts["total"].backward()
-            self.optimizer.step()
+            parts = self._backward(lr, hr)
+            self.scaler.unscale_(self.optimizer)
+            gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+            parts["gradient"] = nn.utils.get_total_norm(gradients)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.average is not None:
+                self.average.update(self.net)
+        for name, part in parts.items():
+            self._unread[name].append(part)
+        self._steps.append(self.step)
         self.step += 1
-        self._in_step = False
-        return {name: part.detach() for name, part in parts.items()}
+        return parts
 
-    def _degrade(self, hr: Tensor) -> Tensor:
-        """LR of HR, every view of an image under the same degradation."""
-        seed = np.random.SeedSequence((self.plan.seed, self.step)).generate_state(1, np.uint64)[0]
-        generator = torch.Generator(self.device).manual_seed(int(seed >> 1))
-        views = self.objective.views
-        params = self.degradation.sample(len(hr) // views, generator=generator)
-        return self.degradation.apply(hr, params.repeat(views), generator=generator)
+    def _backward(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Gradients of the mean loss over the batch, which goes through the network in `accumulate` parts."""
+        n, sums = self.plan.accumulate, dict[str, Tensor]()
+        for i, (some_lr, some_hr) in enumerate(zip(lr.chunk(n), hr.chunk(n), strict=True)):
+            alone = i < n - 1 and isinstance(self._losses, DistributedDataParallel)
+            with self._losses.no_sync() if alone else contextlib.nullcontext():
+                with self.numerics.autocast(self.device):
+                    parts = self._losses(some_lr, some_hr, self.step)
+                self.scaler.scale(parts["total"] / n).backward()
+            for name, part in parts.items():
+                sums[name] = sums.get(name, 0) + part.detach().float() / n
+        return sums
 
-    def _loader(self, start: int, stop: int) -> Any:
+    def _rate(self, step: int) -> float:
+        return self.plan.schedule(step) * 0.5 ** max(0, self.troubles - 1)
+
+    def _loader(self) -> Iterator[Tensor]:
+        steps = range(self.step, self.plan.steps)
         loader = DataLoader(
             self.batches,
             batch_size=None,
-            sampler=range(start, stop),
+            sampler=[step for step in steps if step not in self.skipped] if self.skipped else steps,
             num_workers=self.plan.loader_workers,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_trainer,
@@ -180,105 +213,164 @@ class Trainer:
                 return
             yield hr
 
+    # --------------------------------------------------------------------------------------------------- health
+
+    def _read(self) -> Trouble | None:
+        """Read the losses of the last steps from the device, all at once; what is wrong with them, if anything."""
+        if not self._steps:
+            return None
+        names, counts = list(self._unread), [len(values) for values in self._unread.values()]
+        flat = torch.cat([torch.stack(values) for values in self._unread.values()])
+        rows = self.ranks.mean(flat).cpu().split(counts)
+        stretch = {name: row.tolist() for name, row in zip(names, rows, strict=True)}
+        trouble = self.watch.trouble(self._steps, stretch, gradients=not self.scaler.is_enabled())
+        if trouble is None:
+            for name, values in stretch.items():
+                self._line[name] += values
+        self._unread.clear()
+        self._steps.clear()
+        return trouble
+
+    def _heal(self, trouble: Trouble) -> None:
+        """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""
+        troubles, skipped = self.troubles + 1, [*self.skipped, trouble.step]
+        good = self._good["step"]
+        if troubles > self.plan.patience:
+            raise TrainingError(
+                f"it went wrong {troubles} times in one epoch, the last time at step {trouble.step}: {trouble.what}. "
+                f"{self.run.state} holds the last good state, of step {good}. A lower --lr_sr, another --precision or "
+                "other images may help"
+            )
+        self.load_state_dict(self._good)
+        self.troubles, self.skipped = troubles, skipped
+        self._good |= {"troubles": troubles, "skipped": skipped}
+        slower = f", the learning rate times {0.5 ** (troubles - 1):g}" if troubles > 1 else ""
+        self.run.log(f"step {trouble.step}: {trouble.what}; back to step {good}, on without that batch{slower}")
+
     # -------------------------------------------------------------------------------------------- log, validate
 
-    def _report(self, losses: dict[str, float], rate: float, bar: tqdm[Any]) -> None:
-        left = duration((self.plan.steps - self.step) / rate)
-        epoch = (self.step - 1) // self.plan.epoch_steps + 1
-        learning_rate, shares = self.plan.schedule(self.step - 1), self.clock.shares()
-        values = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        bar.set_postfix_str(f"{values}  {shares}")
-        self.run.log(
-            f"epoch {epoch}  step {self.step}/{self.plan.steps}  lr {learning_rate:.3g}  {values}"
-            f"  |  {rate:.2f} steps/s, {left} left  |  {shares}"
-        )
-        append_rows(self.run.loss_log, [{"step": self.step, "part": k, "value": v} for k, v in losses.items()])
-        for name, value in {**losses, "learning rate": learning_rate, "steps per second": rate}.items():
-            self._tensorboard.add_scalar(f"train/{name}", value, self.step)
+    def _report(self) -> None:
+        losses = {name: fmean(values) for name, values in self._line.items()}
+        steps = len(self._line["total"])
+        self._line.clear()
+        self._logbook.losses(self.step, losses, steps, self._rate(self.step - 1), self.clock.shares())
 
-    def _end_epoch(self) -> float:
-        """Validate and save; returns the seconds that took."""
+    def _end_epoch(self) -> None:
+        """Validate, and save what is worth it."""
         start = time.perf_counter()
-        epoch = self.step // self.plan.epoch_steps
-        psnr = self.validate(epoch) if self.benchmarks else None
-        contents = checkpoint(self.net)
-        save(contents, self.run.models / "model_latest.pt")
-        if psnr is not None and (self.best is None or psnr > self.best):
-            self.best = psnr
+        self.epoch = self.step // self.plan.epoch_steps
+        self.troubles = 0
+        self.ranks.agree_on(self._losses.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        psnr = self.validate(self.epoch) if self.benchmarks else None
+        if psnr is not None:
+            better = self.best is None or psnr > self.best
+            self.best = psnr if better else self.best
+            if self.ranks.first:
+                self._save_models(psnr, better)
+        self._logbook.since += time.perf_counter() - start
+
+    def _save_models(self, psnr: float, better: bool) -> None:
+        contents = self._checkpoint()
+        if better:
             save(contents, self.run.models / "model_best.pt")
-        if psnr is not None and epoch >= self.plan.save_from_epoch:
-            save(contents, self.run.models / f"model_{epoch}_psnr_{psnr:.2f}.pt")
-            self._drop_old()
-        save(self.state_dict(), self.run.state)
-        draw_curves(self.run)
-        return time.perf_counter() - start
+        if self.epoch >= self.plan.save_from_epoch:
+            save(contents, self.run.models / f"model_{self.epoch}_psnr_{psnr:.2f}.pt")
+            self.run.drop_old(self.plan.keep)
 
     def validate(self, epoch: int) -> float:
-        """Score the network on every benchmark and log it; the PSNR of the first one."""
+        """Score the network, or the average of its weights, on every benchmark and log it; the first one's PSNR."""
         self.net.eval()
         rows = []
         for benchmark in self.benchmarks:
             psnr, ssim = mean(self.scores(benchmark))
-            rows.append({"epoch": epoch, "step": self.step, "set": benchmark.name, "protocol": benchmark.protocol})
-            rows[-1] |= {"psnr": f"{psnr:.4f}", "ssim": f"{ssim:.5f}"}
-            self.run.log(f"epoch {epoch}  {benchmark.name}  {benchmark.protocol}  PSNR {psnr:.3f} dB  SSIM {ssim:.4f}")
-            self._tensorboard.add_scalar(f"psnr/{benchmark.name}", psnr, self.step)
-            self._tensorboard.add_scalar(f"ssim/{benchmark.name}", ssim, self.step)
-        append_rows(self.run.psnr_log, rows)
+            of = {"epoch": epoch, "step": self.step, "set": benchmark.name, "protocol": benchmark.protocol}
+            rows.append({**of, "psnr": f"{psnr:.4f}", "ssim": f"{ssim:.5f}"})
+        self._logbook.scores(rows)
         self.net.train()
         return float(rows[0]["psnr"])
 
     def scores(self, benchmark: Benchmark, first: int | None = None) -> list[Score]:
-        """Of the network as it is; `first`: of so many images only."""
-        return evaluate(
-            lambda lr, hr: self.net(lr, hr).image,
-            benchmark,
-            scale=self.net.scale,
+        """Of the network as it is, each rank restoring its share of the images; `first`: of so many images only."""
+        net = self.net if self.average is None else self.average.net
+        scores = evaluate(
+            lambda lr, hr: net(lr, hr).image,
+            benchmark.part(self.ranks.rank, self.ranks.world),
+            scale=net.scale,
             metric_protocol=self.plan.metric,
             device=self.device,
             first=first,
         )
+        of_images = list(grouped(scores, "image").values())
+        return [score for image in self.ranks.dealt(of_images) for score in image]
 
     # ------------------------------------------------------------------------------------------- save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs to be the same run."""
+        """Everything that a resumed run needs to be the same run; of this rank, where ranks differ."""
         return {
             "format": FORMAT,
             "step": self.step,
+            "epoch": self.epoch,
             "best": self.best,
-            "net": checkpoint(self.net),
+            "troubles": self.troubles,
+            "skipped": list(self.skipped),
+            "line": dict(self._line),
+            "watch": self.watch.state_dict(),
+            "net": self._checkpoint(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "pairs": self.pairs.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state. ValueError where it is of another format or network."""
-        if state.get("format") != FORMAT:
-            raise ValueError(
-                f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}"
-            )
-        found, own = state["net"], checkpoint(self.net)
+        """Be as in this state. ValueError where it is of another network."""
+        found, own = state["net"], self._checkpoint()
         if (found["network"], found["config"]) != (own["network"], own["config"]):
             raise ValueError(
                 f"--resume: the run is of {found['network']} {found['config']}, "
                 f"the options ask for {own['network']} {own['config']}"
             )
         self.net.load_state_dict(found["params"])
+        if self.average is not None:
+            self.average.net.load_state_dict(found["params_ema"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
+        self.scaler.load_state_dict(state["scaler"])
+        self.watch.load_state_dict(state["watch"])
+        self.pairs.load_state_dict(state["pairs"])
+        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+        self.troubles, self.skipped = state["troubles"], list(state["skipped"])
+        self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
 
-    def _drop_old(self) -> None:
-        numbered = [path.stem.split("_") for path in self.run.models.glob("model_*_psnr_*.pt")]
-        newest = sorted(numbered, key=lambda words: int(words[1]))
-        best = max(numbered, key=lambda words: float(words[3]))
-        for words in newest[: -self.plan.keep] if self.plan.keep else []:
-            if words != best:
-                (self.run.models / f"{'_'.join(words)}.pt").unlink()
+    def _checkpoint(self) -> dict[str, Any]:
+        return checkpoint(self.net, None if self.average is None else self.average.net)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
+        if state.get("format") != FORMAT:
+            raise ValueError(
+                f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
+                "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
+            )
+        self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+
+    def _save(self) -> None:
+        """The last good state, whole or not at all."""
+        state = self._good | {"pairs": self.ranks.together(self._good["pairs"])}
+        if self.ranks.first:
+            save(state["net"], self.run.models / "model_latest.pt")
+            save(state, self.run.state)
+        self._saved = time.perf_counter()
+
+    def _farewell(self, ended: bool) -> None:
+        if ended:
+            self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
+        else:
+            self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._stop:  # asked twice
+        if self._stop and self.ranks.world == 1:  # asked twice; torchrun does so by itself
             raise KeyboardInterrupt
         self._stop = True
 

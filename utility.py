@@ -17,50 +17,78 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
+TEMPORARY = ".tmp"
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name of a line
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place only when the block ends well and all is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary path beside `path`, which takes its place only when the block ends well and all is on the disk.
+
+    OSError where it cannot be written, for want of space or of permission; what was there before is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        before = "the one that was there is untouched" if path.exists() else "there was none before"
+        raise OSError(error.errno, f"{error.strerror or error}; {before}", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def save(contents: Any, path: Path) -> None:
     """`torch.save`, whole or not at all."""
-    with whole(path) as temporary:
-        torch.save(contents, temporary)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(contents, file)
+        except RuntimeError as error:  # what its writer makes of a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 class Run:
-    """The directory of a run, or of a test's results. Nothing is written before `open`."""
+    """The directory of a run, or of a test's results. Nothing is written before `open`.
 
-    def __init__(self, path: Path) -> None:
+    writes: whether this process is the one that does.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self._writes = writes
         self.models = path / "model"
         self.state = self.models / "state.pt"
         self.psnr_log = path / "psnr_log.csv"
         self.loss_log = path / "loss_log.csv"
         self._pending: list[str] | None = []  # lines for log.txt until the run is open
+        self._lock = FileLock(path / ".lock", blocking=False)
 
     @property
     def exists(self) -> bool:
         """Whether there is a checkpoint here already; a run that died before its first one holds nothing to lose."""
         return any(self.models.glob("*.pt"))
 
+    def lock(self) -> None:
+        """Keep others out until this process ends. BlockingIOError where one is in."""
+        self.models.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise BlockingIOError(
+                f"--save: another process is writing {self.path}; wait for its end, or give this run another name"
+            ) from None
+
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
         """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new."""
-        self.models.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        for left in (*self.path.glob(f".*{TEMPORARY}"), *self.models.glob(f".*{TEMPORARY}")):
+            left.unlink()  # of a process that was killed while it wrote
         if resumed:
             self.log(f"environment: {json.dumps(environment())}")
         else:
@@ -74,8 +102,19 @@ class Run:
         path = self.path / "config.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
+    def drop_old(self, keep: int) -> None:
+        """Of the numbered checkpoints keep so many, the newest, and the best; 0: all."""
+        numbered = [path.stem.split("_") for path in self.models.glob("model_*_psnr_*.pt")]
+        newest = sorted(numbered, key=lambda words: int(words[1]))
+        best = max(numbered, key=lambda words: float(words[3]))
+        for words in newest[:-keep] if keep else []:
+            if words != best:
+                (self.models / f"{'_'.join(words)}.pt").unlink()
+
     def log(self, text: str) -> None:
         """A line on the screen and in log.txt."""
+        if not self._writes:
+            return
         tqdm.write(text)
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
         if self._pending is not None:
@@ -104,15 +143,19 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file; none where there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # a process was killed while it wrote
+    return list(csv.DictReader(lines))
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of a CSV file whose step is later: a resumed run writes them again."""
+    """Drop the rows of a CSV file whose step is later, and what is no whole row: a resumed run writes them again."""
+    if not path.exists():
+        return
     rows = read_rows(path)
     kept = [row for row in rows if int(row["step"]) <= step]
-    if len(kept) < len(rows):
+    if len(kept) < len(rows) or not path.read_text(encoding="utf-8").endswith("\n"):
         with whole(path) as temporary:
             temporary.touch()
             append_rows(temporary, kept)

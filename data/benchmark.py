@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
@@ -61,6 +61,10 @@ class Benchmark(Interface):
         """Raise BadImage for a file that is damaged, does not fit, or has under `at_least` HR pixels a side."""
         ...
 
+    def part(self, index: int, parts: int) -> Benchmark:
+        """Of so many parts the one that has every parts-th image, from this index on."""
+        ...
+
     def samples(self, device: torch.device) -> Iterator[Sample]: ...
 
 
@@ -98,6 +102,9 @@ class Degraded:
             if min(height, width) // self.rule.scale * self.rule.scale < at_least:
                 raise BadImage(f"--data_test: {path} is {height} x {width} pixels; {at_least} a side are needed")
 
+    def part(self, index: int, parts: int) -> Degraded:
+        return replace(self, hr_paths=self.hr_paths[index::parts])
+
     def samples(self, device: torch.device) -> Iterator[Sample]:
         s = self.rule.scale
         for path in self.hr_paths:
@@ -131,6 +138,9 @@ class Prepared:
                 )
             if min(hr) < at_least:
                 raise BadImage(f"--data_test: {pair.hr} is {hr[0]} x {hr[1]} pixels; {at_least} a side are needed")
+
+    def part(self, index: int, parts: int) -> Prepared:
+        return replace(self, pairs=self.pairs[index::parts])
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
         for pair in self.pairs:

@@ -1,11 +1,11 @@
-"""Random patches as a pure function of (seed, step, rank): no state, so resuming at a step is exact and free."""
+"""Random patches as a pure function of (seed, step): no state, so resuming at a step is exact and free."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,13 @@ from data.images import ImageStore, Size
 
 # Keeps the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3
+
+Augment = Literal["all", "mirror", "none"]
+AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to: left and right change places, top and bottom, transpose
+    "all": (True, True, True),  # the eight symmetries of the square
+    "mirror": (True, False, False),
+    "none": (False, False, False),
+}
 
 
 class Crop(NamedTuple):
@@ -30,17 +37,17 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class PatchSampler:
-    """Chooses the patches of a training step.
+    """Chooses the patches of a training step; a rank takes its share of them, which all ranks draw alike.
 
-    Images are drawn without replacement: the batches of all ranks, step after step, run through one random order of all
-    images after another. The places within an image, and the eight forms of a patch (`augment`), are uniform.
+    Images are drawn without replacement: step after step the batches run through one random order of all images after
+    another. The places within an image, and the forms of a patch (`augment`), are uniform.
     """
 
     sizes: Sequence[Size]  # of the images: (height, width)
-    batch: int  # images per step of this rank
+    batch: int  # images per step, of all ranks together
     patch: int  # side, HR pixels
     views: int  # patches per image
-    augment: bool
+    augment: Augment
     seed: int
     rank: int = 0
     world: int = 1
@@ -48,28 +55,36 @@ class PatchSampler:
     def __post_init__(self) -> None:
         if not self.sizes:
             raise ValueError("PatchSampler: expected at least one image, got none")
+        share(self.batch, self.rank, self.world)
         smallest = min(min(size) for size in self.sizes)
         if smallest < self.patch:
             raise ValueError(f"--patch_size: patches of {self.patch} HR pixels, but an image has a side of {smallest}")
 
     def draw(self, step: int) -> list[Crop]:
-        """The views * batch patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
+        """This rank's patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
         indices = self._images(step)
         heights, widths = np.array([self.sizes[index] for index in indices]).T
         shape = (self.views, self.batch)
-        places = np.random.default_rng((self.seed, PLACES, step, self.rank))
+        places = np.random.default_rng((self.seed, PLACES, step))
         tops = places.integers(0, heights - self.patch, shape, endpoint=True)
         lefts = places.integers(0, widths - self.patch, shape, endpoint=True)
-        forms = np.zeros((3, *shape), dtype=bool)
-        if self.augment:
-            forms = np.random.default_rng((self.seed, FORMS, step, self.rank)).integers(0, 2, (3, *shape), dtype=bool)
-        columns = (indices * self.views, tops.ravel().tolist(), lefts.ravel().tolist(), *forms.reshape(3, -1).tolist())
+        forms = np.random.default_rng((self.seed, FORMS, step)).integers(0, 2, (3, *shape), dtype=bool)
+        forms &= np.array(AUGMENT[self.augment])[:, None, None]
+        own = share(self.batch, self.rank, self.world)
+        columns = [np.broadcast_to(values, shape)[:, own].ravel().tolist() for values in (indices, tops, lefts, *forms)]
         return [Crop(*row) for row in zip(*columns, strict=True)]
 
     def _images(self, step: int) -> list[int]:
-        count = len(self.sizes)
-        first = (step * self.world + self.rank) * self.batch
+        count, first = len(self.sizes), step * self.batch
         return [int(_order(self.seed, at // count, count)[at % count]) for at in range(first, first + self.batch)]
+
+
+def share(batch: int, rank: int, world: int) -> slice:
+    """Which images of a batch are this rank's. ValueError where they cannot be shared out evenly."""
+    if batch % world:
+        raise ValueError(f"--batch_size {batch} cannot be shared out evenly among {world} processes")
+    size = batch // world
+    return slice(rank * size, (rank + 1) * size)
 
 
 @lru_cache(maxsize=4)

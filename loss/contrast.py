@@ -37,6 +37,7 @@ class Contrast(Objective[ContrastiveSR]):
         self.c_weight = c_weight
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step
+        self.partial = True
 
     def forward(self, net: ContrastiveSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
         query, key = lr.chunk(2)

@@ -31,6 +31,7 @@ class Distillation(Objective[BlindSR]):
         self.temperature = temperature
         self.kd_weight = kd_weight
         self.warmup_steps = warmup_steps
+        self.partial = warmup_steps > 0
 
     def forward(self, net: BlindSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
         with torch.no_grad():

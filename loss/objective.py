@@ -15,6 +15,8 @@ class Objective(nn.Module, Generic[Net]):
     """Owns what the loss needs beside the network (a teacher, a momentum encoder, a queue); saved with the run."""
 
     views: ClassVar[int] = 1  # crops of each image in a batch
+    rate_share: float = 1.0  # learning rate of what the objective itself trains, of the network's
+    partial: bool = False  # whether at some steps a part of the network gets no gradient
 
     def forward(self, net: Net, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
         """The scalar parts of the loss by name, and their weighted sum as "total".

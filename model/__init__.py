@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model import official
+from model.average import Average
 from model.bicubic import Bicubic
 from model.cdsr import CDSR
 from model.contrast import ContrastiveSR
@@ -29,11 +30,14 @@ NETWORKS: dict[str, type[BlindSR]] = {
     "BICUBIC": Bicubic,
 }
 FORMAT = 1
+WEIGHTS = ("auto", "params", "params_ema")  # which of a file's weights; auto: the average where there is one
 
 __all__ = [
     "CDSR",
     "DASR",
     "NETWORKS",
+    "WEIGHTS",
+    "Average",
     "BlindSR",
     "ContrastiveSR",
     "Embedding",
@@ -59,9 +63,13 @@ def build(name: str, **config: Any) -> BlindSR:
     return NETWORKS[name](**config)
 
 
-def checkpoint(net: BlindSR) -> dict[str, Any]:
-    """The network and what is needed to rebuild it, as tensors and plain values; `torch.save` it."""
-    return {"format": FORMAT, "network": name_of(net), "config": net.config, "params": net.state_dict()}
+def checkpoint(net: BlindSR, average: BlindSR | None = None) -> dict[str, Any]:
+    """The network and what is needed to rebuild it, as tensors and plain values; `torch.save` it.
+
+    average: the same network with the moving average of its weights, kept as `params_ema` beside `params`.
+    """
+    contents = {"format": FORMAT, "network": name_of(net), "config": net.config, "params": net.state_dict()}
+    return contents if average is None else contents | {"params_ema": average.state_dict()}
 
 
 def read_file(path: str | Path, flag: str = "--pre_train") -> dict[str, Any]:
@@ -81,21 +89,25 @@ def read_file(path: str | Path, flag: str = "--pre_train") -> dict[str, Any]:
     return contents
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu", *, flag: str = "--pre_train") -> BlindSR:
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", *, flag: str = "--pre_train", weights: str = "auto"
+) -> BlindSR:
     """The network of a checkpoint, in eval mode: ours, or one that the papers' authors published.
 
-    Published files may be a state dict or `{"params", "params_ema"}` (the EMA is taken), may carry `module.` and may
-    lack CDSR's momentum encoder and queue. Network, size and scale are read off the keys and shapes.
+    Published files may be a state dict or `{"params", "params_ema"}`, may carry `module.` and may lack CDSR's momentum
+    encoder and queue. Network, size and scale are read off the keys and shapes.
+
+    weights: one of `WEIGHTS`; a plain state dict counts as "params".
 
     Raises FileNotFoundError, or ValueError that says which keys are missing and which are too many; `flag` is the
     option that the message blames.
     """
     contents = read_file(path, flag)
+    state = _state_dict(contents, path, flag, weights)
     if "network" in contents:
-        net, missing, extra = _read_own(contents, path, flag)
+        net, missing, extra = _read_own(contents, state, path, flag)
     else:
-        state = official.strip(_state_dict(contents, path, flag))
-        net, missing, extra = official.read(state)
+        net, missing, extra = official.read(official.strip(state))
     if missing or extra:
         raise ValueError(
             f"{flag}: {path} fits no network. The nearest is {name_of(net)} {net.config}: the file lacks, or has with "
@@ -104,26 +116,33 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, flag: st
     return net.eval().to(device)
 
 
-def _read_own(contents: dict[str, Any], path: str | Path, flag: str) -> tuple[BlindSR, list[str], list[str]]:
+def _read_own(
+    contents: dict[str, Any], state: dict[str, Tensor], path: str | Path, flag: str
+) -> tuple[BlindSR, list[str], list[str]]:
     if contents.get("format") != FORMAT or contents["network"] not in NETWORKS:
         raise ValueError(
             f"{flag}: {path} is a {contents['network']} checkpoint of format {contents.get('format')}; "
             f"this version reads format {FORMAT} of {', '.join(NETWORKS)}"
         )
-    config, params = contents.get("config"), contents.get("params")
-    if not isinstance(config, dict) or not isinstance(params, dict):
-        raise ValueError(f"{flag}: {path} lacks the config or the params of a {contents['network']} checkpoint")
+    config = contents.get("config")
+    if not isinstance(config, dict):
+        raise ValueError(f"{flag}: {path} lacks the config of a {contents['network']} checkpoint")
     net = build(contents["network"], **config)
     own = net.state_dict()
-    fitting = {key: value for key, value in params.items() if key in own and value.shape == own[key].shape}
+    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
     net.load_state_dict(fitting, strict=False)  # what does not fit is reported, not hidden
-    return net, sorted(set(own) - set(fitting)), sorted(set(params) - set(own))
+    return net, sorted(set(own) - set(fitting)), sorted(set(state) - set(own))
 
 
-def _state_dict(contents: dict[str, Any], path: str | Path, flag: str) -> dict[str, Tensor]:
-    state = contents.get("params_ema", contents.get("params", contents))
+def _state_dict(contents: dict[str, Any], path: str | Path, flag: str, weights: str) -> dict[str, Tensor]:
+    """The weights that are asked for."""
+    found = {key: contents[key] for key in ("params_ema", "params") if key in contents} or {"params": contents}
+    if weights not in ("auto", *found):
+        raise ValueError(f"--weights {weights}: {path} holds no {weights}, only {' and '.join(found)}")
+    name = next(iter(found)) if weights == "auto" else weights
+    state = found[name]
     if not isinstance(state, dict):
-        raise ValueError(f"{flag}: the params of {path} are no state dict, but a {type(state).__name__}")
+        raise ValueError(f"{flag}: the {name} of {path} are no state dict, but a {type(state).__name__}")
     others = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{flag}: {path} is no state dict: {_listing(others)} are not tensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -51,6 +52,8 @@ class MoCo(nn.Module):
     def forward(self, encoder: nn.Module, query: Tensor, key_image: Tensor) -> Tensor:
         """Logits (B, 1 + queue), the positive first, in float32; advances the key encoder and the queue.
 
+        Where several processes train, the keys of all go into the queue, in the order of their ranks.
+
         encoder: the trained encoder. query: its projection of one crop, (B, dim). key_image: the other crop.
         """
         query = F.normalize(query.float(), dim=1)
@@ -58,7 +61,7 @@ class MoCo(nn.Module):
             self._follow(encoder)
             key = F.normalize(self.encoder(key_image).projection.float(), dim=1)
             negatives = self.queue.clone()  # the queue moves on before backward reads it
-            self._enqueue(key)
+            self._enqueue(_of_all_ranks(key))
         positive = (query * key).sum(1, keepdim=True)
         return torch.cat((positive, query @ negatives), 1) / self.temperature
 
@@ -71,3 +74,11 @@ class MoCo(nn.Module):
         slots = (self.pointer + torch.arange(len(key), device=key.device)) % size
         self.queue[:, slots] = key.T
         self.pointer.add_(len(key)).remainder_(size)
+
+
+def _of_all_ranks(key: Tensor) -> Tensor:
+    if not (dist.is_available() and dist.is_initialized()):
+        return key
+    keys = [torch.empty_like(key) for _ in range(dist.get_world_size())]
+    dist.all_gather(keys, key)
+    return torch.cat(keys)

@@ -62,7 +62,7 @@ def copy_photos(folder: Path) -> tuple[Path, Path]:
 def train(arguments: Sequence[str], seconds: float) -> Path:
     """One stage, of as many steps as fit into the time; the network's file."""
     with contextlib.redirect_stdout(io.StringIO()):
-        trainer = main.prepare([*arguments, "--dry_run"])[1]
+        trainer = main.prepare(*main.options_of([*arguments, "--dry_run"]))
         per_step = dry_run(trainer) / trainer.plan.steps
     epoch = max(1, int(seconds / per_step / EPOCHS))
     stage = [

@@ -160,6 +160,7 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     assert "two sets are called train" in refused(f"--pre_train {student} --data_test {twice}")
     assert "--data_test Set5+Set14" in refused(f"--pre_train {student} --dir_data {tmp_path}")
     assert "--dir_demo" in refused(f"--pre_train {student} --data_test Demo")
+    assert "holds no params_ema" in refused(f"--pre_train {student} --weights params_ema --dir_data {photo_folder}")
     teacher = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     assert "needs the HR image" in refused(f"--pre_train {teacher} --data_test Demo --dir_demo {tmp_path}")
     write_image(tmp_path / "small.png", np.zeros((8, 30, 3), np.uint8))

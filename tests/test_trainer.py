@@ -1,6 +1,5 @@
 """The loop on a toy network: its log, its files, and that a resumed run is the same run."""
 
-import math
 import os
 import signal
 
@@ -13,12 +12,15 @@ import model
 from data.benchmark import Degraded
 from data.degradation import Gaussian
 from data.images import ImageFolder, check_images, list_images
+from data.pairs import Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from forecast import dry_run
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
-from trainer import Plan, Schedule, Trainer
+from numerics import Numerics
+from plan import Plan, Schedule
+from trainer import Trainer
 from utility import Run, read_rows
 
 
@@ -60,34 +62,37 @@ def _toy_in_the_table(monkeypatch):
 def trainer_in(photo_folder, tmp_path):
     """Makes the trainer of one and the same run in a directory of its own."""
 
-    def make(name, steps=12, keep=0, workers=0, objective=Pixel, decay=6, max_seconds=math.inf) -> Trainer:
+    def make(name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", **changes) -> Trainer:
         torch.manual_seed(3)
         net = Toy(scale=2)
         checked = check_images(list_images(photo_folder / "train/HR"), at_least=32, skip_bad=False)
         store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
         made = objective() if objective is Pixel else objective(net)
-        sampler = PatchSampler(sizes=store.sizes, batch=2, patch=32, views=made.views, augment=True, seed=5)
+        sampler = PatchSampler(sizes=store.sizes, batch=2, patch=32, views=made.views, augment="all", seed=5)
         return Trainer(
             net=net,
             objective=made,
-            degradation=Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05),
+            pairs=Pairs(
+                Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05),
+                Draws(seed=5, batch=2, views=made.views),
+                patch=16,
+                pool=pool,
+            ),
             batches=PatchBatches(store, sampler),
             benchmarks=[Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), gaussian8(2))],
             plan=Plan(
                 steps=steps,
                 epoch_steps=4,
                 schedule=Schedule(0, 0.0, 1, 1.0, rate=1e-2, decay=decay, gamma=0.5),
-                seed=5,
                 loader_workers=workers,
                 print_every=2,
-                max_seconds=max_seconds,
                 metric="matlab",
-                save_from_epoch=0,
-                keep=keep,
+                **changes,
             ),
             run=Run(tmp_path / name),
             config={"toy": True},
             device=torch.device("cpu"),
+            numerics=Numerics(precision),
         )
 
     return make
@@ -106,7 +111,7 @@ def same(a, b):
 
 
 def resumed(trainer):
-    trainer.load_state_dict(torch.load(trainer.run.state, weights_only=True))
+    trainer.resume(torch.load(trainer.run.state, weights_only=True))
     return trainer
 
 
@@ -215,7 +220,7 @@ def test_a_state_of_another_network_is_refused(trainer_in):
     with pytest.raises(ValueError, match=r"--resume.*'scale': 3.*'scale': 2"):
         trainer.load_state_dict(state)
     with pytest.raises(ValueError, match="format 99"):
-        trainer.load_state_dict({"format": 99})
+        trainer.resume({"format": 99})
 
 
 @pytest.mark.parametrize(
@@ -225,11 +230,3 @@ def test_a_state_of_another_network_is_refused(trainer_in):
 def test_the_schedule_of_kdsr_aniso(step, rate):
     schedule = Schedule(100, 2e-4, 60, 0.1, rate=1e-4, decay=125, gamma=0.5)
     assert schedule(step) == pytest.approx(rate)
-
-
-def test_views_of_an_image_share_their_degradation(trainer_in):
-    trainer = trainer_in("run", objective=contrast)
-    trainer.degradation = Gaussian(scale=2, iso=True, width=(0.2, 3.0))
-    image = torch.rand(3, 3, 32, 32)
-    lr = trainer._degrade(image.repeat(2, 1, 1, 1))  # both views show the same
-    assert torch.equal(lr[:3], lr[3:])

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-
 D = TypeVar("D", bound="Draw")
 T = TypeVar("T", bound="tuple[Any, ...]")
 

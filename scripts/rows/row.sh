@@ -66,6 +66,29 @@ kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the 
     fi
 }
 
+real() { # flags of all stages; KDSR for real photographs: teacher, student, the student as a GAN
+    local shape=(--degradation second_order "$@") gan=()
+    if [ -n "${QUICK:-}" ]; then
+        shape+=("${quick_kdsr[@]}" --crop_size 24)
+        gan+=(--d_feats 8 --perceptual_weight 0)
+    fi
+    if wanted teacher; then
+        run_main kdsrnet_t_x4_second_order --model KDSR_T --save kdsrnet_t "${shape[@]}"
+    fi
+    if wanted student; then
+        run_main kdsrnet_s_x4_second_order --model KDSR_S --save kdsrnet_s "${shape[@]}" \
+            --pre_train_TA "$OUT/kdsrnet_t_x4_second_order/model/model_latest.pt"
+    fi
+    if wanted gan; then
+        run_main kdsrgan_s_x4_second_order --model KDSR_S --save kdsrgan_s "${shape[@]}" --objective adversarial \
+            --pre_train "$OUT/kdsrnet_s_x4_second_order/model/model_latest.pt" \
+            --pre_train_TA "$OUT/kdsrnet_t_x4_second_order/model/model_latest.pt" "${gan[@]}"
+    fi
+    if wanted test; then
+        run_test kdsrgan_s_x4_second_order --protocol second_order
+    fi
+}
+
 contrast() { # NAME MODEL SCALE iso|aniso NOISE, then flags of training
     local name=$1 model=$2 scale=$3 blur=$4 noise=$5
     local run="${name}_x${scale}_bicubic_$blur"

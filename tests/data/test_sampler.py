@@ -14,7 +14,7 @@ from data.packed import open_packed
 from data.sampler import Crop, PatchBatches, PatchSampler, turn
 
 SIZES = [(40 + 3 * n, 70 - 2 * n) for n in range(10)]
-SAMPLER = PatchSampler(sizes=SIZES, batch=4, patch=32, views=2, augment=True, seed=7)
+SAMPLER = PatchSampler(sizes=SIZES, batch=4, patch=32, views=2, augment="all", seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def batches(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PatchBatc
 
 @pytest.mark.parametrize(("batch", "world"), [(1, 1), (4, 1), (3, 2), (7, 3), (25, 1)])
 def test_every_image_once_per_pass(batch: int, world: int) -> None:
-    ranks = [replace(SAMPLER, batch=batch, world=world, rank=rank) for rank in range(world)]
+    ranks = [replace(SAMPLER, batch=batch * world, world=world, rank=rank) for rank in range(world)]
     drawn = [crop.index for step in range(60) for sampler in ranks for crop in sampler.draw(step)[:batch]]
     passes = [drawn[at : at + 10] for at in range(0, len(drawn), 10)]
     assert all(sorted(one) == list(range(10)) for one in passes)
@@ -49,7 +49,7 @@ def test_views_are_other_places_of_the_same_images() -> None:
 
 
 def test_crops_fill_the_image_and_stay_inside() -> None:
-    sampler = PatchSampler(sizes=[(34, 33), (32, 36)], batch=8, patch=32, views=2, augment=False, seed=0)
+    sampler = PatchSampler(sizes=[(34, 33), (32, 36)], batch=8, patch=32, views=2, augment="none", seed=0)
     places = {crop[:3] for step in range(100) for crop in sampler.draw(step)}
     expected = {(0, top, left) for top in range(3) for left in range(2)} | {(1, 0, left) for left in range(5)}
     assert places == expected
@@ -62,9 +62,25 @@ def test_draw_is_a_function_of_seed_step_and_rank(change: dict[str, int]) -> Non
     assert SAMPLER.draw(5) != replace(SAMPLER, **change).draw(5)
 
 
-def test_ranks_cut_other_places_of_the_same_image() -> None:
-    ranks = [replace(SAMPLER, sizes=SIZES[:1], rank=rank, world=2, augment=False) for rank in range(2)]
-    assert ranks[0].draw(5) != ranks[1].draw(5)
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_out_the_batch_of_one(world: int) -> None:
+    for step in range(5):
+        whole = SAMPLER.draw(step)
+        shares = [replace(SAMPLER, rank=rank, world=world).draw(step) for rank in range(world)]
+        size = 4 // world
+        for view in range(2):
+            together = [crop for one in shares for crop in one[view * size : (view + 1) * size]]
+            assert together == whole[4 * view : 4 * view + 4]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"--batch_size 4 .* 3 processes"):
+        replace(SAMPLER, world=3)
+
+
+def test_mirrored_patches_stand_upright() -> None:
+    crops = [crop for step in range(20) for crop in replace(SAMPLER, augment="mirror").draw(step)]
+    assert {crop[3:] for crop in crops} == {(False, False, False), (True, False, False)}
 
 
 def test_draw_does_not_depend_on_what_was_drawn_before() -> None:
@@ -74,7 +90,7 @@ def test_draw_does_not_depend_on_what_was_drawn_before() -> None:
 
 
 def test_augmentation_turns_patches_but_does_not_move_them() -> None:
-    turned, plain = SAMPLER.draw(3), replace(SAMPLER, augment=False).draw(3)
+    turned, plain = SAMPLER.draw(3), replace(SAMPLER, augment="none").draw(3)
     assert [crop[:3] for crop in turned] == [crop[:3] for crop in plain]
     assert {crop[3:] for crop in plain} == {(False, False, False)}
 

@@ -78,6 +78,32 @@ def test_official_checkpoint(net, form, tmp_path):
     same(net, loaded)
 
 
+@pytest.mark.parametrize("theirs", [False, True])
+def test_which_weights_of_a_file(theirs, tmp_path):
+    config = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
+    net, average = filled("KDSR_S", config), filled("KDSR_S", config)
+    torch.nn.init.normal_(average.get_submodule("restoration.tail").get_parameter("weight"))
+    both = checkpoint(net, average)
+    if theirs:
+        both = {"params": official.write(net), "params_ema": official.write(average)}
+    torch.save(both, tmp_path / "both.pt")
+    for weights, expected in (("auto", average), ("params_ema", average), ("params", net)):
+        same(load_model(tmp_path / "both.pt", weights=weights), expected)
+    del both["params_ema"]
+    torch.save(both, tmp_path / "one.pt")
+    for weights in ("auto", "params"):
+        same(load_model(tmp_path / "one.pt", weights=weights), net)
+    with pytest.raises(ValueError, match=r"--weights params_ema: .*one\.pt holds no params_ema, only params"):
+        load_model(tmp_path / "one.pt", weights="params_ema")
+
+
+def test_a_plain_state_dict_is_no_average(net, tmp_path):
+    torch.save(official.write(net), tmp_path / "net.pt")
+    same(load_model(tmp_path / "net.pt", weights="params"), net)
+    with pytest.raises(ValueError, match=r"--weights params_ema: .*net\.pt holds no params_ema, only params"):
+        load_model(tmp_path / "net.pt", weights="params_ema")
+
+
 @pytest.mark.parametrize(
     ("file", "network"),
     [

@@ -1,0 +1,129 @@
+"""Several processes that train one network: who they are, and what they tell each other.
+
+Started by `torchrun`, or by `main.py --n_GPUs N` which starts it. Without them all is done by one, `Ranks()`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=30)  # for one that is late: validation and its files take that long at most
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all; `local` among those of its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether it is true of any of them, for each flag. The host waits for the others, not for the device."""
+        if self.world == 1:
+            return flags
+        told = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(told, dist.ReduceOp.MAX)  # on the CPU, by gloo
+        return tuple(bool(flag) for flag in told)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Of all ranks, on whatever device."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values = values / self.world
+        return values
+
+    def dealt(self, own: Sequence[T]) -> list[T]:
+        """The whole list that was dealt out to the ranks like cards, in its order again."""
+        if self.world == 1:
+            return list(own)
+        hands: list[Any] = [None] * self.world
+        dist.all_gather_object(hands, list(own))
+        nothing = object()
+        return [card for card in chain.from_iterable(zip_longest(*hands, fillvalue=nothing)) if card is not nothing]
+
+    def together(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A state of which each rank has its own share: rows of tensors are dealt out like cards, counts add up."""
+        if self.world == 1:
+            return dict(state)
+        return {
+            key: self._rows(value) if isinstance(value, Tensor) else value * self.world for key, value in state.items()
+        }
+
+    def own(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """This rank's share of it."""
+        return {
+            key: value[self.rank :: self.world] if isinstance(value, Tensor) else value // self.world
+            for key, value in state.items()
+        }
+
+    def _rows(self, own: Tensor) -> Tensor:
+        hands = [torch.empty_like(own, device="cpu") for _ in range(self.world)]
+        dist.all_gather(hands, own.cpu())
+        return torch.stack(hands, 1).flatten(0, 1)
+
+    def agree_on(self, tensors: Iterable[Tensor]) -> None:
+        """Everyone takes the first one's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """In this context the first one goes ahead, and the others find what it has prepared."""
+        if self.world > 1 and not self.first:
+            dist.barrier()
+        yield
+        if self.world > 1 and self.first:
+            dist.barrier()
+
+    def wrap(self, module: nn.Module, device: torch.device, *, partial: bool) -> nn.Module:
+        """The module whose gradients are the mean over all ranks. partial: some parameters get none at times."""
+        if self.world == 1:
+            return module
+        if device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        ids = [device.index] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(
+            module, ids, broadcast_buffers=False, find_unused_parameters=partial, gradient_as_bucket_view=True
+        )
+
+
+def join() -> Ranks:
+    """Meet the other processes that `torchrun` started; alone where it did not."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Ranks()
+    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if ranks.world > 1:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    return ranks
+
+
+def leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def launch(program: Path, processes: int, argv: Sequence[str]) -> None:
+    """Become `torchrun` with so many processes of the program; does not return. One that fails ends them all."""
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", str(program), *argv]
+    os.execv(sys.executable, [sys.executable, *words])
