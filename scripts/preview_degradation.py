@@ -148,7 +148,7 @@ def replay_of(hr: Tensor, one: Draw, recipe: Recipe[Any], heading: str) -> Figur
 def without_effect(given: Given, sheet: Sheet, options: TrainOptions) -> list[str]:
     """The flags that were given though nothing here depends on them."""
     here = ["sv_mode", "draw_per"] + ([] if sheet.replay is None else ["draws", "seed"])
-    return idle(given, options) + [f"--{name}" for name in here if name in given]
+    return list(dict.fromkeys([*idle(given, options), *(f"--{name}" for name in here if name in given)]))
 
 
 def run(given: Given, sheet: Sheet, options: TrainOptions) -> None:
