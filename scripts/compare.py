@@ -27,7 +27,8 @@ from evaluation import Score, evaluate
 from model import BlindSR, load_model
 from model import build as build_model
 from option import Machine
-from scripts.demo import EPOCHS, SCALE, side_by_side, train
+from scripts.demo import EPOCHS, SCALE, train
+from scripts.drawing import enlarge, side_by_side
 from utility import Run, read_rows
 
 SCHEDULE = ["--lr_sr", "1e-3", "--epochs_sr", str(EPOCHS), "--lr_decay_sr", "2", "--epochs_encoder", "-1"]
@@ -84,7 +85,7 @@ def main() -> None:
         def keep(sample: Sample, sr: Tensor, name: str = name) -> None:
             if sample.image == SHOWN[0]:
                 at = sample.cases.index(SHOWN[1])
-                shown.setdefault("LR", sample.lr[at].repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2).cpu())
+                shown.setdefault("LR", enlarge(sample.lr[at], SCALE).cpu())
                 shown.update({name: sr[at].cpu(), "HR": sample.hr.cpu()})
 
         for test_set in ("Set5", "Set14", "B100"):

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import skimage.data
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,6 +29,7 @@ from data.protocol import gaussian8
 from evaluation import Restore, Score, evaluate, mean
 from forecast import dry_run
 from model import load_model
+from scripts.drawing import enlarge, side_by_side
 
 SCALE = 4
 TRAIN = (
@@ -90,22 +89,6 @@ def table(baseline: Sequence[Score], ours: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-def side_by_side(out: Path, images: dict[str, Tensor], crop: tuple[int, int, int]) -> None:
-    """The images (3, H, W) beside each other, and below them the crop (top, left, side in HR pixels) of each."""
-    top, left, side = crop
-    figure = Figure(figsize=(3 * len(images), 6.4), layout="constrained")
-    axes = figure.subplots(2, len(images))
-    for (title, image), whole, zoom in zip(images.items(), *axes, strict=True):
-        pixels = image.permute(1, 2, 0).numpy()  # H W 3
-        whole.imshow(pixels)
-        whole.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="yellow", linewidth=1.5))
-        whole.set_title(title)
-        zoom.imshow(pixels[top : top + side, left : left + side], interpolation="nearest")
-        for ax in (whole, zoom):
-            ax.set_axis_off()
-    figure.savefig(out, dpi=80)
-
-
 def run(minutes: float, folder: Path) -> None:
     photos, unseen = copy_photos(folder / "photos")
     common = ["--scale", str(SCALE), "--blur_type", "iso_gaussian", "--sig_min", "0.2", "--sig_max", "4.0"]
@@ -124,8 +107,7 @@ def run(minutes: float, folder: Path) -> None:
         def keep(sample, sr) -> None:
             if sample.image == SHOWN[0]:
                 at = sample.cases.index(SHOWN[1])
-                lr = sample.lr[at].repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2)
-                shown.update({"LR": lr, name: sr[at], "HR": sample.hr})
+                shown.update({"LR": enlarge(sample.lr[at], SCALE), name: sr[at], "HR": sample.hr})
 
         return evaluate(
             restore, benchmark, scale=SCALE, metric_protocol="kdsr", device=torch.device("cpu"), on_image=keep

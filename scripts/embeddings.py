@@ -42,6 +42,7 @@ from data.images import ImageFolder, check_images, list_images
 from data.protocol import NAMED, Case, Protocol
 from data.sampler import PatchBatches, PatchSampler
 from model import BlindSR, load_model, name_of
+from scripts.drawing import widths
 from utility import environment, whole
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
@@ -136,9 +137,8 @@ def label(case: Case) -> str:
     """`σ 1.80`, `σ 3.00 × 1.00, 45°`: what a legend says."""
     if case.width is None:
         return case.name
-    if case.width[0] == case.width[1]:
-        return f"σ {case.width[0]:.2f}"
-    return f"σ {case.width[0]:.2f} × {case.width[1]:.2f}, {degrees(case.theta):.0f}°"
+    rotation = "" if case.width[0] == case.width[1] else f", {degrees(case.theta):.0f}°"
+    return widths(*case.width) + rotation
 
 
 def scatter(points: np.ndarray, degradation: np.ndarray, labels: Sequence[str], title: str) -> Figure:
