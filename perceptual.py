@@ -6,7 +6,8 @@ LPIPS: `pip install torchmetrics torchvision`. Metrics without a reference (NIQE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -49,20 +50,21 @@ class Quality(NamedTuple):
     score: Callable[[Tensor], float]  # of an image (3, H, W) in [0, 1]; ValueError for one that it cannot take
 
 
-def no_reference(names: Sequence[str], device: torch.device) -> list[Quality]:
-    """The metrics of these names in pyiqa. Their weights are loaded once, from Hugging Face.
+def no_reference(asked: str, device: torch.device) -> list[Quality]:
+    """Metrics by their names in pyiqa, joined by +, with which names may end too. Their weights are loaded once.
 
     Raises ValueError, with what to do, for an unknown name, or where the library or the weights cannot be had.
     """
-    asked = f"--no_reference {'+'.join(names)}"
+    names = re.split(r"\+(?=[a-z])", asked)  # niqe+clipiqa++musiq: there is a clipiqa+
     try:
         import pyiqa  # pyright: ignore
     except ImportError as error:
-        raise ValueError(f"{asked} needs a library: pip install pyiqa ({error})") from error
+        raise ValueError(f"--no_reference {asked} needs a library: pip install pyiqa ({error})") from error
     known = pyiqa.list_models("NR")
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"{asked}: pyiqa has no {' and no '.join(unknown)}; without a reference it has {', '.join(known)}"
+            f"--no_reference {asked}: pyiqa has no {' and no '.join(unknown)}; "
+            f"without a reference it has {', '.join(known)}"
         )
     return [_quality(name, pyiqa.create_metric, device) for name in names]
 

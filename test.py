@@ -180,7 +180,7 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
         height, width = check_image(path)
         if min(height, width) < net.min_size:
             raise ValueError(f"--dir_demo: {path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
-    qualities = perceptual.no_reference(asked.split("+"), device) if asked else []
+    qualities = perceptual.no_reference(asked, device) if asked else []
     folder.mkdir(parents=True, exist_ok=True)
     stems = [path.stem for path in paths]
     scores: dict[str, list[float]] = {}

@@ -68,34 +68,39 @@ def pyiqa(monkeypatch):
         return Stub().to(device)
 
     library = ModuleType("pyiqa")
-    library.list_models = lambda mode: {"NR": ["musiq", "niqe"]}[mode]  # pyright: ignore[reportAttributeAccessIssue]
+    library.list_models = lambda mode: {"NR": ["clipiqa+", "musiq", "niqe"]}[mode]  # pyright: ignore[reportAttributeAccessIssue]
     library.create_metric = create_metric  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "pyiqa", library)
 
 
 @pytest.mark.usefixtures("pyiqa")
 def test_metrics_without_a_reference():
-    (niqe,) = perceptual.no_reference(["niqe"], CPU)
+    (niqe,) = perceptual.no_reference("niqe", CPU)
     assert (niqe.name, niqe.lower_better) == ("niqe", True)
     assert niqe.score(torch.full((3, 20, 30), 0.25)) == 0.25
+    assert [metric.name for metric in perceptual.no_reference("niqe+clipiqa++niqe", CPU)] == [
+        "niqe",
+        "clipiqa+",
+        "niqe",
+    ]
     with pytest.raises(ValueError, match=r"--no_reference niqe takes no image of 8 x 30 pixels \(too small\)"):
         niqe.score(torch.zeros(3, 8, 30))
     with pytest.raises(ValueError, match=r"--no_reference niqe\+nique: pyiqa has no nique;.* musiq, niqe"):
-        perceptual.no_reference(["niqe", "nique"], CPU)
+        perceptual.no_reference("niqe+nique", CPU)
     with pytest.raises(ValueError, match=r"--no_reference musiq: .*no route to host.*hub/pyiqa"):
-        perceptual.no_reference(["niqe", "musiq"], CPU)
+        perceptual.no_reference("niqe+musiq", CPU)
 
 
 def test_without_the_library_of_metrics_without_a_reference(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(ValueError, match="--no_reference niqe needs a library: pip install pyiqa"):
-        perceptual.no_reference(["niqe"], CPU)
+        perceptual.no_reference("niqe", CPU)
 
 
 def test_the_library_itself():
     """On the one of its metrics that needs no weights: the entropy of the grey levels, in bits."""
     pytest.importorskip("pyiqa")
-    (entropy,) = perceptual.no_reference(["entropy"], CPU)
+    (entropy,) = perceptual.no_reference("entropy", CPU)
     assert not entropy.lower_better
     assert entropy.score(torch.full((3, 64, 64), 0.5)) == pytest.approx(0, abs=0.01)
     assert entropy.score(torch.arange(4).div(3).repeat(3, 64, 16)) == pytest.approx(2, abs=0.01)

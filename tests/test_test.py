@@ -210,8 +210,8 @@ def test_which_weights_are_scored(pairs, tmp_path):
 
 
 def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
-    def brightness(names, device):
-        return [perceptual.Quality(name, False, lambda image: image.mean().item()) for name in names]
+    def brightness(asked, device):
+        return [perceptual.Quality(name, False, lambda image: image.mean().item()) for name in asked.split("+")]
 
     monkeypatch.setattr(perceptual, "no_reference", brightness)
     (tmp_path / "mine").mkdir()
