@@ -61,7 +61,11 @@ class Loading:
 @dataclass(frozen=True, kw_only=True)
 class Images:
     dir_data: Path | None = flag(None, "a folder of HR images, or a root with <data_train>/HR and benchmark/<Set>/HR")
-    data_test: str = flag(PUBLISHED_DEFAULT, "test sets, names under benchmark/ or folders, joined by +")
+    data_test: str = flag(
+        PUBLISHED_DEFAULT,
+        "test sets, names under benchmark/ or folders, joined by +; one with LR/ (or LR_x<scale>/) beside its HR/ "
+        "holds real pairs, which are scored as they are",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +209,7 @@ class Testing:
     model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", choices=tuple(NETWORKS))
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
     weights: str = flag("auto", "which weights of the checkpoint; auto: their moving average if any", choices=WEIGHTS)
+    hr_dir: Path | None = flag(None, "HR images of the folder of LR images that --data_test is, paired by name")
     dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
     save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
@@ -216,6 +221,9 @@ class Testing:
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     lpips: str | None = flag(
         None, "LPIPS too, on features of this network (needs torchmetrics)", choices=("alex", "vgg")
+    )
+    no_reference: str | None = flag(
+        None, "scores of the images of --data_test Demo, which have no HR image: niqe+musiq+clipiqa, ... (needs pyiqa)"
     )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 

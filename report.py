@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from statistics import fmean, pstdev
 from typing import Literal, NamedTuple
@@ -60,20 +60,38 @@ def _row(name: str, protocol: str, case: str, scores: Sequence[Score]) -> Row:
 def render(table: Sequence[Row], form: Form = "text") -> str:
     """The rows, with a header."""
     header = HEADER if table[0].lpips is None else HEADER + LPIPS
-    lines = [header, *(row.cells() for row in table)]
+    return _layout([header, *(row.cells() for row in table)], form, labels=3)
+
+
+def render_qualities(header: Sequence[str], scores: Mapping[str, Sequence[float]], form: Form = "text") -> str:
+    """What metrics without a reference say of each image, and their means. header: a name for each metric."""
+    means = map(fmean, zip(*scores.values(), strict=True))
+    lines = [(name, *(f"{value:.4f}" for value in values)) for name, values in [("mean", means), *scores.items()]]
+    return _layout([("image", *header), *lines], form, labels=1)
+
+
+def _layout(lines: Sequence[Sequence[str]], form: Form, labels: int) -> str:
+    """A header and rows; so many columns are labels, and the others numbers."""
+    header = lines[0]
     if form == "markdown":
         body = [f"| {' | '.join(line)} |" for line in lines]
         return "\n".join([body[0], "|---" * len(header) + "|", *body[1:]])
     if form == "latex":
-        body = [" & ".join(cell.replace("_", r"\_").replace("±", r"$\pm$") for cell in line) + r" \\" for line in lines]
-        columns = "lll" + "r" * (len(header) - 3)
+        body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
+        columns = "l" * labels + "r" * (len(header) - labels)
         head = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline"]
         return "\n".join([*head, *body[1:], r"\hline", r"\end{tabular}"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
+            cell.ljust(width) if i < labels else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     )
+
+
+def _latex(cell: str) -> str:
+    for sign, command in (("_", r"\_"), ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$")):
+        cell = cell.replace(sign, command)
+    return cell

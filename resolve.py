@@ -243,11 +243,17 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             ("c_weight", "freeze_epoch"): objective == "contrast",
             ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
         }
-    else:  # they choose the protocol where it is not named, and a named one brings its own
-        chosen = flags or "protocol" not in given
+    else:
+        demo, pairs = options.images.data_test == "Demo", options.testing.hr_dir is not None
+        on_the_fly = not demo and not pairs
+        chosen = flags or "protocol" not in given  # they choose the protocol where it is not named
         effective |= {
-            ("degradation", "blur_type"): chosen,
-            ("save_results", "metric"): options.testing.dir_demo is None,
+            ("theta",): on_the_fly and flags and not iso,
+            ("degradation", "blur_type"): on_the_fly and chosen,
+            ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "jpeg_quality"): on_the_fly,
+            ("seed", "dir_data"): on_the_fly,
+            ("save_results", "metric", "lpips", "hr_dir"): not demo,
+            ("dir_demo", "no_reference"): demo,
         }
     return [f"--{name}" for names, has in effective.items() if not has for name in names if name in given]
 

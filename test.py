@@ -1,6 +1,7 @@
-"""Score a checkpoint on test sets under a protocol, or super-resolve a folder of images.
+"""Score a checkpoint on test sets under a protocol or on real pairs, or super-resolve a folder of images.
 
 python test.py --pre_train experiment/cdsr_x4_bicubic_aniso/model/model_best.pt --dir_data DIR
+python test.py --pre_train MODEL.pt --data_test LR_DIR --hr_dir HR_DIR
 python test.py --pre_train MODEL.pt --data_test Demo --dir_demo DIR
 """
 
@@ -10,9 +11,11 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +27,9 @@ import inference
 import perceptual
 import report
 from commandline import parse
-from data.benchmark import STANDARD, Benchmark, Sample, fingerprint
+from data.benchmark import STANDARD, Benchmark, Sample, fingerprint, paired, to_tensor
 from data.degradation.resize import bicubic
-from data.images import Photo, check_image, list_images, read_photo, write_image, write_photo
+from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
 from evaluation import Score
 from model import BlindSR, load_model, name_of
 from model import build as build_model
@@ -37,11 +40,43 @@ from utility import environment, whole
 
 def results_dir(options: EvalOptions) -> Path:
     """`results/<checkpoint>/` in the directory that --save names, or of the run that the checkpoint lies in."""
-    checkpoint, save = options.testing.pre_train or Path("bicubic"), options.testing.save
-    run = options.testing.dir_experiment / (save or f"test_{checkpoint.stem}")
+    testing = options.testing
+    checkpoint, save = testing.pre_train or Path("bicubic"), testing.save
+    run = testing.dir_experiment / (save or f"test_{checkpoint.stem}")
     if save is None and checkpoint.parent.name == "model":
         run = checkpoint.parent.parent
-    return run / "results" / checkpoint.stem
+    return run / "results" / (checkpoint.stem + ("" if testing.weights == "auto" else f"_{testing.weights}"))
+
+
+def made_by(net: BlindSR, options: EvalOptions) -> dict[str, Any]:
+    """Of what network a result is and how it was made, for its JSON file."""
+    testing = options.testing
+    return {
+        "network": name_of(net),
+        **net.config,
+        "checkpoint": str(testing.pre_train),
+        "weights": testing.weights,
+        "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
+        "self_ensemble": testing.self_ensemble,
+        "tile": testing.tile,
+        **environment(),
+    }
+
+
+def write_result(
+    stem: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], table: Callable[[report.Form], str], **made: Any
+) -> None:
+    """All scores as <stem>.csv, their table in every form, and as <stem>.json how they were made."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with whole(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    for form, suffix in report.FORMS.items():
+        with whole(Path(f"{stem}{suffix}")) as temporary:
+            temporary.write_text(table(form) + "\n", encoding="utf-8")
+    with whole(Path(f"{stem}.json")) as temporary:
+        temporary.write_text(json.dumps(made, indent=1))
 
 
 # ------------------------------------------------------------------------------------------------------ scores
@@ -80,36 +115,25 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
     """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
     testing, metric = options.testing, options.test_degradation.metric
     name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
-    made = {
-        "network": name_of(net),
-        **net.config,
-        "checkpoint": str(testing.pre_train),
-        "weights": testing.weights,
-        "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
-        "metric": f"{metric}, border {net.scale}",
-        "self_ensemble": testing.self_ensemble,
-        "tile": testing.tile,
-        **environment(),
-    }
-    groups = evaluation.grouped(scores, "set")
+    made, groups = made_by(net, options), evaluation.grouped(scores, "set")
     for benchmark in benchmarks:
         rows = groups[benchmark.name,]
-        folder = results_dir(options) / _slug(benchmark.protocol) / benchmark.name
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            whole(folder / f"scores_{name}.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(Score._fields)
-            writer.writerows(rows)
-        for form, suffix in report.FORMS.items():
-            with whole(folder / f"scores_{name}{suffix}") as temporary:
-                temporary.write_text(report.render(report.rows(rows), form) + "\n", encoding="utf-8")
-        psnr, ssim = evaluation.mean(rows)
-        said = {"psnr": psnr, "ssim": ssim, "protocol": benchmark.protocol, "digest": benchmark.digest}
-        with whole(folder / f"scores_{name}.json") as temporary:
-            temporary.write_text(json.dumps({**said, "images": fingerprint(benchmark.hr_paths), **made}, indent=1))
+        table = report.rows(rows)
+        perceived = {} if testing.lpips is None else {f"lpips_{testing.lpips}": table[0].lpips}
+        write_result(
+            results_dir(options) / _slug(benchmark.protocol) / benchmark.name / f"scores_{name}",
+            Score._fields,
+            rows,
+            partial(report.render, table),
+            psnr=table[0].psnr,
+            ssim=table[0].ssim,
+            **perceived,
+            protocol=benchmark.protocol,
+            digest=benchmark.digest,
+            images=fingerprint(benchmark.hr_paths),
+            metric=f"{metric}, border {net.scale}",
+            **made,
+        )
     return results_dir(options)
 
 
@@ -145,8 +169,8 @@ def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.devi
 
 
 def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
-    """Super-resolve every image of --dir_demo into results/Demo."""
-    source, folder = options.testing.dir_demo, results_dir(options) / "Demo"
+    """Super-resolve every image of --dir_demo into results/Demo; with --no_reference, score the images written."""
+    source, asked, folder = options.testing.dir_demo, options.testing.no_reference, results_dir(options) / "Demo"
     if source is None:
         raise ValueError("--data_test Demo: name the folder of images with --dir_demo")
     if net.sees_hr:
@@ -156,13 +180,37 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
         height, width = check_image(path)
         if min(height, width) < net.min_size:
             raise ValueError(f"--dir_demo: {path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
+    qualities = perceptual.no_reference(asked, device) if asked else []
     folder.mkdir(parents=True, exist_ok=True)
     stems = [path.stem for path in paths]
+    scores: dict[str, list[float]] = {}
     for path in paths:
         name = path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "_")
         out = folder / f"{name}_x{net.scale}.png"
         write_photo(out, upscale(net, read_photo(path), options, device))
         print(f"{path} -> {out}")
+        scores[out.stem] = [quality.score(to_tensor(read_image(out), device)) for quality in qualities]
+    if qualities:
+        write_qualities(folder / "no_reference", qualities, scores, made_by(net, options))
+
+
+def write_qualities(
+    stem: Path, qualities: Sequence[perceptual.Quality], scores: Mapping[str, Sequence[float]], made: Mapping[str, Any]
+) -> None:
+    """Print and write what the metrics say of each image."""
+    names = [quality.name for quality in qualities]
+    header = [f"{quality.name} {'↓' if quality.lower_better else '↑'}" for quality in qualities]
+    means = map(fmean, zip(*scores.values(), strict=True))
+    write_result(
+        stem,
+        ("image", *names),
+        [(image, *values) for image, values in scores.items()],
+        partial(report.render_qualities, header, scores),
+        **dict(zip(names, means, strict=True)),
+        **made,
+    )
+    print(report.render_qualities(header, scores))
+    print(f"written to {stem}.csv, .json and others")
 
 
 def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
@@ -183,9 +231,23 @@ def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
     return options, net
 
 
+def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> Benchmark:
+    """The pairs of --data_test and --hr_dir."""
+    if not lr_dir.is_dir():
+        raise NotADirectoryError(
+            f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
+            "are joined by + without --hr_dir, each a folder with LR/ and HR/"
+        )
+    return paired(lr_dir, hr_dir, scale, flag="--hr_dir")
+
+
 def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[Benchmark]:
     """The checked test sets that the options ask for; names those that are not there."""
-    benchmarks, missing = build.benchmarks(options, build.protocol(options, net.scale), options.testing.seed)
+    hr_dir, name = options.testing.hr_dir, options.images.data_test
+    if hr_dir is not None:
+        benchmarks, missing = [real_pairs(Path(name), hr_dir, net.scale)], []
+    else:
+        benchmarks, missing = build.benchmarks(options, build.protocol(options, net.scale), options.testing.seed)
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
     if not benchmarks:
@@ -210,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         benchmarks = benchmarks_of(options, net)
         scores = score(net, benchmarks, options, device)
+    except torch.OutOfMemoryError as error:
+        sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {error}")
     print(f"{name_of(net)} x{net.scale}, {options.test_degradation.metric}")

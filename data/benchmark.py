@@ -1,10 +1,14 @@
-"""Test sets: folders of HR images that are degraded on the fly, or prepared HR/LR folders, paired by name."""
+"""Test sets: folders of HR images that are degraded on the fly, or LR and HR images that lie on disk, paired by name.
+
+The latter are sets that were prepared under a protocol, or real pairs (NTIRE2020, AIM2019, RealSR), which have none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +23,7 @@ from data.protocol import Protocol
 
 STANDARD = ("Set5", "Set14", "B100", "Urban100")
 MANIFEST = "manifest.json"  # of a prepared set: for each LR folder how it was made
+PAIRED = "paired"  # the protocol and the only case of real pairs
 
 
 class Sample(NamedTuple):
@@ -51,7 +56,7 @@ class Benchmark(Interface):
 
     @property
     def digest(self) -> str:
-        """The protocol's, or "unknown" for a prepared set without a manifest."""
+        """The protocol's; "unknown" for a prepared set without a manifest; of real pairs the LR images' fingerprint."""
         ...
 
     @property
@@ -117,7 +122,7 @@ class Degraded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """LR images that lie on disk, with an HR image of the same name each."""
+    """LR images that lie on disk, with an HR image each."""
 
     name: str
     protocol: str
@@ -206,6 +211,41 @@ def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:
     return (named[1], named[2]) if named else (name, "prepared")
 
 
+def paired(lr_dir: Path, hr_dir: Path, scale: int, *, flag: str = "--data_test") -> Prepared:
+    """Real pairs. Raises ValueError or OSError: what has no partner, or what lacks; `flag` named the HR folder.
+
+    An LR and an HR image belong together by name, or by what is left of all names without endings like those of
+    `0801x4`, `0801_x4`, `Canon_001_LR4` and `Canon_001_HR`. Where both folders are one, HR images are those on `_HR`.
+    """
+    lr, hr = list_images(lr_dir, "--data_test"), list_images(hr_dir, flag)
+    if lr_dir.resolve() == hr_dir.resolve():
+        hr = [path for path in lr if re.search(r"(?i)[_-](HR|GT)$", path.stem)]
+        lr = [path for path in lr if path not in hr]
+    pairs = _pair_up(lr, hr, scale)
+    folder = lr_dir.resolve()
+    name = folder.parent.name if folder.name.startswith("LR") else folder.name
+    return Prepared(name, PAIRED, fingerprint([pair.lr for pair in pairs]), pairs, scale)
+
+
+def _pair_up(lr: Sequence[Path], hr: Sequence[Path], scale: int) -> list[Pair]:
+    def bare(path: Path) -> str:
+        return re.sub(rf"(?i)([_-]?x{scale}[a-z]?|[_-](LR{scale}?|HR|GT))$", "", path.stem)
+
+    failures: list[list[Path]] = []
+    for name in (lambda path: path.stem, bare):
+        counts = Counter(map(name, lr)), Counter(map(name, hr))
+        wrong = [path for path in (*lr, *hr) if any(count[name(path)] != 1 for count in counts)]
+        if not wrong:
+            partner = {name(path): path for path in hr}
+            return [Pair(path, partner[name(path)], name(path), PAIRED) for path in lr]
+        failures.append(wrong)
+    wrong = min(failures, key=len)
+    raise ValueError(
+        f"--data_test: {len(wrong)} of {len(lr)} LR and {len(hr)} HR images have no partner of their name, or more "
+        f"than one: {', '.join(map(str, wrong[:5]))}"
+    )
+
+
 def roots_around(dir_data: Path) -> list[Path]:
     """Where test sets are looked for: under --dir_data, beside it and above."""
     return [dir_data, *dir_data.absolute().parents[:2]]
@@ -215,12 +255,16 @@ def find(name: str, roots: Sequence[Path], rule: Protocol, *, seed: int) -> Benc
     """The test set of this name, None where there is none.
 
     `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`. It may be a prepared set; and one beside
-    the HR images (`<Set>_x<s>`) goes before them if it was made by this protocol.
+    the HR images (`<Set>_x<s>`) goes before them if it was made by this protocol. With `LR_x<s>` or `LR` in it beside
+    `HR` it is one of real pairs, whatever the protocol.
     """
     places = [Path(name), *(root / sub / name for root in roots for sub in ("benchmark", "."))]
     for place in (place.resolve() for place in places):
         if any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
             return prepared(place, rule)
+        lr_dir = next((place / lr for lr in (f"LR_x{rule.scale}", "LR") if (place / lr).is_dir()), None)
+        if lr_dir is not None and (place / "HR").is_dir():
+            return paired(lr_dir, place / "HR", rule.scale)
         beside = place.with_name(f"{place.name}_x{rule.scale}")
         if fits(beside, rule):
             return prepared(beside, rule)

@@ -1,13 +1,14 @@
 """The key names of the papers' published checkpoints, to and from ours.
 
 A published file is a state dict, or `{"params": ..., "params_ema": ...}`; keys may carry `module.`. Its network, size
-and scale are read off the keys and shapes.
+and scale are read off the keys and shapes. RRDB is also known by the names of BasicSR (Real-ESRGAN), and published ×4.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from model.cdsr import CDSR
 from model.dasr import DASR, N_GROUPS
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.layer import DIV2K_MEAN, BlindSR
+from model.rrdb import RRDBNet
 
 State = Mapping[str, Tensor]
 Names = Iterator[tuple[str, str]]  # (our module, their module)
@@ -166,11 +168,48 @@ def _dasr_names(config: Mapping[str, int]) -> Names:
     yield "restoration.fuse", f"G.body.{N_GROUPS}"
 
 
-FORMATS = (
+class RRDBNames(NamedTuple):
+    blocks: str
+    rdb: str
+    fuse: str
+    upsample: str
+    hr: str
+
+
+ESRGAN = RRDBNames("RRDB_trunk", "RDB", "trunk_conv", "upconv", "HRconv")
+BASICSR = RRDBNames("body", "rdb", "conv_body", "conv_up", "conv_hr")
+
+
+def _rrdb_config(state: State, names: RRDBNames) -> dict[str, int]:
+    return {
+        "scale": 4 if f"{names.upsample}2.weight" in state else 2,
+        "n_feats": _side(state, "conv_first.weight", 64),
+        "n_blocks": _count(state, rf"{names.blocks}\.\d+\.{names.rdb}1\.conv1\.weight"),
+    }
+
+
+def _rrdb_names(config: Mapping[str, int], names: RRDBNames) -> Names:
+    yield "head", "conv_first"
+    for i in range(config["n_blocks"]):
+        for j in range(3):
+            for k in range(5):
+                yield f"blocks.{i}.rdbs.{j}.convs.{k}", f"{names.blocks}.{i}.{names.rdb}{j + 1}.conv{k + 1}"
+    yield "fuse", names.fuse
+    for i in range(config["scale"] // 2):
+        yield f"upsample.{3 * i + 1}", f"{names.upsample}{i + 1}"
+    yield "tail.0", names.hr
+    yield "tail.2", "conv_last"
+
+
+FORMATS = (  # of a network's several the first is written
     Format(KDSRStudent, _kdsr_config, lambda config: _kdsr_names(config, "E_st"), 1),
     Format(KDSRTeacher, _kdsr_config, lambda config: _kdsr_names(config, "E"), 1),
     Format(CDSR, _cdsr_config, _cdsr_names, None),
     Format(DASR, _restoration_config, _dasr_names, 255),
+    *(
+        Format(RRDBNet, partial(_rrdb_config, names=names), partial(_rrdb_names, names=names), None)
+        for names in (ESRGAN, BASICSR)
+    ),
 )
 
 
@@ -214,12 +253,17 @@ def _keys(fmt: Format, config: dict[str, int]) -> dict[str, str]:
 
 
 def write(net: BlindSR) -> dict[str, Tensor]:
-    """The published state dict of a network: what the authors' own code loads (without momentum encoder)."""
+    """The published state dict of a network: what the authors' own code loads (without momentum encoder).
+
+    ValueError for a network or a size that has no published form.
+    """
     fmt = next((candidate for candidate in FORMATS if candidate.network is type(net)), None)
     if fmt is None:
         raise ValueError(f"{type(net).__name__} has no published format")
     own = net.state_dict()
     state = {b: own[a] for a, b in _translate(own, dict(fmt.names(net.config))).items()}
+    if (read_as := fmt.config(state)) != net.config:
+        raise ValueError(f"{type(net).__name__} {net.config} has no published format; it would be read as {read_as}")
     if fmt.peak is not None:
         for name, sign in (("sub_mean", -1.0), ("add_mean", 1.0)):
             state[f"G.{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)

@@ -3,7 +3,8 @@
     python scripts/reproduce.py cdsr2 --weights DIR --data DIR [--row "CDSR x4"]
 
 TABLE is one of published.json: kdsr1, kdsr2, kdsr3, cdsr2. Each row names the file it looks for in --weights; ours and
-official ones will do. --data is a root with benchmark/<Set>. What cannot be measured is listed with the reason.
+official ones will do. --data is a root with benchmark/<Set>; kdsr3 scores real pairs, AIM2019/HR beside AIM2019/LR and
+NTIRE2020 likewise. What cannot be measured is listed with the reason.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
-from data.benchmark import find, roots_around
+import perceptual
+import report
+from data.benchmark import PAIRED, Benchmark, find, roots_around
 from data.protocol import NAMED
-from evaluation import evaluate, grouped, mean
+from evaluation import Score, evaluate, grouped
 from model import BlindSR, load_model
 from model import build as build_model
 from option import Machine
@@ -37,7 +41,7 @@ class Line(NamedTuple):
 
     row: str
     what: str  # the set, and the kernel where numbers are published for each
-    published: tuple[float, ...]  # PSNR, and SSIM where it is published
+    published: tuple[float, ...]  # PSNR, and SSIM and LPIPS where they are published
     measured: tuple[float, ...] | None
     verdict: str
 
@@ -45,6 +49,7 @@ class Line(NamedTuple):
 class Tolerance(NamedTuple):
     psnr: float  # dB
     ssim: float
+    lpips: float
 
     def verdict(self, published: Sequence[float], measured: Sequence[float]) -> str:
         close = all(abs(a - b) <= limit for a, b, limit in zip(published, measured, self, strict=False))
@@ -65,50 +70,77 @@ def network(row: dict[str, Any], weights: Path) -> BlindSR | str:
     return net
 
 
+def test_set(table: dict[str, Any], row: dict[str, Any], name: str, data: Path) -> Benchmark | str:
+    """The images of a set of a row, or why there are none."""
+    pairs = table["protocol"] == PAIRED  # whose LR images are there: no rule makes them
+    rule = replace(NAMED["bicubic" if pairs else table["protocol"]](row["scale"]), noise=row.get("noise", 0) / 255)
+    found = find(name, roots_around(data), rule, seed=1)
+    if found is None or (found.protocol == PAIRED) != pairs:
+        return f"images missing: {name}" + (" with LR and HR" if pairs else "")
+    return found
+
+
 def lines(
     table: dict[str, Any], row: dict[str, Any], weights: Path, data: Path, tolerance: Tolerance, device: torch.device
 ) -> list[Line]:
     """The lines of one row, measured where that can be done."""
-    sets = row.get("scores", {}) or row["kernels"]
-    net = network(row, weights) if table["protocol"] in NAMED else "paired real-world images are not scored here yet"
+    net, sets = network(row, weights), row.get("scores") or row["kernels"]
+    if isinstance(net, str):
+        return [Line(row["row"], name, tuple(numbers), None, net) for name, numbers in sets.items()]
+    lpips, note = perceived(table, device)
     found: list[Line] = []
     for name, numbers in sets.items():
-        if isinstance(net, str):
-            found.append(Line(row["row"], name, tuple(numbers), None, net))
+        benchmark = test_set(table, row, name, data)
+        if isinstance(benchmark, str):
+            found.append(Line(row["row"], name, tuple(numbers), None, benchmark))
             continue
-        rule = replace(NAMED[table["protocol"]](row["scale"]), noise=row.get("noise", 0) / 255)
-        benchmark = find(name, roots_around(data), rule, seed=1)
-        if benchmark is None:
-            found.append(Line(row["row"], name, tuple(numbers), None, f"images missing: {name}"))
-            continue
+        build.check_benchmarks([benchmark], net)
         scores = evaluate(
-            lambda lr, hr, net=net: net(lr, hr).image,
+            lambda lr, hr: net(lr, hr).image,
             benchmark,
             scale=net.scale,
             metric_protocol=table["metric"],
             device=device,
+            lpips=lpips,
         )
-        measured = [(name, tuple(numbers), mean(scores))]
+        measured = [(name, tuple(numbers), means(scores))]
         if "kernels" in row:
             cases = grouped(scores, "case").items()
             measured = [
-                (f"{name} {case}", (psnr,), mean(group)[:1])
+                (f"{name} {case}", (psnr,), means(group)[:1])
                 for ((case,), group), psnr in zip(cases, numbers, strict=True)
             ]
-        found += [Line(row["row"], what, a, b, tolerance.verdict(a, b)) for what, a, b in measured]
+        found += [Line(row["row"], what, a, b, tolerance.verdict(a, b) + note) for what, a, b in measured]
     return found
 
 
-def show(line: Line) -> str:
-    def pair(numbers: Sequence[float] | None) -> str:
-        return "-" if numbers is None else " / ".join(f"{n:.{d}f}" for n, d in zip(numbers, (2, 4), strict=False))
+def perceived(table: dict[str, Any], device: torch.device) -> tuple[Callable[[Tensor, Tensor], Tensor] | None, str]:
+    """The LPIPS of a table, or None and why it is not measured."""
+    if "lpips" not in table:
+        return None, ""
+    try:
+        return perceptual.lpips(table["lpips"], device), ""
+    except ValueError as error:
+        return None, f"; no LPIPS: {error}"
 
-    difference = "-"
-    if line.measured is not None:
-        gaps = (b - a for a, b in zip(line.published, line.measured, strict=False))
-        difference = " / ".join(f"{gap:+.{d}f}" for gap, d in zip(gaps, (2, 4), strict=False))
-    published = pair(line.published) if len(line.published) <= 2 else f"{len(line.published)} kernels"
-    return f"{line.row:<20}{line.what:<24}{published:<16}{pair(line.measured):<16}{difference:<18}{line.verdict}"
+
+def means(scores: Sequence[Score]) -> tuple[float, ...]:
+    """PSNR, SSIM and, where it was measured, LPIPS."""
+    row = report.rows(scores)[0]
+    return (row.psnr, row.ssim) if row.lpips is None else (row.psnr, row.ssim, row.lpips)
+
+
+def show(line: Line) -> str:
+    def joined(numbers: Sequence[float] | None, sign: str = "") -> str:
+        if numbers is None:
+            return "-"
+        return " / ".join(f"{n:{sign}.{d}f}" for n, d in zip(numbers, (2, 4, 4), strict=False))
+
+    gaps = line.measured and [b - a for a, b in zip(line.published, line.measured, strict=False)]
+    published = joined(line.published) if len(line.published) <= 3 else f"{len(line.published)} kernels"
+    return (
+        f"{line.row:<20}{line.what:<24}{published:<26}{joined(line.measured):<26}{joined(gaps, '+'):<28}{line.verdict}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -120,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR")
     parser.add_argument("--tolerance", type=float, default=0.05, help="of PSNR, dB (default: 0.05)")
     parser.add_argument("--tolerance_ssim", type=float, default=0.002, help="(default: 0.002)")
+    parser.add_argument("--tolerance_lpips", type=float, default=0.002, help="(default: 0.002)")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
     given = parser.parse_args(argv)
@@ -127,10 +160,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [row for row in table["rows"] if given.row in (None, row["row"])]
     if not rows:
         parser.error(f"--row {given.row}: {given.table} has {', '.join(row['row'] for row in table['rows'])}")
-    tolerance = Tolerance(given.tolerance, given.tolerance_ssim)
+    tolerance = Tolerance(given.tolerance, given.tolerance_ssim, given.tolerance_lpips)
     device = build.device(Machine(cpu=given.cpu), print)
     print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance {tolerance}")
-    print(f"{'row':<20}{'set':<24}{'published':<16}{'measured':<16}{'difference':<18}verdict")
+    print(f"{'row':<20}{'set':<24}{'published':<26}{'measured':<26}{'difference':<28}verdict")
     found: list[Line] = []
     for row in rows:
         try:

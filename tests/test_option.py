@@ -170,6 +170,22 @@ def test_the_blur_type_chooses_the_protocol_of_a_test_unless_that_is_named(proto
     assert idle(given, resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Set5")) == expected
 
 
+@pytest.mark.parametrize("source", ["--data_test LR --hr_dir HR", "--dir_demo D"])
+def test_what_makes_lr_images_is_idle_where_they_are_given(source):
+    text = f"--pre_train s.pt {source} --noise 10 --protocol gaussian8 --theta 3 --seed 2 --scale 4"
+    given = parse(EvalOptions, text.split(), prog="test.py")
+    options = resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Demo")
+    assert sorted(idle(given, options)) == ["--noise", "--protocol", "--seed", "--theta"]
+
+
+def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():
+    flags = "--lpips vgg --metric rgb --no_reference niqe"
+    for source, expected in (("Demo --dir_demo D", ["--lpips", "--metric"]), ("LR --hr_dir H", ["--no_reference"])):
+        given = parse(EvalOptions, f"--pre_train s.pt --data_test {source} {flags}".split(), prog="test.py")
+        options = resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Demo")
+        assert sorted(idle(given, options)) == expected
+
+
 def test_the_published_test_command():
     text = (
         "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 "

@@ -4,7 +4,7 @@ import math
 import statistics
 
 from evaluation import Score
-from report import render, rows
+from report import render, render_qualities, rows
 
 SCORES = [
     Score("Set_5", "gaussian8", "a", "1.80", 30.0, 0.80),
@@ -45,3 +45,16 @@ def test_equal_images_have_no_spread_to_speak_of():
     row = rows([Score("a", "p", str(i), "k", psnr, 1.0) for i, psnr in enumerate((30.0, math.inf))])[0]
     assert row.psnr == math.inf
     assert math.isnan(row.psnr_spread)
+
+
+def test_qualities_and_their_means():
+    scores = {"a_1": (4.0, 60.0), "b": (5.0, 50.0)}
+    text, latex = (render_qualities(("niqe ↓", "musiq ↑"), scores, form) for form in ("text", "latex"))
+    assert [line.split() for line in text.split("\n")] == [
+        ["image", "niqe", "↓", "musiq", "↑"],
+        ["mean", "4.5000", "55.0000"],
+        ["a_1", "4.0000", "60.0000"],
+        ["b", "5.0000", "50.0000"],
+    ]
+    assert r"image & niqe $\downarrow$ & musiq $\uparrow$ \\" in latex
+    assert r"a\_1 & 4.0000" in latex

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import metric
+import perceptual
 from data.benchmark import find
 from data.degradation import quantize
 from data.degradation.resize import bicubic
@@ -150,6 +151,93 @@ def test_own_images_of_every_form(student, tmp_path):
         assert out.rgb.shape == (32, 40, 3)
         assert (out.grey, out.bits) == (form.get("grey", False), form.get("bits", 8))
         assert (out.alpha is not None) == form.get("alpha", False)
+
+
+@pytest.fixture
+def pairs(photo_folder, tmp_path):
+    """Real pairs, as it were: pairs/low/0_x2.png and pairs/high/0.png."""
+    for path in list_images(photo_folder / "benchmark/Set5/HR"):
+        pixels = read_image(path)
+        for part, image in (("low", pixels[::2, ::2]), ("high", pixels)):
+            (tmp_path / "pairs" / part).mkdir(parents=True, exist_ok=True)
+            name = path.stem + "_x2" * (part == "low")
+            write_image(tmp_path / "pairs" / part / f"{name}.png", np.ascontiguousarray(image))
+    return tmp_path / "pairs"
+
+
+def test_real_pairs(student, pairs, tmp_path, capsys):
+    command = f"--pre_train {student} --data_test {pairs}/low --hr_dir {pairs}/high --save_results"
+    scores = {}
+    for extra, name in (("--noise 5", "kdsr"), ("--tile 16", "kdsr_tile16"), ("--metric matlab", "matlab")):
+        test.main([*command.split(), *extra.split()])
+        folder = tmp_path / "run" / "results" / "student" / "paired" / "low"
+        scores[name] = json.loads((folder / f"scores_{name}.json").read_text())
+    assert "note: --noise has no effect" in capsys.readouterr().out
+    assert {path.name for path in folder.glob("*.png")} == {"0_paired.png", "1_paired.png"}
+    assert (scores["kdsr"]["protocol"], len(scores["kdsr"]["digest"])) == ("paired", 16)
+    assert scores["kdsr"]["metric"] == "kdsr, border 2"
+    assert scores["kdsr"]["psnr"] == pytest.approx(scores["kdsr_tile16"]["psnr"], abs=1e-4)
+    expected = []
+    for path in list_images(pairs / "high"):
+        sr, hr = (
+            torch.from_numpy(read_image(p)).permute(2, 0, 1)[None] / 255
+            for p in (folder / f"{path.stem}_paired.png", path)
+        )
+        expected.append(metric.psnr(sr, hr, border=2, protocol="matlab").item())
+    assert scores["matlab"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("extra", ["", "--tile 16"])
+def test_a_teacher_sees_the_hr_image_of_a_pair(extra, model_file, pairs, capsys):
+    file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
+    test.main(f"--pre_train {file} --data_test {pairs}/low --hr_dir {pairs}/high {extra}".split())
+    assert "low  paired" in capsys.readouterr().out
+
+
+def test_which_weights_are_scored(pairs, tmp_path):
+    """The average where there is one, and each in a folder of its own."""
+    sizes = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
+    net, average = build("KDSR_S", **sizes), build("KDSR_S", **sizes)
+    torch.save(checkpoint(net, average), tmp_path / "both.pt")
+    torch.save({"params_ema": official.write(average)}, tmp_path / "average.pt")
+    psnr = {}
+    for run in ("both", "both_params", "both_params_ema", "average"):
+        name, _, weights = run.partition("_")
+        command = f"--pre_train {tmp_path}/{name}.pt --data_test {pairs}/low --hr_dir {pairs}/high --save w"
+        test.main(f"{command} --dir_experiment {tmp_path} --weights {weights or 'auto'}".split())
+        psnr[run] = json.loads((tmp_path / "w" / "results" / run / "paired/low/scores_kdsr.json").read_text())["psnr"]
+    assert psnr["both"] == psnr["both_params_ema"] == psnr["average"] != psnr["both_params"]
+
+
+def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
+    def brightness(asked, device):
+        return [perceptual.Quality(name, False, lambda image: image.mean().item()) for name in asked.split("+")]
+
+    monkeypatch.setattr(perceptual, "no_reference", brightness)
+    (tmp_path / "mine").mkdir()
+    for name in ("a", "b"):
+        write_photo(tmp_path / "mine" / f"{name}.png", picture(16, 20, alpha=name == "a"))
+    test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --no_reference musiq+clipiqa".split())
+    folder = tmp_path / "run" / "results" / "student" / "Demo"
+    rows = list(csv.DictReader((folder / "no_reference.csv").open()))
+    expected = [read_image(folder / f"{name}_x2.png").mean() / 255 for name in ("a", "b")]
+    assert [row["image"] for row in rows] == ["a_x2", "b_x2"]
+    assert [float(row["clipiqa"]) for row in rows] == pytest.approx(expected)
+    said = json.loads((folder / "no_reference.json").read_text())
+    assert said["musiq"] == pytest.approx(np.mean(expected))
+    assert said["network"] == "KDSR_S"
+    assert "clipiqa ↑" in capsys.readouterr().out
+
+
+def test_errors_of_pairs_name_the_flag(student, pairs, tmp_path):
+    command = f"--pre_train {student} --hr_dir {pairs}/high"
+    assert "names one folder, that of the LR images" in refused(command)
+    assert "names one folder" in refused(f"{command} --data_test {pairs}/low+{pairs}/high")
+    (pairs / "high" / "0.png").rename(pairs / "high" / "7.png")
+    assert f"{pairs}/low/0_x2.png, {pairs}/high/7.png" in refused(f"{command} --data_test {pairs}/low")
+    assert "--hr_dir: there is no folder" in refused(
+        f"--pre_train {student} --data_test {pairs}/low --hr_dir {tmp_path}/none"
+    )
 
 
 def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):

@@ -1,12 +1,13 @@
 """Test sets: found by name, paired by name."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from data.benchmark import Degraded, Prepared, find
+from data.benchmark import Degraded, Prepared, find, paired
 from data.images import BadImage, write_image
 from data.protocol import bicubic, gaussian8, manet9
 
@@ -121,3 +122,81 @@ def test_a_set_is_named_by_its_own_folder(hr_folder):
         benchmark = find(str(hr_folder / path), [], bicubic(2), seed=1)
         assert benchmark is not None
         assert benchmark.name == "Set5"
+
+
+def write_all(folder, names, side):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        write_image(folder / f"{name}.png", noise_image(i, side, side))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("lr", "hr", "images"),
+    [
+        (["0801", "0802"], ["0801", "0802"], ["0801", "0802"]),
+        (["0801x2", "0802x2"], ["0801", "0802"], ["0801", "0802"]),
+        (["0801_x2", "0802_x2"], ["0801_HR", "0802_HR"], ["0801", "0802"]),
+        (["Canon_001_LR2", "Nikon_001_LR2"], ["Canon_001_HR", "Nikon_001_HR"], ["Canon_001", "Nikon_001"]),
+        (["box", "box2"], ["box", "box2"], ["box", "box2"]),  # that 2 belongs to the name
+        (["a", "a_x2"], ["a", "a_x2"], ["a", "a_x2"]),  # and this ending to the image
+    ],
+)
+def test_real_pairs_by_name(lr, hr, images, tmp_path):
+    pairs = paired(write_all(tmp_path / "low", lr, 10), write_all(tmp_path / "high", hr, 20), 2).pairs
+    assert [pair.image for pair in pairs] == images
+    assert [(pair.lr.stem, pair.hr.stem) for pair in pairs] == list(zip(lr, hr, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("lr", "hr", "wrong"),
+    [
+        (["a", "b"], ["a", "c"], ["low/b", "high/c"]),
+        (["a", "b"], ["a"], ["low/b"]),
+        (["a_x2", "a_LR"], ["a_HR"], ["low/a_LR", "low/a_x2", "high/a_HR"]),  # which of the two?
+        (["a_x3"], ["a"], ["low/a_x3", "high/a"]),  # of another scale
+    ],
+)
+def test_real_images_without_one_partner_are_named(lr, hr, wrong, tmp_path):
+    folders = write_all(tmp_path / "low", lr, 10), write_all(tmp_path / "high", hr, 20)
+    listed = ", ".join(str(tmp_path / f"{name}.png") for name in wrong)
+    with pytest.raises(ValueError, match=rf"--data_test: {len(wrong)} of .* no partner.*: {re.escape(listed)}$"):
+        paired(*folders, 2)
+
+
+def test_real_pairs_of_one_folder(tmp_path):
+    """RealSR keeps both there."""
+    folder = write_all(tmp_path, ["Canon_001_LR2", "Canon_002_LR2"], 10)
+    write_all(tmp_path, ["Canon_001_HR", "Canon_002_HR"], 20)
+    benchmark = paired(folder, folder, 2)
+    benchmark.check(at_least=20)
+    assert [pair.hr.stem for pair in benchmark.pairs] == ["Canon_001_HR", "Canon_002_HR"]
+
+
+@pytest.mark.parametrize("lr", ["LR", "LR_x2"])
+def test_a_folder_of_real_pairs_is_found_by_its_name(lr, tmp_path):
+    root = tmp_path / "NTIRE2020"
+    write_all(root / lr, ["a", "b"], 10)
+    write_all(root / "HR", ["a", "b"], 20)
+    write_all(root / "LR_x4", ["a", "b"], 5)
+    benchmark = find("NTIRE2020", [tmp_path], gaussian8(2), seed=1)
+    assert isinstance(benchmark, Prepared)
+    assert (benchmark.name, benchmark.protocol) == ("NTIRE2020", "paired")
+    sample = next(iter(benchmark.samples(CPU)))
+    assert (sample.lr.shape, sample.hr.shape) == ((1, 3, 10, 10), (3, 20, 20))
+    digest = benchmark.digest
+    write_image(root / lr / "a.png", noise_image(9, 10, 10))
+    again = find("NTIRE2020", [tmp_path], gaussian8(2), seed=1)
+    assert again is not None
+    assert again.digest != digest
+
+
+def test_real_pairs_of_another_scale_name_both_files(tmp_path):
+    benchmark = paired(write_all(tmp_path / "low", ["a"], 10), write_all(tmp_path / "high", ["a"], 30), 2)
+    with pytest.raises(BadImage, match=r"high/a\.png is 30 x 30 pixels, not 2 times the 10 x 10 of .*low/a\.png"):
+        benchmark.check(at_least=1)
+
+
+def test_a_missing_hr_folder_is_blamed_on_its_flag(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--hr_dir: there is no folder"):
+        paired(write_all(tmp_path / "low", ["a"], 10), tmp_path / "none", 2, flag="--hr_dir")

@@ -17,10 +17,12 @@ CONFIGS = [
     ("CDSR", {"scale": 3, "n_blocks": 2}),
     ("DASR", {"scale": 3, "n_feats": 8, "n_blocks": 2}),
     ("DASR", {"scale": 4, "n_feats": 12, "n_blocks": 1}),
+    ("RRDB", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
+    ("RRDB", {"scale": 4, "n_feats": 12, "n_blocks": 2}),
 ]
 WITHOUT_PUBLISHED_FORMAT = [
     ("EDSR", {"scale": 4, "n_feats": 8, "n_blocks": 2}),
-    ("RRDB", {"scale": 3, "n_feats": 8, "n_blocks": 2}),
+    ("RRDB", {"scale": 3, "n_feats": 8, "n_blocks": 2}),  # its names are those of x2
 ]
 
 
@@ -132,6 +134,20 @@ def test_official_names_there_and_back(file, network, official_weights):
 def test_a_network_without_published_format_says_so(case):
     with pytest.raises(ValueError, match="has no published format"):
         official.write(filled(*case))
+
+
+def test_rrdb_by_the_names_of_basicsr(tmp_path):
+    """As Real-ESRGAN's generator is published: body.0.rdb1.conv1, conv_body, conv_up1, conv_hr."""
+    net = filled("RRDB", {"scale": 4, "n_feats": 8, "n_blocks": 2})
+    state = official.write(net)
+    names = {"RRDB_trunk": "body", "RDB": "rdb", "trunk_conv": "conv_body", "upconv": "conv_up", "HRconv": "conv_hr"}
+    for theirs, basicsr in names.items():
+        state = {key.replace(theirs, basicsr): value for key, value in state.items()}
+    assert "body.1.rdb3.conv5.weight" in state
+    torch.save({"params_ema": state}, tmp_path / "net.pth")
+    loaded = load_model(tmp_path / "net.pth")
+    assert loaded.config == net.config
+    same(loaded, net)
 
 
 @pytest.mark.parametrize(("file", "network"), [("cdsr", "CDSR_x2"), ("dasr", "DASR_x2")])

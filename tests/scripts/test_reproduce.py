@@ -1,17 +1,26 @@
 """Published tables: the data file, what is measured, and that nothing is passed over in silence."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import perceptual
+from data.images import write_image
 from data.protocol import NAMED
-from model import NETWORKS, build, checkpoint
+from model import NETWORKS, build, checkpoint, official
 
 ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("reproduce_program", ROOT / "scripts" / "reproduce.py")
+assert spec is not None
+assert spec.loader is not None
+reproduce_py = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reproduce_py)
 TABLES = json.loads((ROOT / "scripts" / "published.json").read_text())
 
 
@@ -67,6 +76,35 @@ def test_the_tolerance_decides(photo_folder, tmp_path):
     strict, lax = reproduce(*arguments), reproduce(*arguments, "--tolerance", 50, "--tolerance_ssim", 1)
     assert "differs" in strict.stdout
     assert "reproduced" in lax.stdout
+
+
+@pytest.fixture
+def real_pairs(tmp_path):
+    """AIM2019 and NTIRE2020 of one image each; of the second the LR image is missing. And weights."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    for part, image in (("AIM2019/LR", pixels[:12, :12]), ("AIM2019/HR", pixels), ("NTIRE2020/HR", pixels)):
+        (tmp_path / part).mkdir(parents=True)
+        write_image(tmp_path / part / "a.png", np.ascontiguousarray(image))
+    net = build("KDSR_S", scale=4, n_feats=8, n_blocks=1, n_resblocks=1)
+    torch.save({"params_ema": official.write(net)}, tmp_path / "kdsr_gan_x4.pt")
+    return tmp_path
+
+
+def test_real_pairs_are_measured(real_pairs, monkeypatch, capsys):
+    monkeypatch.setattr(perceptual, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
+    reproduce_py.main(["kdsr3", *f"--weights {real_pairs} --data {real_pairs} --cpu --out {real_pairs}/o.json".split()])
+    aim, ntire = json.loads((real_pairs / "o.json").read_text())["lines"]
+    assert aim["published"] == [24.22, 0.7038, 0.3758]
+    assert aim["measured"][2] == 0.375
+    assert aim["verdict"] == "differs"
+    assert (ntire["measured"], ntire["verdict"]) == (None, "images missing: NTIRE2020 with LR and HR")
+    assert "24.22 / 0.7038 / 0.3758" in capsys.readouterr().out
+
+
+def test_real_pairs_without_lpips(real_pairs, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
+    reproduce_py.main(["kdsr3", *f"--weights {real_pairs} --data {real_pairs} --cpu".split()])
+    assert "differs; no LPIPS: --lpips vgg needs a library" in capsys.readouterr().out
 
 
 def test_an_unknown_row_is_told_the_known_ones(tmp_path):
