@@ -218,7 +218,7 @@ def duration(seconds: float) -> str:
 def environment() -> dict[str, Any]:
     """Versions, device and git commit, for config.json."""
     versions = {"python": platform.python_version()}
-    for package in ("torch", "numpy", "pillow", "opencv-python-headless"):
+    for package in ("torch", "numpy", "torchvision", "pillow", "opencv-python-headless", "torchmetrics", "pyiqa"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision import models
 
 from model import read_file
 
 # Of torchvision's `features`: the convolutions that are compared, conv1_2, conv2_2, conv3_4, conv4_4, conv5_4.
 WEIGHTS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
-BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # (channels, convolutions) between two poolings
-URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
+SOURCE = models.VGG19_Weights.IMAGENET1K_V1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB, range [0, 1]
 
 
 def vgg19() -> nn.Sequential:
-    """VGG19 up to conv5_4 with random weights, its layers numbered as in torchvision's `features`."""
-    layers: list[nn.Module] = []
-    n_in = 3
-    for width, count in BLOCKS:
-        for _ in range(count):
-            kept = len(layers) in WEIGHTS  # so the rectifier must not overwrite it
-            layers += [nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU(inplace=not kept)]
-            n_in = width
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers[: max(WEIGHTS) + 1])
+    """torchvision's VGG19 up to conv5_4, its weights 0, its layers numbered as there."""
+    with torch.device("meta"):  # its classifier, which nobody needs, is six times as large
+        whole = models.vgg19(init_weights=False).features
+    layers = nn.Sequential(*list(whole.children())[: max(WEIGHTS) + 1]).to_empty(device="cpu")
+    for parameter in layers.parameters():
+        nn.init.zeros_(parameter)
+    for index in WEIGHTS:
+        if index + 1 < len(layers):
+            layers[index + 1] = nn.ReLU()  # torchvision's would overwrite what is compared
+    return layers
 
 
 def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
-    """Fill `vgg19()` from a file of torchvision's state dict; from the one that PyTorch keeps where None is named.
+    """Fill `vgg19()` from a file of torchvision's state dict; from torchvision's own, downloaded once, for None.
 
     Raises FileNotFoundError, or ValueError where nothing can be downloaded or the file is of another network.
     """
-    path = path or _download()
-    contents, state, wrong = read_file(path, "--vgg"), {}, []
+    contents, state, wrong = _download() if path is None else read_file(path, "--vgg"), {}, []
     for name, own in vgg.state_dict().items():
         state[name] = value = contents.get(f"features.{name}")
         found = tuple(value.shape) if isinstance(value, Tensor) else "missing"
@@ -46,32 +47,28 @@ def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
             f"--vgg: {path} is no state dict of torchvision's VGG19: {'; '.join(wrong[:3])}{more}. "
-            f"The right file is {URL}"
+            f"The right file is {SOURCE.url}"
         )
     vgg.load_state_dict(state)
 
 
-def _download() -> Path:
-    """The file where PyTorch keeps it; fetched first where it is not there yet."""
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(URL).name)
-    if path.exists():
-        return path
+def _download() -> Mapping[str, Any]:
+    """From where PyTorch keeps it; fetched first where it is not there yet."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL, str(path), hash_prefix=path.stem.split("-")[1])
+        return SOURCE.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError) as error:  # no internet, no room; a broken download
+        place = Path(torch.hub.get_dir(), "checkpoints", Path(SOURCE.url).name)
         raise ValueError(
-            f"--vgg: the perceptual loss needs VGG19's weights, which cannot be downloaded ({error}). Get {URL} on "
-            f"another machine and put it at {path}, or name it with --vgg"
+            f"--vgg: the perceptual loss needs VGG19's weights, which cannot be downloaded ({error}). Get {SOURCE.url} "
+            f"on another machine and put it at {place}, or name it with --vgg"
         ) from error
-    return path
 
 
 class Perceptual(nn.Module):
     """Σ weight · L1(features of SR, features of HR), each a mean. The network is frozen, and float32 under autocast.
 
     weights: a file of torchvision's VGG19 state dict; None: downloaded, once. pretrained: False leaves the weights
-    random, for `load_state_dict` to fill.
+    0, for `load_state_dict` to fill.
     """
 
     mean: Tensor

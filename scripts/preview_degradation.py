@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import build
 from commandline import REQUIRED, Given, flag, parse
 from data.degradation import Degradation as Recipe
-from data.degradation import SecondOrder
 from data.images import read_image
 from model import NETWORKS
 from option import DEFAULT_SCALE, Degradation, TrainingDegradation, TrainOptions
@@ -101,7 +100,7 @@ def middle(path: Path, crop: int, recipe: Recipe[Any]) -> Tensor:
     """
     pixels, scale = read_image(path), recipe.scale
     sides = [scale * min(crop, side // scale) for side in pixels.shape[:2]]
-    least = ceil((recipe.smallest if isinstance(recipe, SecondOrder) else build.SMALLEST_BLURRED + 1) / scale)
+    least = ceil(recipe.smallest / scale)
     if min(sides) < scale * least:
         raise ValueError(
             f"{path} has {pixels.shape[1]}×{pixels.shape[0]} pixels, --crop is {crop}: "

@@ -20,7 +20,10 @@ TINY = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
 @pytest.fixture(scope="module")
 def perceptual():
     torch.manual_seed(3)
-    return Perceptual(pretrained=False)
+    perceptual = Perceptual(pretrained=False)
+    for parameter in perceptual.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return perceptual
 
 
 @pytest.fixture(autouse=True)

@@ -166,7 +166,7 @@ def test_offline(tmp_path, monkeypatch, error):
 def test_a_download_is_kept(tmp_path, monkeypatch, file, images):
     calls = []
 
-    def download(url, path, hash_prefix):
+    def download(url, path, hash_prefix, **options):
         calls.append((url, hash_prefix))
         Path(path).symlink_to(file)
 
