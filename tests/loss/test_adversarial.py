@@ -21,8 +21,9 @@ TINY = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
 def perceptual():
     torch.manual_seed(3)
     perceptual = Perceptual(pretrained=False)
-    for parameter in perceptual.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    for layer in perceptual.vgg:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.reset_parameters()
     return perceptual
 
 
