@@ -133,7 +133,8 @@ def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     if objective in ("pixel", "adversarial"):
         defaults["epochs_encoder"] = -1
     defaults.setdefault("crop_size", given.get("patch_size", defaults["patch_size"]))
-    defaults["pool_size"] = POOLED * given.get("batch_size", defaults["batch_size"]) * (recipe == "second_order")
+    pooled = recipe == "second_order" and objective != "contrast"
+    defaults["pool_size"] = POOLED * given.get("batch_size", defaults["batch_size"]) if pooled else 0
     low, high = WIDTHS[recipe][scale]
     one_kernel = given.keys() & {"sig", "lambda_1", "lambda_2"}
     protocol = "flags" if one_kernel else PROTOCOLS[recipe][blur == "aniso_gaussian"]

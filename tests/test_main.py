@@ -209,3 +209,71 @@ def test_what_a_flag_contradicts_is_named(refused):
     assert "--sig_min 3 is more than --sig_max 2" in refused("--model KDSR_T --save s --sig_min 3")
     assert "--noise -1.0 must be in" in refused("--model KDSR_T --save s --noise -1")
     assert "did you mean --batch_size?" in refused("--model KDSR_T --save s --batchsize 3")
+
+
+REAL = (
+    "--scale 4 --degradation second_order --patch_size 12 --crop_size 20 --batch_size 2 --pool_size 4 --test_every 4 "
+    "--n_feats 8 --n_blocks 1 --n_resblocks 1 --save_minutes 0"
+)
+
+
+def test_the_three_stages_of_the_real_world(run_main, tmp_path):
+    teacher = run_main(f"--model KDSR_T --save t {REAL}")
+    assert teacher.name == "t_x4_second_order"
+    student = run_main(f"--model KDSR_S --save s {REAL} --pre_train_TA {teacher / 'model/model_latest.pt'}")
+    file = torch.load(student / "model/model_latest.pt", weights_only=True)
+    assert any(not torch.equal(file["params"][name], value) for name, value in file["params_ema"].items())
+    gan = (
+        f"--model KDSR_S {REAL} --objective adversarial --d_feats 4 --perceptual_weight 0 --sharpen "
+        f"--pre_train {student / 'model/model_latest.pt'}"
+    )
+    taught = f"{gan} --pre_train_TA {teacher / 'model/model_latest.pt'}"
+    whole = run_main(f"{taught} --save whole")
+    log = (whole / "log.txt").read_text()
+    for part in ("l1", "gan", "kl", "d_real", "d_fake", "second_order  PSNR"):
+        assert part in log
+    config = json.loads((whole / "config.json").read_text())
+    assert (config["ema"], config["beta2"], config["augment"], config["lr_sr"]) == (0.999, 0.99, "mirror", 1e-4)
+
+    for _ in range(3):  # stopped after each of three steps: before the pool is full, and after
+        broken = run_main(f"{taught} --save broken --max_minutes 0 --resume auto")
+    run_main(f"{gan} --save broken --resume auto")  # the teacher comes with the run
+    one, other = (torch.load(run / "model/state.pt", weights_only=True) for run in (whole, broken))
+    assert one["step"] == other["step"] == 8
+    for part in ("net", "objective", "optimizer", "pairs"):
+        assert same(one[part], other[part]), part
+    assert len(one["optimizer"]["param_groups"]) == 2  # both players
+    assert one["pairs"]["pool.lr"].shape == (4, 3, 12, 12)
+    for name in ("psnr_log.csv", "loss_log.csv"):
+        assert (whole / name).read_text() == (broken / name).read_text()
+
+
+def same(a, b):
+    """Whether two states are, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (f"--model KDSR_T {REAL} --crop_size 18", ["--crop_size 18", "19 LR pixels"]),
+        (f"--model KDSR_T {REAL} --crop_size 11", ["--crop_size 11", "--patch_size 12"]),
+        (f"--model KDSR_T {REAL} --crop_size 30", ["120 HR pixels a side", "--crop_size"]),
+        (f"--model KDSR_T {REAL} --pool_size 1", ["--pool_size 1", "--batch_size 2"]),
+        (f"--model KDSR_T --objective adversarial {REAL} --patch_size 13", ["--patch_size 13", "multiples of 8"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --vgg nowhere.pth", ["--vgg", "nowhere.pth"]),
+        (f"--model KDSR_T {REAL} --accumulate 3", ["--batch_size 2", "--accumulate 3"]),
+        (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
+        (f"--model KDSR_T {REAL} --protocol second_order --noise 5", ["--protocol second_order", "--noise"]),
+    ],
+)
+def test_bad_input_of_the_real_world(arguments, words, refused):
+    message = refused(f"{arguments} --save x")
+    for word in words:
+        assert word in message

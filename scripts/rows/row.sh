@@ -66,27 +66,28 @@ kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the 
     fi
 }
 
-real() { # flags of all stages; KDSR for real photographs: teacher, student, the student as a GAN
-    local shape=(--degradation second_order "$@") gan=()
+real() { # stages: KDSR for real photographs. teacher (KDSRNet-T), student (KDSRNet-S), gan (KDSRGAN-S), test
+    local shape=(--degradation second_order) adversary=() stage
     if [ -n "${QUICK:-}" ]; then
-        shape+=("${quick_kdsr[@]}" --crop_size 24)
-        gan+=(--d_feats 8 --perceptual_weight 0)
+        shape+=("${quick_kdsr[@]}" --crop_size 20)
+        adversary=(--d_feats 8 --perceptual_weight 0)
     fi
-    if wanted teacher; then
-        run_main kdsrnet_t_x4_second_order --model KDSR_T --save kdsrnet_t "${shape[@]}"
-    fi
-    if wanted student; then
-        run_main kdsrnet_s_x4_second_order --model KDSR_S --save kdsrnet_s "${shape[@]}" \
-            --pre_train_TA "$OUT/kdsrnet_t_x4_second_order/model/model_latest.pt"
-    fi
-    if wanted gan; then
-        run_main kdsrgan_s_x4_second_order --model KDSR_S --save kdsrgan_s "${shape[@]}" --objective adversarial \
-            --pre_train "$OUT/kdsrnet_s_x4_second_order/model/model_latest.pt" \
-            --pre_train_TA "$OUT/kdsrnet_t_x4_second_order/model/model_latest.pt" "${gan[@]}"
-    fi
-    if wanted test; then
-        run_test kdsrgan_s_x4_second_order --protocol second_order
-    fi
+    local t=kdsrnet_t_x4_second_order s=kdsrnet_s_x4_second_order gan=kdsrgan_s_x4_second_order
+    for stage in "$@"; do
+        wanted "$stage" || continue
+        case $stage in
+        teacher) run_main $t --model KDSR_T --save kdsrnet_t "${shape[@]}" ;;
+        student)
+            run_main $s --model KDSR_S --save kdsrnet_s "${shape[@]}" --pre_train_TA "$OUT/$t/model/model_latest.pt"
+            ;;
+        gan)
+            run_main $gan --model KDSR_S --save kdsrgan_s "${shape[@]}" --objective adversarial \
+                --pre_train "$OUT/$s/model/model_latest.pt" --pre_train_TA "$OUT/$t/model/model_latest.pt" \
+                "${adversary[@]}"
+            ;;
+        test) run_test $gan --protocol second_order ;;
+        esac
+    done
 }
 
 contrast() { # NAME MODEL SCALE iso|aniso NOISE, then flags of training

@@ -33,7 +33,7 @@ def test_every_row_parses(script):
     subprocess.run(["bash", "-n", script], check=True)
 
 
-@pytest.mark.parametrize("row", ["cdsr_x2", "dasr_x4_iso"])
+@pytest.mark.parametrize("row", ["cdsr_x2", "dasr_x4_iso", "kdsr_real_x4"])
 def test_the_whole_chain(row, tmp_path, photo_folder):
     out = run(ROOT / "scripts" / "rows" / f"{row}.sh", tmp_path, photo_folder)
     assert "== test of" in out
