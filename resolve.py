@@ -126,7 +126,7 @@ def resolve(options: type[Resolved], given: Given, *, model: str, scale: int, da
 def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     blur = given.get("blur_type", "iso_gaussian")
     defaults = dict(PUBLISHED[model])
-    recipe = given.get("degradation", defaults["degradation"])
+    recipe = given.get("degradation", "second_order" if "hr_dir" in given else defaults["degradation"])
     objective = given.get("objective", defaults["objective"])
     for setting in (recipe if recipe == "second_order" else blur, objective):
         defaults |= PUBLISHED.get(f"{model} {setting}", {})

@@ -85,7 +85,7 @@ real() { # stages: KDSR for real photographs. teacher (KDSRNet-T), student (KDSR
                 --pre_train "$OUT/$s/model/model_latest.pt" --pre_train_TA "$OUT/$t/model/model_latest.pt" \
                 "${adversary[@]}"
             ;;
-        test) run_test $gan --protocol second_order ;;
+        test) run_test $gan --degradation second_order ;;
         esac
     done
 }

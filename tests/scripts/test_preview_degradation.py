@@ -78,7 +78,9 @@ def degraded(image: Path, text: str, crop: int, seed: int) -> Tensor:
 # ----------------------------------------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize("text", ["", f"--scale 2 {ANISO}", "--scale 3 --model CDSR --noise 15"])
+@pytest.mark.parametrize(
+    "text", ["", f"--scale 2 {ANISO}", "--scale 3 --model CDSR --noise 15", "--degradation second_order"]
+)
 def test_a_sheet_holds_the_image_and_every_draw(image, text):
     picture = drawn(image, f"--draws 3 --seed 5 --crop 20 {text}")
     scale = options_of([str(image), "--out", "o.png", *text.split()])[1].scale
@@ -265,7 +267,9 @@ def test_replay_prints_the_parameters_of_its_seed(image, capsys):
 
 
 @pytest.mark.parametrize("model", ["KDSR_T", "KDSR_S", "CDSR", "DASR", "RRDB"])
-@pytest.mark.parametrize("text", ["", "--scale 2 --sig_max 1.5", ANISO, "--degradation manet --draw_per image"])
+@pytest.mark.parametrize(
+    "text", ["", "--scale 2 --sig_max 1.5", ANISO, "--degradation manet --draw_per image", "--degradation second_order"]
+)
 def test_the_recipe_is_that_of_training(model, text):
     words = ["--model", model, *text.split()]
     trained = training.options_of(["--save", "run", "--objective", "pixel", *words])[1]
