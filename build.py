@@ -58,7 +58,7 @@ def recipe(options: TrainOptions) -> Degradation[Any]:
     """The degradation of training. manet: sig_min and sig_max are variances, standard deviations inside."""
     given, drawn = options.degradation, options.training_degradation
     if given.degradation == "second_order":
-        return SecondOrder(scale=options.network.scale)
+        return SecondOrder(scale=options.network.scale, codec="libjpeg" if drawn.codec == "libjpeg" else "realesrgan")
     common = {
         "scale": options.network.scale,
         "iso": given.isotropic,

@@ -10,9 +10,10 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
+from data.degradation.jpeg import Codec
 from data.sampler import AUGMENT
 from loss import GAN
 from model import NETWORKS, WEIGHTS
@@ -95,6 +96,9 @@ class TrainingDegradation:
     lambda_min: float = flag(0.2, "narrowest axis of an aniso kernel, σ in HR pixels (gaussian)", low=0)
     lambda_max: float = flag(PUBLISHED_DEFAULT, "widest axis of an aniso kernel, likewise", low=0)
     jpeg_low: float = flag(0.0, "lowest JPEG quality, drawn up to 100; 0: no JPEG", low=0, high=100)
+    codec: str = flag(
+        "realesrgan", "whose JPEG (second_order): as published, or nearer to real files", choices=get_args(Codec)
+    )
     draw_per: str = flag(PUBLISHED_DEFAULT, "draw a degradation for each ...", choices=("batch", "image"))
 
 

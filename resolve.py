@@ -238,6 +238,7 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
         effective |= {
             ("sig_min", "sig_max"): not second and (manet or iso),
             ("lambda_min", "lambda_max"): not second and not manet and not iso,
+            ("codec",): second,
             ("jpeg_low", "draw_per", "blur_type", "sample_mode"): not second,
             ("temperature", "kd_weight"): objective == "distillation" or options.loss.pre_train_TA is not None,
             ADVERSARIAL: objective == "adversarial",
