@@ -235,8 +235,8 @@ def test_the_three_stages_of_the_real_world(run_main, tmp_path):
     config = json.loads((whole / "config.json").read_text())
     assert (config["ema"], config["beta2"], config["augment"], config["lr_sr"]) == (0.999, 0.99, "mirror", 1e-4)
 
-    for _ in range(3):  # stopped after each of three steps: before the pool is full, and after
-        broken = run_main(f"{taught} --save broken --max_minutes 0 --resume auto")
+    # Stopped after each of three steps: before the pool is full, and after.
+    broken = [run_main(f"{taught} --save broken --max_minutes 0 --resume auto") for _ in range(3)][-1]
     run_main(f"{gan} --save broken --resume auto")  # the teacher comes with the run
     one, other = (torch.load(run / "model/state.pt", weights_only=True) for run in (whole, broken))
     assert one["step"] == other["step"] == 8
