@@ -126,10 +126,12 @@ def resolve(options: type[Resolved], given: Given, *, model: str, scale: int, da
 def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     blur = given.get("blur_type", "iso_gaussian")
     defaults = dict(PUBLISHED[model])
-    recipe = given.get("degradation", "second_order" if "hr_dir" in given else defaults["degradation"])
+    recipe = given.get("degradation", defaults["degradation"])
     objective = given.get("objective", defaults["objective"])
     for setting in (recipe if recipe == "second_order" else blur, objective):
         defaults |= PUBLISHED.get(f"{model} {setting}", {})
+    if "hr_dir" in given:
+        defaults["metric"] = "matlab"  # of the tables of real pairs
     if objective in ("pixel", "adversarial"):
         defaults["epochs_encoder"] = -1
     defaults.setdefault("crop_size", given.get("patch_size", defaults["patch_size"]))

@@ -168,15 +168,15 @@ def pairs(photo_folder, tmp_path):
 def test_real_pairs(student, pairs, tmp_path, capsys):
     command = f"--pre_train {student} --data_test {pairs}/low --hr_dir {pairs}/high --save_results"
     scores = {}
-    for extra, name in (("--noise 5", "kdsr"), ("--tile 16", "kdsr_tile16"), ("--metric matlab", "matlab")):
+    for extra, name in (("--noise 5", "matlab"), ("--tile 16", "matlab_tile16"), ("--metric kdsr", "kdsr")):
         test.main([*command.split(), *extra.split()])
         folder = tmp_path / "run" / "results" / "student" / "paired" / "low"
         scores[name] = json.loads((folder / f"scores_{name}.json").read_text())
     assert "note: --noise has no effect" in capsys.readouterr().out
     assert {path.name for path in folder.glob("*.png")} == {"0_paired.png", "1_paired.png"}
-    assert (scores["kdsr"]["protocol"], len(scores["kdsr"]["digest"])) == ("paired", 16)
-    assert scores["kdsr"]["metric"] == "kdsr, border 2"
-    assert scores["kdsr"]["psnr"] == pytest.approx(scores["kdsr_tile16"]["psnr"], abs=1e-4)
+    assert (scores["matlab"]["protocol"], len(scores["matlab"]["digest"])) == ("paired", 16)
+    assert scores["matlab"]["metric"] == "matlab, border 2"
+    assert scores["matlab"]["psnr"] == pytest.approx(scores["matlab_tile16"]["psnr"], abs=1e-4)
     expected = []
     for path in list_images(pairs / "high"):
         sr, hr = (
@@ -205,7 +205,7 @@ def test_which_weights_are_scored(pairs, tmp_path):
         name, _, weights = run.partition("_")
         command = f"--pre_train {tmp_path}/{name}.pt --data_test {pairs}/low --hr_dir {pairs}/high --save w"
         test.main(f"{command} --dir_experiment {tmp_path} --weights {weights or 'auto'}".split())
-        psnr[run] = json.loads((tmp_path / "w" / "results" / run / "paired/low/scores_kdsr.json").read_text())["psnr"]
+        psnr[run] = json.loads((tmp_path / "w" / "results" / run / "paired/low/scores_matlab.json").read_text())["psnr"]
     assert psnr["both"] == psnr["both_params_ema"] == psnr["average"] != psnr["both_params"]
 
 
