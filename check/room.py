@@ -23,7 +23,7 @@ class Footprint(NamedTuple):
     """Bytes that a run takes."""
 
     batch: int  # the patches of a step
-    queue: int  # the batches that loader processes hold ready, and the one that is trained on
+    queue: int  # the batches that loader processes have ready or in the making, and two that change hands
     network: int  # a checkpoint
     state: int  # what --resume needs
 
@@ -39,7 +39,7 @@ def footprint(options: TrainOptions) -> Footprint:
     batch = objective.views * options.training.batch_size * 3 * side**2
     return Footprint(
         batch=batch,
-        queue=batch * (PREFETCH * workers + 1) if workers else 0,
+        queue=batch * (PREFETCH * workers + 2) if workers else 0,
         network=network,
         state=network + extra + moments,
     )
@@ -73,7 +73,7 @@ def shared_memory(options: TrainOptions, need: Footprint) -> Iterator[Finding]:
     if need.queue < free:
         yield fine(text)
     else:
-        fitting, ample = max(free // need.batch - 1, 0) // PREFETCH, ceil(2 * need.queue / 2**30)
+        fitting, ample = max(free // need.batch - 2, 0) // PREFETCH, ceil(2 * need.queue / 2**30)
         yield mend(f"{text}: --n_threads {fitting}, or a container with more (docker run --shm-size {ample}g)")
 
 
