@@ -1,0 +1,175 @@
+"""Every kind of bad training and test image is found and named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from check import Finding
+from check import images as checks
+from data.images import write_image
+from option import TrainOptions
+
+Options = Callable[..., TrainOptions]
+Checked = Callable[..., str]
+
+
+@pytest.fixture
+def root(photo_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the small photographs to spoil."""
+    return Path(shutil.copytree(photo_folder, tmp_path / "data"))
+
+
+@pytest.fixture
+def folder(root: Path) -> Path:
+    return root / "train" / "HR"
+
+
+@pytest.fixture
+def checked(options: Options, told: Callable[[Iterable[Finding]], str], root: Path) -> Checked:
+    """What is found about the images of `root`."""
+    return lambda arguments="", **more: told(checks.all_images(options(arguments, root=root, **more)))
+
+
+def line(text: str, part: str) -> str:
+    """The one line with this part in it."""
+    (found,) = (line for line in text.splitlines() if part in line)
+    return found
+
+
+def test_good_images(checked: Checked, folder: Path) -> None:
+    text = checked()
+    assert "note" not in text
+    assert "mend" not in text
+    assert "fine: 5 training images in" in text
+    assert "96 x 112 to 96 x 112 pixels (height x width), median 96 x 112" in text
+    assert "fine: test set Set5: 2 images, gaussian8" in text
+    assert "fine: none of 5 training images shows what one of 2 test images shows" in text
+
+
+def test_sizes(checked: Checked, folder: Path, photo: np.ndarray) -> None:
+    for i, side in enumerate((200, 300, 400, 500, 40, 30)):
+        write_image(folder / f"more{i}.png", np.ascontiguousarray(photo[:side, : side + 10]))
+    assert "30 x 40 to 500 x 510 pixels (height x width), median 96 x 112" in checked()
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "small"])
+def test_unusable_images(kind: str, checked: Checked, folder: Path) -> None:
+    whole = (folder / "0.png").read_bytes()
+    if kind == "small":
+        write_image(folder / "odd.png", np.zeros((20, 30, 3), np.uint8))
+    else:
+        content = {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"this is no image"}[kind]
+        (folder / "odd.png").write_bytes(content)
+    text = checked()
+    assert "mend: unusable images; repair or remove them, or pass --skip_bad_images" in text
+    assert "odd.png" in text.split("--skip_bad_images")[1]
+    text = checked("--skip_bad_images")
+    assert "mend" not in text
+    assert "odd.png" in line(text, "note: left out")
+    assert "fine: 5 training images" in text
+
+
+def test_no_usable_image(checked: Checked, folder: Path) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    assert "mend: all 5 images are unusable" in checked("--skip_bad_images")
+    assert "fine: test set Set5" in checked()
+
+
+def test_what_is_no_folder_of_images(checked: Checked, folder: Path) -> None:
+    assert "mend: --data_train nowhere: there is neither" in checked("--data_train nowhere")
+    for path in folder.iterdir():
+        path.unlink()
+    assert "holds no image" in line(checked(), "mend")
+
+
+def test_odd_forms(checked: Checked, folder: Path, photo: np.ndarray) -> None:
+    deep = photo[:96, 300:412].astype(np.uint16) * 257
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    cv2.imwrite(str(folder / "deep2.png"), deep[::-1])
+    Image.fromarray(photo[400:496, :112]).convert("LA").save(folder / "grey.png")
+    text = checked()
+    assert "note: 2 of the training images: 16-bit; training rounds them to 8 bits" in text
+    assert "note: 1 of the training images: alpha; training drops it" in text
+    assert "note: 1 of the training images: grey; training repeats the channel" in text
+
+
+def test_strays_and_copies(checked: Checked, folder: Path) -> None:
+    (folder / "nested.png").mkdir()
+    shutil.copy(folder / "0.png", folder / "again.png")
+    text = checked()
+    assert line(text, "folders or broken links").endswith(": nested.png")
+    assert line(text, "several names").endswith(": 0.png = again.png")
+
+
+def test_a_batch_of_more_than_all_images(checked: Checked) -> None:
+    assert "--batch_size" not in checked("--batch_size 5")
+    assert "note: --batch_size 6 has some of the 5 training images twice" in checked("--batch_size 6")
+
+
+def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LARGE", 96 * 112 - 1)
+    assert "--data_cache decodes each image once" in checked()
+    assert "decodes" not in checked("--data_cache")
+    for free, grade in ((2**30, "fine"), (5 * 96 * 112 * 3, "mend")):
+        monkeypatch.setattr(checks.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
+        assert line(checked(f"--data_cache {folder.parent / 'cache'}"), "--data_cache: ").startswith(grade)
+
+
+# ------------------------------------------------------------------------------------------------ test sets
+
+
+def test_test_sets_that_are_not_there(checked: Checked, root: Path) -> None:
+    text = checked("--data_test Set5+Urban100+Set14")
+    assert "note: --data_test: Urban100, Set14 not found" in text
+    assert "held out" not in text
+    shutil.rmtree(root / "benchmark")
+    assert "held out" in line(checked(), "note: --data_test: Set5 not found")
+
+
+def test_a_broken_test_image(checked: Checked, root: Path) -> None:
+    (root / "benchmark" / "Set5" / "HR" / "1.png").write_bytes(b"")
+    text = checked()
+    assert "1.png" in line(text, "mend")
+    assert "test set Set5" not in text
+    assert "fine: none of 5 training images shows what one of 1 test images shows" in text
+
+
+def test_lr_that_does_not_fit_hr(checked: Checked, root: Path, photo: np.ndarray) -> None:
+    prepared = root / "benchmark" / "Set5_x2"
+    for sub in ("HR_si", "LR_mode0_noise0"):
+        (prepared / sub).mkdir(parents=True)
+    write_image(prepared / "HR_si" / "a.png", np.ascontiguousarray(photo[:96, :96]))
+    write_image(prepared / "LR_mode0_noise0" / "a.png", np.ascontiguousarray(photo[:48, :47]))
+    text = checked("--protocol manet9 --degradation manet")
+    assert "is 96 x 96 pixels, not 2 times the 48 x 47" in line(text, "mend: --data_test")
+    write_image(prepared / "HR_si" / "b.png", np.ascontiguousarray(photo[:96, :96]))
+    assert "lack their partner" in checked("--protocol manet9 --degradation manet")
+
+
+def test_training_on_a_test_image(checked: Checked, folder: Path, root: Path) -> None:
+    test = root / "benchmark" / "Set5" / "HR" / "1.png"
+    Image.open(test).resize((70, 60)).save(folder / "innocent.jpg", quality=60)
+    text = checked("--patch_size 20")
+    found = line(text, "mend")
+    assert found.startswith(f"mend: {folder / 'innocent.jpg'} shows what the test image {test} shows (likeness ")
+    assert "none of" not in text
+
+
+def test_hr_images_of_a_prepared_set_count_once(checked: Checked, root: Path, photo: np.ndarray) -> None:
+    prepared = root / "benchmark" / "Set5_x2"
+    for sub, size in (("HR_si", 96), ("LR_mode0_noise0", 48)):
+        (prepared / sub).mkdir(parents=True)
+        for case in ("0.6_0.6_0.0", "1.2_1.2_0.0"):
+            write_image(prepared / sub / f"a_{case}.png", np.ascontiguousarray(photo[400 : 400 + size, :size]))
+    text = checked("--protocol manet9 --degradation manet")
+    assert "fine: test set Set5: 2 images, manet9 (prepared)" in text
+    assert "what one of 1 test images shows" in text
