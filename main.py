@@ -2,18 +2,21 @@
 
     python main.py --dir_data DIR --model CDSR --scale 4 --blur_type aniso_gaussian --save cdsr
 
-`--dry_run` builds everything, takes a few steps and forecasts the run; `--resume` continues one.
+`--check` looks over machine, options and images; `--dry_run` takes a few steps and forecasts the run; `--resume`
+continues one.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 import build
+import check
 import option
 import parallel
 from commandline import Given, parse
@@ -82,6 +85,13 @@ def check_run(options: TrainOptions, run: Run) -> None:
         raise ValueError(f"--resume: {run.path} was started with {', '.join(differences)}; say so again")
 
 
+def look_over(given: Given, options: TrainOptions) -> bool:
+    """Print what is to be mended before the run can start, and what is worth knowing; whether it can start."""
+    notes = (check.note(f"{name} has no effect beside the other options") for name in idle(given, options))
+    refusals = check.attempt(check_run, options, Run(options.run_dir))
+    return check.show(chain(notes, refusals, check.cheap(options), check.thorough(options)))
+
+
 def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trainer:  # noqa: B008 (frozen)
     """The trainer that a command line asks for, at the step where it is to start."""
     run = Run(options.run_dir, writes=ranks.first)
@@ -92,6 +102,8 @@ def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trai
         print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
     for name in idle(given, options):
         run.log(f"note: {name} has no effect beside the other options")
+    if ranks.first:
+        check.before_start(options, run.log)
     trainer = trainer_of(options, run, ranks)
     if options.resuming:
         trainer.resume(read_file(run.state, "--resume"))
@@ -103,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     try:
         given, options = options_of(words)
+        if options.saving.check:
+            sys.exit(0 if look_over(given, options) else 1)
         ranks = parallel.join()
         if options.machine.n_GPUs > max(1, ranks.world) and not options.saving.dry_run:
             parallel.launch(Path(__file__), options.machine.n_GPUs, words)

@@ -204,6 +204,7 @@ class Saving:
     keep: int = flag(5, "how many of those to keep, the newest and the best; 0: all", low=0)
     max_minutes: float | None = flag(None, "stop after this time, ready to go on with --resume", low=0)
     save_minutes: float = flag(10.0, "save the state so often, between the ends of epochs too", low=0)
+    check: bool = flag(False, "look over machine, options and images, print what to mend, write nothing")
     dry_run: bool = flag(False, "build everything, take a few steps, forecast the run, write nothing")
 
 

@@ -96,8 +96,9 @@ POOLED = 20  # batches in the pool of pairs: 180 pairs for the 9 images of a GPU
 
 # What a resumed run may be told otherwise than at its start: where things are, how long, how much is written.
 MAY_CHANGE = {
-    *("cpu", "n_GPUs", "n_threads", "dir_data", "data_cache", "dir_experiment", "pre_train", "pre_train_TA", "vgg"),
-    *("resume", "dry_run", "check", "epochs_sr", "max_minutes", "save_minutes", "print_every", "st_save_epoch", "keep"),
+    *("cpu", "n_GPUs", "n_threads", "accumulate", "dir_data", "data_cache", "dir_experiment"),
+    *("pre_train", "pre_train_TA", "vgg", "resume", "check", "dry_run", "epochs_sr"),
+    *("max_minutes", "save_minutes", "print_every", "st_save_epoch", "keep"),
 }
 
 ADVERSARIAL = ("gan", "l1_weight", "perceptual_weight", "gan_weight", "sharpen", "vgg", "d_feats", "lr_d")

@@ -30,18 +30,22 @@ class Footprint(NamedTuple):
 
 def footprint(options: TrainOptions) -> Footprint:
     """By building network and objective without the weights they start from. ValueError for impossible sizes."""
-    loss = dataclasses.replace(options.loss, pre_train=None, pre_train_TA=None)
+    loss = dataclasses.replace(options.loss, pre_train=None, pre_train_TA=None, perceptual_weight=0.0)
     net = build.network(dataclasses.replace(options, loss=loss))
     objective = build.objective(dataclasses.replace(options, loss=loss), net)
     network, extra = (sum(x.nbytes for x in part.state_dict().values()) for part in (net, objective))
-    moments = 2 * sum(x.nbytes for x in net.parameters())  # of Adam
-    side, workers = options.loading.patch_size * options.network.scale, options.loading.n_threads
+    trained = [x for part in (net, objective) for x in part.parameters() if x.requires_grad]
+    moments = 2 * sum(x.nbytes for x in trained)  # of Adam
+    loading, scale = options.loading, options.network.scale
+    network *= 2 if options.training.ema else 1  # the average too
+    pool = loading.pool_size * 3 * (1 + scale**2) * loading.patch_size**2
+    side, workers = loading.crop_size * scale, loading.n_threads
     batch = objective.views * options.training.batch_size * 3 * side**2
     return Footprint(
         batch=batch,
         queue=batch * (PREFETCH * workers + 2) if workers else 0,
         network=network,
-        state=network + extra + moments,
+        state=network + extra + moments + pool,
     )
 
 

@@ -15,6 +15,7 @@ import main
 import model
 from check import Finding, room
 from option import TrainOptions
+from parallel import Ranks
 
 Options = Callable[..., TrainOptions]
 Told = Callable[[Iterable[Finding]], str]
@@ -31,7 +32,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return pretend
 
 
-@pytest.mark.parametrize("name", ["KDSR_T", "KDSR_S", "CDSR"])
+@pytest.mark.parametrize("name", ["KDSR_T", "KDSR_T --ema 0.9 --pool_size 40", "KDSR_S", "CDSR"])
 def test_files_are_as_large_as_foretold(name: str, options: Options, tmp_path: Path) -> None:
     sizes = {"n_blocks": 1} if name == "CDSR" else {"n_feats": 32, "n_blocks": 2, "n_resblocks": 1}
     network = f"--model {name} " + " ".join(f"--{key} {value}" for key, value in sizes.items())
@@ -39,10 +40,11 @@ def test_files_are_as_large_as_foretold(name: str, options: Options, tmp_path: P
         torch.save(model.checkpoint(model.build("KDSR_T", scale=2, **sizes)), tmp_path / "TA.pt")
         network += f" --pre_train_TA {tmp_path / 'TA.pt'}"
     asked = options(network=network)
-    need, trainer = room.footprint(asked), main.trainer_of(asked, main.Run(asked.run_dir))
+    need, trainer = room.footprint(asked), main.trainer_of(asked, main.Run(asked.run_dir), Ranks())
     trainer.train_step(trainer.batches[0])
-    torch.save(model.checkpoint(trainer.net), tmp_path / "network.pt")
-    torch.save(trainer.state_dict(), tmp_path / "state.pt")
+    state = trainer.state_dict()
+    torch.save(state["net"], tmp_path / "network.pt")
+    torch.save(state, tmp_path / "state.pt")
     assert (tmp_path / "network.pt").stat().st_size == pytest.approx(need.network, rel=0.1)
     assert (tmp_path / "state.pt").stat().st_size == pytest.approx(need.state, rel=0.1)
     assert trainer.batches[0].nbytes == need.batch
