@@ -53,7 +53,8 @@ def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     build.check_benchmarks(benchmarks, net)
-    objective = build.objective(options, net)
+    with ranks.in_turn():  # one downloads, the others find
+        objective = build.objective(options, net)
     return Trainer(
         net=net,
         objective=objective,

@@ -268,9 +268,12 @@ def same(a, b):
         (f"--model KDSR_T {REAL} --pool_size 1", ["--pool_size 1", "--batch_size 2"]),
         (f"--model KDSR_T --objective adversarial {REAL} --patch_size 13", ["--patch_size 13", "multiples of 8"]),
         (f"--model KDSR_T {REAL} --objective adversarial --vgg nowhere.pth", ["--vgg", "nowhere.pth"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --patch_size 2", ["--patch_size 2", "--perceptual_weight"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --patch_size 6 --sharpen", ["--patch_size 6", "--sharpen"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --lr_sr 0", ["--lr_sr 0", "--lr_d"]),
         (f"--model KDSR_T {REAL} --accumulate 3", ["--batch_size 2", "--accumulate 3"]),
         (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
-        (f"--model KDSR_T {REAL} --protocol second_order --noise 5", ["--protocol second_order", "--noise"]),
+        (f"--model KDSR_T {REAL} --protocol second_order --noise 5", ["second_order draws all of it", "--noise"]),
     ],
 )
 def test_bad_input_of_the_real_world(arguments, words, refused):
