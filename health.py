@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from statistics import median
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from statistics import fmean, median
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 HISTORY = 500  # steps whose median is the usual loss
 ENOUGH = 100  # of them, before a loss is called far above it
@@ -21,43 +25,75 @@ class TrainingError(RuntimeError):
 
 
 class Watch:
-    """Looks at the losses of many steps at once, when they are read from the device anyway.
+    """Keeps the losses of the steps, on the device until somebody looks, and tells when they go wrong.
 
-    factor: a total loss so many times the median of the last ones is a collapse; 0: never.
+    Steps are looked at one by one, so what is found does not depend on when it is looked for.
+
+    factor: a total loss so many times the median of the last ones is a collapse; 0: never. gradients: whether a
+    gradient that is no number counts (a loss scaler deals with those of float16). mean: of the values of all ranks.
     """
 
-    def __init__(self, factor: float) -> None:
+    def __init__(
+        self, factor: float, *, gradients: bool = True, mean: Callable[[Tensor], Tensor] = torch.clone
+    ) -> None:
         self.factor = factor
-        self.parts: list[str] = []  # that the loss had; others are another stretch of the schedule
-        self.totals: list[float] = []  # of the last good steps with these parts
+        self.gradients = gradients
+        self.mean = mean
+        self._unread: list[tuple[int, dict[str, Tensor]]] = []
+        self._line: dict[str, list[float]] = defaultdict(list)  # what was read since the last line of the log
+        self._names: list[str] = []  # parts of the last loss; others are another stretch of the schedule
+        self._totals: list[float] = []  # of the last good steps with these parts
 
-    def trouble(
-        self, steps: Sequence[int], stretch: Mapping[str, Sequence[float]], *, gradients: bool
-    ) -> Trouble | None:
-        """The first of these steps that went wrong, if any; else they are remembered as good.
+    def note(self, step: int, parts: dict[str, Tensor]) -> None:
+        """The scalars of a step, "total" and "gradient" among them; they stay where they are."""
+        self._unread.append((step, parts))
 
-        stretch: by part of the loss the values at these steps; "total" and "gradient" have one for each.
-        gradients: whether a gradient that is no number counts (a loss scaler deals with those of float16).
-        """
-        totals = stretch["total"]
-        parts = sorted(name for name, values in stretch.items() if len(values) == len(totals))
-        if parts != self.parts or len(parts) < len(stretch):
-            self.parts, self.totals = parts, []
-        usual = median(self.totals) if len(self.totals) >= ENOUGH else math.inf
-        limit = self.factor * usual if self.factor else math.inf
-        for step, total, gradient in zip(steps, totals, stretch["gradient"], strict=True):
-            if not math.isfinite(total):
-                return Trouble(step, f"the loss is {total}")
-            if gradients and not math.isfinite(gradient):
-                return Trouble(step, f"the gradient's norm is {gradient}")
-            if total > limit:
-                return Trouble(step, f"the loss is {total:.4g}, {total / usual:.0f} times its running median")
-        if len(parts) == len(stretch):
-            self.totals = [*self.totals, *totals][-HISTORY:]
+    @property
+    def noted(self) -> int:
+        """Steps since the last line of the log."""
+        return len(self._unread) + len(self._line.get("total", ()))
+
+    def look(self) -> Trouble | None:
+        """Read what was noted, all at once; the first of these steps that went wrong, if any."""
+        if not self._unread:
+            return None
+        stacked = torch.stack([part.float() for _, parts in self._unread for part in parts.values()])
+        values = iter(self.mean(stacked).tolist())
+        unread, self._unread = self._unread, []
+        for step, parts in unread:
+            losses = {name: next(values) for name in parts}
+            if what := self._wrong(losses):
+                return Trouble(step, what)
+            for name, value in losses.items():
+                self._line[name].append(value)
         return None
 
+    def _wrong(self, losses: Mapping[str, float]) -> str | None:
+        """What is wrong with a step; one that is good is remembered."""
+        total, gradient, names = losses["total"], losses["gradient"], sorted(losses)
+        if not math.isfinite(total):
+            return f"the loss is {total}"
+        if self.gradients and not math.isfinite(gradient):
+            return f"the gradient's norm is {gradient}"
+        if names != self._names:
+            self._names, self._totals = names, []
+        if self.factor and len(self._totals) >= ENOUGH and total > self.factor * median(self._totals):
+            return f"the loss is {total:.4g}, {total / median(self._totals):.0f} times its running median"
+        self._totals = [*self._totals, total][-HISTORY:]
+        return None
+
+    def line(self) -> tuple[int, dict[str, float]]:
+        """How many steps were read since the last call, and the mean of each part over those that had it."""
+        steps, losses = len(self._line["total"]), {name: fmean(values) for name, values in self._line.items()}
+        self._line.clear()
+        return steps, losses
+
     def state_dict(self) -> dict[str, Any]:
-        return {"parts": self.parts, "totals": self.totals}
+        """Of what was read."""
+        return {"line": dict(self._line), "names": self._names, "totals": self._totals}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.parts, self.totals = list(state["parts"]), list(state["totals"])
+        """Forgets what was noted and not read."""
+        self._unread.clear()
+        self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
+        self._names, self._totals = list(state["names"]), list(state["totals"])

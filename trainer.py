@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import signal
 import time
-from collections import defaultdict
 from collections.abc import Generator, Sequence
-from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from data.benchmark import Benchmark
 from data.pairs import Pairs
-from data.sampler import PatchBatches
+from data.sampler import PatchBatches, load
 from evaluation import Score, evaluate, grouped, mean
 from health import TrainingError, Trouble, Watch
+from interrupt import Interrupt
 from logbook import Logbook
 from loss import Objective
 from model import Average, BlindSR, checkpoint
@@ -29,8 +26,7 @@ from parallel import Ranks
 from plan import Plan
 from utility import Clock, Run, save
 
-FORMAT = 2
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+FORMAT = 3
 
 
 class _Losses(nn.Module):
@@ -63,6 +59,11 @@ class Trainer:
         numerics: Numerics | None = None,
         ranks: Ranks | None = None,
     ) -> None:
+        own = pairs.draws.batch // pairs.draws.world
+        if own % plan.accumulate:
+            raise ValueError(
+                f"--accumulate {plan.accumulate}: the {own} images of a process cannot be cut into so many"
+            )
         self.net = net.to(device)
         self.objective = objective.to(device)
         self.pairs = pairs.to(device)
@@ -77,17 +78,14 @@ class Trainer:
         self.average = Average(self.net, plan.ema) if plan.ema else None
         self.optimizer = self._adam()
         self.scaler = self.numerics.scaler(device)
-        self.watch = Watch(plan.collapse)
+        self.watch = Watch(plan.collapse, gradients=not self.scaler.is_enabled(), mean=self.ranks.mean)
         self.clock = Clock(device)
         self.step = 0
         self.epoch = 0  # the last one that was validated
         self.best: float | None = None  # dB, of the first benchmark
         self.troubles = 0  # in this epoch
         self.skipped: list[int] = []  # steps whose batch went wrong
-        self._line: dict[str, list[float]] = defaultdict(list)  # parts of the loss, since the last line of the log
-        self._unread: dict[str, list[Tensor]] = defaultdict(list)  # those that are still on the device
-        self._steps: list[int] = []  # of which steps these are
-        self._stop = False
+        self._resumed = False
         self._losses = self.ranks.wrap(_Losses(self.net, self.objective), device, partial=objective.partial)
 
     def _adam(self) -> torch.optim.Adam:
@@ -103,58 +101,68 @@ class Trainer:
     def fit(self) -> None:
         """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state."""
         if self.ranks.first:
-            self.run.open(self.config, resumed=self.step > 0)
-        self._good = copy.deepcopy(self.state_dict())
+            self.run.open(self.config, resumed=self._resumed)
+        self._good, self._on_disk = copy.deepcopy(self.state_dict()), self.step
         self._saved = time.perf_counter()
         self._deadline = self._saved + self.plan.max_seconds
-        previous = [signal.signal(number, self._on_signal) for number in SIGNALS]
         try:
-            with Logbook(
-                self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.first
-            ) as self._logbook:
+            with (
+                Interrupt(impatient=self.ranks.world == 1) as self._interrupt,
+                Logbook(
+                    self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.first
+                ) as self._logbook,
+            ):
                 while not self._train():
                     pass  # something went wrong and was mended: the loader starts again at another step
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
-            if self.ranks.world == 1 and self._good["step"]:
+            if self.ranks.world == 1 and self._good["step"] > self._on_disk:
                 with contextlib.suppress(OSError):  # the first error is the one to tell
                     self._save()
             raise
         finally:
-            for number, handler in zip(SIGNALS, previous, strict=True):
-                signal.signal(number, handler)
             self.run.unlock()
 
     def _train(self) -> bool:
-        """Take steps to the end or until a stop: True. False where it went wrong and is back at the last good state."""
+        """Take steps to the end or until a stop: True. False where it went wrong and is back at the last good state.
+
+        That is one of the last line of the log, or of the end of the epoch: at the same step whenever the run was
+        saved, stopped or killed, so that a run which is healed and continued is the same run, too.
+        """
         self.net.train()
-        plan = self.plan
-        with contextlib.closing(self._loader()) as patches:
+        plan, first = self.plan, self.step
+        with contextlib.closing(self._patches()) as patches:
             while True:
                 now = time.perf_counter()
-                late = now > self._deadline and bool(self._steps)  # one step at least
-                stop, save_now = self.ranks.any(self._stop or late, now - self._saved > plan.save_seconds)
+                late = now > self._deadline and self.step > first  # one step at least
+                stop, save = self.ranks.any(self._interrupt.asked or late, now - self._saved > plan.save_seconds)
                 ended = self.step == plan.steps
-                line = bool(self._steps) and (ended or self.step % plan.print_every == 0)
                 epoch = self.step // plan.epoch_steps > self.epoch
-                if line or epoch or stop or save_now:
-                    if trouble := self._read():
+                line = ended or self.step % plan.print_every == 0
+                if line or epoch or stop:
+                    if trouble := self.watch.look():
                         self._heal(trouble)
                         return False
-                    if line:
+                    if line and self.watch.noted:
                         self._report()
-                    if epoch:
-                        self._end_epoch()
                     self._good = copy.deepcopy(self.state_dict())
-                    if epoch or stop or save_now:
+                    if epoch or ended or stop or save:
                         self._save()
-                if stop or ended:
-                    self._farewell(ended)
+                if stop:
+                    self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
                     return True
+                if epoch:
+                    self._end_epoch()
+                    self._good = copy.deepcopy(self.state_dict())
+                    self._save()
+                if ended:
+                    self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
+                    return True
+                hr = next(patches)
                 if self.step in self.skipped:
                     self.step += 1
                 else:
-                    self.train_step(next(patches))
+                    self.train_step(hr)
                 self._logbook.bar.update()
 
     def train_step(self, hr: Tensor) -> dict[str, Tensor]:
@@ -174,9 +182,7 @@ class Trainer:
             self.scaler.update()
             if self.average is not None:
                 self.average.update(self.net)
-        for name, part in parts.items():
-            self._unread[name].append(part)
-        self._steps.append(self.step)
+        self.watch.note(self.step, parts)
         self.step += 1
         return parts
 
@@ -199,64 +205,34 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return self.plan.schedule(step) * 0.5 ** max(0, self.troubles - 1)
 
-    def _loader(self) -> Generator[Tensor, None, None]:
-        steps = range(self.step, self.plan.steps)
-        loader = DataLoader(
-            self.batches,
-            batch_size=None,
-            sampler=[step for step in steps if step not in self.skipped] if self.skipped else steps,
-            num_workers=self.plan.loader_workers,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_trainer,
-        )
-        iterator = iter(loader)
-        while True:
+    def _patches(self) -> Generator[Tensor, None, None]:
+        steps, pinned = range(self.step, self.plan.steps), self.device.type == "cuda"
+        patches = iter(load(self.batches, steps, workers=self.plan.loader_workers, pinned=pinned))
+        for _ in steps:
             with self.clock("data"):
-                hr = next(iterator, None)
-            if hr is None:
-                return
+                hr = next(patches)
             yield hr
-
-    # --------------------------------------------------------------------------------------------------- health
-
-    def _read(self) -> Trouble | None:
-        """Read the losses of the last steps from the device, all at once; what is wrong with them, if anything."""
-        if not self._steps:
-            return None
-        names, counts = list(self._unread), [len(values) for values in self._unread.values()]
-        flat = torch.cat([torch.stack(values) for values in self._unread.values()])
-        rows = self.ranks.mean(flat).cpu().split(counts)
-        stretch = {name: row.tolist() for name, row in zip(names, rows, strict=True)}
-        trouble = self.watch.trouble(self._steps, stretch, gradients=not self.scaler.is_enabled())
-        if trouble is None:
-            for name, values in stretch.items():
-                self._line[name] += values
-        self._unread.clear()
-        self._steps.clear()
-        return trouble
 
     def _heal(self, trouble: Trouble) -> None:
         """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""
-        troubles, skipped = self.troubles + 1, [*self.skipped, trouble.step]
-        good = self._good["step"]
+        troubles, skipped, good = self.troubles + 1, [*self.skipped, trouble.step], self._good["step"]
         if troubles > self.plan.patience:
+            self._save()
             raise TrainingError(
                 f"it went wrong {troubles} times in one epoch, the last time at step {trouble.step}: {trouble.what}. "
-                f"{self.run.state} holds the last good state, of step {good}. A lower --lr_sr, another --precision or "
-                "other images may help"
+                f"{self.run.models} holds the last good state, of step {good}; a run of another name can start from "
+                "model_latest.pt there (--pre_train), with a lower --lr_sr, another --precision or other images"
             )
-        self.load_state_dict(self._good)
-        self.troubles, self.skipped = troubles, skipped
         self._good |= {"troubles": troubles, "skipped": skipped}
+        self.load_state_dict(copy.deepcopy(self._good))  # the optimiser goes on with the tensors that it is given
+        self._logbook.bar.n = good
         slower = f", the learning rate times {0.5 ** (troubles - 1):g}" if troubles > 1 else ""
         self.run.log(f"step {trouble.step}: {trouble.what}; back to step {good}, on without that batch{slower}")
 
     # -------------------------------------------------------------------------------------------- log, validate
 
     def _report(self) -> None:
-        losses = {name: fmean(values) for name, values in self._line.items()}
-        steps = len(self._line["total"])
-        self._line.clear()
+        steps, losses = self.watch.line()
         self._logbook.losses(self.step, losses, steps, self._rate(self.step - 1), self.clock.shares())
 
     def _end_epoch(self) -> None:
@@ -318,7 +294,6 @@ class Trainer:
             "best": self.best,
             "troubles": self.troubles,
             "skipped": list(self.skipped),
-            "line": dict(self._line),
             "watch": self.watch.state_dict(),
             "net": self._checkpoint(),
             "objective": self.objective.state_dict(),
@@ -345,7 +320,6 @@ class Trainer:
         self.pairs.load_state_dict(state["pairs"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
         self.troubles, self.skipped = state["troubles"], list(state["skipped"])
-        self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
 
     def _checkpoint(self) -> dict[str, Any]:
         return checkpoint(self.net, None if self.average is None else self.average.net)
@@ -358,6 +332,7 @@ class Trainer:
                 "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
             )
         self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+        self._resumed = True
 
     def _save(self) -> None:
         """The last good state, whole or not at all."""
@@ -365,20 +340,4 @@ class Trainer:
         if self.ranks.first:
             save(state["net"], self.run.models / "model_latest.pt")
             save(state, self.run.state)
-        self._saved = time.perf_counter()
-
-    def _farewell(self, ended: bool) -> None:
-        if ended:
-            self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
-        else:
-            self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if self._stop and self.ranks.world == 1:  # asked twice; torchrun does so by itself
-            raise KeyboardInterrupt
-        self._stop = True
-
-
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._saved, self._on_disk = time.perf_counter(), state["step"]

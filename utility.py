@@ -44,6 +44,17 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An OSError in this context names the file, which one of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def save(contents: Any, path: Path) -> None:
     """`torch.save`, whole or not at all."""
     with whole(path) as temporary, temporary.open("wb") as file:
@@ -88,8 +99,13 @@ class Run:
         self._lock.release()
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
-        """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new."""
+        """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new.
+
+        BlockingIOError where another process is writing it, FileExistsError where one has.
+        """
         self.lock()
+        if self.exists and not resumed:
+            raise FileExistsError(f"--save: another process has begun {self.path}; continue it with --resume")
         for left in (*self.path.glob(f".*{TEMPORARY}"), *self.models.glob(f".*{TEMPORARY}")):
             left.unlink()  # of a process that was killed while it wrote
         if resumed:
@@ -126,7 +142,8 @@ class Run:
             self._write(line)
 
     def _write(self, text: str) -> None:
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+        path = self.path / "log.txt"
+        with named(path), path.open("a", encoding="utf-8") as file:
             file.write(text)
 
 
@@ -135,33 +152,30 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     new = not path.exists() or not path.stat().st_size
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+    with named(path), path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerows(rows)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where there is no file."""
+    """The whole rows of a CSV file; none where there is no file."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()  # a process was killed while it wrote
-    return list(csv.DictReader(lines))
+    # A process was killed while it wrote, or the power went: half a row, or zeros.
+    rows = csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line)
+    return [row for row in rows if None not in row and None not in row.values()]
 
 
 def forget_after(path: Path, step: int) -> None:
     """Drop the rows of a CSV file whose step is later, and what is no whole row: a resumed run writes them again."""
-    if not path.exists():
-        return
-    rows = read_rows(path)
-    kept = [row for row in rows if int(row["step"]) <= step]
-    if len(kept) < len(rows) or not path.read_text(encoding="utf-8").endswith("\n"):
+    if path.exists():
+        rows = read_rows(path)
         with whole(path) as temporary:
             temporary.touch()
-            append_rows(temporary, kept)
+            append_rows(temporary, [row for row in rows if int(row["step"]) <= step])
 
 
 class Clock:

@@ -39,7 +39,7 @@ class Pairs(nn.Module):
 
     degradation: applied to whole patches; all views of an image get the same. patch: side that is kept of them, LR
     pixels; it lies anywhere in the patch, so that borders and the grid of JPEG blocks do too. pool: how many pairs of
-    former steps to mix with, of all ranks together; 0: none.
+    former steps to mix with, of all ranks together; 0: none. ValueError where ranks cannot have equal shares of it.
     """
 
     def __init__(self, degradation: Degradation[Any], draws: Draws, *, patch: int, pool: int = 0) -> None:
@@ -47,6 +47,8 @@ class Pairs(nn.Module):
         self.degradation = degradation
         self.draws = draws
         self.patch = patch
+        if pool % draws.world:
+            raise ValueError(f"--pool_size {pool} cannot be shared out evenly among {draws.world} processes")
         self.pool = Pool(pool // draws.world, patch, patch * degradation.scale) if pool else None
 
     @torch.no_grad()

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from data.images import ImageStore, Size
+from interrupt import leave_signals_to_the_parent
 
 # Keeps the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3
@@ -93,10 +94,9 @@ def _order(seed: int, number: int, count: int) -> np.ndarray:
 
 
 class PatchBatches(Dataset[torch.Tensor]):
-    """Step -> its patches, (views * batch, 3, P, P) uint8 RGB, view-major.
+    """Step -> its patches, (views * batch, 3, P, P) uint8 RGB, view-major; see `load`.
 
-    For `DataLoader(batches, batch_size=None, sampler=range(start, stop), num_workers=n)`: the patches do not depend on
-    the number of workers. Raises BadImage if an image cannot be read.
+    Raises BadImage if an image cannot be read.
     """
 
     def __init__(self, store: ImageStore, sampler: PatchSampler) -> None:
@@ -121,3 +121,15 @@ def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     if crop.flip_v:
         pixels = pixels[::-1]
     return pixels
+
+
+def load(batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: bool) -> DataLoader[torch.Tensor]:
+    """The patches of these steps in their order, the same for any number of loader processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        pin_memory=pinned,
+        worker_init_fn=leave_signals_to_the_parent,
+    )
