@@ -30,6 +30,8 @@ from option import BESIDE_FOLDER, EvalOptions, Machine, TrainOptions
 from parallel import Ranks
 from plan import Plan, Schedule
 
+TOGETHER = 9  # images of a GPU in published training, which have resizing and kind of noise in common
+
 Log = Callable[[str], None]
 
 
@@ -359,5 +361,6 @@ def batches(options: TrainOptions, store: ImageStore, views: int, ranks: Ranks) 
 def pairs(options: TrainOptions, views: int, ranks: Ranks) -> Pairs:
     """How patches become LR and HR images."""
     loading, batch = options.loading, options.training.batch_size
-    draws = Draws(seed=loading.seed, batch=batch, views=views, rank=ranks.rank, world=ranks.world)
+    together = TOGETHER if options.degradation.degradation == "second_order" else None
+    draws = Draws(seed=loading.seed, batch=batch, together=together, views=views, rank=ranks.rank, world=ranks.world)
     return Pairs(recipe(options), draws, patch=loading.patch_size, pool=loading.pool_size)

@@ -77,8 +77,9 @@ class Watch:
             return f"the gradient's norm is {gradient}"
         if names != self._names:
             self._names, self._totals = names, []
-        if self.factor and len(self._totals) >= ENOUGH and total > self.factor * median(self._totals):
-            return f"the loss is {total:.4g}, {total / median(self._totals):.0f} times its running median"
+        usual = median(self._totals) if self.factor and len(self._totals) >= ENOUGH else 0.0
+        if total > self.factor * usual > 0:  # a hinge loss may be negative, and is no measure then
+            return f"the loss is {total:.4g}, {total / usual:.0f} times its running median"
         self._totals = [*self._totals, total][-HISTORY:]
         return None
 
