@@ -32,7 +32,29 @@ Pool = Callable[[nn.Module, Tensor], Tensor]  # features and x (B, C, H, W) to t
 
 def global_mean(features: nn.Module, x: Tensor) -> Tensor:
     """The plain `Pool`: (B, C, H, W) -> (B, C')."""
-    return features(x).mean((2, 3))
+    return spatial_mean(features(x))
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C), in float32 at least."""
+    return x.mean((2, 3), dtype=_float32_at_least(x))
+
+
+def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`compute(*inputs)` in float32 where autocast would round its products; unchanged without autocast.
+
+    Of a network autocast is to speed up what works on maps. What is computed of an embedding costs next to nothing, and
+    steers every pixel; what the last convolution rounds, nothing mends.
+    """
+    kind = inputs[0].device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return compute(*inputs)
+    with torch.autocast(kind, enabled=False):
+        return compute(*(x.to(_float32_at_least(x)) for x in inputs))
+
+
+def _float32_at_least(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class BlindSR(nn.Module):
@@ -126,7 +148,7 @@ class DynamicDepthwise(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
-        kernel = self.kernel(code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+        kernel = in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
         return depthwise(x, kernel)
 
 
@@ -151,7 +173,7 @@ class DAConv(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
-        return self.convolve(x, code) + x * self.channel(code[:, :, None, None])
+        return self.convolve(x, code) + x * in_float32(self.channel, code[:, :, None, None]).to(x.dtype)
 
 
 class RDB(nn.Module):

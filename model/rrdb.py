@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model.layer import RDB, BlindSR, conv
+from model.layer import RDB, BlindSR, conv, in_float32
 
 
 class RRDB(nn.Module):
@@ -46,7 +46,8 @@ class RRDBNet(BlindSR):
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         head = self.head(lr)
-        return self.tail(self.upsample(head + self.fuse(self.blocks(head))))
+        x = self.upsample(head + self.fuse(self.blocks(head)))
+        return in_float32(self.tail[-1], self.tail[:-1](x))
 
 
 def _act() -> nn.LeakyReLU:
