@@ -67,8 +67,10 @@ def measure(net: BlindSR, height: int, width: int, device: torch.device, *, prec
     """
     macs, dynamic_macs = count(net, height, width)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    with Numerics(precision).autocast(device):
-        seconds = _seconds(net.eval().to(device), height, width, device)
+    numerics = Numerics(precision)
+    net.eval().to(device).to(memory_format=numerics.memory_format)
+    with numerics.autocast(device):
+        seconds = _seconds(net, height, width, device)
     return Complexity(height, width, parameters, macs, dynamic_macs, seconds, _machine(device), precision)
 
 

@@ -1,9 +1,10 @@
 """In which arithmetic a run computes, and whether it is to give the same bits each time.
 
 Autocast rounds what a network computes on maps, and nothing else. In float32 stay, whatever the precision: weights,
-their moving average and Adam; degradations, losses and metrics; and of a network the means over pixels, all that is
-computed of an embedding (both softmaxes of CDSR, the weights of dynamic convolutions), the logits of the contrast, the
-statistics of BatchNorm, spectral norms, the last convolution and the mean colour (`model.layer.in_float32`).
+their moving average and Adam; degradations, losses and metrics; and of a network the first and the last convolution,
+the mean colour, the sum of the residual blocks, means over pixels, all that is computed of an embedding (both softmaxes
+of CDSR, the weights of dynamic convolutions), the logits of the contrast, the statistics of BatchNorm and spectral
+norms (`model.layer.in_float32`).
 
 With `deterministic`, all that is done here has CUDA kernels that give the same bits each time. PyTorch then takes
 slower convolutions, and in the GAN's discriminator a slower bilinear enlargement, whose own backward adds up in any
@@ -55,6 +56,11 @@ class Numerics:
             return _tf32_products()
         dtype = _REDUCED.get(self.precision)
         return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of a network's weights, which its maps follow: units for reduced products want channels last."""
+        return torch.channels_last if self.precision in _REDUCED else torch.preserve_format
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Of the loss: float16 has too few exponents for small gradients."""

@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         options, net = options_of(argv)
         device = build.device(options.machine, print)
-        net.to(device)
+        net.to(device).to(memory_format=build.numerics(options.machine).memory_format)
         if options.testing.complexity:
             cost = complexity.measure(net, *complexity.SIZE, device, precision=options.machine.precision)
             print(complexity.report(net, cost))

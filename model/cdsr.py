@@ -136,7 +136,7 @@ class Restoration(nn.Module):
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         code = in_float32(self.compress, code)
-        head = self.head(lr)
+        head = in_float32(self.head, lr)
         x = head
         for block in self.blocks:
             x = block(x, code)

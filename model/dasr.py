@@ -91,7 +91,7 @@ class Restoration(nn.Module):
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         code = in_float32(self.compress, code)
-        head = self.head(PEAK * self.sub_mean(lr))
+        head = in_float32(self.head, PEAK * self.sub_mean(lr))
         x = head
         for group in self.groups:
             x = group(x, code)

@@ -40,6 +40,6 @@ class EDSR(BlindSR):
         self.add_mean = MeanShift(+1)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(PEAK * self.sub_mean(lr))
+        head = in_float32(self.head, PEAK * self.sub_mean(lr))
         x = head + self.fuse(self.blocks(head))
         return self.add_mean(in_float32(self.tail, self.upsample(x)) / PEAK)

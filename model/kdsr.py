@@ -84,7 +84,7 @@ class Restoration(nn.Module):
         self.add_mean = MeanShift(+1)
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(self.sub_mean(lr))
+        head = in_float32(self.head, self.sub_mean(lr))
         x = head
         for block in self.blocks:
             x = block(x, code)

@@ -43,14 +43,25 @@ def spatial_mean(x: Tensor) -> Tensor:
 def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """`compute(*inputs)` in float32 where autocast would round its products; unchanged without autocast.
 
-    Of a network autocast is to speed up what works on maps. What is computed of an embedding costs next to nothing, and
-    steers every pixel; what the last convolution rounds, nothing mends.
+    For what costs little and matters much: what is computed of an embedding, since it steers every pixel; the last
+    convolution; the first one too, as bfloat16 would round the images by up to half a grey level. From it the trunk of
+    residual blocks is float32, into which each block adds: rounded at every block, errors would pile up.
     """
     kind = inputs[0].device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+    if not _autocasts(kind):
         return compute(*inputs)
     with torch.autocast(kind, enabled=False):
         return compute(*(x.to(_float32_at_least(x)) for x in inputs))
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x as autocast is going to round it; unchanged without autocast."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if _autocasts(kind) else x
+
+
+def _autocasts(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _float32_at_least(x: Tensor) -> torch.dtype:
@@ -192,7 +203,7 @@ class RDB(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = [x]
+        seen = [rounded(x)]
         for layer in self.convs[:-1]:
             seen.append(self.act(layer(torch.cat(seen, 1))))
         return x + 0.2 * self.convs[-1](torch.cat(seen, 1))

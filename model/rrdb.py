@@ -45,7 +45,7 @@ class RRDBNet(BlindSR):
         self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(lr)
+        head = in_float32(self.head, lr)
         x = self.upsample(head + self.fuse(self.blocks(head)))
         return in_float32(self.tail[-1], self.tail[:-1](x))
 
