@@ -60,7 +60,7 @@ class Numerics:
     @property
     def memory_format(self) -> torch.memory_format:
         """Of a network's weights, which its maps follow: units for reduced products want channels last."""
-        return torch.channels_last if self.precision in _REDUCED else torch.preserve_format
+        return torch.channels_last if self.precision in _REDUCED else torch.contiguous_format
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Of the loss: float16 has too few exponents for small gradients."""
