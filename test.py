@@ -57,6 +57,7 @@ def made_by(net: BlindSR, options: EvalOptions) -> dict[str, Any]:
         "checkpoint": str(testing.pre_train),
         "weights": testing.weights,
         "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
+        "precision": options.machine.precision,
         "self_ensemble": testing.self_ensemble,
         "tile": testing.tile,
         **environment(),
@@ -115,6 +116,8 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
     """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
     testing, metric = options.testing, options.test_degradation.metric
     name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
+    precision = options.machine.precision
+    name += "" if precision == "fp32" else f"_{precision}"
     made, groups = made_by(net, options), evaluation.grouped(scores, "set")
     for benchmark in benchmarks:
         rows = groups[benchmark.name,]
@@ -143,13 +146,14 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
 def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, device: torch.device) -> Tensor:
     """SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
     testing = options.testing
-    if testing.tile is None and not testing.self_ensemble:
-        return net(lr, hr).image
-    hr_or_none = hr if net.sees_hr else None
-    sr = inference.restore(
-        net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
-    )
-    return sr.to(device)
+    with build.numerics(options.machine).autocast(device):
+        if testing.tile is None and not testing.self_ensemble:
+            return net(lr, hr).image
+        hr_or_none = hr if net.sees_hr else None
+        sr = inference.restore(
+            net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
+        )
+        return sr.to(device)
 
 
 def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.device) -> Photo:
@@ -159,7 +163,8 @@ def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.devi
     """
     testing = options.testing
     lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)[None]  # 1 3 H W
-    sr = inference.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
+    with build.numerics(options.machine).autocast(device):
+        sr = inference.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
     rgb = sr[0].float().clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     alpha = None
     if photo.alpha is not None:
@@ -263,9 +268,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         options, net = options_of(argv)
         device = build.device(options.machine, print)
-        net.to(device)
+        net.to(device).to(memory_format=build.numerics(options.machine).memory_format)
         if options.testing.complexity:
-            print(complexity.report(net, complexity.measure(net, *complexity.SIZE, device)))
+            cost = complexity.measure(net, *complexity.SIZE, device, precision=options.machine.precision)
+            print(complexity.report(net, cost))
             return
         if options.images.data_test == "Demo":
             demo(net, options, device)
