@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,10 +102,13 @@ class Ranks:
             return module
         if device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        self.agree_on(module.buffers())
         ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            module, ids, broadcast_buffers=False, find_unused_parameters=partial, gradient_as_bucket_view=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions call `broadcast_buffers` otherwise
+            return nn.parallel.DistributedDataParallel(
+                module, ids, broadcast_buffers=False, find_unused_parameters=partial, gradient_as_bucket_view=True
+            )
 
 
 def join() -> Ranks:

@@ -130,7 +130,7 @@ def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     objective = given.get("objective", defaults["objective"])
     for setting in (recipe if recipe == "second_order" else blur, objective):
         defaults |= PUBLISHED.get(f"{model} {setting}", {})
-    if recipe == "second_order" or "hr_dir" in given:
+    if recipe == "second_order":
         defaults["metric"] = "matlab"  # of the tables of real photographs
     if objective in ("pixel", "adversarial"):
         defaults["epochs_encoder"] = -1

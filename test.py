@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -26,8 +27,8 @@ import evaluation
 import inference
 import perceptual
 import report
-from commandline import parse
-from data.benchmark import STANDARD, Benchmark, Sample, fingerprint, paired, to_tensor
+from commandline import Given, parse
+from data.benchmark import PAIRED, STANDARD, Benchmark, Sample, fingerprint, paired, to_tensor
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
 from evaluation import Score
@@ -218,7 +219,7 @@ def write_qualities(
     print(f"written to {stem}.csv, .json and others")
 
 
-def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
+def options_of(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
     """What a command line asks for, and the network of its checkpoint, which decides what is published for it."""
     given = parse(EvalOptions, argv, prog="test.py")
     path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
@@ -233,7 +234,14 @@ def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
     options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)
     for name in idle(given, options):
         print(f"note: {name} has no effect beside the other options")
-    return options, net
+    return given, options, net
+
+
+def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given) -> EvalOptions:
+    """Real pairs are measured alike, however they are named and whatever network restores them: as in their tables."""
+    if "metric" in given or any(benchmark.protocol != PAIRED for benchmark in benchmarks):
+        return options
+    return replace(options, test_degradation=replace(options.test_degradation, metric="matlab"))
 
 
 def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> Benchmark:
@@ -266,7 +274,7 @@ def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[Benchmark]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     try:
-        options, net = options_of(argv)
+        given, options, net = options_of(argv)
         device = build.device(options.machine, print)
         net.to(device).to(memory_format=build.numerics(options.machine).memory_format)
         if options.testing.complexity:
@@ -277,6 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             demo(net, options, device)
             return
         benchmarks = benchmarks_of(options, net)
+        options = with_luma_of_pairs(options, benchmarks, given)
         scores = score(net, benchmarks, options, device)
     except torch.OutOfMemoryError as error:
         sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")

@@ -64,7 +64,8 @@ class Trainer:
             raise ValueError(
                 f"--accumulate {plan.accumulate}: the {own} images of a process cannot be cut into so many"
             )
-        self.net = net.to(device)
+        self.numerics = numerics or Numerics()
+        self.net = net.to(device).to(memory_format=self.numerics.memory_format)
         self.objective = objective.to(device)
         self.pairs = pairs.to(device)
         self.batches = batches
@@ -73,7 +74,6 @@ class Trainer:
         self.run = run
         self.config = config
         self.device = device
-        self.numerics = numerics or Numerics()
         self.ranks = ranks or Ranks()
         self.average = Average(self.net, plan.ema) if plan.ema else None
         self.optimizer = self._adam()

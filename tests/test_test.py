@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -305,3 +306,22 @@ def test_own_images_at_reduced_precision(student, tmp_path):
         test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision {precision} --cpu".split())
         images.append(read_photo(tmp_path / "run" / "results" / "student" / "Demo" / "a_x2.png").rgb)
     assert 0 < np.abs(images[0] - images[1]).max() < 0.02
+
+
+def test_real_pairs_are_measured_alike_however_they_are_named(student, pairs, tmp_path):
+
+    for part, folder in (("LR", "low"), ("HR", "high")):
+        shutil.copytree(pairs / folder, tmp_path / "real" / part)
+    found = []
+    for command in (
+        f"--pre_train {student} --data_test {pairs}/low --hr_dir {pairs}/high",
+        f"--pre_train {student} --data_test {tmp_path}/real",
+        f"--model BICUBIC --scale 2 --data_test {tmp_path}/real",
+    ):
+        test.main(f"{command} --save alike --dir_experiment {tmp_path}".split())
+    for path in (tmp_path / "alike").rglob("scores_*.json"):
+        found.append(json.loads(path.read_text()))
+        assert found[-1]["metric"] == "matlab, border 2"
+    assert len(found) == 3
+    same = [(score["psnr"], score["ssim"]) for score in found if score["network"] == "KDSR_S"]
+    assert same[0] == same[1]
