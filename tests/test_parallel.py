@@ -1,0 +1,249 @@
+"""Two processes against one: gradients, draws, queue, pool, scores, and how such a run ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+import parallel
+from model import build, checkpoint
+from parallel import Ranks
+from utility import ROOT, read_rows
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+
+KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
+FAST = "--scale 2 --cpu --batch_size 4 --patch_size 24 --test_every 4 --epochs_sr 2 --print_every 2 --n_threads 0"
+STEPS = {
+    "teacher": f"--model KDSR_T {KDSR} {FAST}",
+    "exact teacher": f"--model KDSR_T {KDSR} {FAST}",
+    "exact teacher in parts": f"--model KDSR_T {KDSR} {FAST} --accumulate 2",
+    "student": f"--model KDSR_S {KDSR} {FAST} --pre_train_TA TEACHER",
+    "student that warms up": f"--model KDSR_S {KDSR} {FAST} --pre_train_TA TEACHER --blur_type aniso_gaussian "
+    "--epochs_encoder 1",
+    "contrast": f"--model DASR --n_feats 16 --n_blocks 1 {FAST} --epochs_encoder 1",
+    "adversarial cdsr": f"--model CDSR --n_blocks 1 {FAST} --objective adversarial --d_feats 4 --perceptual_weight 0",
+}
+GAN = (
+    f"--model KDSR_S {KDSR} {FAST} --scale 4 --patch_size 12 --crop_size 20 --degradation second_order --ema 0.5 "
+    "--objective adversarial --d_feats 4 --perceptual_weight 0 --pool_size 8"
+)
+WORKER = """
+import json, sys, torch, parallel
+from tests.test_parallel import first_step
+ranks = parallel.join()
+commands, folder = json.loads(sys.argv[1]), sys.argv[2]
+for name, words in commands.items():
+    torch.save(first_step(words, ranks, exact="exact" in name), f"{folder}/{name}.{ranks.rank}.pt")
+parallel.leave()
+"""
+
+
+def first_step(words, ranks, *, exact):
+    """What one step leaves: gradients, weights, the objective's state, scores.
+
+    exact: in float64. In float32 the sign of SR - HR, the gradient of L1, may turn where the two are all but equal.
+    """
+    torch.set_default_dtype(torch.float64 if exact else torch.float32)
+    trainer = main.prepare(*main.options_of(words), ranks)
+    if exact:
+        pairs = trainer.pairs
+        trainer.pairs = lambda hr, step: tuple(x.double() for x in pairs(hr, step))  # pyright: ignore
+    trainer.train_step(trainer.batches[0])
+    torch.set_default_dtype(torch.float32)
+    net = dict(trainer.net.named_parameters())
+    found = {
+        "gradients": {name: p.grad.clone() for name, p in net.items() if p.grad is not None},
+        "weights": {name: p.detach().clone() for name, p in net.items()},
+        "objective": {name: value.clone() for name, value in trainer.objective.state_dict().items()},
+    }
+    if not exact:
+        trainer.net.eval()
+        found["scores"] = [tuple(score) for score in trainer.scores(trainer.benchmarks[0])]
+    return found
+
+
+@pytest.fixture(scope="module")
+def words_of(photo_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(1)
+    for scale in (2, 4):
+        net = build("KDSR_T", scale=scale, n_feats=8, n_blocks=2, n_resblocks=1)
+        torch.save(checkpoint(net), folder / f"teacher{scale}.pt")
+
+    def call(arguments, save):
+        teacher = folder / f"teacher{re.findall(r'--scale (.)', arguments)[-1]}.pt"
+        words = f"--dir_data {photo_folder} --data_train train --dir_experiment {folder} --save {save} {arguments}"
+        return words.replace("TEACHER", str(teacher)).split()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def steps(words_of, environment, tmp_path_factory):
+    """The first step of each command by one process, and by each of two."""
+    folder = tmp_path_factory.mktemp("steps")
+    commands = {name: words_of(arguments, "step") for name, arguments in STEPS.items()}
+    (folder / "worker.py").write_text(WORKER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = [*torchrun, str(folder / "worker.py"), json.dumps(commands), str(folder)]
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = {name: [torch.load(folder / f"{name}.{rank}.pt") for rank in range(2)] for name in commands}
+    return {name: (first_step(words, Ranks(), exact="exact" in name), *two[name]) for name, words in commands.items()}
+
+
+def distance(a, b):
+    """Between two sets of tensors, relative to the first."""
+    assert a.keys() == b.keys()
+    one, other = (torch.cat([x[name].flatten().double() for name in a]) for x in (a, b))
+    return ((one - other).norm() / one.norm()).item()
+
+
+@pytest.mark.parametrize("name", list(STEPS)[:5])
+def test_two_processes_have_the_gradients_of_one(name, steps):
+    one, first, second = steps[name]
+    assert distance(one["gradients"], first["gradients"]) < (1e-7 if "exact" in name else 1e-5)
+    assert distance(first["gradients"], second["gradients"]) == 0
+    assert distance(first["weights"], second["weights"]) == 0
+
+
+def test_parts_have_the_gradients_of_the_whole_batch(steps):
+    for whole, parts in zip(steps["exact teacher"], steps["exact teacher in parts"], strict=True):
+        assert distance(whole["gradients"], parts["gradients"]) < 1e-7
+
+
+def test_what_warms_up_alone_leaves_the_rest_as_it_is(steps):
+    for found in steps["student that warms up"]:
+        assert {name.split(".")[0] for name in found["gradients"]} == {"estimator"}
+    one, first, _ = steps["student that warms up"]
+    restoration = [name for name in one["weights"] if name.startswith("restoration")]
+    assert all(torch.equal(one["weights"][name], first["weights"][name]) for name in restoration)
+
+
+def test_the_queue_holds_the_keys_of_both_in_their_order(steps, words_of):
+    one, first, second = (found["objective"] for found in steps["contrast"])
+    assert torch.equal(first["moco.queue"], second["moco.queue"])
+    assert one["moco.pointer"].item() == first["moco.pointer"].item() == 4
+    assert torch.equal(one["moco.queue"][:, 4:], first["moco.queue"][:, 4:])
+    for rank in range(2):  # without a GPU BatchNorm has statistics of each process's own two images
+        trainer = main.prepare(*main.options_of(words_of(STEPS["contrast"], "step")))
+        trainer.net.train()
+        images = trainer.pairs(trainer.batches[0], 0)
+        own = (image.unflatten(0, (2, 4))[:, 2 * rank : 2 * rank + 2].flatten(0, 1) for image in images)
+        trainer.objective(trainer.net, *own, 0)
+        keys = trainer.objective.state_dict()["moco.queue"][:, :2]
+        torch.testing.assert_close(first["moco.queue"][:, 2 * rank : 2 * rank + 2], keys, rtol=0, atol=1e-5)
+
+
+def test_a_network_whose_projection_learns_nothing(steps):
+    one, first, second = steps["adversarial cdsr"]
+    assert one["gradients"].keys() == first["gradients"].keys()
+    assert not any("project" in name for name in first["gradients"])
+    assert distance(first["weights"], second["weights"]) == 0
+
+
+def test_scores_are_shared_out_and_come_together(steps):
+    for one, first, second in (found for name, found in steps.items() if "exact" not in name):
+        assert [score[:4] for score in one["scores"]] == [score[:4] for score in first["scores"]]
+        assert first["scores"] == second["scores"]
+    one, first, _ = steps["teacher"]
+    for a, b in zip(one["scores"], first["scores"], strict=True):
+        assert a[4:6] == pytest.approx(b[4:6], abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------ whole runs
+
+
+def command(words):
+    return [sys.executable, str(ROOT / "main.py"), *words]
+
+
+def test_a_run_goes_on_with_another_number_of_processes(words_of, environment):
+    def go(processes, epochs):
+        words = words_of(f"{GAN} --pre_train_TA TEACHER --epochs_sr {epochs} --resume auto", "run")
+        done = subprocess.run(
+            command([*words, "--n_GPUs", str(processes)]), env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return main.options_of(words)[1].run_dir
+
+    for processes, epochs in ((2, 1), (1, 2), (2, 3)):
+        run = go(processes, epochs)
+        state = torch.load(run / "model/state.pt", weights_only=True)
+        assert state["step"] == 4 * epochs
+        assert (state["pairs"]["pool.lr"].shape[0], state["pairs"]["pool._extra_state"]) == (8, 8)
+    assert [row["epoch"] for row in read_rows(run / "psnr_log.csv")] == ["1", "2", "3"]  # one process writes
+    steps = [row["step"] for row in read_rows(run / "loss_log.csv") if row["part"] == "gan"]
+    assert steps == ["2", "4", "6", "8", "10", "12"]
+
+
+@pytest.fixture
+def long_run(words_of, environment):
+    """A run of two processes that would take days, once it takes steps: the command's process and the directory."""
+    words = words_of(f"--model KDSR_T {KDSR} {FAST} --epochs_sr 1000000 --test_every 1000000", "long")
+    words += ["--print_every", "1", "--n_GPUs", "2", "--resume", "auto"]
+    run = main.options_of(words)[1].run_dir
+    log = run / "loss_log.csv"
+    before = log.stat().st_size if log.exists() else 0
+    process = subprocess.Popen(command(words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    end = time.monotonic() + 90
+    while not (log.exists() and log.stat().st_size > before) and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()[0].decode()[-3000:]
+        time.sleep(0.1)
+    yield process, run
+    process.kill()
+    process.wait()
+
+
+def children(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_a_signal_saves_and_ends_all(long_run):
+    process, run = long_run
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    log = (run / "log.txt").read_text()
+    stopped = re.search(r"stopped after step (\d+); continue with the same command and --resume", log)
+    assert stopped is not None
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == int(stopped[1])
+
+
+def test_a_process_that_dies_ends_all(long_run):
+    process, _ = long_run
+    os.kill(children(process)[-1], signal.SIGKILL)
+    out, _ = process.communicate(timeout=90)
+    assert process.returncode != 0
+    assert b"SIGKILL" in out or b"exitcode" in out
+
+
+def test_alone_nothing_is_shared():
+    ranks = Ranks()
+    assert parallel.join() == ranks
+    assert ranks.any(True, False) == (True, False)
+    assert ranks.dealt([1, 2]) == [1, 2]
+    with ranks.in_turn():
+        pass
+    assert ranks.own(ranks.together({"rows": torch.arange(3), "count": 2}))["count"] == 2
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_what_is_dealt_out_is_the_whole(world):
+    rows = torch.arange(12).view(6, 2)
+    hands = [Ranks(rank, world).own({"rows": rows, "count": 6}) for rank in range(world)]
+    assert torch.equal(torch.stack([hand["rows"] for hand in hands], 1).flatten(0, 1), rows)
+    assert sum(hand["count"] for hand in hands) == 6
