@@ -1,5 +1,6 @@
 """The loop on a toy network: its log, its files, and that a resumed run is the same run."""
 
+import math
 import os
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import health
 import model
 from data.benchmark import Degraded
 from data.degradation import Gaussian
@@ -16,6 +18,7 @@ from data.pairs import Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from forecast import dry_run
+from health import TrainingError
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
 from numerics import Numerics
@@ -62,7 +65,9 @@ def _toy_in_the_table(monkeypatch):
 def trainer_in(photo_folder, tmp_path):
     """Makes the trainer of one and the same run in a directory of its own."""
 
-    def make(name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", **changes) -> Trainer:
+    def make(
+        name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
+    ) -> Trainer:
         torch.manual_seed(3)
         net = Toy(scale=2)
         checked = check_images(list_images(photo_folder / "train/HR"), at_least=32, skip_bad=False)
@@ -85,7 +90,7 @@ def trainer_in(photo_folder, tmp_path):
                 epoch_steps=4,
                 schedule=Schedule(0, 0.0, 1, 1.0, rate=1e-2, decay=decay, gamma=0.5),
                 loader_workers=workers,
-                print_every=2,
+                print_every=print_every,
                 metric="matlab",
                 **changes,
             ),
@@ -239,3 +244,118 @@ def test_a_state_of_another_network_is_refused(trainer_in):
 def test_the_schedule_of_kdsr_aniso(step, rate):
     schedule = Schedule(100, 2e-4, 60, 0.1, rate=1e-4, decay=125, gamma=0.5)
     assert schedule(step) == pytest.approx(rate)
+
+
+# --------------------------------------------------------------------------------------------------- self-healing
+
+
+class Poisoned(Pixel):
+    """L1 that goes wrong at some steps, every time they come."""
+
+    def __init__(self, kind, *steps):
+        super().__init__()
+        self.kind = kind
+        self.steps = steps
+
+    def forward(self, net, lr, hr, step):
+        parts = super().forward(net, lr, hr, step)
+        assert isinstance(net, Toy)
+        if step in self.steps:
+            bad = {
+                "loss": parts["total"] * math.nan,
+                "gradient": parts["total"] + (0 * net.colour.weight).sum().sqrt(),  # 0, with an infinite slope
+                "collapse": parts["total"] * 30,
+            }
+            parts["total"] = bad[self.kind]
+        return parts
+
+
+def poisoned(kind, *steps):
+    return lambda net: Poisoned(kind, *steps)
+
+
+@pytest.mark.parametrize("print_every", [1, 3, 100])
+@pytest.mark.parametrize("kind", ["loss", "gradient", "collapse"])
+def test_a_batch_that_goes_wrong_is_left_out(kind, print_every, trainer_in, monkeypatch):
+    monkeypatch.setattr(health, "ENOUGH", 3)
+    expected = trainer_in("expected", print_every=print_every, collapse=10)
+    expected.skipped = [6]
+    expected.fit()
+    healed = trainer_in("healed", objective=poisoned(kind, 6), print_every=print_every, collapse=10)
+    healed.fit()
+    assert healed.skipped == [6]
+    same(weights(expected), weights(healed))
+    for name in ("psnr_log.csv", "loss_log.csv"):
+        assert (expected.run.path / name).read_text() == (healed.run.path / name).read_text()
+    what = {"loss": "the loss is nan", "gradient": "the gradient's norm is", "collapse": "times its running median"}
+    (line,) = [line for line in (healed.run.path / "log.txt").read_text().splitlines() if "back to step" in line]
+    assert "step 6: " in line
+    assert what[kind] in line
+    good = {1: 6, 3: 6, 100: 4}[print_every]
+    assert f"back to step {good}, on without that batch" in line
+    assert "learning rate" not in line
+
+
+def test_if_it_happens_again_it_goes_slower_until_the_epoch_is_over(trainer_in):
+    trainer = trainer_in("run", objective=poisoned("loss", 4, 5, 6))
+    rates = {}
+    take = trainer.train_step
+
+    def watched(hr):
+        step = trainer.step
+        parts = take(hr)
+        rates[step] = trainer.optimizer.param_groups[0]["lr"]
+        return parts
+
+    trainer.train_step = watched
+    trainer.fit()
+    assert trainer.skipped == [4, 5, 6]
+    schedule = trainer.plan.schedule
+    assert rates[3] == schedule(3)
+    assert rates[7] == schedule(7) / 4
+    assert rates[8] == schedule(8)
+    log = (trainer.run.path / "log.txt").read_text()
+    assert "the learning rate times 0.5" in log
+    assert "the learning rate times 0.25" in log
+
+
+def test_it_gives_up_and_leaves_the_last_good_state(trainer_in):
+    trainer = trainer_in("run", objective=poisoned("loss", *range(9, 12)), patience=2)
+    with pytest.raises(TrainingError, match=r"3 times in one epoch.*step 11: the loss is nan.*of step 10"):
+        trainer.fit()
+    state = torch.load(trainer.run.state, weights_only=True)
+    assert state["step"] == 10  # with the weights after step 8: 9 is left out
+    assert all(value.isfinite().all() for value in state["net"]["params"].values())
+    expected = trainer_in("expected", steps=9)
+    expected.fit()
+    same(weights(expected), weights(resumed(trainer_in("run"))))
+
+
+def test_a_healed_run_resumes_exactly(trainer_in):
+    whole = trainer_in("whole", objective=poisoned("gradient", 1, 5, 6))
+    whole.fit()
+    broken = trainer_in("broken", objective=poisoned("gradient", 1, 5, 6))
+    take = broken.train_step
+
+    def interrupted(hr):
+        if broken.step == 7:
+            raise KeyboardInterrupt
+        return take(hr)
+
+    broken.train_step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    again = resumed(trainer_in("broken", objective=poisoned("gradient", 1, 5, 6)))
+    assert 0 < again.step < 8
+    again.fit()
+    same(weights(whole), weights(again))
+    assert whole.run.loss_log.read_text() == again.run.loss_log.read_text()
+
+
+def test_losses_are_read_with_the_lines_of_the_log_only(trainer_in, monkeypatch):
+    looked = []
+    trainer = trainer_in("run", print_every=3)
+    look = trainer.watch.look
+    monkeypatch.setattr(trainer.watch, "look", lambda: (looked.append(trainer.step), look())[1])
+    trainer.fit()
+    assert set(looked) == {0, 3, 4, 6, 8, 9, 12}  # lines, and the ends of epochs
