@@ -131,14 +131,14 @@ def _timed(work: Work, runs: int, device: torch.device) -> tuple[float, int]:
 
 
 def table(title: str, works: Sequence[tuple[Variant, Work]], results: Sequence[Measured]) -> str:
-    """One line for each variant; ratio: how many times as fast as the baseline."""
-    baseline = median(results[0].milliseconds)
-    lines = [title]
+    """One line for each variant: time, half its range, how many times as fast as the baseline in the same round."""
+    baseline, lines = results[0].milliseconds, [title]
     for (variant, _), (milliseconds, peak) in zip(works, results, strict=True):
         middle = median(milliseconds)
-        spread = 100 * (max(milliseconds) - min(milliseconds)) / middle
+        spread = 50 * (max(milliseconds) - min(milliseconds)) / middle
+        ratio = median(a / b for a, b in zip(baseline, milliseconds, strict=True))
         memory = f"{peak / 2**20:10.0f} MiB" if peak else ""
-        lines.append(f"  {variant.name:<12}{middle:10.2f} ms ±{spread / 2:3.0f} %{baseline / middle:8.2f}x{memory}")
+        lines.append(f"  {variant.name:<12}{middle:10.2f} ms ±{spread:3.0f} %{ratio:8.2f}x{memory}")
     return "\n".join(lines)
 
 

@@ -44,7 +44,8 @@ def test_every_network_is_restored_and_trained(monkeypatch, capsys):
     small = {"n_feats": 4, "n_blocks": 1}
     networks = {"K": ("KDSR_S", small | {"n_resblocks": 1}), "C": ("CDSR", {"n_blocks": 1}), "E": ("EDSR", small)}
     monkeypatch.setattr(benchmark, "NETWORKS", networks)
-    benchmark.main("--cpu --size 12x14 --batch 2 --patch 12 --rounds 1 --runs 1 --network K C E".split())
+    command = "--cpu --size 12x14 --batch 2 --patch 12 --rounds 1 --runs 1 --network K C E"
+    benchmark.main(command.split())
     out = capsys.readouterr().out
     for network in networks:
         assert f"{network}, LR 12x14" in out
