@@ -99,7 +99,7 @@ RUNS = {
     "pixel": f"--model KDSR_T {KDSR}",
     "contrast": "--model CDSR --n_blocks 1 --freeze_epoch 2",
     "adversarial": f"--model KDSR_S --objective adversarial {KDSR} --perceptual_weight 0 --d_feats 8",
-    "second_order": f"--model KDSR_T {KDSR} --degradation second_order --patch_size 24 --crop_size 32 --pool_size 8",
+    "second_order": f"--model KDSR_T {KDSR} --degradation second_order --patch_size 24 --crop_size 40 --pool_size 8",
 }
 
 
@@ -151,12 +151,12 @@ def test_deterministic_runs_are_equal_and_so_is_a_resumed_one(objective, precisi
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-@pytest.mark.parametrize("objective", ["pixel", "adversarial", "second_order"])
+@pytest.mark.parametrize("objective", ["pixel", "adversarial"])
 def test_two_gpus_lose_what_one_does(objective, run_main):
     """The first loss is that of the same weights and images, the last one that of almost the same weights."""
     losses = []
     for count in (1, 2):
-        run = run_main(f"{RUNS[objective]} --noise 0 --n_GPUs {count} --save n{count}")
+        run = run_main(f"{RUNS[objective]} --n_GPUs {count} --save n{count}")
         rows = csv.DictReader((run / "loss_log.csv").open())
         losses.append([float(row["value"]) for row in rows if row["part"] == "l1"])
     assert len(losses[0]) == 6

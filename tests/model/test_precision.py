@@ -9,7 +9,7 @@ from model import build
 from model.cdsr import ContentQuery
 from model.contrast import MoCo
 from model.discriminator import UNetDiscriminator
-from model.layer import in_float32, spatial_mean
+from model.layer import RDB, in_float32, spatial_mean
 
 SMALL = {
     "KDSR_T": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
@@ -66,6 +66,15 @@ def test_blocks_add_to_a_float32_trunk(name):
     with autocast():
         net(torch.rand(1, 3, 24, 24), torch.rand(1, 3, 48, 48))
     assert seen == [torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dense_blocks_keep_rounded_maps(dtype):
+    block, seen = RDB(8), []
+    block.convs[-1].register_forward_hook(lambda module, x, y: seen.append(x[0].dtype))
+    with autocast(dtype):
+        assert block(torch.rand(1, 8, 8, 8)).dtype == torch.float32
+    assert seen == [dtype]
 
 
 @pytest.mark.parametrize("name", ["CDSR", "DASR"])
