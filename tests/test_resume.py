@@ -4,6 +4,8 @@ import json
 import os
 import random
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,15 +36,16 @@ THROUGH, KILLED = 0, -signal.SIGKILL
 
 # Forks for each line that it is told, so that PyTorch is imported once and not by every process.
 SERVER = """
-import json, os, sys
+import json, os, resource, sys
 import main, matplotlib.figure
 for line in sys.stdin:
-    words, out = json.loads(line)
+    words, out, room = json.loads(line)
     child = os.fork()
     if not child:
         os.setsid()
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
         main.main(words)
         sys.exit()
     print(child, flush=True)
@@ -51,14 +54,14 @@ for line in sys.stdin:
 
 
 class Process:
-    """A process of main.py, leader of its group."""
+    """A process of main.py, leader of its group, with so much room for a file."""
 
-    def __init__(self, server, words, out: Path):
+    def __init__(self, server, words, out: Path, room: int):
         self.out, self.words = out, words
         self.run = main.options_of(words)[1].run_dir
         self._server = server
         self._exit_code: int | None = None
-        server.stdin.write(json.dumps([words, str(out)]) + "\n")
+        server.stdin.write(json.dumps([words, str(out), room]) + "\n")
         server.stdin.flush()
         self.pid = int(server.stdout.readline())
 
@@ -98,28 +101,29 @@ def server():
         yield server
 
 
+def words_in(folder: Path, photos: Path, arguments: str) -> list[str]:
+    """The whole command line of a run under this folder."""
+    scale = int(re.findall(r"--scale (\d)", arguments)[-1])
+    teacher = folder / f"teacher{scale}.pt"
+    if not teacher.exists():
+        torch.manual_seed(1)
+        torch.save(checkpoint(build("KDSR_T", scale=scale, n_feats=8, n_blocks=2, n_resblocks=1)), teacher)
+    words = f"--dir_data {photos} --data_train train --dir_experiment {folder} {arguments}"
+    return words.replace("TEACHER", str(teacher)).split()
+
+
 @pytest.fixture
 def words_of(photo_folder, tmp_path):
-    """The whole command line of a run in tmp_path."""
-
-    def call(arguments):
-        scale = int(re.findall(r"--scale (\d)", arguments)[-1])
-        teacher = tmp_path / f"teacher{scale}.pt"
-        if not teacher.exists():
-            torch.manual_seed(1)
-            torch.save(checkpoint(build("KDSR_T", scale=scale, n_feats=8, n_blocks=2, n_resblocks=1)), teacher)
-        words = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} {arguments}"
-        return words.replace("TEACHER", str(teacher)).split()
-
-    return call
+    return lambda arguments: words_in(tmp_path, photo_folder, arguments)
 
 
 @pytest.fixture
 def start(server, words_of, tmp_path):
+    """Starts a process of main.py; room: bytes beyond which no file of it can grow, as on a full disk."""
     started: list[Process] = []
 
-    def call(arguments) -> Process:
-        started.append(Process(server, words_of(arguments), tmp_path / f"{len(started)}.txt"))
+    def call(arguments, room=resource.RLIM_INFINITY) -> Process:
+        started.append(Process(server, words_of(arguments), tmp_path / f"{len(started)}.txt", room))
         return started[-1]
 
     yield call
@@ -208,3 +212,124 @@ def test_a_second_process_on_a_run_is_refused(start, words_of):
     assert "another process is writing" in refusal(words_of(f"{long} --resume"))
     assert process.alive()
     process.kill()
+
+
+SAVED_BY_EPOCH = f"{RUNS['pixel']} --save_minutes 1e6 --resume auto"
+
+
+@pytest.fixture(scope="module")
+def experiment(server, photo_folder, tmp_path_factory):
+    """A folder with a run that was killed in its second epoch and one that never stopped."""
+    folder = tmp_path_factory.mktemp("experiment")
+    words = [words_in(folder, photo_folder, f"{SAVED_BY_EPOCH} --save {name}") for name in ("broken", "whole")]
+    process = Process(server, words[0], folder / "out.txt", resource.RLIM_INFINITY)
+    process.wait_for(lambda: "step 18/24" in process.says())
+    assert process.kill() == KILLED
+    assert Process(server, words[1], folder / "out.txt", resource.RLIM_INFINITY).join() == THROUGH
+    return folder
+
+
+@pytest.fixture
+def begun(experiment, tmp_path):
+    """How to continue a copy of the killed run; its directory; that of the one that never stopped."""
+    shutil.copytree(experiment, tmp_path, dirs_exist_ok=True)
+    return f"{SAVED_BY_EPOCH} --save broken", *sorted(tmp_path.glob("*_iso"))
+
+
+def test_a_full_disk_while_the_state_is_saved(begun, start, finish):
+    arguments, run, whole = begun
+    before = (run / "model/state.pt").read_bytes()
+    process = start(f"{arguments} --save_minutes 0", room=len(before) - 1)
+    assert process.join() == 1
+    assert re.search(
+        r"error: \[Errno 27\] .*; the one that was there is untouched: '.*/model/state.pt'", process.says()
+    )
+    assert "Traceback" not in process.says()
+    assert (run / "model/state.pt").read_bytes() == before
+    assert not list(run.glob("**/.*.tmp"))
+    same_files(whole, finish(arguments))
+
+
+def test_a_full_disk_while_the_log_is_written(begun, start, finish):
+    arguments, run, whole = begun
+    process = start(arguments, room=(run / "log.txt").stat().st_size + 1500)
+    assert process.join() == 1
+    assert re.search(r"error: \[Errno 27\] File too large: '.*/log.txt'", process.says())
+    assert "Traceback" not in process.says()
+    same_files(whole, finish(arguments))
+
+
+def test_a_curve_that_cannot_be_drawn(begun, start, finish):
+    arguments, run, whole = begun
+    (run / "psnr.png").unlink()
+    (run / "psnr.png").mkdir()
+    process = start(arguments)
+    assert process.join() == 1
+    assert re.search(r"error: .*; the one that was there is untouched: '.*/psnr.png'", process.says())
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 24  # before the validation
+    (run / "psnr.png").rmdir()
+    same_files(whole, finish(arguments))
+
+
+@pytest.fixture
+def unwritable():
+    """Makes a folder read-only, for root, too."""
+    made = []
+
+    def call(folder: Path):
+        made.append(folder)
+        folder.chmod(0o555)
+        if os.access(folder, os.W_OK) and subprocess.run(["chattr", "+i", folder], check=False).returncode:
+            pytest.skip("needs another user than root, or chattr")
+
+    yield call
+    for folder in made:
+        subprocess.run(["chattr", "-i", folder], check=False, stderr=subprocess.DEVNULL)
+        folder.chmod(0o755)
+
+
+def test_a_folder_that_becomes_read_only(begun, start, unwritable):
+    arguments, run, _ = begun
+    before = {path: path.read_bytes() for path in (run / "model").iterdir()}
+    process = start(arguments)
+    process.wait_for(lambda: "step 13/24" in process.says())
+    unwritable(run / "model")
+    assert process.join() == 1
+    assert re.search(r"error: \[Errno (1|13)\] .*'.*/model/model_latest.pt'", process.says())
+    assert "Traceback" not in process.says()
+    assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
+
+
+class Hostile:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, leaves: Path):
+        self.leaves = leaves
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.leaves),)
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--pre_train"])
+def test_a_hostile_file_runs_no_code(flag, words_of, tmp_path):
+    words = words_of(f"{RUNS['pixel']} --save victim {flag if flag == '--resume' else ''}")
+    file = main.options_of(words)[1].state if flag == "--resume" else tmp_path / "weights.pt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"format": 3, "net": Hostile(tmp_path / "code ran")}, file)
+    message = refusal(words if flag == "--resume" else [*words, flag, str(file)])
+    assert f"{flag}: {file} cannot be read as a checkpoint" in message
+    assert not (tmp_path / "code ran").exists()
+    torch.load(file, weights_only=False)
+    assert (tmp_path / "code ran").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2, 99, None])
+def test_a_state_of_another_format_says_why_it_does_not_load(number, words_of):
+    words = words_of(f"{RUNS['pixel']} --save old --resume")
+    state = main.options_of(words)[1].state
+    state.parent.mkdir(parents=True)
+    torch.save({"format": number, "step": 5}, state)
+    message = refusal(words)
+    assert f"--resume: {state} has format {number}, this version reads 3" in message
+    assert "model_latest.pt" in message
+    assert "--pre_train" in message
