@@ -83,7 +83,6 @@ class Trainer:
         self.step = 0
         self.epoch = 0  # the last one that was validated
         self.best: float | None = None  # dB, of the first benchmark
-        self.troubles = 0  # in this epoch
         self.skipped: list[int] = []  # steps whose batch went wrong
         self._resumed = False
         self._losses = self.ranks.wrap(_Losses(self.net, self.objective), device, partial=objective.partial)
@@ -100,6 +99,11 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state."""
+        if not self.ranks.agree((self.step, self.skipped)):
+            raise ValueError(
+                f"--resume: the processes found different states of {self.run.path}; it must lie in a folder that all "
+                "machines share"
+            )
         if self.ranks.first:
             self.run.open(self.config, resumed=self._resumed)
         self._good, self._on_disk = copy.deepcopy(self.state_dict()), self.step
@@ -117,7 +121,7 @@ class Trainer:
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
             if self.ranks.world == 1 and self._good["step"] > self._on_disk:
-                with contextlib.suppress(OSError):  # the first error is the one to tell
+                with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._save()
             raise
         finally:
@@ -203,7 +207,12 @@ class Trainer:
         return sums
 
     def _rate(self, step: int) -> float:
-        return self.plan.schedule(step) * 0.5 ** max(0, self.troubles - 1)
+        before = [bad for bad in self._troubles(step) if bad < step]
+        return self.plan.schedule(step) * 0.5 ** max(0, len(before) - 1)
+
+    def _troubles(self, step: int) -> list[int]:
+        """The steps that were left out in the epoch of this one."""
+        return [bad for bad in self.skipped if bad // self.plan.epoch_steps == step // self.plan.epoch_steps]
 
     def _patches(self) -> Generator[Tensor, None, None]:
         steps, pinned = range(self.step, self.plan.steps), self.device.type == "cuda"
@@ -215,7 +224,8 @@ class Trainer:
 
     def _heal(self, trouble: Trouble) -> None:
         """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""
-        troubles, skipped, good = self.troubles + 1, [*self.skipped, trouble.step], self._good["step"]
+        good, self.skipped = self._good["step"], [*self.skipped, trouble.step]
+        troubles = len(self._troubles(trouble.step))
         if troubles > self.plan.patience:
             self._save()
             raise TrainingError(
@@ -223,7 +233,7 @@ class Trainer:
                 f"{self.run.models} holds the last good state, of step {good}; a run of another name can start from "
                 "model_latest.pt there (--pre_train), with a lower --lr_sr, another --precision or other images"
             )
-        self._good |= {"troubles": troubles, "skipped": skipped}
+        self._good |= {"skipped": self.skipped}
         self.load_state_dict(copy.deepcopy(self._good))  # the optimiser goes on with the tensors that it is given
         self._logbook.bar.n = good
         slower = f", the learning rate times {0.5 ** (troubles - 1):g}" if troubles > 1 else ""
@@ -239,8 +249,10 @@ class Trainer:
         """Validate, and save what is worth it."""
         start = time.perf_counter()
         self.epoch = self.step // self.plan.epoch_steps
-        self.troubles = 0
-        self.ranks.agree_on(self._losses.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        # Without a GPU each rank has BatchNorm statistics of its own.
+        self.ranks.agree_on(self._losses.buffers())
+        if self.average is not None:
+            self.ranks.agree_on(self.average.net.buffers())
         psnr = self.validate(self.epoch) if self.benchmarks else None
         if psnr is not None:
             better = self.best is None or psnr > self.best
@@ -292,7 +304,6 @@ class Trainer:
             "step": self.step,
             "epoch": self.epoch,
             "best": self.best,
-            "troubles": self.troubles,
             "skipped": list(self.skipped),
             "watch": self.watch.state_dict(),
             "net": self._checkpoint(),
@@ -314,12 +325,14 @@ class Trainer:
         if self.average is not None:
             self.average.net.load_state_dict(found["params_ema"])
         self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
+        groups = [group | fused for group in state["optimizer"]["param_groups"]]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.watch.load_state_dict(state["watch"])
         self.pairs.load_state_dict(state["pairs"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
-        self.troubles, self.skipped = state["troubles"], list(state["skipped"])
+        self.skipped = list(state["skipped"])
 
     def _checkpoint(self) -> dict[str, Any]:
         return checkpoint(self.net, None if self.average is None else self.average.net)
@@ -331,13 +344,16 @@ class Trainer:
                 f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
                 "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
             )
-        self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+        try:
+            self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"--resume: {self.run.state} is no state of this run: {error}") from error
         self._resumed = True
 
     def _save(self) -> None:
         """The last good state, whole or not at all."""
         state = self._good | {"pairs": self.ranks.together(self._good["pairs"])}
         if self.ranks.first:
+            save(state, self.run.state)  # first: weights without a state could not be continued
             save(state["net"], self.run.models / "model_latest.pt")
-            save(state, self.run.state)
         self._saved, self._on_disk = time.perf_counter(), state["step"]

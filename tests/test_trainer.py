@@ -359,3 +359,31 @@ def test_losses_are_read_with_the_lines_of_the_log_only(trainer_in, monkeypatch)
     monkeypatch.setattr(trainer.watch, "look", lambda: (looked.append(trainer.step), look())[1])
     trainer.fit()
     assert set(looked) == {0, 3, 4, 6, 8, 9, 12}  # lines, and the ends of epochs
+
+
+def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):
+    settings = {"objective": poisoned("loss", 5, 7), "print_every": 100}
+    whole = trainer_in("whole", **settings)
+    whole.fit()
+    broken = trainer_in("broken", **settings)
+    take = broken.train_step
+
+    def interrupted(hr):
+        parts = take(hr)
+        broken._interrupt.asked = broken.step == 7 and broken.skipped == [5]
+        return parts
+
+    broken.train_step = interrupted
+    broken.fit()
+    assert broken.step == 7
+    again = resumed(trainer_in("broken", **settings))
+    again.fit()
+    assert again.skipped == whole.skipped == [5, 7]
+    same(weights(whole), weights(again))
+
+
+def test_gradients_that_stay_infinite_are_told_in_float16_too(trainer_in, monkeypatch):
+    monkeypatch.setattr(health, "OVERFLOWS", 2)
+    trainer = trainer_in("run", objective=poisoned("gradient", *range(4, 12)), precision="fp16", patience=1)
+    with pytest.raises(TrainingError, match="gradient's norm"):
+        trainer.fit()
