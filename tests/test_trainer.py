@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +18,13 @@ from data.pairs import Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from forecast import dry_run
+from health import TrainingError
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
 from numerics import Numerics
 from plan import Plan, Schedule
 from trainer import Trainer
-from utility import Run, read_rows
+from utility import ROOT, Run, draw_curves, read_rows
 
 
 class Toy(BlindSR):
@@ -59,10 +62,13 @@ def _toy_in_the_table(monkeypatch):
 
 
 @pytest.fixture
-def trainer_in(photo_folder, tmp_path):
+def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
+    monkeypatch.setattr("logbook.draw_curves", lambda run: None)  # takes longer than all the rest
 
-    def make(name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", **changes) -> Trainer:
+    def make(
+        name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
+    ) -> Trainer:
         torch.manual_seed(3)
         net = Toy(scale=2)
         checked = check_images(list_images(photo_folder / "train/HR"), at_least=32, skip_bad=False)
@@ -85,7 +91,7 @@ def trainer_in(photo_folder, tmp_path):
                 epoch_steps=4,
                 schedule=Schedule(0, 0.0, 1, 1.0, rate=1e-2, decay=decay, gamma=0.5),
                 loader_workers=workers,
-                print_every=2,
+                print_every=print_every,
                 metric="matlab",
                 **changes,
             ),
@@ -115,8 +121,9 @@ def resumed(trainer):
     return trainer
 
 
-def test_files_of_a_run(trainer_in):
+def test_files_of_a_run(trainer_in, monkeypatch):
     trainer = trainer_in("run")
+    monkeypatch.setattr("logbook.draw_curves", draw_curves)
     trainer.fit()
     run = trainer.run
     files = {path.name for path in run.path.iterdir()}
@@ -145,6 +152,7 @@ def test_files_of_a_run(trainer_in):
 
 def test_it_learns(trainer_in):
     trainer = trainer_in("run", steps=80, decay=80)
+    trainer.benchmarks = []
     trainer.fit()
     losses = [float(row["value"]) for row in read_rows(trainer.run.loss_log) if row["part"] == "l1"]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -155,15 +163,7 @@ def test_it_learns(trainer_in):
 def test_a_resumed_run_is_the_same_run(objective, stop, trainer_in):
     whole = trainer_in("whole", objective=objective)
     whole.fit()
-    broken = trainer_in("broken", objective=objective)
-    take = broken.train_step
-
-    def interrupted(hr):
-        parts = take(hr)
-        broken._interrupt.asked = broken.step == stop  # as a signal does
-        return parts
-
-    broken.train_step = interrupted
+    broken = stopping(trainer_in("broken", objective=objective), stop)
     broken.fit()
     assert broken.step == stop
     again = resumed(trainer_in("broken", objective=objective, workers=1))
@@ -171,6 +171,19 @@ def test_a_resumed_run_is_the_same_run(objective, stop, trainer_in):
     same(weights(whole), weights(again))
     assert whole.run.psnr_log.read_text() == again.run.psnr_log.read_text()
     assert whole.run.loss_log.read_text() == again.run.loss_log.read_text()
+
+
+def stopping(trainer, at):
+    """The trainer that is asked to stop when it has taken this step."""
+    take = trainer.train_step
+
+    def interrupted(hr):
+        parts = take(hr)
+        trainer._interrupt.asked = trainer.step == at  # as a signal does
+        return parts
+
+    trainer.train_step = interrupted
+    return trainer
 
 
 def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
@@ -239,3 +252,124 @@ def test_a_state_of_another_network_is_refused(trainer_in):
 def test_the_schedule_of_kdsr_aniso(step, rate):
     schedule = Schedule(100, 2e-4, 60, 0.1, rate=1e-4, decay=125, gamma=0.5)
     assert schedule(step) == pytest.approx(rate)
+
+
+class Planted(Pixel):
+    """Pixel loss that goes wrong whenever these steps come."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, net, lr, hr, step):
+        parts = super().forward(net, lr, hr, step)
+        kind = self.wrong.get(step)
+        if kind == "gradient":
+            parts["total"].register_hook(lambda gradient: gradient * torch.inf)
+        elif kind is not None:
+            parts["total"] = parts["total"] * {"loss": torch.nan, "spike": 1e4}[kind]
+        return parts
+
+
+def planted(wrong):
+    return lambda net: Planted(wrong)
+
+
+def logs(trainer):
+    return trainer.run.psnr_log.read_text(), trainer.run.loss_log.read_text()
+
+
+@pytest.mark.parametrize("print_every", [1, 5, 100])
+@pytest.mark.parametrize("kind", ["loss", "gradient", "spike"])
+def test_a_step_that_goes_wrong_is_left_out(kind, print_every, trainer_in, monkeypatch):
+    monkeypatch.setattr("health.ENOUGH", 4)
+    settings = {"print_every": print_every, "collapse": 100.0}
+    healed = trainer_in("healed", objective=planted({6: kind}), **settings)
+    healed.fit()
+    expected = trainer_in("expected", **settings)
+    expected.skipped = [6]
+    expected.fit()
+    same(weights(expected), weights(healed))
+    assert logs(healed) == logs(expected)
+    assert healed.skipped == [6]
+    log = (healed.run.path / "log.txt").read_text()
+    back = {1: 6, 5: 5, 100: 4}[print_every]
+    why = {"loss": "the loss is nan", "gradient": "the gradient's norm is", "spike": "times its running median"}[kind]
+    (line,) = [line for line in log.splitlines() if f"back to step {back}, on without that batch" in line]
+    assert "step 6: " in line
+    assert why in line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "stop"),
+    [({6: "loss"}, 5), ({6: "loss"}, 7), *(({4: "loss", 6: "loss", 7: "gradient"}, stop) for stop in (6, 8, 9))],
+)
+def test_a_healed_run_that_is_stopped_and_continued_is_the_same_run(wrong, stop, trainer_in):
+    whole = trainer_in("whole", objective=planted(wrong))
+    whole.fit()
+    stopping(trainer_in("broken", objective=planted(wrong)), stop).fit()
+    again = resumed(trainer_in("broken", objective=planted(wrong)))
+    assert 4 <= again.step < 12
+    again.fit()
+    same(weights(whole), weights(again))
+    assert logs(whole) == logs(again)
+    assert whole.skipped == again.skipped == list(wrong)
+
+
+def test_it_goes_on_more_slowly_where_it_goes_wrong_again(trainer_in):
+    trainer = trainer_in("run", objective=planted({4: "loss", 5: "loss", 7: "loss"}), print_every=1, decay=100)
+    trainer.fit()
+    rates = {step: trainer.plan.schedule(step) for step in range(12)}
+    lines = [line.split() for line in (trainer.run.path / "log.txt").read_text().splitlines() if "  lr " in line]
+    found = {
+        int(words[words.index("step") + 1].split("/")[0]) - 1: float(words[words.index("lr") + 1]) for words in lines
+    }
+    assert sorted(found) == [0, 1, 2, 3, 6, 8, 9, 10, 11]
+    slower = {6: 0.5}  # after two troubles; the third, of step 7, is followed by the next epoch
+    for step, rate in found.items():
+        assert rate == pytest.approx(rates[step] * slower.get(step, 1.0))
+
+
+def test_two_troubles_of_one_line_go_back_to_the_same_state(trainer_in):
+    """What the optimiser has made of a good state must not be taken for it."""
+    trainer = trainer_in("run", objective=planted({2: "loss", 3: "loss"}), print_every=100)
+    trainer.fit()
+    expected = trainer_in("expected", print_every=100)
+    expected.skipped, expected.troubles = [2, 3], 2  # until the end of the epoch
+    expected.fit()
+    same(weights(expected), weights(trainer))
+
+
+def test_it_gives_up_and_leaves_the_last_good_state(trainer_in):
+    trainer = trainer_in("run", objective=planted(dict.fromkeys(range(6, 12), "loss")), print_every=1, patience=1)
+    with pytest.raises(TrainingError, match=r"2 times in one epoch, the last time at step 7: the loss is nan"):
+        trainer.fit()
+    expected = stopping(trainer_in("expected", print_every=1), 6)
+    expected.fit()
+    left, good = (torch.load(one.run.state, weights_only=True) for one in (trainer, expected))
+    assert (good["step"], left["step"]) == (6, 7)  # 6 was left out
+    same(good["net"]["params"], left["net"]["params"])
+
+
+def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in, monkeypatch):
+    trainer = trainer_in("run", steps=8, print_every=4, ema=0.9, collapse=10.0)
+    lr, hr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
+    monkeypatch.setattr(trainer.pairs, "forward", lambda *_: (lr, hr))  # draws on the host, and reads what it draws
+    reads = []
+
+    def counted(name):
+        read = getattr(torch.Tensor, name)
+
+        def call(tensor, *arguments, **options):
+            caller = Path(sys._getframe(1).f_code.co_filename)
+            if caller.is_relative_to(ROOT) and not {".venv", "data"} & set(caller.parts):  # patches are the host's
+                reads.append((trainer.step, caller.name))
+            return read(tensor, *arguments, **options)
+
+        return call
+
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name))
+    monkeypatch.setattr(trainer, "benchmarks", [])
+    trainer.fit()
+    assert reads == [(4, "health.py"), (8, "health.py")]
