@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from plan import Plan
-from utility import Run, append_rows, draw_curves, duration, forget_after
+from utility import Run, append_rows, draw_curves, duration, forget_after, named
 
 
 class Logbook:
@@ -37,7 +37,8 @@ class Logbook:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.close()
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with named(self.run.path / "tb"):
+                self._tensorboard.close()
 
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
         """The mean losses of the last `steps` steps. shares: of the parts of a step in its time."""
@@ -52,16 +53,21 @@ class Logbook:
         )
         if self._tensorboard is not None:
             append_rows(self.run.loss_log, [{"step": step, "part": k, "value": v} for k, v in losses.items()])
-            for name, value in {**losses, "learning rate": learning_rate, "steps per second": rate}.items():
-                self._tensorboard.add_scalar(f"train/{name}", value, step)
+            told = {**losses, "learning rate": learning_rate, "steps per second": rate}
+            self._chart(self._tensorboard, {f"train/{name}": value for name, value in told.items()}, step)
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A row for each benchmark: epoch, step, set, protocol, psnr, ssim."""
         for row in rows:
             self.run.log("epoch {epoch}  {set}  {protocol}  PSNR {psnr} dB  SSIM {ssim}".format_map(row))
             if self._tensorboard is not None:
-                for name in ("psnr", "ssim"):
-                    self._tensorboard.add_scalar(f"{name}/{row['set']}", float(row[name]), row["step"])
+                values = {f"{name}/{row['set']}": float(row[name]) for name in ("psnr", "ssim")}
+                self._chart(self._tensorboard, values, row["step"])
         if self._tensorboard is not None:
             append_rows(self.run.psnr_log, rows)
             draw_curves(self.run)
+
+    def _chart(self, writer: SummaryWriter, values: Mapping[str, float], step: int) -> None:
+        with named(self.run.path / "tb"):
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)

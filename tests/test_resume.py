@@ -1,14 +1,11 @@
 """Runs that are killed and go on, as real processes: they must be the run that never stopped, to the bit."""
 
-import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +13,7 @@ import pytest
 import torch
 
 import main
-from model import build, checkpoint
-from utility import ROOT
+from tests.processes import KILLED, THROUGH, Workshop
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
 FAST = "--scale 2 --cpu --batch_size 2 --patch_size 12 --test_every 12 --epochs_sr 2 --n_threads 0"
@@ -32,115 +28,13 @@ RUNS = {
     "--objective adversarial --d_feats 4 --perceptual_weight 0 --pre_train_TA TEACHER --ema 0.9 --pool_size 8",
 }
 FILES = ("model/model_latest.pt", "model/model_best.pt", "psnr_log.csv", "loss_log.csv")
-THROUGH, KILLED = 0, -signal.SIGKILL
-
-# Forks for each line that it is told, so that PyTorch is imported once and not by every process.
-SERVER = """
-import json, os, resource, sys
-import main, matplotlib.figure
-for line in sys.stdin:
-    words, out, room = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.setsid()
-        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-        os.dup2(1, 2)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-        main.main(words)
-        sys.exit()
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Process:
-    """A process of main.py, leader of its group, with so much room for a file."""
-
-    def __init__(self, server, words, out: Path, room: int):
-        self.out, self.words = out, words
-        self.run = main.options_of(words)[1].run_dir
-        self._server = server
-        self._exit_code: int | None = None
-        server.stdin.write(json.dumps([words, str(out), room]) + "\n")
-        server.stdin.flush()
-        self.pid = int(server.stdout.readline())
-
-    def alive(self) -> bool:
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def wait_for(self, done, seconds=30.0):
-        """Until `done()`, the end of this process, or of the time."""
-        end = time.monotonic() + seconds
-        while not done() and self.alive() and time.monotonic() < end:
-            time.sleep(0.002)
-
-    def says(self) -> str:
-        return self.out.read_text() if self.out.exists() else ""
-
-    def join(self) -> int:
-        """Its exit code."""
-        if self._exit_code is None:
-            self._exit_code = int(self._server.stdout.readline())
-        return self._exit_code
-
-    def kill(self) -> int:
-        if self._exit_code is None and self.alive():
-            os.kill(self.pid, signal.SIGKILL)
-        return self.join()
-
-
-@pytest.fixture(scope="module")
-def server():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command, pipe = [sys.executable, "-c", SERVER], subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as server:
-        yield server
-
-
-def words_in(folder: Path, photos: Path, arguments: str) -> list[str]:
-    """The whole command line of a run under this folder."""
-    scale = int(re.findall(r"--scale (\d)", arguments)[-1])
-    teacher = folder / f"teacher{scale}.pt"
-    if not teacher.exists():
-        torch.manual_seed(1)
-        torch.save(checkpoint(build("KDSR_T", scale=scale, n_feats=8, n_blocks=2, n_resblocks=1)), teacher)
-    words = f"--dir_data {photos} --data_train train --dir_experiment {folder} {arguments}"
-    return words.replace("TEACHER", str(teacher)).split()
 
 
 @pytest.fixture
-def words_of(photo_folder, tmp_path):
-    return lambda arguments: words_in(tmp_path, photo_folder, arguments)
-
-
-@pytest.fixture
-def start(server, words_of, tmp_path):
-    """Starts a process of main.py; room: bytes beyond which no file of it can grow, as on a full disk."""
-    started: list[Process] = []
-
-    def call(arguments, room=resource.RLIM_INFINITY) -> Process:
-        started.append(Process(server, words_of(arguments), tmp_path / f"{len(started)}.txt", room))
-        return started[-1]
-
-    yield call
-    for process in started:
-        process.kill()
-
-
-@pytest.fixture
-def finish(start):
-    """Runs main.py to its end; returns the directory of its run."""
-
-    def call(arguments) -> Path:
-        process = start(arguments)
-        assert process.join() == THROUGH, process.says()
-        return process.run
-
-    return call
+def workshop(server, photo_folder, tmp_path):
+    workshop = Workshop(server, photo_folder, tmp_path)
+    yield workshop
+    workshop.close()
 
 
 def same_files(one: Path, other: Path):
@@ -149,12 +43,12 @@ def same_files(one: Path, other: Path):
 
 
 @pytest.mark.parametrize("objective", RUNS)
-def test_a_run_that_is_killed_again_and_again(objective, start, finish):
+def test_a_run_that_is_killed_again_and_again(objective, workshop):
     begin = time.monotonic()
-    whole = finish(f"{RUNS[objective]} --save whole")
+    whole = workshop.finish(f"{RUNS[objective]} --save whole")
     seconds, broken, moments = time.monotonic() - begin, f"{RUNS[objective]} --save broken --resume auto", []
     for kill in range(4):
-        process = start(broken)
+        process = workshop.start(broken)
         if kill % 2:
             moments.append("while it wrote a file")
             process.wait_for(lambda run=process.run: any(run.glob("**/.*.tmp")))
@@ -163,28 +57,28 @@ def test_a_run_that_is_killed_again_and_again(objective, start, finish):
             process.wait_for(lambda: False, moments[-1])
         assert process.kill() in (KILLED, THROUGH), process.says()
     print("killed after", moments)
-    same_files(whole, finish(broken))
+    same_files(whole, workshop.finish(broken))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(number, start, finish):
+def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(number, workshop):
     arguments = f"{RUNS['pixel']} {SELDOM} --n_threads 2 --resume auto"
-    whole = finish(f"{arguments} --save whole")
-    process = start(f"{arguments} --save broken")
+    whole = workshop.finish(f"{arguments} --save whole")
+    process = workshop.start(f"{arguments} --save broken")
     process.wait_for(lambda: "step 7/24" in process.says())
     for _ in range(2 if number == signal.SIGTERM else 1):  # schedulers may tell the process and the group
-        os.killpg(process.pid, number)  # the loader's processes, too
+        os.killpg(process.pids[0], number)  # the loader's processes, too
     assert process.join() == THROUGH
     stopped = re.search(r"stopped after step (\d+); continue with the same command and --resume", process.says())
     assert stopped is not None
     assert "Traceback" not in process.says()
     assert 7 <= int(stopped[1]) < 24
     assert torch.load(process.run / "model/state.pt", weights_only=True)["step"] == int(stopped[1])
-    same_files(whole, finish(f"{arguments} --save broken"))
+    same_files(whole, workshop.finish(f"{arguments} --save broken"))
 
 
-def test_the_number_of_loader_processes_makes_no_difference(finish):
-    runs = [finish(f"{RUNS['pixel']} {SELDOM} --n_threads {count} --save n{count}") for count in (0, 1, 3)]
+def test_the_number_of_loader_processes_makes_no_difference(workshop):
+    runs = [workshop.finish(f"{RUNS['pixel']} {SELDOM} --n_threads {count} --save n{count}") for count in (0, 1, 3)]
     same_files(runs[0], runs[1])
     same_files(runs[0], runs[2])
 
@@ -195,21 +89,21 @@ def refusal(words) -> str:
     return str(caught.value)
 
 
-def test_a_second_process_on_a_run_is_refused(start, words_of):
+def test_a_second_process_on_a_run_is_refused(workshop):
     long = f"{RUNS['pixel']} --n_threads 2 --epochs_sr 100000 --save one"
-    process = start(f"{long} --save_minutes 1e6")
+    process = workshop.start(f"{long} --save_minutes 1e6")
     process.wait_for((process.run / "loss_log.csv").exists)
-    assert "another process is writing" in refusal(words_of(long))
+    assert "another process is writing" in refusal(workshop.words(long))
     assert process.kill() == KILLED
     # The processes of its loader may live a few seconds longer, the lock does not.
-    process = start(long)
+    process = workshop.start(long)
     process.wait_for((process.run / "model/state.pt").exists)
-    assert "another process is writing" in refusal(words_of(f"{long} --resume"))
-    assert "holds a run already. Continue it with --resume" in refusal(words_of(long))
+    assert "another process is writing" in refusal(workshop.words(f"{long} --resume"))
+    assert "holds a run already. Continue it with --resume" in refusal(workshop.words(long))
     assert process.kill() == KILLED
-    process = start(f"{long} --resume")
+    process = workshop.start(f"{long} --resume")
     process.wait_for(lambda: "continuing" in process.says())
-    assert "another process is writing" in refusal(words_of(f"{long} --resume"))
+    assert "another process is writing" in refusal(workshop.words(f"{long} --resume"))
     assert process.alive()
     process.kill()
 
@@ -220,26 +114,25 @@ SAVED_BY_EPOCH = f"{RUNS['pixel']} --save_minutes 1e6 --resume auto"
 @pytest.fixture(scope="module")
 def experiment(server, photo_folder, tmp_path_factory):
     """A folder with a run that was killed in its second epoch and one that never stopped."""
-    folder = tmp_path_factory.mktemp("experiment")
-    words = [words_in(folder, photo_folder, f"{SAVED_BY_EPOCH} --save {name}") for name in ("broken", "whole")]
-    process = Process(server, words[0], folder / "out.txt", resource.RLIM_INFINITY)
+    workshop = Workshop(server, photo_folder, tmp_path_factory.mktemp("experiment"))
+    process = workshop.start(f"{SAVED_BY_EPOCH} --save broken")
     process.wait_for(lambda: "step 18/24" in process.says())
     assert process.kill() == KILLED
-    assert Process(server, words[1], folder / "out.txt", resource.RLIM_INFINITY).join() == THROUGH
-    return folder
+    workshop.finish(f"{SAVED_BY_EPOCH} --save whole")
+    return workshop.folder
 
 
 @pytest.fixture
 def begun(experiment, tmp_path):
     """How to continue a copy of the killed run; its directory; that of the one that never stopped."""
-    shutil.copytree(experiment, tmp_path, dirs_exist_ok=True)
-    return f"{SAVED_BY_EPOCH} --save broken", *sorted(tmp_path.glob("*_iso"))
+    runs = [shutil.copytree(run, tmp_path / run.name) for run in sorted(experiment.glob("*_iso"))]
+    return f"{SAVED_BY_EPOCH} --save broken", *runs
 
 
-def test_a_full_disk_while_the_state_is_saved(begun, start, finish):
+def test_a_full_disk_while_the_state_is_saved(begun, workshop):
     arguments, run, whole = begun
     before = (run / "model/state.pt").read_bytes()
-    process = start(f"{arguments} --save_minutes 0", room=len(before) - 1)
+    process = workshop.start(f"{arguments} --save_minutes 0", room=len(before) - 1)
     assert process.join() == 1
     assert re.search(
         r"error: \[Errno 27\] .*; the one that was there is untouched: '.*/model/state.pt'", process.says()
@@ -247,28 +140,28 @@ def test_a_full_disk_while_the_state_is_saved(begun, start, finish):
     assert "Traceback" not in process.says()
     assert (run / "model/state.pt").read_bytes() == before
     assert not list(run.glob("**/.*.tmp"))
-    same_files(whole, finish(arguments))
+    same_files(whole, workshop.finish(arguments))
 
 
-def test_a_full_disk_while_the_log_is_written(begun, start, finish):
+def test_a_full_disk_while_the_log_is_written(begun, workshop):
     arguments, run, whole = begun
-    process = start(arguments, room=(run / "log.txt").stat().st_size + 1500)
+    process = workshop.start(arguments, room=(run / "log.txt").stat().st_size + 1500)
     assert process.join() == 1
     assert re.search(r"error: \[Errno 27\] File too large: '.*/log.txt'", process.says())
     assert "Traceback" not in process.says()
-    same_files(whole, finish(arguments))
+    same_files(whole, workshop.finish(arguments))
 
 
-def test_a_curve_that_cannot_be_drawn(begun, start, finish):
+def test_a_curve_that_cannot_be_drawn(begun, workshop):
     arguments, run, whole = begun
     (run / "psnr.png").unlink()
     (run / "psnr.png").mkdir()
-    process = start(arguments)
+    process = workshop.start(arguments)
     assert process.join() == 1
     assert re.search(r"error: .*; the one that was there is untouched: '.*/psnr.png'", process.says())
     assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 24  # before the validation
     (run / "psnr.png").rmdir()
-    same_files(whole, finish(arguments))
+    same_files(whole, workshop.finish(arguments))
 
 
 @pytest.fixture
@@ -288,10 +181,10 @@ def unwritable():
         folder.chmod(0o755)
 
 
-def test_a_folder_that_becomes_read_only(begun, start, unwritable):
+def test_a_folder_that_becomes_read_only(begun, workshop, unwritable):
     arguments, run, _ = begun
     before = {path: path.read_bytes() for path in (run / "model").iterdir()}
-    process = start(arguments)
+    process = workshop.start(arguments)
     process.wait_for(lambda: "step 13/24" in process.says())
     unwritable(run / "model")
     assert process.join() == 1
@@ -311,8 +204,8 @@ class Hostile:
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--pre_train"])
-def test_a_hostile_file_runs_no_code(flag, words_of, tmp_path):
-    words = words_of(f"{RUNS['pixel']} --save victim {flag if flag == '--resume' else ''}")
+def test_a_hostile_file_runs_no_code(flag, workshop, tmp_path):
+    words = workshop.words(f"{RUNS['pixel']} --save victim {flag if flag == '--resume' else ''}")
     file = main.options_of(words)[1].state if flag == "--resume" else tmp_path / "weights.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"format": 3, "net": Hostile(tmp_path / "code ran")}, file)
@@ -324,8 +217,8 @@ def test_a_hostile_file_runs_no_code(flag, words_of, tmp_path):
 
 
 @pytest.mark.parametrize("number", [1, 2, 99, None])
-def test_a_state_of_another_format_says_why_it_does_not_load(number, words_of):
-    words = words_of(f"{RUNS['pixel']} --save old --resume")
+def test_a_state_of_another_format_says_why_it_does_not_load(number, workshop):
+    words = workshop.words(f"{RUNS['pixel']} --save old --resume")
     state = main.options_of(words)[1].state
     state.parent.mkdir(parents=True)
     torch.save({"format": number, "step": 5}, state)

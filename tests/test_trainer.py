@@ -3,6 +3,8 @@
 import math
 import os
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from model.layer import BlindSR, Embedding, global_mean
 from numerics import Numerics
 from plan import Plan, Schedule
 from trainer import Trainer
-from utility import Run, read_rows
+from utility import ROOT, Run, draw_curves, read_rows
 
 
 class Toy(BlindSR):
@@ -62,8 +64,9 @@ def _toy_in_the_table(monkeypatch):
 
 
 @pytest.fixture
-def trainer_in(photo_folder, tmp_path):
+def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
+    monkeypatch.setattr("logbook.draw_curves", lambda run: None)  # takes longer than all the rest
 
     def make(
         name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
@@ -120,8 +123,9 @@ def resumed(trainer):
     return trainer
 
 
-def test_files_of_a_run(trainer_in):
+def test_files_of_a_run(trainer_in, monkeypatch):
     trainer = trainer_in("run")
+    monkeypatch.setattr("logbook.draw_curves", draw_curves)
     trainer.fit()
     run = trainer.run
     files = {path.name for path in run.path.iterdir()}
@@ -150,6 +154,7 @@ def test_files_of_a_run(trainer_in):
 
 def test_it_learns(trainer_in):
     trainer = trainer_in("run", steps=80, decay=80)
+    trainer.benchmarks = []
     trainer.fit()
     losses = [float(row["value"]) for row in read_rows(trainer.run.loss_log) if row["part"] == "l1"]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -160,15 +165,7 @@ def test_it_learns(trainer_in):
 def test_a_resumed_run_is_the_same_run(objective, stop, trainer_in):
     whole = trainer_in("whole", objective=objective)
     whole.fit()
-    broken = trainer_in("broken", objective=objective)
-    take = broken.train_step
-
-    def interrupted(hr):
-        parts = take(hr)
-        broken._interrupt.asked = broken.step == stop  # as a signal does
-        return parts
-
-    broken.train_step = interrupted
+    broken = stopping(trainer_in("broken", objective=objective), stop)
     broken.fit()
     assert broken.step == stop
     again = resumed(trainer_in("broken", objective=objective, workers=1))
@@ -176,6 +173,19 @@ def test_a_resumed_run_is_the_same_run(objective, stop, trainer_in):
     same(weights(whole), weights(again))
     assert whole.run.psnr_log.read_text() == again.run.psnr_log.read_text()
     assert whole.run.loss_log.read_text() == again.run.loss_log.read_text()
+
+
+def stopping(trainer, at):
+    """The trainer that is asked to stop when it has taken this step."""
+    take = trainer.train_step
+
+    def interrupted(hr):
+        parts = take(hr)
+        trainer._interrupt.asked = trainer.step == at  # as a signal does
+        return parts
+
+    trainer.train_step = interrupted
+    return trainer
 
 
 def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
@@ -352,13 +362,28 @@ def test_a_healed_run_resumes_exactly(trainer_in):
     assert whole.run.loss_log.read_text() == again.run.loss_log.read_text()
 
 
-def test_losses_are_read_with_the_lines_of_the_log_only(trainer_in, monkeypatch):
-    looked = []
-    trainer = trainer_in("run", print_every=3)
-    look = trainer.watch.look
-    monkeypatch.setattr(trainer.watch, "look", lambda: (looked.append(trainer.step), look())[1])
+def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in, monkeypatch):
+    trainer = trainer_in("run", steps=8, print_every=4, ema=0.9, collapse=10.0)
+    lr, hr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
+    monkeypatch.setattr(trainer.pairs, "forward", lambda *_: (lr, hr))  # draws on the host, and reads what it draws
+    reads = []
+
+    def counted(name):
+        read = getattr(torch.Tensor, name)
+
+        def call(tensor, *arguments, **options):
+            caller = Path(sys._getframe(1).f_code.co_filename)
+            if caller.is_relative_to(ROOT) and not {".venv", "data"} & set(caller.parts):  # patches are the host's
+                reads.append((trainer.step, caller.name))
+            return read(tensor, *arguments, **options)
+
+        return call
+
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name))
+    monkeypatch.setattr(trainer, "benchmarks", [])
     trainer.fit()
-    assert set(looked) == {0, 3, 4, 6, 8, 9, 12}  # lines, and the ends of epochs
+    assert reads == [(4, "health.py"), (8, "health.py")]
 
 
 def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):

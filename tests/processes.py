@@ -1,0 +1,143 @@
+"""Real processes of main.py for tests, to be killed and starved."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+import main
+from model import build, checkpoint
+from utility import ROOT
+
+THROUGH, KILLED = 0, -signal.SIGKILL
+UNLIMITED = resource.RLIM_INFINITY
+
+# Forks for each line that it is told, so that PyTorch is imported once and not by every process.
+_SERVER = """
+import json, os, resource, sys
+import main, matplotlib.figure
+for line in sys.stdin:
+    code, words, out, room, environments = json.loads(line)
+    children = []
+    for environment in environments:
+        children.append(os.fork())
+        if not children[-1]:
+            os.setsid()
+            os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+            os.dup2(1, 2)
+            os.environ.update(environment)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            exec(code, {"main": main, "words": words})
+            sys.exit()
+    print(json.dumps(children), flush=True)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+"""
+
+
+class Process:
+    """main.py with these words, or several ranks of it; each is the leader of its group."""
+
+    def __init__(self, server: subprocess.Popen[str], code: str, words: list[str], out: Path, room: int, ranks: int):
+        self.out = out
+        self.words = words
+        self.run = main.options_of(words)[1].run_dir
+        self._server = server
+        self._codes: list[int] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(ranks)}
+        alone: list[dict[str, str]] = [{}]
+        several = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+        assert server.stdin is not None
+        server.stdin.write(json.dumps([code, words, str(out), room, alone if ranks == 1 else several]) + "\n")
+        server.stdin.flush()
+        self.pids: list[int] = self._hears()
+
+    def _hears(self) -> list[int]:
+        assert self._server.stdout is not None
+        return json.loads(self._server.stdout.readline())
+
+    def alive(self) -> bool:
+        try:
+            os.kill(self.pids[0], 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def wait_for(self, done: Callable[[], object], seconds: float = 30.0) -> None:
+        """Until `done()`, the end of the process, or of the time."""
+        end = time.monotonic() + seconds
+        while not done() and self.alive() and time.monotonic() < end:
+            time.sleep(0.002)
+
+    def says(self) -> str:
+        return self.out.read_text() if self.out.exists() else ""
+
+    def join(self) -> int:
+        """Its exit code; of several ranks the first that is not 0."""
+        self._codes = self._codes or self._hears()
+        return next((code for code in self._codes if code), THROUGH)
+
+    def kill(self) -> int:
+        for pid in [] if self._codes else self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return self.join()
+
+
+class Workshop:
+    """Starts processes, whose runs lie in a folder."""
+
+    def __init__(self, server: subprocess.Popen[str], photos: Path, folder: Path) -> None:
+        self.folder = folder
+        self._server = server
+        self._photos = photos
+        self._started: list[Process] = []
+
+    def words(self, arguments: str) -> list[str]:
+        """The whole command line; TEACHER stands for the file of one."""
+        scale = int(re.findall(r"--scale (\d)", arguments)[-1])
+        teacher = self.folder / f"teacher{scale}.pt"
+        if not teacher.exists():
+            torch.manual_seed(1)
+            torch.save(checkpoint(build("KDSR_T", scale=scale, n_feats=8, n_blocks=2, n_resblocks=1)), teacher)
+        words = f"--dir_data {self._photos} --data_train train --dir_experiment {self.folder} {arguments}"
+        return words.replace("TEACHER", str(teacher)).split()
+
+    def start(
+        self, arguments: str, *, room: int = UNLIMITED, ranks: int = 1, code: str = "main.main(words)"
+    ) -> Process:
+        """room: bytes beyond which no file of it can grow, as on a full disk. code: what it runs."""
+        out = self.folder / f"{len(self._started)}.txt"
+        self._started.append(Process(self._server, code, self.words(arguments), out, room, ranks))
+        return self._started[-1]
+
+    def finish(self, arguments: str, *, ranks: int = 1, code: str = "main.main(words)") -> Path:
+        """Run it to its end; the directory of the run."""
+        process = self.start(arguments, ranks=ranks, code=code)
+        assert process.join() == THROUGH, process.says()
+        return process.run
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+
+
+def serving() -> Iterator[subprocess.Popen[str]]:
+    """The process that the others are forked from."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command, pipe = [sys.executable, "-c", _SERVER], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as server:
+        yield server
