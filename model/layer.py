@@ -36,8 +36,8 @@ def global_mean(features: nn.Module, x: Tensor) -> Tensor:
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C), in float32 at least."""
-    return x.mean((2, 3), dtype=_float32_at_least(x))
+    """(B, C, H, W) -> (B, C), under autocast in float32 at least."""
+    return x.mean((2, 3), dtype=_float32_at_least(x) if _autocasts(x.device.type) else None)
 
 
 def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -151,3 +151,4 @@ def test_nothing_is_converted_without_autocast():
     linear = nn.Linear(4, 4).double()
     assert in_float32(linear, torch.rand(1, 4).double()).dtype == torch.float64
     assert in_float32(linear.bfloat16(), torch.rand(1, 4).bfloat16()).dtype == torch.bfloat16
+    assert spatial_mean(torch.rand(1, 4, 2, 2).bfloat16()).dtype == torch.bfloat16
