@@ -188,7 +188,7 @@ def test_a_folder_that_becomes_read_only(begun, workshop, unwritable):
     process.wait_for(lambda: "step 13/24" in process.says())
     unwritable(run / "model")
     assert process.join() == 1
-    assert re.search(r"error: \[Errno (1|13)\] .*'.*/model/model_latest.pt'", process.says())
+    assert re.search(r"error: \[Errno (1|13)\] .*'.*/model/state.pt'", process.says())
     assert "Traceback" not in process.says()
     assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
 
