@@ -6,6 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Generator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -187,7 +188,10 @@ class Trainer:
         return parts
 
     def _backward(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Gradients of the mean loss over the batch, which goes through the network in `accumulate` parts."""
+        """Gradients of the mean loss over the batch, which goes through the network in `accumulate` parts.
+
+        Those of the whole batch, unless a layer looks at the batch (BatchNorm) or counts its calls (spectral norm).
+        """
         n, sums = self.plan.accumulate, dict[str, Tensor]()
         for i, (some_lr, some_hr) in enumerate(zip(lr.chunk(n), hr.chunk(n), strict=True)):
             more = i < n - 1  # gradients are shared with the last part
@@ -240,7 +244,8 @@ class Trainer:
         start = time.perf_counter()
         self.epoch = self.step // self.plan.epoch_steps
         self.troubles = 0
-        self.ranks.agree_on(self._losses.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        averaged = () if self.average is None else self.average.net.buffers()
+        self.ranks.agree_on(chain(self._losses.buffers(), averaged))  # on the CPU BatchNorm's differ
         psnr = self.validate(self.epoch) if self.benchmarks else None
         if psnr is not None:
             better = self.best is None or psnr > self.best

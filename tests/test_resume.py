@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import main
-from tests.processes import KILLED, THROUGH, Workshop
+from tests.processes import KILLED, THROUGH, Workshop, serving
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
 FAST = "--scale 2 --cpu --batch_size 2 --patch_size 12 --test_every 12 --epochs_sr 2 --n_threads 0"
@@ -28,6 +28,9 @@ RUNS = {
     "--objective adversarial --d_feats 4 --perceptual_weight 0 --pre_train_TA TEACHER --ema 0.9 --pool_size 8",
 }
 FILES = ("model/model_latest.pt", "model/model_best.pt", "psnr_log.csv", "loss_log.csv")
+
+
+server = pytest.fixture(serving, scope="module")
 
 
 @pytest.fixture
