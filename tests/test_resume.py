@@ -41,6 +41,7 @@ def workshop(server, photo_folder, tmp_path):
 
 
 def same_files(one: Path, other: Path):
+    assert {path.name for path in (one / "model").iterdir()} == {path.name for path in (other / "model").iterdir()}
     for name in FILES:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
