@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from math import ceil, isqrt, radians
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -15,6 +15,8 @@ import metric
 import model
 from data.benchmark import Benchmark, Degraded, find, roots_around
 from data.degradation import Degradation, Gaussian, MANet, SecondOrder
+from data.degradation.jpeg import Codec
+from data.degradation.sharpen import SMALLEST as SHARPENED
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
 from data.pairs import Draws, Pairs
@@ -27,10 +29,10 @@ from numerics import Numerics
 from option import BESIDE_FOLDER, EvalOptions, Machine, TrainOptions
 from parallel import Ranks
 from plan import Plan, Schedule
-from utility import Run
+
+TOGETHER = 9  # images of a GPU in published training, which have resizing and kind of noise in common
 
 Log = Callable[[str], None]
-SHARPENED = 26  # HR pixels, for the border of 25 that sharpening reflects
 
 
 def device(machine: Machine, log: Log, ranks: Ranks = Ranks()) -> torch.device:  # noqa: B008 (frozen)
@@ -58,7 +60,7 @@ def recipe(options: TrainOptions) -> Degradation[Any]:
     """The degradation of training. manet: sig_min and sig_max are variances, standard deviations inside."""
     given, drawn = options.degradation, options.training_degradation
     if given.degradation == "second_order":
-        return SecondOrder(scale=options.network.scale, codec="libjpeg" if drawn.codec == "libjpeg" else "realesrgan")
+        return SecondOrder(scale=options.network.scale, codec=cast(Codec, drawn.codec))
     common = {
         "scale": options.network.scale,
         "iso": given.isotropic,
@@ -176,8 +178,16 @@ def check_patch(options: TrainOptions, net: BlindSR) -> None:
             f"--patch_size {loading.patch_size}: HR patches have {side} pixels a side at x{scale}, and the "
             f"discriminator takes multiples of {multiple}"
         )
-    if options.loss.sharpen and side < SHARPENED:
-        raise ValueError(f"--sharpen: HR patches of {side} pixels a side are too small, {SHARPENED} are the least")
+    loss = options.loss
+    least = {
+        "--sharpen": SHARPENED * loss.sharpen,
+        "--perceptual_weight": Perceptual.smallest * (loss.perceptual_weight > 0),
+    }
+    for flag, needed in least.items():
+        if loss.objective == "adversarial" and side < needed:
+            raise ValueError(
+                f"--patch_size {loading.patch_size}: {flag} takes HR patches of {needed} pixels a side or more"
+            )
 
 
 def check_benchmarks(found: Sequence[Benchmark], net: BlindSR) -> None:
@@ -269,13 +279,11 @@ def _contrast(options: TrainOptions, net: BlindSR) -> Objective:
 
 def _adversarial(options: TrainOptions, net: BlindSR) -> Objective:
     loss, rate = options.loss, options.training.lr_sr
-    resumed = Run(options.run_dir).config() if options.resuming else {}
-    taught = loss.pre_train_TA is not None or resumed.get("pre_train_TA") is not None
     vgg = Perceptual(weights=loss.vgg, pretrained=not options.resuming) if loss.perceptual_weight else None
     made = Adversarial(
         UNetDiscriminator(n_feats=loss.d_feats),
         perceptual=vgg,
-        teacher=_teacher(options, net) if taught else None,
+        teacher=_teacher(options, net) if options.taught else None,
         gan=GAN[loss.gan],
         sharpen=loss.sharpen,
         l1_weight=loss.l1_weight,
@@ -284,7 +292,7 @@ def _adversarial(options: TrainOptions, net: BlindSR) -> Objective:
         kd_weight=loss.kd_weight,
         temperature=loss.temperature,
     )
-    made.rate_share = loss.lr_d / rate if rate else 0.0
+    made.rate_share = loss.lr_d / rate
     return made
 
 
@@ -298,7 +306,9 @@ OBJECTIVES: dict[str, Callable[[TrainOptions, BlindSR], Objective]] = {
 
 def objective(options: TrainOptions, net: BlindSR) -> Objective:
     """What `net` is trained for; may set its weights to those that this objective starts from."""
-    return OBJECTIVES[options.loss.objective](options, net)
+    made = OBJECTIVES[options.loss.objective](options, net)
+    made.partial |= isinstance(net, model.ContrastiveSR)  # only contrast trains its projection
+    return made
 
 
 def plan(options: TrainOptions) -> Plan:
@@ -351,5 +361,6 @@ def batches(options: TrainOptions, store: ImageStore, views: int, ranks: Ranks) 
 def pairs(options: TrainOptions, views: int, ranks: Ranks) -> Pairs:
     """How patches become LR and HR images."""
     loading, batch = options.loading, options.training.batch_size
-    draws = Draws(seed=loading.seed, batch=batch, views=views, rank=ranks.rank, world=ranks.world)
+    together = TOGETHER if options.degradation.degradation == "second_order" else None
+    draws = Draws(seed=loading.seed, batch=batch, together=together, views=views, rank=ranks.rank, world=ranks.world)
     return Pairs(recipe(options), draws, patch=loading.patch_size, pool=loading.pool_size)

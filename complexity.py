@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import BlindSR, name_of
 from model.layer import DynamicDepthwise, MeanShift
+from numerics import Numerics
 
 SIZE = (180, 320)  # LR (height, width) of the published figures: 1280 x 720 at scale 4
 WARM_UP, RUNS = 2, 5
@@ -29,6 +30,7 @@ class Complexity(NamedTuple):
     dynamic_macs: int  # those of `macs` in convolutions whose weights the network computes for each image
     seconds: float  # median of some runs
     machine: str  # that took these seconds
+    precision: str = "fp32"  # at which it took them
 
 
 class Published(NamedTuple):
@@ -58,15 +60,18 @@ PUBLISHED = (
 )
 
 
-def measure(net: BlindSR, height: int, width: int, device: torch.device) -> Complexity:
+def measure(net: BlindSR, height: int, width: int, device: torch.device, *, precision: str = "fp32") -> Complexity:
     """Count `net`, and time it on one random LR image; a teacher is given an HR image too.
 
-    Leaves `net` on `device` and in eval mode. The time is at the precision that PyTorch is set to.
+    Leaves `net` on `device` and in eval mode. precision: one of `numerics.PRECISIONS`, at which it is timed.
     """
     macs, dynamic_macs = count(net, height, width)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    seconds = _seconds(net.eval().to(device), height, width, device)
-    return Complexity(height, width, parameters, macs, dynamic_macs, seconds, _machine(device))
+    numerics = Numerics(precision)
+    net.eval().to(device).to(memory_format=numerics.memory_format)
+    with numerics.autocast(device):
+        seconds = _seconds(net, height, width, device)
+    return Complexity(height, width, parameters, macs, dynamic_macs, seconds, _machine(device), precision)
 
 
 def count(net: BlindSR, height: int, width: int) -> tuple[int, int]:
@@ -104,7 +109,8 @@ def report(net: BlindSR, cost: Complexity) -> str:
     ]
     if cost.dynamic_macs:
         lines.insert(3, ("  without dynamic convolutions", f"{(cost.macs - cost.dynamic_macs) / 1e9:.2f} G", ""))
-    text = [f"{name_of(net)} x{net.scale}, one LR image of {cost.height} x {cost.width}, on {cost.machine}"]
+    machine = f"{cost.precision} on {cost.machine}"
+    text = [f"{name_of(net)} x{net.scale}, one LR image of {cost.height} x {cost.width}, {machine}"]
     text += [f"{name:<32}{ours:>12}{theirs:>24}".rstrip() for name, ours, theirs in lines]
     if shifts := sum(isinstance(module, MeanShift) for module in net.modules()):
         text.append(

@@ -41,7 +41,8 @@ def evaluate(
 ) -> list[Score]:
     """PSNR and SSIM on luma of every image under every case, with a border of `scale` pixels cut.
 
-    In float32 without TF32: a score does not depend on the GPU. `on_image` is shown each sample with its SR images
+    Degradations and metrics are in float32 without TF32, and so is `restore` unless it enters another arithmetic
+    itself (`Numerics.autocast`): a score does not depend on the GPU. `on_image` is shown each sample with its SR images
     (N, 3, s·H, s·W), clamped to [0, 1]. first: so many images only.
     """
     labels: list[tuple[str, str]] = []

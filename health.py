@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 HISTORY = 500  # steps whose median is the usual loss
+OVERFLOWS = 20  # of float16 in a row that its loss scaler is left to deal with
 ENOUGH = 100  # of them, before a loss is called far above it
 
 
@@ -41,6 +42,7 @@ class Watch:
         self.mean = mean
         self._unread: list[tuple[int, dict[str, Tensor]]] = []
         self._line: dict[str, list[float]] = defaultdict(list)  # what was read since the last line of the log
+        self._overflows = 0  # steps in a row whose gradient was no number
         self._names: list[str] = []  # parts of the last loss; others are another stretch of the schedule
         self._totals: list[float] = []  # of the last good steps with these parts
 
@@ -73,12 +75,14 @@ class Watch:
         total, gradient, names = losses["total"], losses["gradient"], sorted(losses)
         if not math.isfinite(total):
             return f"the loss is {total}"
-        if self.gradients and not math.isfinite(gradient):
+        self._overflows = 0 if math.isfinite(gradient) else self._overflows + 1
+        if self._overflows > (0 if self.gradients else OVERFLOWS):
             return f"the gradient's norm is {gradient}"
         if names != self._names:
             self._names, self._totals = names, []
-        if self.factor and len(self._totals) >= ENOUGH and total > self.factor * median(self._totals):
-            return f"the loss is {total:.4g}, {total / median(self._totals):.0f} times its running median"
+        usual = median(self._totals) if self.factor and len(self._totals) >= ENOUGH else 0.0
+        if total > self.factor * usual > 0:  # a hinge loss may be negative, and is no measure then
+            return f"the loss is {total:.4g}, {total / usual:.0f} times its running median"
         self._totals = [*self._totals, total][-HISTORY:]
         return None
 
@@ -90,10 +94,11 @@ class Watch:
 
     def state_dict(self) -> dict[str, Any]:
         """Of what was read."""
-        return {"line": dict(self._line), "names": self._names, "totals": self._totals}
+        return {"line": dict(self._line), "overflows": self._overflows, "names": self._names, "totals": self._totals}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Forgets what was noted and not read."""
         self._unread.clear()
         self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
+        self._overflows = state["overflows"]
         self._names, self._totals = list(state["names"]), list(state["totals"])

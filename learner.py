@@ -43,7 +43,7 @@ class Learner:
         numerics: Numerics,
         ranks: Ranks,
     ) -> None:
-        self.net = net.to(device)
+        self.net = net.to(device).to(memory_format=numerics.memory_format)
         self.objective = objective.to(device)
         self.device = device
         self.numerics = numerics
@@ -124,5 +124,7 @@ class Learner:
         if self.average is not None:
             self.average.net.load_state_dict(found["params_ema"])
         self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
+        groups = [group | fused for group in state["optimizer"]["param_groups"]]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])

@@ -53,7 +53,8 @@ def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     build.check_benchmarks(benchmarks, net)
-    objective = build.objective(options, net)
+    with ranks.in_turn():  # one downloads, the others find
+        objective = build.objective(options, net)
     return Trainer(
         net=net,
         objective=objective,
@@ -117,9 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         given, options = options_of(words)
         if options.saving.check:
             sys.exit(0 if look_over(given, options) else 1)
-        ranks = parallel.join()
-        if options.machine.n_GPUs > max(1, ranks.world) and not options.saving.dry_run:
+        if options.machine.n_GPUs > 1 and not parallel.launched() and not options.saving.dry_run:
             parallel.launch(Path(__file__), options.machine.n_GPUs, words)
+        ranks = parallel.join()
         trainer = prepare(given, options, ranks)
         if options.saving.dry_run:
             dry_run(trainer)

@@ -1,15 +1,32 @@
-"""In which arithmetic a run computes, and whether it is to give the same bits each time."""
+"""In which arithmetic a run computes, and whether it is to give the same bits each time.
+
+Autocast rounds what a network computes on maps, and nothing else. In float32 stay, whatever the precision: weights,
+their moving average and Adam; degradations, losses and metrics; and of a network the first and the last convolution,
+the mean colour, the sum of the residual blocks, means over pixels, all that is computed of an embedding (both softmaxes
+of CDSR, the weights of dynamic convolutions), the logits of the contrast, the statistics of BatchNorm and spectral
+norms (`model.layer.in_float32`).
+
+With `deterministic`, all that is done here has CUDA kernels that give the same bits each time. PyTorch then takes
+slower convolutions, and in the GAN's discriminator a slower bilinear enlargement, whose own backward adds up in any
+order. What it would refuse is backward through reflected borders or bicubic enlargement, adaptive pooling, a cross
+entropy of maps, grid sampling: the degradations need the first two, and are never differentiated.
+"""
 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 _REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_SWITCHES = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
 
 @dataclass(frozen=True)
@@ -25,21 +42,38 @@ class Numerics:
 
     def prepare(self) -> None:
         """Set the switches of this process; call it before the GPU is first used."""
-        products = "tf32" if self.precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = products
-        torch.backends.cudnn.conv.fp32_precision = products  # pyright: ignore[reportAttributeAccessIssue]
-        torch.backends.cudnn.benchmark = (
-            not self.deterministic
-        )  # patches of one size: the quickest kernel is worth a try
+        for switch in _SWITCHES:
+            switch.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        # Patches have one size: the quickest kernel is worth a try, but it may be another one each time.
+        torch.backends.cudnn.benchmark = not self.deterministic
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(self.deterministic)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context in which a network is called."""
+        """The context in which a network is called; tf32 there holds inside `ieee_products` too."""
+        if self.precision == "tf32":
+            return _tf32_products()
         dtype = _REDUCED.get(self.precision)
         return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of a network's weights, which its maps follow: units for reduced products want channels last."""
+        return torch.channels_last if self.precision in _REDUCED else torch.contiguous_format
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Of the loss: float16 has too few exponents for small gradients."""
         return torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+
+
+@contextmanager
+def _tf32_products() -> Iterator[None]:
+    before = [switch.fp32_precision for switch in _SWITCHES]
+    try:
+        for switch in _SWITCHES:
+            switch.fp32_precision = "tf32"
+        yield
+    finally:
+        for switch, precision in zip(_SWITCHES, before, strict=True):
+            switch.fp32_precision = precision

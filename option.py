@@ -179,7 +179,10 @@ class Training:
     gamma_sr: float = flag(0.5, "what a decay multiplies the rate with, second kind", low=0)
     beta2: float = flag(PUBLISHED_DEFAULT, "β2 of Adam, whose β1 is 0.9", low=0, high=1)
     ema: float = flag(
-        PUBLISHED_DEFAULT, "what the moving average of the weights keeps of itself each step; 0: none", low=0, high=1
+        PUBLISHED_DEFAULT,
+        "what the moving average of the weights keeps of itself each step; 0: none",
+        low=0,
+        high=0.999999,
     )
     accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1)
     collapse: float = flag(10.0, "a loss so many times its running median is taken back; 0: none is", low=0)
@@ -191,7 +194,10 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    save: str = flag(REQUIRED, "name of the run: experiment/<save>_x<scale>_<sample_mode>_<iso|aniso>")
+    save: str = flag(
+        REQUIRED,
+        "name of the run: experiment/<save>_x<scale>_<sample_mode>_<iso|aniso>, or <save>_x<scale>_second_order",
+    )
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     resume: str = flag(
         "no",
@@ -255,6 +261,14 @@ class TrainOptions:
         if self.loss.objective == "distillation":
             return training.epochs_sr
         return training.warmup_epochs + training.epochs_sr
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is a teacher, whose weights come with the state where a run is continued."""
+        if self.loss.objective not in ("distillation", "adversarial"):
+            return False
+        resumed = Run(self.run_dir).config() if self.resuming else {}
+        return self.loss.pre_train_TA is not None or resumed.get("pre_train_TA") is not None
 
     @property
     def run_dir(self) -> Path:

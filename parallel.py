@@ -55,6 +55,14 @@ class Ranks:
             values = values / self.world
         return values
 
+    def agree(self, value: object) -> bool:
+        """Whether it is the same for all of them."""
+        if self.world == 1:
+            return True
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return all(other == value for other in values)
+
     def dealt(self, own: Sequence[T]) -> list[T]:
         """The whole list that was dealt out to the ranks like cards, in its order again."""
         if self.world == 1:
@@ -109,17 +117,23 @@ class Ranks:
             return module
         if device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        self.agree_on(module.buffers())
         ids = [device.index] if device.type == "cuda" else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.15 has another name for `broadcast_buffers`
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions call `broadcast_buffers` otherwise
             return nn.parallel.DistributedDataParallel(
                 module, ids, broadcast_buffers=False, find_unused_parameters=partial, gradient_as_bucket_view=True
             )
 
 
+def launched() -> bool:
+    """Whether `torchrun` started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 def join() -> Ranks:
     """Meet the other processes that `torchrun` started; alone where it did not."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not launched():
         return Ranks()
     ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

@@ -29,7 +29,6 @@ _REAL = {  # the real-world setting of KDSR: 8 GPUs with 9 images each
     "n_blocks": 42,
     "n_resblocks": 6,
     "draw_per": "image",
-    "metric": "matlab",
     "batch_size": 72,
     "patch_size": 64,
     "crop_size": 100,
@@ -131,8 +130,8 @@ def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     objective = given.get("objective", defaults["objective"])
     for setting in (recipe if recipe == "second_order" else blur, objective):
         defaults |= PUBLISHED.get(f"{model} {setting}", {})
-    if "hr_dir" in given:
-        defaults["metric"] = "matlab"  # of the tables of real pairs
+    if recipe == "second_order":
+        defaults["metric"] = "matlab"  # of the tables of real photographs
     if objective in ("pixel", "adversarial"):
         defaults["epochs_encoder"] = -1
     defaults.setdefault("crop_size", given.get("patch_size", defaults["patch_size"]))
@@ -151,10 +150,10 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
             "--sample_mode s-fold: the published code of CDSR has its samplers' names swapped. "
             "Its `bicubic`, the default, takes every s-th pixel and is the one offered for manet"
         )
-    if test.protocol == "second_order" and (
+    if "second_order" in (degradation.degradation, test.protocol) and (
         degradation.noise or test.jpeg_quality or degradation.sample_mode != "bicubic"
     ):
-        raise ValueError("--protocol second_order draws all of it: leave out --noise, --jpeg_quality, --sample_mode")
+        raise ValueError("second_order draws all of it: leave out --noise, --jpeg_quality, --sample_mode")
     if test.protocol not in (*NAMED, "flags") and not Path(test.protocol).is_file():
         raise ValueError(f"--protocol {test.protocol} is none of {', '.join(NAMED)}, flags, and no file")
     if Path(test.protocol).is_file() and (
@@ -207,6 +206,8 @@ def _check_training(options: TrainOptions) -> None:
                 "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
                 "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
             )
+    if loss.objective == "adversarial" and not options.training.lr_sr:
+        raise ValueError("--lr_sr 0: the discriminator's rate, --lr_d, is kept as a multiple of it")
     if loss.objective == "contrast" and network.model not in ("CDSR", "DASR"):
         raise ValueError(
             f"--objective contrast trains an encoder, which CDSR and DASR have and {network.model} has not"
@@ -243,8 +244,10 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             ("lambda_min", "lambda_max"): not second and not manet and not iso,
             ("codec",): second,
             ("jpeg_low", "draw_per", "blur_type", "sample_mode"): not second,
-            ("temperature", "kd_weight"): objective == "distillation" or options.loss.pre_train_TA is not None,
+            ("temperature", "kd_weight"): options.taught,
             ADVERSARIAL: objective == "adversarial",
+            ("vgg",): options.loss.perceptual_weight > 0,
+            ("pre_train_TA",): objective in ("distillation", "adversarial"),
             ("c_weight", "freeze_epoch"): objective == "contrast",
             ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
         }

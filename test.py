@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -26,8 +27,8 @@ import evaluation
 import inference
 import perceptual
 import report
-from commandline import parse
-from data.benchmark import STANDARD, Benchmark, Sample, fingerprint, paired, to_tensor
+from commandline import Given, parse
+from data.benchmark import PAIRED, STANDARD, Benchmark, Sample, fingerprint, paired, to_tensor
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
 from evaluation import Score
@@ -57,6 +58,7 @@ def made_by(net: BlindSR, options: EvalOptions) -> dict[str, Any]:
         "checkpoint": str(testing.pre_train),
         "weights": testing.weights,
         "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
+        "precision": options.machine.precision,
         "self_ensemble": testing.self_ensemble,
         "tile": testing.tile,
         **environment(),
@@ -115,6 +117,8 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
     """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
     testing, metric = options.testing, options.test_degradation.metric
     name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
+    precision = options.machine.precision
+    name += "" if precision == "fp32" else f"_{precision}"
     made, groups = made_by(net, options), evaluation.grouped(scores, "set")
     for benchmark in benchmarks:
         rows = groups[benchmark.name,]
@@ -143,13 +147,14 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
 def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, device: torch.device) -> Tensor:
     """SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
     testing = options.testing
-    if testing.tile is None and not testing.self_ensemble:
-        return net(lr, hr).image
-    hr_or_none = hr if net.sees_hr else None
-    sr = inference.restore(
-        net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
-    )
-    return sr.to(device)
+    with build.numerics(options.machine).autocast(device):
+        if testing.tile is None and not testing.self_ensemble:
+            return net(lr, hr).image
+        hr_or_none = hr if net.sees_hr else None
+        sr = inference.restore(
+            net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
+        )
+        return sr.to(device)
 
 
 def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.device) -> Photo:
@@ -159,7 +164,8 @@ def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.devi
     """
     testing = options.testing
     lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)[None]  # 1 3 H W
-    sr = inference.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
+    with build.numerics(options.machine).autocast(device):
+        sr = inference.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
     rgb = sr[0].float().clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     alpha = None
     if photo.alpha is not None:
@@ -213,7 +219,7 @@ def write_qualities(
     print(f"written to {stem}.csv, .json and others")
 
 
-def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
+def options_of(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
     """What a command line asks for, and the network of its checkpoint, which decides what is published for it."""
     given = parse(EvalOptions, argv, prog="test.py")
     path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
@@ -228,7 +234,14 @@ def options_of(argv: Sequence[str] | None) -> tuple[EvalOptions, BlindSR]:
     options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)
     for name in idle(given, options):
         print(f"note: {name} has no effect beside the other options")
-    return options, net
+    return given, options, net
+
+
+def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given) -> EvalOptions:
+    """Real pairs are measured alike, however they are named and whatever network restores them: as in their tables."""
+    if "metric" in given or any(benchmark.protocol != PAIRED for benchmark in benchmarks):
+        return options
+    return replace(options, test_degradation=replace(options.test_degradation, metric="matlab"))
 
 
 def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> Benchmark:
@@ -261,16 +274,18 @@ def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[Benchmark]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     try:
-        options, net = options_of(argv)
+        given, options, net = options_of(argv)
         device = build.device(options.machine, print)
-        net.to(device)
+        net.to(device).to(memory_format=build.numerics(options.machine).memory_format)
         if options.testing.complexity:
-            print(complexity.report(net, complexity.measure(net, *complexity.SIZE, device)))
+            cost = complexity.measure(net, *complexity.SIZE, device, precision=options.machine.precision)
+            print(complexity.report(net, cost))
             return
         if options.images.data_test == "Demo":
             demo(net, options, device)
             return
         benchmarks = benchmarks_of(options, net)
+        options = with_luma_of_pairs(options, benchmarks, given)
         scores = score(net, benchmarks, options, device)
     except torch.OutOfMemoryError as error:
         sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")

@@ -67,7 +67,6 @@ class Trainer:
         self.step = 0
         self.epoch = 0  # the last one that was validated
         self.best: float | None = None  # dB, of the first benchmark
-        self.troubles = 0  # in this epoch
         self.skipped: list[int] = []  # steps whose batch went wrong
         self._resumed = False
 
@@ -75,6 +74,11 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state."""
+        if not self.ranks.agree((self.step, self.skipped)):
+            raise ValueError(
+                f"--resume: the processes found different states of {self.run.path}; it must lie in a folder that all "
+                "machines share"
+            )
         if self.ranks.first:
             self.run.open(self.config, resumed=self._resumed)
         self._good, self._on_disk = copy.deepcopy(self.state_dict()), self.step
@@ -92,7 +96,7 @@ class Trainer:
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
             if self.ranks.world == 1 and self._good["step"] > self._on_disk:
-                with contextlib.suppress(OSError):  # the first error is the one to tell
+                with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._save()
             raise
         finally:
@@ -151,7 +155,12 @@ class Trainer:
         return parts
 
     def _rate(self, step: int) -> float:
-        return self.plan.schedule(step) * 0.5 ** max(0, self.troubles - 1)
+        before = [bad for bad in self._troubles(step) if bad < step]
+        return self.plan.schedule(step) * 0.5 ** max(0, len(before) - 1)
+
+    def _troubles(self, step: int) -> list[int]:
+        """The steps that were left out in the epoch of this one."""
+        return [bad for bad in self.skipped if bad // self.plan.epoch_steps == step // self.plan.epoch_steps]
 
     def _patches(self) -> Generator[Tensor, None, None]:
         steps, pinned = range(self.step, self.plan.steps), self.device.type == "cuda"
@@ -163,7 +172,8 @@ class Trainer:
 
     def _heal(self, trouble: Trouble) -> None:
         """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""
-        troubles, skipped, good = self.troubles + 1, [*self.skipped, trouble.step], self._good["step"]
+        good, self.skipped = self._good["step"], [*self.skipped, trouble.step]
+        troubles = len(self._troubles(trouble.step))
         if troubles > self.plan.patience:
             self._save()
             raise TrainingError(
@@ -171,7 +181,7 @@ class Trainer:
                 f"{self.run.models} holds the last good state, of step {good}; a run of another name can start from "
                 "model_latest.pt there (--pre_train), with a lower --lr_sr, another --precision or other images"
             )
-        self._good |= {"troubles": troubles, "skipped": skipped}
+        self._good |= {"skipped": self.skipped}
         self.load_state_dict(copy.deepcopy(self._good))  # the optimiser goes on with the tensors that it is given
         self._logbook.bar.n = good
         slower = f", the learning rate times {0.5 ** (troubles - 1):g}" if troubles > 1 else ""
@@ -187,8 +197,7 @@ class Trainer:
         """Validate, and save what is worth it."""
         start = time.perf_counter()
         self.epoch = self.step // self.plan.epoch_steps
-        self.troubles = 0
-        self.ranks.agree_on(self.learner.buffers())  # on the CPU those of BatchNorm differ
+        self.ranks.agree_on(self.learner.buffers())  # without a GPU each has BatchNorm statistics of its own
         psnr = self.validate(self.epoch) if self.benchmarks else None
         if psnr is not None:
             better = self.best is None or psnr > self.best
@@ -240,7 +249,6 @@ class Trainer:
             "step": self.step,
             "epoch": self.epoch,
             "best": self.best,
-            "troubles": self.troubles,
             "skipped": list(self.skipped),
             "watch": self.watch.state_dict(),
             **self.learner.state_dict(),
@@ -253,7 +261,7 @@ class Trainer:
         self.watch.load_state_dict(state["watch"])
         self.pairs.load_state_dict(state["pairs"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
-        self.troubles, self.skipped = state["troubles"], list(state["skipped"])
+        self.skipped = list(state["skipped"])
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
@@ -262,13 +270,16 @@ class Trainer:
                 f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
                 "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
             )
-        self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+        try:
+            self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"--resume: {self.run.state} is no state of this run: {error}") from error
         self._resumed = True
 
     def _save(self) -> None:
         """The last good state, whole or not at all."""
         state = self._good | {"pairs": self.ranks.together(self._good["pairs"])}
         if self.ranks.first:
+            save(state, self.run.state)  # first: weights without a state could not be continued
             save(state["net"], self.run.models / "model_latest.pt")
-            save(state, self.run.state)
         self._saved, self._on_disk = time.perf_counter(), state["step"]

@@ -96,7 +96,7 @@ class Run:
             ) from None
 
     def unlock(self) -> None:
-        self._lock.release()
+        self._lock.release(force=True)  # however often it was taken
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
         """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new.

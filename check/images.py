@@ -42,7 +42,7 @@ def all_images(options: TrainOptions) -> Iterator[Finding]:
 def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Finding]:
     """Of the folder that is trained on; adds to `looks` the images that are whole."""
     loading, folder = options.loading, build.training_folder(options)
-    side = loading.patch_size * options.network.scale
+    side = loading.crop_size * options.network.scale
     paths, began = list_images(folder), time.perf_counter()
     whole, bad = survey(paths, loading.n_threads)
     rate = len(paths) / (time.perf_counter() - began)

@@ -86,9 +86,10 @@ def has_nvidia_card() -> bool:
 
 
 def cores(options: TrainOptions) -> Iterator[Finding]:
-    count, asked = usable_cores(), options.loading.n_threads
-    text = f"--n_threads {asked} on {count} CPU cores"
-    yield fine(text) if asked <= count else note(f"{text}: more of them than cores take turns, --n_threads {count}")
+    count, asked, processes = usable_cores(), options.loading.n_threads, max(1, options.machine.n_GPUs)
+    text = f"--n_threads {asked}" + (f" for each of --n_GPUs {processes}" * (processes > 1)) + f" on {count} CPU cores"
+    fitting = count // processes
+    yield fine(text) if asked <= fitting else note(f"{text}: more of them than cores take turns, --n_threads {fitting}")
 
 
 def usable_cores() -> int:

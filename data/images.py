@@ -237,8 +237,8 @@ def check_images(
 def too_small(path: str | Path, size: Size, at_least: int) -> BadImage:
     height, width = size
     return BadImage(
-        f"{path} is {height} x {width} pixels (height x width); --patch_size, or --crop_size, needs {at_least} HR "
-        "pixels a side"
+        f"{path} is {height} x {width} pixels (height x width); training patches of --patch_size, or "
+        f"--crop_size, are {at_least} HR pixels a side"
     )
 
 

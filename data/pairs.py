@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Draws:
 
     seed: int
     batch: int  # images per step, of all ranks together
+    together: int | None = None  # images that share what a recipe draws once for a batch; None: all of them
     views: int = 1  # patches per image
     rank: int = 0
     world: int = 1
@@ -55,21 +57,33 @@ class Pairs(nn.Module):
     def forward(self, hr: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(V·B, 3, s·Q, s·Q) uint8 on the device, view-major, to LR (V·B, 3, P, P) and HR (V·B, 3, s·P, s·P) in [0, 1].
 
-        B counts the images of this rank. LR are multiples of 1/255. A degradation is drawn for every image of the whole
-        batch by all ranks alike, of which each applies its own; noise is drawn by rank.
+        B counts the images of this rank. LR are multiples of 1/255.
         """
-        draws = self.draws
         hr = hr.float() / 255
-        # Drawn on the CPU: the same on any device, and what the host must know needs no reading back.
-        params = self.degradation.sample(draws.batch, generator=draws.torch(torch.device("cpu"), _DEGRADATION, step))
-        own = share(draws.batch, draws.rank, draws.world)
-        params = params.part(own.start, own.stop).repeat(draws.views)
-        noise = draws.torch(hr.device, _NOISE, step, draws.rank)
-        lr = self.degradation.apply(hr, params, generator=noise)
-        lr, hr = self._cut(lr, hr, step)
+        lr, hr = self._cut(self._degraded(hr, step), hr, step)
         if self.pool is not None:
-            lr, hr = self.pool(lr, hr, draws.numpy(_MIX, step, draws.rank))
+            lr, hr = self.pool(lr, hr, self.draws.numpy(_MIX, step, self.draws.rank))
         return lr, hr
+
+    def _degraded(self, hr: Tensor, step: int) -> Tensor:
+        """Degradations are drawn for the whole batch by all ranks alike, of which each applies its own.
+
+        On the CPU: the same on any device, and what the host must know needs no reading back. Noise is drawn by rank.
+        """
+        draws, views = self.draws, self.draws.views
+        own, together = share(draws.batch, draws.rank, draws.world), draws.together or draws.batch
+        noise = draws.torch(hr.device, _NOISE, step, draws.rank)
+        images = hr.unflatten(0, (views, -1))  # V B 3 s·Q s·Q
+        parts = []
+        for group in range(own.start // together, ceil(own.stop / together)):
+            first = group * together
+            generator = draws.torch(torch.device("cpu"), _DEGRADATION, step, group)
+            params = self.degradation.sample(min(together, draws.batch - first), generator=generator)
+            start, stop = max(own.start, first), min(own.stop, first + together)
+            params = params.part(start - first, stop - first).repeat(views)
+            some = images[:, start - own.start : stop - own.start].flatten(0, 1)
+            parts.append(self.degradation.apply(some, params, generator=noise).unflatten(0, (views, -1)))
+        return torch.cat(parts, 1).flatten(0, 1)
 
     def _cut(self, lr: Tensor, hr: Tensor, step: int) -> tuple[Tensor, Tensor]:
         spare = lr.shape[-1] - self.patch

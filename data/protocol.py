@@ -70,6 +70,8 @@ class Protocol:
     def digest(self) -> str:
         """The first 16 hex digits of the SHA-256 of the definition; the name is not part of it."""
         meaning = {key: value for key, value in self.definition.items() if key != "name"}
+        if self.quality is not None:
+            meaning["codec"] = "libjpeg"  # former ones were Real-ESRGAN's
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -26,40 +26,40 @@ class Criterion(NamedTuple):
     fake: Callable[[Tensor], Tensor]  # of SR, which is to be told as fake
 
 
-def is_real(logits: Tensor) -> Tensor:
+def cross_entropy_real(logits: Tensor) -> Tensor:
     """Binary cross entropy with the label 1."""
     return F.softplus(-logits).mean()
 
 
-def is_fake(logits: Tensor) -> Tensor:
+def cross_entropy_fake(logits: Tensor) -> Tensor:
     """Binary cross entropy with the label 0."""
     return F.softplus(logits).mean()
 
 
-def above_margin(logits: Tensor) -> Tensor:
+def hinge_real(logits: Tensor) -> Tensor:
     return F.relu(1 - logits).mean()
 
 
-def below_margin(logits: Tensor) -> Tensor:
+def hinge_fake(logits: Tensor) -> Tensor:
     return F.relu(1 + logits).mean()
 
 
-def high(logits: Tensor) -> Tensor:
+def minus_mean(logits: Tensor) -> Tensor:
     return -logits.mean()
 
 
-def near_one(logits: Tensor) -> Tensor:
+def square_real(logits: Tensor) -> Tensor:
     return (logits - 1).square().mean()
 
 
-def near_zero(logits: Tensor) -> Tensor:
+def square_fake(logits: Tensor) -> Tensor:
     return logits.square().mean()
 
 
 GAN = {
-    "vanilla": Criterion(generator=is_real, real=is_real, fake=is_fake),
-    "hinge": Criterion(generator=high, real=above_margin, fake=below_margin),
-    "lsgan": Criterion(generator=near_one, real=near_one, fake=near_zero),
+    "vanilla": Criterion(generator=cross_entropy_real, real=cross_entropy_real, fake=cross_entropy_fake),
+    "hinge": Criterion(generator=minus_mean, real=hinge_real, fake=hinge_fake),
+    "lsgan": Criterion(generator=square_real, real=square_real, fake=square_fake),
 }
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +36,8 @@ def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
 
     Raises FileNotFoundError, or ValueError where nothing can be downloaded or the file is of another network.
     """
-    contents, state, wrong = _download() if path is None else read_file(path, "--vgg"), {}, []
+    path = path or _download()
+    contents, state, wrong = read_file(path, "--vgg"), {}, []
     for name, own in vgg.state_dict().items():
         state[name] = value = contents.get(f"features.{name}")
         found = tuple(value.shape) if isinstance(value, Tensor) else "missing"
@@ -52,16 +52,20 @@ def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
     vgg.load_state_dict(state)
 
 
-def _download() -> Mapping[str, Any]:
-    """From where PyTorch keeps it; fetched first where it is not there yet."""
+def _download() -> Path:
+    """The file where PyTorch keeps it; fetched first where it is not there yet."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(SOURCE.url).name)
+    if path.exists():
+        return path
     try:
-        return SOURCE.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(SOURCE.url, str(path), hash_prefix=path.stem.split("-")[1])
     except (OSError, RuntimeError) as error:  # no internet, no room; a broken download
-        place = Path(torch.hub.get_dir(), "checkpoints", Path(SOURCE.url).name)
         raise ValueError(
             f"--vgg: the perceptual loss needs VGG19's weights, which cannot be downloaded ({error}). Get {SOURCE.url} "
-            f"on another machine and put it at {place}, or name it with --vgg"
+            f"on another machine and put it at {path}, or name it with --vgg"
         ) from error
+    return path
 
 
 class Perceptual(nn.Module):
@@ -70,6 +74,8 @@ class Perceptual(nn.Module):
     weights: a file of torchvision's VGG19 state dict; None: downloaded, once. pretrained: False leaves the weights
     0, for `load_state_dict` to fill.
     """
+
+    smallest: ClassVar[int] = 16  # pixels a side, for four poolings
 
     mean: Tensor
     std: Tensor

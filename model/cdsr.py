@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contrast import ContrastiveSR
-from model.layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, lrelu
+from model.layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, in_float32, lrelu, spatial_mean
 
 DIM = 256  # of the embedding, the codebook's rows and the projection
 N_FEATS = 64
@@ -29,7 +29,7 @@ class CSC(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         attention = self.query(f) @ self.key(self.codebook).T  # (B, rows)
-        return attention.float().softmax(1) @ self.codebook.float()  # (B, 256)
+        return attention.softmax(1) @ self.codebook  # (B, 256)
 
 
 class LPE(nn.Module):
@@ -58,8 +58,8 @@ class LPE(nn.Module):
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, 3, H, W) in [0, 1], at least 12 pixels a side -> e (B, 256) and its projection (B, 256)."""
         pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 512)
-        code = self.csc(self.merge(pooled))
-        return Embedding(code=code, projection=self.project(code))
+        code = in_float32(self.csc, in_float32(self.merge, pooled))
+        return Embedding(code=code, projection=in_float32(self.project, code))
 
 
 class ContentQuery(nn.Module):
@@ -74,9 +74,13 @@ class ContentQuery(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x (B, C, H, W), code (B, C) -> (B, C)."""
-        q, k, v = self.query(x.mean((2, 3))), self.key(code), self.value(code)  # (B, C) each
-        weights = (q[:, :, None] * k[:, None, :]).float().softmax(2)  # (B, C, C): a_i = Σ_j softmax_j(q_i k_j) v_j
-        return code + self.gamma * (weights @ v[:, :, None].float())[:, :, 0]
+        return in_float32(self.attend, spatial_mean(x), code)
+
+    def attend(self, content: Tensor, code: Tensor) -> Tensor:
+        """content (B, C), code (B, C) -> (B, C)."""
+        q, k, v = self.query(content), self.key(code), self.value(code)  # (B, C) each
+        weights = (q[:, :, None] * k[:, None, :]).softmax(2)  # (B, C, C): a_i = Σ_j softmax_j(q_i k_j) v_j
+        return code + self.gamma * (weights @ v[:, :, None])[:, :, 0]
 
 
 class DQA(DAConv):
@@ -104,7 +108,7 @@ class Fuse(nn.Module):
         self.act = lrelu()
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        c = self.compress(code)
+        c = in_float32(self.compress, code)
         y = self.act(self.conv1(self.act(self.dqa1(x, c))))
         return x + self.conv2(self.act(self.dqa2(y, c)))
 
@@ -131,12 +135,12 @@ class Restoration(nn.Module):
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        code = self.compress(code)
-        head = self.head(lr)
+        code = in_float32(self.compress, code)
+        head = in_float32(self.head, lr)
         x = head
         for block in self.blocks:
             x = block(x, code)
-        return self.tail(head + self.fuse(x))
+        return in_float32(self.tail, head + self.fuse(x))
 
 
 class CDSR(ContrastiveSR):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from model.layer import BlindSR, Embedding, Pool, global_mean
+from model.layer import BlindSR, Embedding, Pool, global_mean, in_float32
 
 
 class ContrastiveSR(BlindSR):
@@ -64,7 +64,7 @@ class MoCo(nn.Module):
             negatives = self.queue.clone()  # the queue moves on before backward reads it
             self._enqueue(_of_all_ranks(key))
         positive = (query * key).sum(1, keepdim=True)
-        return torch.cat((positive, query @ negatives), 1) / self.temperature
+        return torch.cat((positive, in_float32(torch.matmul, query, negatives)), 1) / self.temperature
 
     def _follow(self, encoder: nn.Module) -> None:
         average = get_ema_multi_avg_fn(self.momentum)

@@ -9,7 +9,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from model.contrast import ContrastiveSR
-from model.layer import ConvBlock, DAConv, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
+from model.layer import (
+    ConvBlock,
+    DAConv,
+    Embedding,
+    MeanShift,
+    Pool,
+    Upsampler,
+    conv,
+    global_mean,
+    in_float32,
+    lrelu,
+)
 
 DIM = 256  # of the embedding and its projection
 N_GROUPS = 5
@@ -34,7 +45,7 @@ class Encoder(nn.Module):
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, 3, H, W) in [0, 1] -> the average features (B, 256) and their projection (B, 256)."""
         code = pool(self.features, PEAK * lr)
-        return Embedding(code=code, projection=self.project(code))
+        return Embedding(code=code, projection=in_float32(self.project, code))
 
 
 class DAB(nn.Module):
@@ -79,13 +90,13 @@ class Restoration(nn.Module):
         self.add_mean = MeanShift(+1)
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        code = self.compress(code)
-        head = self.head(PEAK * self.sub_mean(lr))
+        code = in_float32(self.compress, code)
+        head = in_float32(self.head, PEAK * self.sub_mean(lr))
         x = head
         for group in self.groups:
             x = group(x, code)
         x = head + self.fuse(x)
-        return self.add_mean(self.tail(self.upsample(x)) / PEAK)
+        return self.add_mean(in_float32(self.tail, self.upsample(x)) / PEAK)
 
 
 class DASR(ContrastiveSR):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from model.layer import in_float32
 
 
 class UNetDiscriminator(nn.Module):
@@ -41,7 +44,7 @@ class UNetDiscriminator(nn.Module):
             x = _act(conv(x)) + skips.pop()
         for conv in self.fuse:
             x = _act(conv(x))
-        return self.tail(x)
+        return in_float32(self.tail, x)
 
     def check(self, x: Tensor) -> None:
         """ValueError unless these are images that come back up from three halvings at their own size."""
@@ -52,8 +55,17 @@ class UNetDiscriminator(nn.Module):
             )
 
 
+class _Conv(nn.Conv2d):
+    """A convolution whose weight may be parametrised; autocast does not round what makes it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            weight = self.weight
+        return self._conv_forward(input, weight, self.bias)
+
+
 def _normed(n_in: int, n_out: int, kernel_size: int, stride: int = 1) -> nn.Module:
-    return spectral_norm(nn.Conv2d(n_in, n_out, kernel_size, stride=stride, padding=1, bias=False))
+    return spectral_norm(_Conv(n_in, n_out, kernel_size, stride=stride, padding=1, bias=False))
 
 
 def _act(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model.layer import BlindSR, MeanShift, Upsampler, conv
+from model.layer import BlindSR, MeanShift, Upsampler, conv, in_float32
 
 PEAK = 255  # the published network works in 0..255
 
@@ -40,6 +40,6 @@ class EDSR(BlindSR):
         self.add_mean = MeanShift(+1)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(PEAK * self.sub_mean(lr))
+        head = in_float32(self.head, PEAK * self.sub_mean(lr))
         x = head + self.fuse(self.blocks(head))
-        return self.add_mean(self.tail(self.upsample(x)) / PEAK)
+        return self.add_mean(in_float32(self.tail, self.upsample(x)) / PEAK)

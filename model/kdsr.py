@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layer import BlindSR, DynamicDepthwise, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
+from model.layer import (
+    BlindSR,
+    DynamicDepthwise,
+    Embedding,
+    MeanShift,
+    Pool,
+    Upsampler,
+    conv,
+    global_mean,
+    in_float32,
+    lrelu,
+)
 
 
 class ResBlock(nn.Module):
@@ -42,8 +53,8 @@ class KDIDE(nn.Module):
 
     def forward(self, x: Tensor, pool: Pool = global_mean) -> Embedding:
         """(B, planes, H, W) -> D (B, C) and D' (B, 4C)."""
-        idr = self.mlp(pool(self.features, x))
-        return Embedding(code=self.compress(idr), projection=idr)
+        idr = in_float32(self.mlp, pool(self.features, x))
+        return Embedding(code=in_float32(self.compress, idr), projection=idr)
 
 
 class IDRDCRB(nn.Module):
@@ -73,12 +84,12 @@ class Restoration(nn.Module):
         self.add_mean = MeanShift(+1)
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(self.sub_mean(lr))
+        head = in_float32(self.head, self.sub_mean(lr))
         x = head
         for block in self.blocks:
             x = block(x, code)
         x = head + self.fuse(x)
-        return self.add_mean(self.tail(self.upsample(x)))
+        return self.add_mean(in_float32(self.tail, self.upsample(x)))
 
 
 class KDSRStudent(BlindSR):

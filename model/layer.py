@@ -32,7 +32,40 @@ Pool = Callable[[nn.Module, Tensor], Tensor]  # features and x (B, C, H, W) to t
 
 def global_mean(features: nn.Module, x: Tensor) -> Tensor:
     """The plain `Pool`: (B, C, H, W) -> (B, C')."""
-    return features(x).mean((2, 3))
+    return spatial_mean(features(x))
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C), under autocast in float32 at least."""
+    return x.mean((2, 3), dtype=_float32_at_least(x) if _autocasts(x.device.type) else None)
+
+
+def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`compute(*inputs)` in float32 where autocast would round its products; unchanged without autocast.
+
+    For what costs little and matters much: what is computed of an embedding, since it steers every pixel; the last
+    convolution; the first one too, as bfloat16 would round the images by up to half a grey level. From it the trunk of
+    residual blocks is float32, into which each block adds: rounded at every block, errors would pile up.
+    """
+    kind = inputs[0].device.type
+    if not _autocasts(kind):
+        return compute(*inputs)
+    with torch.autocast(kind, enabled=False):
+        return compute(*(x.to(_float32_at_least(x)) for x in inputs))
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x as autocast is going to round it; unchanged without autocast."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if _autocasts(kind) else x
+
+
+def _autocasts(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _float32_at_least(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class BlindSR(nn.Module):
@@ -126,7 +159,7 @@ class DynamicDepthwise(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
-        kernel = self.kernel(code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+        kernel = in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
         return depthwise(x, kernel)
 
 
@@ -151,7 +184,7 @@ class DAConv(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
-        return self.convolve(x, code) + x * self.channel(code[:, :, None, None])
+        return self.convolve(x, code) + x * in_float32(self.channel, code[:, :, None, None]).to(x.dtype)
 
 
 class RDB(nn.Module):
@@ -170,7 +203,7 @@ class RDB(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = [x]
+        seen = [rounded(x)]
         for layer in self.convs[:-1]:
             seen.append(self.act(layer(torch.cat(seen, 1))))
         return x + 0.2 * self.convs[-1](torch.cat(seen, 1))

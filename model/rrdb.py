@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model.layer import RDB, BlindSR, conv
+from model.layer import RDB, BlindSR, conv, in_float32
 
 
 class RRDB(nn.Module):
@@ -45,8 +45,9 @@ class RRDBNet(BlindSR):
         self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = self.head(lr)
-        return self.tail(self.upsample(head + self.fuse(self.blocks(head))))
+        head = in_float32(self.head, lr)
+        x = self.upsample(head + self.fuse(self.blocks(head)))
+        return in_float32(self.tail[-1], self.tail[:-1](x))
 
 
 def _act() -> nn.LeakyReLU:

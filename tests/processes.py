@@ -76,7 +76,7 @@ class Process:
             return False
         return True
 
-    def wait_for(self, done: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait_for(self, done: Callable[[], object], seconds: float = 120.0) -> None:
         """Until `done()`, the end of the process, or of the time."""
         end = time.monotonic() + seconds
         while not done() and self.alive() and time.monotonic() < end:

@@ -1,15 +1,22 @@
-"""The same numbers on a GPU: networks, degradations, a step, and a resumed run."""
+"""The same numbers on a GPU: networks, degradations, a step, a whole run, and a resumed one."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from data.degradation import Gaussian, MANet
+from data.degradation import Gaussian, MANet, SecondOrder
 from data.degradation.precision import ieee_products
 from loss import Contrast, Distillation, Pixel
 from model import CDSR, build, official
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU = torch.device("cuda")
+MAIN = Path(__file__).parents[1] / "main.py"
 
 
 @pytest.mark.parametrize(("file", "network"), [("kdsr", "KDSR_S_M_x4"), ("kdsr", "KDSR_S_L_x4"), ("cdsr", "CDSR_x2")])
@@ -68,3 +75,89 @@ def test_gradients_are_those_of_the_cpu(index):
             objective(net, lr.to(device), hr.to(device), 0)["total"].backward()
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in net.parameters() if p.grad is not None]))
     assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(4))  # draws with and without a second blur, of both orders of the last steps
+def test_second_order_is_that_of_the_cpu(seed, photo):
+    recipe = SecondOrder(scale=4)
+    hr = torch.from_numpy(photo[:400, :400].copy()).permute(2, 0, 1)[None].repeat(2, 1, 1, 1) / 255
+    params = recipe.sample(2, generator=torch.Generator().manual_seed(seed))
+    first, second = (part._replace(noise=torch.zeros_like(part.noise)) for part in (params.first, params.second))
+    params = params._replace(first=first, second=second)
+    lr = [
+        recipe.apply(hr.to(device), params, generator=torch.Generator(device).manual_seed(2)).cpu()
+        for device in ("cpu", GPU)
+    ]
+    difference = (255 * (lr[0] - lr[1])).abs().round()
+    assert (difference > 0).float().mean() < 5e-3  # a coefficient that lies between two levels of JPEG moves a block
+
+
+# --------------------------------------------------------------------------------------------------- whole runs
+
+KDSR = "--n_feats 16 --n_blocks 3 --n_resblocks 1"
+RUNS = {
+    "pixel": f"--model KDSR_T {KDSR}",
+    "contrast": "--model CDSR --n_blocks 1 --freeze_epoch 2",
+    "adversarial": f"--model KDSR_S --objective adversarial {KDSR} --perceptual_weight 0 --d_feats 8",
+    "second_order": f"--model KDSR_T {KDSR} --degradation second_order --patch_size 24 --crop_size 40 --pool_size 8",
+}
+
+
+@pytest.fixture
+def run_main(photo_folder, tmp_path):
+    """Runs main.py in a process of its own, for six steps of two epochs; returns the run's directory."""
+
+    def call(arguments):
+        command = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} --scale 2 --batch_size 4"
+        command += " --patch_size 24 --test_every 3 --epochs_sr 2 --n_threads 1 --print_every 1"
+        words = [sys.executable, str(MAIN), *command.split(), *arguments.split()]
+        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        name = arguments.split("--save ")[1].split()[0]
+        return next(tmp_path.glob(f"{name}_x2_*"))
+
+    return call
+
+
+def state(run):
+    return torch.load(run / "model" / "state.pt", map_location="cpu", weights_only=True)
+
+
+def assert_same(a, b, path=""):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{i}")
+    else:
+        assert a == b, path
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("objective", RUNS)
+def test_deterministic_runs_are_equal_and_so_is_a_resumed_one(objective, precision, run_main):
+    arguments = f"{RUNS[objective]} --deterministic --precision {precision}"
+    first, again = run_main(f"{arguments} --save first"), run_main(f"{arguments} --save again")
+    assert_same(state(first), state(again))
+    stopped = run_main(f"{arguments} --save stopped --max_minutes 0")
+    assert state(stopped)["step"] == 1
+    run_main(f"{arguments} --save stopped --resume")
+    assert_same(state(first), state(stopped))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("objective", ["pixel", "adversarial"])
+def test_two_gpus_lose_what_one_does(objective, run_main):
+    """The first loss is that of the same weights and images, the last one that of almost the same weights."""
+    losses = []
+    for count in (1, 2):
+        run = run_main(f"{RUNS[objective]} --n_GPUs {count} --save n{count}")
+        rows = csv.DictReader((run / "loss_log.csv").open())
+        losses.append([float(row["value"]) for row in rows if row["part"] == "l1"])
+    assert len(losses[0]) == 6
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -66,6 +66,11 @@ def test_what_went_wrong_is_not_remembered():
     assert watch.state_dict() == before
 
 
+def test_a_loss_that_is_usually_negative_is_no_measure():
+    watch = Watch(10)
+    assert look(watch, [-2.0] * ENOUGH + [-2.01, 3.0]) is None
+
+
 def test_zero_switches_it_off():
     watch = Watch(0)
     assert look(watch, [1.0] * ENOUGH + [1e9]) is None

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 import main
 from data.images import write_image
 from model import build, checkpoint, load_model, official
+from utility import ROOT
 
 TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 0 --cpu --print_every 1"
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -268,12 +272,78 @@ def same(a, b):
         (f"--model KDSR_T {REAL} --pool_size 1", ["--pool_size 1", "--batch_size 2"]),
         (f"--model KDSR_T --objective adversarial {REAL} --patch_size 13", ["--patch_size 13", "multiples of 8"]),
         (f"--model KDSR_T {REAL} --objective adversarial --vgg nowhere.pth", ["--vgg", "nowhere.pth"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --patch_size 2", ["--patch_size 2", "--perceptual_weight"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --patch_size 6 --sharpen", ["--patch_size 6", "--sharpen"]),
+        (f"--model KDSR_T {REAL} --objective adversarial --lr_sr 0", ["--lr_sr 0", "--lr_d"]),
         (f"--model KDSR_T {REAL} --accumulate 3", ["--batch_size 2", "--accumulate 3"]),
         (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
-        (f"--model KDSR_T {REAL} --protocol second_order --noise 5", ["--protocol second_order", "--noise"]),
+        (f"--model KDSR_T {REAL} --protocol second_order --noise 5", ["second_order draws all of it", "--noise"]),
     ],
 )
 def test_bad_input_of_the_real_world(arguments, words, refused):
     message = refused(f"{arguments} --save x")
     for word in words:
         assert word in message
+
+
+FULL = "import resource, sys, main; resource.setrlimit(resource.RLIMIT_FSIZE, (60000,) * 2); main.main(sys.argv[1:])"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_full_disk_leaves_the_last_good_state(run_main, photo_folder, tmp_path):
+    run = run_main(f"--model KDSR_T --save disk {KDSR} --epochs_sr 1")
+    before = (run / "model/state.pt").read_bytes()
+    assert len(before) > 60000
+    more = f"--model KDSR_T --save disk {KDSR} --epochs_sr 2 --resume"
+    argv = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} --scale 2 {TINY} {more}"
+    done = subprocess.run([sys.executable, "-c", FULL, *argv.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "File too large; the one that was there is untouched" in done.stderr
+    assert str(run / "model") in done.stderr
+    assert (run / "model/state.pt").read_bytes() == before
+    assert not list(run.rglob("*.tmp"))
+    run_main(more)
+    whole = run_main(f"--model KDSR_T --save whole {KDSR} --epochs_sr 2")
+    for name in ("model/model_latest.pt", "psnr_log.csv", "loss_log.csv"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("hostile_was_here"),)
+
+
+def test_a_hostile_state_runs_no_code(run_main, refused, tmp_path, monkeypatch):
+    run = run_main(f"--model KDSR_T --save h {KDSR}")
+    torch.save({"format": 2, "step": Hostile()}, run / "model/state.pt")
+    monkeypatch.chdir(tmp_path)
+    assert "cannot be read as a checkpoint" in refused(f"--model KDSR_T --save h {KDSR} --resume")
+    assert not (tmp_path / "hostile_was_here").exists()
+
+
+def test_a_state_of_an_older_version_says_so(run_main, refused):
+    run = run_main(f"--model KDSR_T --save o {KDSR}")
+    torch.save({"format": 1}, run / "model/state.pt")
+    message = refused(f"--model KDSR_T --save o {KDSR} --resume")
+    assert "has format 1, this version reads" in message
+    assert "model_latest.pt" in message
+
+
+def test_auto_starts_and_goes_on(run_main):
+    run = run_main(f"--model KDSR_T --save a {KDSR} --resume auto --epochs_sr 1")
+    run_main(f"--model KDSR_T --save a {KDSR} --resume auto --epochs_sr 2")
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 4
+
+
+def test_check_finds_what_is_wrong_and_writes_nothing(run_main, tmp_path, capsys):
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as caught:
+        run_main(f"--model KDSR_T --save c {KDSR} --check")
+    out = capsys.readouterr().out
+    assert caught.value.code == (1 if "mend:" in out else 0)
+    assert "5 training images" in out
+    assert set(tmp_path.rglob("*")) == before
+    with pytest.raises(SystemExit) as caught:
+        run_main(f"--model KDSR_T --save c {KDSR} --check --patch_size 100")
+    assert caught.value.code == 1
+    assert "200 HR pixels a side" in capsys.readouterr().out

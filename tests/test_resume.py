@@ -89,7 +89,7 @@ def test_the_number_of_loader_processes_makes_no_difference(workshop):
 
 def refusal(words) -> str:
     with pytest.raises(SystemExit) as caught:
-        main.main(words)
+        main.main([*words, "--max_minutes", "0"])  # if it is not refused after all
     return str(caught.value)
 
 

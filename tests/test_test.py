@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -257,8 +258,10 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
 
 
 def test_complexity(student, capsys):
-    test.main(f"--pre_train {student} --complexity".split())
-    assert "multiply-adds" in capsys.readouterr().out
+    test.main(f"--pre_train {student} --complexity --precision bf16 --cpu".split())
+    out = capsys.readouterr().out
+    assert "multiply-adds" in out
+    assert "bf16 on the CPU" in out
 
 
 def test_bicubic_needs_no_checkpoint(photo_folder, tmp_path, capsys):
@@ -280,3 +283,45 @@ def test_tiles_and_ensemble(student, photo_folder, tmp_path):
         scores.append(json.loads(results.read_text())["psnr"])
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)  # tiles of KDSR are exact
     assert scores[0] != pytest.approx(scores[2], abs=1e-4)
+
+
+@pytest.mark.parametrize("extra", ["", " --tile 16"])
+def test_a_result_says_at_which_precision(extra, student, photo_folder, tmp_path):
+    scores, suffix = {}, extra.replace(" --tile ", "_tile")
+    for precision in ("fp32", "bf16"):
+        name = f"kdsr{suffix}" + ("" if precision == "fp32" else f"_{precision}")
+        command = f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --sig 1.2 --precision {precision}"
+        test.main([*f"{command}{extra} --cpu".split()])
+        file = tmp_path / "run" / "results" / "student" / "sig_1.2" / "Set5" / f"scores_{name}.json"
+        scores[precision] = json.loads(file.read_text())
+        assert scores[precision]["precision"] == precision
+    assert scores["fp32"]["psnr"] != scores["bf16"]["psnr"] == pytest.approx(scores["fp32"]["psnr"], abs=0.02)
+
+
+def test_own_images_at_reduced_precision(student, tmp_path):
+    (tmp_path / "mine").mkdir()
+    write_photo(tmp_path / "mine" / "a.png", picture(16, 20, bits=16))
+    images = []
+    for precision in ("fp32", "bf16"):
+        test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision {precision} --cpu".split())
+        images.append(read_photo(tmp_path / "run" / "results" / "student" / "Demo" / "a_x2.png").rgb)
+    assert 0 < np.abs(images[0] - images[1]).max() < 0.02
+
+
+def test_real_pairs_are_measured_alike_however_they_are_named(student, pairs, tmp_path):
+
+    for part, folder in (("LR", "low"), ("HR", "high")):
+        shutil.copytree(pairs / folder, tmp_path / "real" / part)
+    found = []
+    for command in (
+        f"--pre_train {student} --data_test {pairs}/low --hr_dir {pairs}/high",
+        f"--pre_train {student} --data_test {tmp_path}/real",
+        f"--model BICUBIC --scale 2 --data_test {tmp_path}/real",
+    ):
+        test.main(f"{command} --save alike --dir_experiment {tmp_path}".split())
+    for path in (tmp_path / "alike").rglob("scores_*.json"):
+        found.append(json.loads(path.read_text()))
+        assert found[-1]["metric"] == "matlab, border 2"
+    assert len(found) == 3
+    same = [(score["psnr"], score["ssim"]) for score in found if score["network"] == "KDSR_S"]
+    assert same[0] == same[1]

@@ -73,3 +73,13 @@ def test_the_clock_shares_the_time_out():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_row_that_was_torn_is_forgotten(tmp_path):
+    path = tmp_path / "log.csv"
+    append_rows(path, [{"step": 1, "value": "a"}, {"step": 200, "value": "b"}])
+    path.write_bytes(path.read_bytes()[:-4])  # a process was killed while it wrote
+    assert read_rows(path) == [{"step": "1", "value": "a"}]
+    forget_after(path, 300)
+    append_rows(path, [{"step": 200, "value": "b"}])
+    assert read_rows(path) == [{"step": "1", "value": "a"}, {"step": "200", "value": "b"}]

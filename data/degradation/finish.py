@@ -18,7 +18,7 @@ def finish(levels: Tensor, params: Params, generator: torch.Generator) -> Tensor
     if params.noise is not None:
         levels = add_noise(levels, 255 * params.noise, generator)
     if params.quality is not None:
-        levels = 255 * jpeg(levels.clamp(0, 255) / 255, params.quality)
+        levels = 255 * jpeg(levels.clamp(0, 255) / 255, params.quality, codec="libjpeg")
     return levels.float().clamp(0, 255).round() / 255
 
 

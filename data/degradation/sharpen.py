@@ -15,6 +15,8 @@ _TAPS = 51
 _SIGMA = 8.0
 _WEIGHT = 0.5
 _THRESHOLD = 10 / 255
+SMALLEST = _TAPS // 2 + 1
+"""Least side that can be reflected, pixels."""
 
 
 @full_precision
@@ -30,9 +32,8 @@ def sharpen(x: Tensor) -> Tensor:
     Returns:
         (B, C, H, W) in [0, 1]. ValueError for sides of 25 pixels or less, which cannot be reflected.
     """
-    margin = _TAPS // 2
-    if min(x.shape[-2:]) <= margin:
-        raise ValueError(f"image: expected sides above {margin} to sharpen, got {tuple(x.shape)}; use larger crops")
+    if min(x.shape[-2:]) < SMALLEST:
+        raise ValueError(f"image: sides of {SMALLEST} at least are sharpened, got {tuple(x.shape)}; use larger crops")
     rows, columns = (_smoothing(side, x.device, x.dtype) for side in x.shape[-2:])
     residual = x - rows @ x @ columns.T
     mask = (residual.abs() > _THRESHOLD).to(x.dtype)

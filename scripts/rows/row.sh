@@ -7,7 +7,7 @@
 # TRAIN   the training set under DATA, where it is not DF2K
 # QUICK=1 the whole chain at toy size, in a minute or two: to see that it works
 # OUT     where runs are kept (default: experiment)
-# Further flags for main.py and test.py in FLAGS, for example FLAGS="--data_cache --n_threads 8".
+# FLAGS   further flags for main.py, for example FLAGS="--data_cache --n_threads 8"; TEST_FLAGS for test.py
 # A stage that was interrupted goes on where it stopped.
 
 set -euo pipefail
@@ -16,6 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 OUT=${OUT:-experiment}
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 read -ra flags <<<"${FLAGS:-}"
+read -ra test_flags <<<"${TEST_FLAGS:-}"
 common=(--dir_data "$DATA" --dir_experiment "$OUT")
 train=()
 if [ -n "${TRAIN:-}" ]; then train+=(--data_train "$TRAIN"); fi
@@ -44,7 +45,7 @@ run_main() { # RUN DIRECTORY, then flags: start it, or continue it
 
 run_test() { # RUN DIRECTORY, then flags
     echo "== test of $1"
-    "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_best.pt" "${@:2}" "${tested[@]}"
+    "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_best.pt" "${@:2}" "${tested[@]}" "${test_flags[@]}"
 }
 
 kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the student alone
@@ -66,28 +67,47 @@ kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the 
     fi
 }
 
-real() { # stages: KDSR for real photographs. teacher (KDSRNet-T), student (KDSRNet-S), gan (KDSRGAN-S), test
-    local shape=(--degradation second_order) adversary=() stage
+real() { # stages: KDSR for real photographs. teacher (KDSRNet-T), student (KDSRNet-S), gan, gan_v2 (KDSRGAN-S), test
+    local shape=(--degradation second_order) adversary=(--objective adversarial) stage
     if [ -n "${QUICK:-}" ]; then
-        shape+=("${quick_kdsr[@]}" --crop_size 20)
-        adversary=(--d_feats 8 --perceptual_weight 0)
+        shape+=("${quick_kdsr[@]}" --crop_size 20 --pool_size 4 --ema 0.5)
+        adversary+=(--d_feats 8 --perceptual_weight 0)
     fi
-    local t=kdsrnet_t_x4_second_order s=kdsrnet_s_x4_second_order gan=kdsrgan_s_x4_second_order
+    local t=kdsrnet_t_x4_second_order s=kdsrnet_s_x4_second_order
+    local learned=(--pre_train_TA "$OUT/$t/model/model_latest.pt")
+    adversary+=(--pre_train "$OUT/$s/model/model_latest.pt" "${learned[@]}")
     for stage in "$@"; do
         wanted "$stage" || continue
         case $stage in
         teacher) run_main $t --model KDSR_T --save kdsrnet_t "${shape[@]}" ;;
-        student)
-            run_main $s --model KDSR_S --save kdsrnet_s "${shape[@]}" --pre_train_TA "$OUT/$t/model/model_latest.pt"
+        student) run_main $s --model KDSR_S --save kdsrnet_s "${shape[@]}" "${learned[@]}" ;;
+        gan) run_main kdsrgan_s_x4_second_order --model KDSR_S --save kdsrgan_s "${shape[@]}" "${adversary[@]}" ;;
+        gan_v2)
+            run_main kdsrgan_s_v2_x4_second_order --model KDSR_S --save kdsrgan_s_v2 "${shape[@]}" \
+                "${adversary[@]}" --sharpen
             ;;
-        gan)
-            run_main $gan --model KDSR_S --save kdsrgan_s "${shape[@]}" --objective adversarial \
-                --pre_train "$OUT/$s/model/model_latest.pt" --pre_train_TA "$OUT/$t/model/model_latest.pt" \
-                "${adversary[@]}"
-            ;;
-        test) run_test $gan --degradation second_order ;;
+        test) real_test "$OUT/kdsrgan_s_x4_second_order/model/model_latest.pt" ;;
         esac
     done
+}
+
+real_test() { # CHECKPOINT, the last one: a GAN is not chosen by its PSNR. Table 3 where its pairs are there
+    local pairs=() flags=(--degradation second_order) set
+    for set in AIM2019 NTIRE2020; do
+        if [ -d "$DATA/$set" ] || [ -d "$DATA/benchmark/$set" ]; then pairs+=("$set"); fi
+    done
+    if [ ${#pairs[@]} -gt 0 ]; then
+        flags+=(--data_test "$(IFS=+ && echo "${pairs[*]}")")
+        if "$PYTHON" -c "import torchmetrics" 2>/dev/null; then flags+=(--lpips vgg); fi
+    elif [ -d "$DATA/benchmark" ]; then
+        flags+=("${tested[@]}")
+        echo "neither $DATA/AIM2019 nor $DATA/NTIRE2020 is there: tested on photographs degraded by second_order"
+    else
+        echo "no test sets under $DATA: $1 was not tested"
+        return
+    fi
+    echo "== test of $1"
+    "$PYTHON" test.py --dir_data "$DATA" --pre_train "$1" "${flags[@]}" "${test_flags[@]}"
 }
 
 contrast() { # NAME MODEL SCALE iso|aniso NOISE, then flags of training

@@ -40,6 +40,20 @@ def test_ranks_apply_their_share_of_the_degradations(world):
             assert torch.equal(a[rank * n : (rank + 1) * n], b)
 
 
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_images_that_are_drawn_together(world, together):
+    """What a recipe draws once for a batch differs from group to group, and not with the number of ranks."""
+    once = Gaussian(scale=2, iso=True, width=(0.2, 3.0), per_batch=True)
+    same = HR[:1].repeat(4, 1, 1, 1)
+    n = 4 // world
+    lr = torch.cat([pairs(once, together=together, rank=r, world=world)(same[:n], 5)[0] for r in range(world)])
+    assert torch.equal(lr, pairs(once, together=together)(same, 5)[0])
+    for a in range(4):
+        for b in range(4):
+            assert torch.equal(lr[a], lr[b]) == (a // together == b // together)
+
+
 def test_ranks_draw_noise_of_their_own():
     noisy = Gaussian(scale=2, iso=True, width=(1.0, 1.0), noise=0.1)
     same = HR[:1].repeat(2, 1, 1, 1)

@@ -203,7 +203,7 @@ def test_picture_and_scores_of_a_checkpoint(
         ("--protocol bicubic", "--protocol bicubic has a single kernel"),
         ("--limit 1", "two at least are needed"),
         ("--patch_size 6", "--patch_size 6: CDSR needs 12 LR pixels a side"),
-        ("--patch_size 50", "needs 100 HR pixels a side"),
+        ("--patch_size 50", "are 100 HR pixels a side"),
     ],
 )
 def test_what_cannot_be_done_is_said(more, message, model_file, photo_folder, tmp_path):

@@ -48,5 +48,5 @@ def test_dtype(dtype):
 
 
 def test_image_too_small_to_reflect():
-    with pytest.raises(ValueError, match=r"sides above 25 .* \(1, 3, 40, 25\)"):
+    with pytest.raises(ValueError, match=r"sides of 26 at least .* \(1, 3, 40, 25\)"):
         sharpen(torch.zeros(1, 3, 40, 25))

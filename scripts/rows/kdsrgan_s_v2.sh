@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# KDSRGAN-S V2: L1 and perceptual loss against sharpened HR images; after kdsrnet_s.sh.
+source "$(dirname "${BASH_SOURCE[0]}")/row.sh"
+real gan_v2

@@ -1,0 +1,154 @@
+"""What autocast rounds in the networks, and what it must not."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model import build
+from model.cdsr import ContentQuery
+from model.contrast import MoCo
+from model.discriminator import UNetDiscriminator
+from model.layer import RDB, in_float32, spatial_mean
+
+SMALL = {
+    "KDSR_T": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
+    "KDSR_S": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
+    "CDSR": {"n_blocks": 1},
+    "DASR": {"n_feats": 8, "n_blocks": 2},
+    "EDSR": {"n_feats": 8, "n_blocks": 2},
+    "RRDB": {"n_feats": 8, "n_blocks": 2},
+}
+LAST = {"CDSR": "restoration.tail.0", "RRDB": "tail.2", "EDSR": "tail"}  # of the others restoration.tail
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def autocast(dtype=torch.bfloat16):
+    return torch.autocast("cpu", dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", SMALL)
+def test_only_maps_are_rounded(name, dtype):
+    net = build(name, scale=2, **SMALL[name]).train()
+    paths, put_out = {module: path for path, module in net.named_modules()}, {}
+
+    def look(module, inputs, output):
+        put_out[paths[module]] = (inputs[0].dtype, output.dtype, output.shape[2:])
+
+    for module in paths:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(look)
+    with autocast(dtype):
+        restored = net(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 48, 48))
+    assert restored.image.dtype == restored.embedding.code.dtype == restored.embedding.projection.dtype == torch.float32
+    last = LAST.get(name, "restoration.tail")
+    head = "restoration.head" if hasattr(net, "restoration") else "head"
+    for path, (into, out, size) in put_out.items():
+        of_a_map = len(size) > 0 and size != (1, 1)
+        if of_a_map and path not in (head, last):
+            assert out == dtype, path
+        else:
+            assert into == out == torch.float32, path
+    assert {head, last} <= put_out.keys()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_blocks_add_to_a_float32_trunk(name):
+    net = build(name, scale=2, **SMALL[name])
+    fuse = net.get_submodule("restoration.fuse" if hasattr(net, "restoration") else "fuse")
+    seen = []
+    fuse.register_forward_hook(lambda module, x, y: seen.append(x[0].dtype))
+    with autocast():
+        net(torch.rand(1, 3, 24, 24), torch.rand(1, 3, 48, 48))
+    assert seen == [torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dense_blocks_keep_rounded_maps(dtype):
+    block, seen = RDB(8), []
+    block.convs[-1].register_forward_hook(lambda module, x, y: seen.append(x[0].dtype))
+    with autocast(dtype):
+        assert block(torch.rand(1, 8, 8, 8)).dtype == torch.float32
+    assert seen == [dtype]
+
+
+@pytest.mark.parametrize("name", ["CDSR", "DASR"])
+def test_statistics_stay_float32(name):
+    net = build(name, scale=2, **SMALL[name]).train()
+    before = {path: value.clone() for path, value in net.named_buffers()}
+    with autocast():
+        net(torch.rand(2, 3, 24, 24))
+    running = {path: value for path, value in net.named_buffers() if "running" in path}
+    assert len(running) > 0
+    for path, value in running.items():
+        assert value.dtype == torch.float32
+        assert not torch.equal(value, before[path])
+
+
+def test_means_over_pixels_are_summed_in_float32():
+    x = 1 + torch.rand(2, 3, 64, 64).bfloat16()
+    with autocast():
+        mean = spatial_mean(x)
+    torch.testing.assert_close(mean, x.float().mean((2, 3)), rtol=1e-6, atol=0)
+    assert spatial_mean(x.double()).dtype == torch.float64
+
+
+def test_attention_between_channels_is_that_without_autocast():
+    query = ContentQuery(16)
+    nn.init.ones_(query.gamma)
+    x, code = torch.randn(2, 16, 8, 8), torch.randn(2, 16)
+    with autocast():
+        rounded = query(x, code)
+    assert torch.equal(rounded, query(x, code))
+
+
+def test_the_codebook_is_that_without_autocast():
+    net = build("CDSR", scale=2, n_blocks=1)
+    csc, seen = net.get_submodule("encoder.csc"), []
+    hook = csc.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    with autocast():
+        net.embed(torch.rand(2, 3, 24, 24))
+    hook.remove()
+    ((f, code),) = seen
+    assert torch.equal(code, csc(f))
+
+
+def test_logits_of_the_contrast_are_float32():
+    encoder = build("CDSR", scale=2, n_blocks=1).get_submodule("encoder")
+    moco = MoCo(encoder, queue=16)
+    queue, images = moco.queue.clone(), torch.rand(2, 3, 24, 24)
+    with autocast():
+        query = encoder(images).projection
+        logits = moco(encoder, query, images)
+    assert torch.equal(logits[:, 1:], F.normalize(query) @ queue / moco.temperature)
+    assert moco.queue.dtype == torch.float32
+
+
+def test_spectral_norms_are_those_without_autocast():
+    """Power iterations are products of matrices and vectors, which autocast rounds."""
+    nets = []
+    for reduced in (False, True):
+        torch.manual_seed(0)
+        net = UNetDiscriminator(n_feats=4).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            logits = net(torch.rand(1, 3, 16, 16))
+        assert logits.dtype == torch.float32
+        logits.mean().backward()
+        nets.append(net)
+    states = [net.state_dict() for net in nets]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    normed = [net.get_submodule("down.0").weight for net in nets]
+    assert torch.equal(*normed)
+
+
+def test_nothing_is_converted_without_autocast():
+    linear = nn.Linear(4, 4).double()
+    assert in_float32(linear, torch.rand(1, 4).double()).dtype == torch.float64
+    assert in_float32(linear.bfloat16(), torch.rand(1, 4).bfloat16()).dtype == torch.bfloat16
+    assert spatial_mean(torch.rand(1, 4, 2, 2).bfloat16()).dtype == torch.bfloat16
