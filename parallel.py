@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # for one that is late: validation and its files take that long at most
@@ -105,7 +108,11 @@ class Ranks:
             dist.barrier()
 
     def wrap(self, module: nn.Module, device: torch.device, *, partial: bool) -> nn.Module:
-        """The module whose gradients are the mean over all ranks. partial: some parameters get none at times."""
+        """The module whose gradients are the mean over all ranks. partial: some parameters get none at times.
+
+        On GPUs BatchNorm takes its statistics over all ranks, too. PyTorch cannot do that on the CPU: there each rank
+        takes those of its own images.
+        """
         if self.world == 1:
             return module
         if device.type == "cuda":
@@ -140,7 +147,12 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def launch(program: Path, processes: int, argv: Sequence[str]) -> None:
-    """Become `torchrun` with so many processes of the program; does not return. One that fails ends them all."""
-    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", str(program), *argv]
-    os.execv(sys.executable, [sys.executable, *words])
+def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:
+    """Be `torchrun` with so many processes of the program, and exit. One that fails ends them all."""
+    try:
+        run.main(["--standalone", f"--nproc_per_node={processes}", str(program), *argv])
+    except SignalException:
+        sys.exit()  # they were told, have saved and said how to go on
+    except ChildFailedError as error:
+        sys.exit(str(error))
+    sys.exit()

@@ -9,8 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from data.benchmark import Benchmark
 from data.pairs import Pairs
@@ -18,27 +17,16 @@ from data.sampler import PatchBatches, load
 from evaluation import Score, evaluate, grouped, mean
 from health import TrainingError, Trouble, Watch
 from interrupt import Interrupt
+from learner import Learner
 from logbook import Logbook
 from loss import Objective
-from model import Average, BlindSR, checkpoint
+from model import BlindSR
 from numerics import Numerics
 from parallel import Ranks
 from plan import Plan
 from utility import Clock, Run, save
 
 FORMAT = 3
-
-
-class _Losses(nn.Module):
-    """Network and objective as one module, for gradients are shared by module."""
-
-    def __init__(self, net: BlindSR, objective: Objective[Any]) -> None:
-        super().__init__()
-        self.net = net
-        self.objective = objective
-
-    def forward(self, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
-        return self.objective(self.net, lr, hr, step)
 
 
 class Trainer:
@@ -64,9 +52,9 @@ class Trainer:
             raise ValueError(
                 f"--accumulate {plan.accumulate}: the {own} images of a process cannot be cut into so many"
             )
-        self.numerics = numerics or Numerics()
-        self.net = net.to(device).to(memory_format=self.numerics.memory_format)
-        self.objective = objective.to(device)
+        self.ranks = ranks or Ranks()
+        self.learner = Learner(net, objective, plan, device=device, numerics=numerics or Numerics(), ranks=self.ranks)
+        self.net, self.objective = self.learner.net, self.learner.objective
         self.pairs = pairs.to(device)
         self.batches = batches
         self.benchmarks = benchmarks
@@ -74,26 +62,13 @@ class Trainer:
         self.run = run
         self.config = config
         self.device = device
-        self.ranks = ranks or Ranks()
-        self.average = Average(self.net, plan.ema) if plan.ema else None
-        self.optimizer = self._adam()
-        self.scaler = self.numerics.scaler(device)
-        self.watch = Watch(plan.collapse, gradients=not self.scaler.is_enabled(), mean=self.ranks.mean)
+        self.watch = Watch(plan.collapse, gradients=not self.learner.scaler.is_enabled(), mean=self.ranks.mean)
         self.clock = Clock(device)
         self.step = 0
         self.epoch = 0  # the last one that was validated
         self.best: float | None = None  # dB, of the first benchmark
         self.skipped: list[int] = []  # steps whose batch went wrong
         self._resumed = False
-        self._losses = self.ranks.wrap(_Losses(self.net, self.objective), device, partial=objective.partial)
-
-    def _adam(self) -> torch.optim.Adam:
-        """Of the network, and of what the objective itself trains."""
-        own = [p for p in self.objective.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
-        if own:
-            groups.append({"params": own, "share": self.objective.rate_share})
-        return torch.optim.Adam(groups, lr=0.0, betas=self.plan.betas, fused=self.device.type == "cuda")
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -174,37 +149,10 @@ class Trainer:
         with self.clock("degradation"):
             lr, hr = self.pairs(hr.to(self.device, non_blocking=True), self.step)
         with self.clock("network"):
-            rate = self._rate(self.step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["share"]
-            self.optimizer.zero_grad()
-            parts = self._backward(lr, hr)
-            self.scaler.unscale_(self.optimizer)
-            gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
-            parts["gradient"] = nn.utils.get_total_norm(gradients)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            if self.average is not None:
-                self.average.update(self.net)
+            parts = self.learner.step(lr, hr, self.step, self._rate(self.step))
         self.watch.note(self.step, parts)
         self.step += 1
         return parts
-
-    def _backward(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Gradients of the mean loss over the batch, which goes through the network in `accumulate` parts."""
-        n, sums = self.plan.accumulate, dict[str, Tensor]()
-        for i, (some_lr, some_hr) in enumerate(zip(lr.chunk(n), hr.chunk(n), strict=True)):
-            more = i < n - 1  # gradients are shared with the last part
-            wrapped = self._losses
-            with (
-                wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
-            ):
-                with self.numerics.autocast(self.device):
-                    parts = self._losses(some_lr, some_hr, self.step)
-                self.scaler.scale(parts["total"] / n).backward()
-            for name, part in parts.items():
-                sums[name] = sums.get(name, 0) + part.detach().float() / n
-        return sums
 
     def _rate(self, step: int) -> float:
         before = [bad for bad in self._troubles(step) if bad < step]
@@ -249,10 +197,7 @@ class Trainer:
         """Validate, and save what is worth it."""
         start = time.perf_counter()
         self.epoch = self.step // self.plan.epoch_steps
-        # Without a GPU each rank has BatchNorm statistics of its own.
-        self.ranks.agree_on(self._losses.buffers())
-        if self.average is not None:
-            self.ranks.agree_on(self.average.net.buffers())
+        self.ranks.agree_on(self.learner.buffers())  # without a GPU each has BatchNorm statistics of its own
         psnr = self.validate(self.epoch) if self.benchmarks else None
         if psnr is not None:
             better = self.best is None or psnr > self.best
@@ -262,7 +207,7 @@ class Trainer:
         self._logbook.since += time.perf_counter() - start
 
     def _save_models(self, psnr: float, better: bool) -> None:
-        contents = self._checkpoint()
+        contents = self.learner.checkpoint()
         if better:
             save(contents, self.run.models / "model_best.pt")
         if self.epoch >= self.plan.save_from_epoch:
@@ -283,7 +228,7 @@ class Trainer:
 
     def scores(self, benchmark: Benchmark, first: int | None = None) -> list[Score]:
         """Of the network as it is, each rank restoring its share of the images; `first`: of so many images only."""
-        net = self.net if self.average is None else self.average.net
+        net = self.learner.shown
         scores = evaluate(
             lambda lr, hr: net(lr, hr).image,
             benchmark.part(self.ranks.rank, self.ranks.world),
@@ -306,36 +251,17 @@ class Trainer:
             "best": self.best,
             "skipped": list(self.skipped),
             "watch": self.watch.state_dict(),
-            "net": self._checkpoint(),
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **self.learner.state_dict(),
             "pairs": self.pairs.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Be as in this state. ValueError where it is of another network."""
-        found, own = state["net"], self._checkpoint()
-        if (found["network"], found["config"]) != (own["network"], own["config"]):
-            raise ValueError(
-                f"--resume: the run is of {found['network']} {found['config']}, "
-                f"the options ask for {own['network']} {own['config']}"
-            )
-        self.net.load_state_dict(found["params"])
-        if self.average is not None:
-            self.average.net.load_state_dict(found["params_ema"])
-        self.objective.load_state_dict(state["objective"])
-        fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
-        groups = [group | fused for group in state["optimizer"]["param_groups"]]
-        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
-        self.scaler.load_state_dict(state["scaler"])
+        self.learner.load_state_dict(state)
         self.watch.load_state_dict(state["watch"])
         self.pairs.load_state_dict(state["pairs"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
         self.skipped = list(state["skipped"])
-
-    def _checkpoint(self) -> dict[str, Any]:
-        return checkpoint(self.net, None if self.average is None else self.average.net)
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""

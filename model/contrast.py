@@ -52,7 +52,8 @@ class MoCo(nn.Module):
     def forward(self, encoder: nn.Module, query: Tensor, key_image: Tensor) -> Tensor:
         """Logits (B, 1 + queue), the positive first, in float32; advances the key encoder and the queue.
 
-        Where several processes train, the keys of all go into the queue, in the order of their ranks.
+        Where several processes train, the keys of all go into the queue, in the order of their ranks. That their
+        BatchNorm takes its statistics over all of them stands for the shuffling of the paper.
 
         encoder: the trained encoder. query: its projection of one crop, (B, dim). key_image: the other crop.
         """

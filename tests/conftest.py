@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from data.images import write_image
 from model.layer import DIV2K_MEAN
-from tests.processes import serving
 
 PARITY = Path(__file__).parent / "parity"
 
@@ -85,9 +83,3 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) ->
             top, left = 60 * i, 40 * i + (200 if "Set5" in part else 0)
             write_image(root / part / f"{i}.png", np.ascontiguousarray(photo[top : top + 96, left : left + 112]))
     return root
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """What the processes of a `Workshop` are forked from."""
-    yield from serving()

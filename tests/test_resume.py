@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import main
-from tests.processes import KILLED, THROUGH, Workshop
+from tests.processes import KILLED, THROUGH, Workshop, serving
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
 FAST = "--scale 2 --cpu --batch_size 2 --patch_size 12 --test_every 12 --epochs_sr 2 --n_threads 0"
@@ -30,6 +30,9 @@ RUNS = {
 FILES = ("model/model_latest.pt", "model/model_best.pt", "psnr_log.csv", "loss_log.csv")
 
 
+server = pytest.fixture(serving, scope="module")
+
+
 @pytest.fixture
 def workshop(server, photo_folder, tmp_path):
     workshop = Workshop(server, photo_folder, tmp_path)
@@ -38,6 +41,7 @@ def workshop(server, photo_folder, tmp_path):
 
 
 def same_files(one: Path, other: Path):
+    assert {path.name for path in (one / "model").iterdir()} == {path.name for path in (other / "model").iterdir()}
     for name in FILES:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 

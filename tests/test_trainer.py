@@ -314,7 +314,7 @@ def test_if_it_happens_again_it_goes_slower_until_the_epoch_is_over(trainer_in):
     def watched(hr):
         step = trainer.step
         parts = take(hr)
-        rates[step] = trainer.optimizer.param_groups[0]["lr"]
+        rates[step] = trainer.learner.optimizer.param_groups[0]["lr"]
         return parts
 
     trainer.train_step = watched
