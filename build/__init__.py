@@ -1,0 +1,24 @@
+"""From options to the parts that `main.py` and `test.py` put together."""
+
+from build.degradation import protocol, recipe
+from build.images import batches, benchmarks, check_benchmarks, hold_out, pairs, training_folder, training_images
+from build.learning import check_patch, device, network, numerics, objective, plan, require
+
+__all__ = [
+    "batches",
+    "benchmarks",
+    "check_benchmarks",
+    "check_patch",
+    "device",
+    "hold_out",
+    "network",
+    "numerics",
+    "objective",
+    "pairs",
+    "plan",
+    "protocol",
+    "recipe",
+    "require",
+    "training_folder",
+    "training_images",
+]
