@@ -1,0 +1,83 @@
+"""The picture of networks beside each other: what is drawn, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.images import write_image
+from model import build, checkpoint
+from scripts import picture
+
+SIDE = 40
+
+
+@pytest.fixture
+def files(photo, tmp_path):
+    hr = np.ascontiguousarray(photo[: 2 * SIDE, : 2 * SIDE])
+    write_image(tmp_path / "hr.png", hr)
+    write_image(tmp_path / "lr.png", np.ascontiguousarray(hr[::2, ::2]))
+    for name, scale in (("KDSR_T", 2), ("KDSR_S", 2), ("KDSR_S", 3)):
+        torch.manual_seed(0)
+        net = build(name, scale=scale, n_feats=4, n_blocks=1, n_resblocks=1)
+        torch.save(checkpoint(net), tmp_path / f"{name}_{scale}.pt")
+    return tmp_path
+
+
+def words(files, arguments):
+    out = ["--out", str(files / "picture.jpg")]
+    return [str(files / word) if "." in word else word for word in arguments.split()] + out
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the picture is made of."""
+    found = []
+    monkeypatch.setattr(picture, "side_by_side", lambda out, images, crop: found.append((images, crop)))
+    return found
+
+
+def test_a_picture_is_written(files):
+    picture.main(words(files, "lr.png KDSR_S_2.pt --hr hr.png"))
+    with Image.open(files / "picture.jpg") as image:
+        assert image.format == "JPEG"
+        assert min(image.size) > 100
+
+
+def test_each_network_under_its_name_with_its_score(files, drawn):
+    picture.main(words(files, "lr.png KDSR_T_2.pt KDSR_S_2.pt --names T S --hr hr.png --crop 8 6 20"))
+    images, crop = drawn[0]
+    assert [title.partition("\n")[0] for title in images] == ["LR", "bicubic", "T", "S", "HR"]
+    assert all("dB" in title for title in list(images)[1:-1])
+    assert {tuple(image.shape) for image in images.values()} == {(3, 2 * SIDE, 2 * SIDE)}
+    assert crop == (8, 6, 20)
+
+
+def test_without_an_hr_image_nothing_is_scored(files, drawn):
+    picture.main(words(files, "lr.png KDSR_S_2.pt"))
+    images, (top, left, side) = drawn[0]
+    assert list(images) == ["LR", "bicubic", "KDSR_S_2"]
+    assert (2 * top + side, 2 * left + side) == (2 * SIDE, 2 * SIDE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("lr.png KDSR_T_2.pt", "KDSR_T_2: a teacher sees the HR image, which --hr names"),
+        ("lr.png KDSR_S_2.pt KDSR_S_3.pt", "MODEL.pt: these networks enlarge by different factors"),
+        ("lr.png KDSR_S_3.pt --hr hr.png", "hr.png: 80 x 80 pixels, 120 x 120 would fit"),
+        ("lr.png KDSR_S_2.pt --crop 70 0 20", "--crop 70 0 20: the image has 80 x 80 pixels"),
+        ("none.png KDSR_S_2.pt", "none.png"),
+        ("lr.png none.pt", "MODEL.pt: there is no .*none.pt"),
+    ],
+)
+def test_what_is_refused(arguments, message, files):
+    with pytest.raises(SystemExit, match=message):
+        picture.main(words(files, arguments))
+
+
+@pytest.mark.parametrize("names", ["one", "same same", "bicubic S"])
+def test_names_must_tell_the_networks_apart(names, files, capsys):
+    with pytest.raises(SystemExit):
+        picture.main(words(files, f"lr.png KDSR_T_2.pt KDSR_S_2.pt --names {names}"))
+    assert "--names: the 2 networks need as many names, all different" in capsys.readouterr().err
