@@ -102,6 +102,9 @@ class Degraded:
         return self.rule.digest
 
     def check(self, *, at_least: int) -> None:
+        stems = Counter(path.stem for path in self.hr_paths)
+        if twice := [path.name for path in self.hr_paths if stems[path.stem] > 1]:
+            raise BadImage(f"--data_test: images of {self.name} differ by their endings alone: {', '.join(twice[:5])}")
         for path in self.hr_paths:
             height, width = check_image(path)
             needed = max(at_least, self.rule.smallest)
@@ -170,23 +173,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def fits(folder: Path, rule: Protocol) -> bool:
-    """Whether a folder is a set prepared for this protocol. Published sets have no manifest, and are CDSR's."""
+def fits(folder: Path, rule: Protocol, seed: int) -> bool:
+    """Whether a folder is a set prepared for this protocol and seed. CDSR's own have no manifest."""
     if not lr_folder(folder, rule).is_dir():
         return False
     made = read_manifest(folder).get(lr_folder(folder, rule).name)
     if made is None:
         return rule.name in ("manet9", f"manet_sv{rule.sv_mode}") and rule.quality is None
-    return made["digest"] == rule.digest
+    return made["digest"] == rule.digest and made["seed"] == seed
 
 
-def prepared(folder: Path, rule: Protocol) -> Prepared:
+def prepared(folder: Path, rule: Protocol, seed: int) -> Prepared:
     """The pairs of a prepared set in the published layout. Raises ValueError or OSError: what lacks, what is alone."""
     lr_dir, hr_dir = lr_folder(folder, rule), hr_folder(folder, rule)
-    if not fits(folder, rule):
+    if not fits(folder, rule, seed):
         found = ", ".join(sorted(path.name for path in folder.glob("LR_*"))) or "no LR folder"
         raise ValueError(
-            f"--data_test: {folder} holds {found}, and none of them is {rule} ({lr_dir.name}, {rule.digest})"
+            f"--data_test: {folder} holds {found}, and none of them is {rule} ({lr_dir.name}, {rule.digest}) with "
+            f"--seed {seed}"
         )
     lr = {path.stem: path for path in list_images(lr_dir, "--data_test")}
     hr = {path.stem: path for path in list_images(hr_dir, "--data_test")}
@@ -222,8 +226,9 @@ def paired(lr_dir: Path, hr_dir: Path, scale: int, *, flag: str = "--data_test")
         hr = [path for path in lr if re.search(r"(?i)[_-](HR|GT)$", path.stem)]
         lr = [path for path in lr if path not in hr]
     pairs = _pair_up(lr, hr, scale)
-    folder = lr_dir.resolve()
-    name = folder.parent.name if folder.name.startswith("LR") else folder.name
+    folder = _absolute(lr_dir)
+    named = {"LR": folder.parent.name, f"LR_x{scale}": folder.parent.name}
+    name = named.get(folder.name, f"{folder.parent.name}_{folder.name}" if folder.name[:2] == "LR" else folder.name)
     return Prepared(name, PAIRED, fingerprint([pair.lr for pair in pairs]), pairs, scale)
 
 
@@ -246,6 +251,11 @@ def _pair_up(lr: Sequence[Path], hr: Sequence[Path], scale: int) -> list[Pair]:
     )
 
 
+def _absolute(path: Path) -> Path:
+    """With names that are its own: a link is called as it is, not as what it leads to."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
 def roots_around(dir_data: Path) -> list[Path]:
     """Where test sets are looked for: under --dir_data, beside it and above."""
     return [dir_data, *dir_data.absolute().parents[:2]]
@@ -259,15 +269,15 @@ def find(name: str, roots: Sequence[Path], rule: Protocol, *, seed: int) -> Benc
     `HR` it is one of real pairs, whatever the protocol.
     """
     places = [Path(name), *(root / sub / name for root in roots for sub in ("benchmark", "."))]
-    for place in (place.resolve() for place in places):
+    for place in map(_absolute, places):
         if any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
-            return prepared(place, rule)
+            return prepared(place, rule, seed)
         lr_dir = next((place / lr for lr in (f"LR_x{rule.scale}", "LR") if (place / lr).is_dir()), None)
         if lr_dir is not None and (place / "HR").is_dir():
             return paired(lr_dir, place / "HR", rule.scale)
         beside = place.with_name(f"{place.name}_x{rule.scale}")
-        if fits(beside, rule):
-            return prepared(beside, rule)
+        if fits(beside, rule, seed):
+            return prepared(beside, rule, seed)
         if place.is_dir():
             hr = place / "HR" if (place / "HR").is_dir() else place
             return Degraded(hr.parent.name if hr.name == "HR" else hr.name, list_images(hr, "--data_test"), rule, seed)

@@ -6,6 +6,7 @@ Pillow decodes, because it is strict about truncated files. As it narrows 16-bit
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from PIL import ExifTags, Image
 from PIL.ImageFile import ImageFile
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+HEADER = 33  # bytes of a PNG before its first chunk that need not be there
 
 Size = tuple[int, int]  # (height, width)
 
@@ -33,6 +36,7 @@ class Photo(NamedTuple):
     alpha: np.ndarray | None  # (H, W) float32 in [0, 1]
     grey: bool
     bits: int  # per channel: 8 or 16
+    profile: bytes | None = None  # ICC: what its colours mean
 
 
 class ImageStore(Protocol):
@@ -50,7 +54,7 @@ class ImageStore(Protocol):
 
 
 def list_images(folder: str | Path, flag: str = "--dir_data") -> list[Path]:
-    """The images directly inside `folder`, by suffix (`IMAGE_SUFFIXES`, any case), sorted by name.
+    """The images directly inside `folder`, by suffix (`IMAGE_SUFFIXES`, any case), sorted by name; no hidden files.
 
     Raises FileNotFoundError or NotADirectoryError, naming `flag`, if there is no such folder or no image in it.
     """
@@ -59,7 +63,8 @@ def list_images(folder: str | Path, flag: str = "--dir_data") -> list[Path]:
         raise FileNotFoundError(f"{flag}: there is no folder {folder}")
     if not folder.is_dir():
         raise NotADirectoryError(f"{flag}: {folder} is not a folder; name the folder that holds the images")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))  # macOS leaves `._IMG.jpg`
+    paths = sorted(path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
         raise FileNotFoundError(f"{flag}: {folder} holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})")
     return paths
@@ -79,8 +84,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_photo(path: str | Path) -> Photo:
-    """The image at full precision, upright, with its alpha. Raises BadImage."""
-    pixels = _decode(path)
+    """The image at full precision, upright, with its alpha and profile. Raises BadImage."""
+    pixels, profile = _decode(path), _profile(path)
     bits, channels = 8 * pixels.itemsize, pixels.shape[2]
     levels = pixels.astype(np.float32) / (2**bits - 1)
     grey, alpha = channels < 3, channels % 2 == 0
@@ -89,13 +94,8 @@ def read_photo(path: str | Path) -> Photo:
         alpha=np.ascontiguousarray(levels[..., -1]) if alpha else None,
         grey=grey,
         bits=bits,
+        profile=profile,
     )
-
-
-def image_size(path: str | Path) -> Size:
-    """(height, width) once upright, from the header alone. Raises BadImage."""
-    with _opened(path) as image:
-        return _upright_size(image)
 
 
 def check_image(path: str | Path) -> Size:
@@ -147,6 +147,12 @@ def _decode_deep(path: str | Path, grey: bool) -> np.ndarray:
     return pixels[..., channels]
 
 
+def _profile(path: str | Path) -> bytes | None:
+    """The ICC profile, unless it is of colours that were converted: it says nothing of RGB then."""
+    with _opened(path) as image:
+        return None if image.mode in ("CMYK", "LAB", "YCbCr") else image.info.get("icc_profile")
+
+
 def _is_deep(image: ImageFile) -> bool:
     """Whether the file holds 16 bits a channel; Pillow's mode does not tell. Ask before loading."""
     return image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
@@ -185,7 +191,7 @@ def write_image(path: str | Path, pixels: np.ndarray) -> None:
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
-    """Write as PNG in the photo's own form: grey as grey, with its alpha, 8 or 16 bits; out of [0, 1] is clipped.
+    """Write as PNG in the photo's own form: grey as grey, with alpha and profile, 8 or 16 bits; clipped to [0, 1].
 
     No library writes 16-bit grey with alpha: that one form becomes 16-bit RGBA.
     """
@@ -194,18 +200,24 @@ def write_photo(path: str | Path, photo: Photo) -> None:
         planes.append(photo.alpha[..., None])
     peak = 2**photo.bits - 1
     levels = np.round(np.clip(np.concatenate(planes, axis=2), 0, 1) * peak)
-    _write_png(path, levels.astype(np.uint8 if photo.bits == 8 else np.uint16))
+    _write_png(path, levels.astype(np.uint8 if photo.bits == 8 else np.uint16), photo.profile)
 
 
-def _write_png(path: str | Path, pixels: np.ndarray) -> None:
+def _write_png(path: str | Path, pixels: np.ndarray, profile: bytes | None = None) -> None:
     channels = pixels.shape[2]
     if pixels.dtype == np.uint8:
         image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        image.save(path, format="PNG", compress_level=1)
+        image.save(path, format="PNG", compress_level=1, icc_profile=profile)
         return
     order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]  # RGB -> BGR
-    _, png = cv2.imencode(".png", pixels[..., order])
-    Path(path).write_bytes(png.tobytes())
+    png = cv2.imencode(".png", pixels[..., order])[1].tobytes()
+    Path(path).write_bytes(png[:HEADER] + (_chunk(profile) if profile else b"") + png[HEADER:])
+
+
+def _chunk(profile: bytes) -> bytes:
+    """A profile as PNG holds it; OpenCV writes none."""
+    content = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
 
 
 # ---------------------------------------------------------------------------------------------------- checking

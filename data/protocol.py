@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import pi, radians
+from math import inf, isfinite, pi, radians
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -173,14 +173,17 @@ def read_protocol(path: Path, scale: int) -> Protocol:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
-        recipe, noise, quality = content.pop("recipe"), float(content.pop("noise", 0)), content.pop("jpeg", None)
+        recipe, noise = content.pop("recipe"), float(content.pop("noise", 0))
+        quality = float(content.pop("jpeg")) if "jpeg" in content else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"--protocol {path}: not a protocol ({type(error).__name__}: {error})") from error
-    if content or recipe not in get_args(Recipe)[:3] or not kernels or not 0 <= noise <= 255:
+    sound = all(min(a, b) >= 0 and max(a, b) < inf and isfinite(degrees) for a, b, degrees in kernels)
+    sound &= 0 <= noise <= 255 and (quality is None or 1 <= quality <= 100)
+    if content or recipe not in get_args(Recipe)[:3] or not kernels or not sound:
         raise ValueError(
-            f"--protocol {path}: expected recipe (one of {', '.join(get_args(Recipe)[:3])}), kernels, and perhaps "
-            f"noise in 0..255 and jpeg; found recipe {recipe}, {len(kernels)} kernels, noise {noise:g}"
-            + (f", and {', '.join(content)}" if content else "")
+            f"--protocol {path}: expected recipe (one of {', '.join(get_args(Recipe)[:3])}), kernels with widths from "
+            f"0 on, and perhaps noise in 0..255 and jpeg in 1..100; found recipe {recipe}, kernels {kernels}, "
+            f"noise {noise:g}, jpeg {quality}" + (f", and {', '.join(content)}" if content else "")
         )
     cases = tuple(Case(f"{a:g}_{b:g}_{degrees:g}", (a, b), radians(degrees)) for a, b, degrees in kernels)
     return Protocol(path.stem, scale, recipe, cases, noise / 255, quality)

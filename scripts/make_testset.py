@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if (given.protocol == "manet_sv") != (given.sv_mode is not None):
         parser.error("--protocol manet_sv and --sv_mode go together")
+    if given.noise and (given.protocol == "second_order" or given.protocol not in (*NAMED, "manet_sv")):
+        parser.error(f"--protocol {given.protocol} says all of itself: leave out --noise")
     if not 0 <= given.noise <= 255:
         parser.error(f"--noise {given.noise:g} must be in 0..255")
     try:

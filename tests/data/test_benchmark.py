@@ -191,6 +191,32 @@ def test_a_folder_of_real_pairs_is_found_by_its_name(lr, tmp_path):
     assert again.digest != digest
 
 
+@pytest.mark.parametrize(
+    ("lr", "name"), [("LR", "track"), ("LR_x2", "track"), ("LR_clean", "track_LR_clean"), ("photos", "photos")]
+)
+def test_results_of_several_lr_folders_have_names_of_their_own(lr, name, tmp_path):
+    track = tmp_path / "track"
+    assert paired(write_all(track / lr, ["a"], 10), write_all(track / "HR", ["a"], 20), 2).name == name
+
+
+def test_images_that_differ_by_their_endings_alone_are_refused(hr_folder):
+    folder = hr_folder / "benchmark/Set5/HR"
+    (folder / "a.bmp").write_bytes((folder / "a.png").read_bytes())
+    benchmark = find("Set5", [hr_folder], bicubic(2), seed=1)
+    assert benchmark is not None
+    with pytest.raises(BadImage, match=r"Set5 differ by their endings alone: a\.bmp, a\.png"):
+        benchmark.check(at_least=1)
+
+
+def test_a_linked_set_has_the_name_and_the_prepared_set_of_the_link(hr_folder, prepared_folder, tmp_path):
+    (tmp_path / "benchmark/Mine").symlink_to(hr_folder / "benchmark/Set5")
+    benchmark = find("Mine", [tmp_path], bicubic(2), seed=1)
+    assert benchmark is not None
+    assert benchmark.name == "Mine"
+    (tmp_path / "benchmark/Mine_x2").symlink_to(prepared_folder)
+    assert isinstance(find("Mine", [tmp_path], manet9(2), seed=1), Prepared)
+
+
 def test_real_pairs_of_another_scale_name_both_files(tmp_path):
     benchmark = paired(write_all(tmp_path / "low", ["a"], 10), write_all(tmp_path / "high", ["a"], 30), 2)
     with pytest.raises(BadImage, match=r"high/a\.png is 30 x 30 pixels, not 2 times the 10 x 10 of .*low/a\.png"):

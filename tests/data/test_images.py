@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from data.images import (
     BadImage,
@@ -17,7 +17,6 @@ from data.images import (
     Selection,
     check_image,
     check_images,
-    image_size,
     list_images,
     read_image,
     read_photo,
@@ -58,6 +57,12 @@ def test_list_is_sorted_and_takes_any_case_of_suffix(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.WebP", "d.tif"]
+
+
+def test_hidden_files_are_not_listed(tmp_path: Path) -> None:
+    for name in ("a.png", "._a.png", ".b.jpg"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.png"]
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty"])
@@ -148,7 +153,7 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(read_image(path), expected)
-    assert image_size(path) == check_image(path) == expected.shape[:2]
+    assert check_image(path) == expected.shape[:2]
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -177,6 +182,20 @@ def test_photo_comes_back_in_its_own_form(tmp_path: Path, mode: str, bits: int) 
         assert again.alpha is None
     else:
         np.testing.assert_array_equal(again.alpha, photo.alpha)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_profile_comes_back_unless_its_colours_were_converted(tmp_path: Path, bits: int) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(pixels(3)).save(tmp_path / "a.jpg", icc_profile=profile)
+    photo = read_photo(tmp_path / "a.jpg")._replace(bits=bits)
+    write_photo(tmp_path / "b.png", photo)
+    with Image.open(tmp_path / "b.png") as image:
+        image.verify()  # its checksums
+        assert image.info["icc_profile"] == profile
+    np.testing.assert_array_equal(read_photo(tmp_path / "b.png").rgb, photo.rgb)
+    Image.fromarray(pixels(4), "CMYK").save(tmp_path / "c.jpg", icc_profile=profile)
+    assert read_photo(tmp_path / "c.jpg").profile is None
 
 
 def test_photo_is_clipped_and_rounded(tmp_path: Path) -> None:
@@ -231,7 +250,7 @@ def test_flipped_byte_in_png_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not an image at all"])
 def test_other_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    for read in (check_image, read_image, image_size):
+    for read in (check_image, read_image):
         with pytest.raises(BadImage, match=r"a\.jpg"):
             read(tmp_path / "a.jpg")
 
@@ -265,7 +284,7 @@ def test_folder_cuts_crops(tmp_path: Path) -> None:
 
 def test_folder_names_an_image_that_changed_or_broke(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
-    folder = ImageFolder([path], [image_size(path)])
+    folder = ImageFolder([path], [check_image(path)])
     save(path, (50, 50))
     with pytest.raises(BadImage, match=r"a\.png was \(20, 28\) and is now \(50, 50\)"):
         folder.crop(0, 0, 0, 8, 8)
@@ -276,7 +295,7 @@ def test_folder_names_an_image_that_changed_or_broke(tmp_path: Path) -> None:
 
 def test_selection_is_a_store_of_some_images(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{n}.png", (30 + n, 20)) for n in range(4)]
-    folder = ImageFolder(paths, [image_size(path) for path in paths])
+    folder = ImageFolder(paths, [check_image(path) for path in paths])
     some = Selection(folder, [3, 1])
     assert some.names == ["3.png", "1.png"]
     assert some.sizes == [(20, 33), (20, 31)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data.images import BadImage, ImageFolder, image_size, list_images, write_image
+from data.images import BadImage, ImageFolder, check_image, list_images, write_image
 from data.packed import open_packed
 from data.sampler import Crop, PatchBatches, PatchSampler, turn
 
@@ -121,7 +121,7 @@ def test_batch_holds_the_drawn_patches(batches: PatchBatches) -> None:
 
 def test_folder_and_packed_give_the_same_batch(folder: Path, batches: PatchBatches) -> None:
     paths = list_images(folder)
-    plain = PatchBatches(ImageFolder(paths, [image_size(path) for path in paths]), SAMPLER)
+    plain = PatchBatches(ImageFolder(paths, [check_image(path) for path in paths]), SAMPLER)
     assert torch.equal(plain[11], batches[11])
 
 

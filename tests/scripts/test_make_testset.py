@@ -66,6 +66,8 @@ def test_same_seed_same_pixels_other_seed_others(make):
 def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_folder):
     out = make(arguments)
     prepared = find(str(out), [], rule, seed=1)
+    with pytest.raises(ValueError, match=r"none of them is .* with --seed 2"):
+        find(str(out), [], rule, seed=2)
     assert isinstance(prepared, Prepared)
     assert prepared.digest == rule.digest
     assert prepared.name == "Set5"
