@@ -25,7 +25,7 @@ from health import TrainingError
 from model import read_file
 from option import TrainOptions
 from parallel import Ranks
-from resolve import changed, idle, resolve
+from resolve import changed, notes, resolve
 from trainer import Trainer
 from utility import Run
 
@@ -70,7 +70,7 @@ def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     )
 
 
-def check_run(options: TrainOptions, run: Run) -> None:
+def check_run(given: Given, options: TrainOptions, run: Run) -> None:
     """Raise where a run would be overwritten, or continued as another one than it is."""
     saving = options.saving
     if not options.resuming:
@@ -82,27 +82,27 @@ def check_run(options: TrainOptions, run: Run) -> None:
         return
     if not run.state.exists():
         raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
-    if differences := changed(option.flat(options), run.config()):
+    if differences := changed(given, options, run.config()):
         raise ValueError(f"--resume: {run.path} was started with {', '.join(differences)}; say so again")
 
 
 def look_over(given: Given, options: TrainOptions) -> bool:
     """Print what is to be mended before the run can start, and what is worth knowing; whether it can start."""
-    notes = (check.note(f"{name} has no effect beside the other options") for name in idle(given, options))
-    refusals = check.attempt(check_run, options, Run(options.run_dir))
-    return check.show(chain(notes, refusals, check.cheap(options), check.thorough(options)))
+    worth_knowing = map(check.note, notes(given, options))
+    refusals = check.attempt(check_run, given, options, Run(options.run_dir))
+    return check.show(chain(worth_knowing, refusals, check.cheap(options), check.thorough(options)))
 
 
 def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trainer:  # noqa: B008 (frozen)
     """The trainer that a command line asks for, at the step where it is to start."""
     run = Run(options.run_dir, writes=ranks.first)
-    check_run(options, run)
+    check_run(given, options, run)
     if options.resuming and ranks.first and not options.saving.dry_run:
         run.lock()  # before the state is read
     if ranks.first:
         print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
-    for name in idle(given, options):
-        run.log(f"note: {name} has no effect beside the other options")
+    for note in notes(given, options):
+        run.log(f"note: {note}")
     if ranks.first:
         check.before_start(options, run.log)
     trainer = trainer_of(options, run, ranks)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from commandline import Given
 from data.protocol import NAMED
-from option import EvalOptions, TrainOptions
+from option import EvalOptions, TrainOptions, flat
 
 _KDSR = {
     "degradation": "gaussian",
@@ -24,21 +24,18 @@ _KDSR = {
     "ema": 0.0,
     "augment": "all",
 }
-_REAL = {  # the real-world setting of KDSR: 8 GPUs with 9 images each
-    "n_feats": 128,
-    "n_blocks": 42,
-    "n_resblocks": 6,
-    "draw_per": "image",
-    "batch_size": 72,
-    "patch_size": 64,
-    "crop_size": 100,
-    "augment": "mirror",
-    "epochs_encoder": -1,
-    "beta2": 0.99,
-    "ema": 0.999,
-}
-# By network, and by network with blur, recipe or objective where that makes a difference; what comes later counts.
+_REAL = {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6, "batch_size": 72, "patch_size": 64}  # 8 GPUs, 9 images each
+# By network, by recipe, and by network with blur, recipe or objective where that makes a difference; later ones count.
 PUBLISHED: dict[str, dict[str, Any]] = {
+    "second_order": {
+        "draw_per": "image",
+        "crop_size": 100,
+        "augment": "mirror",
+        "epochs_encoder": -1,
+        "beta2": 0.99,
+        "ema": 0.999,
+        "metric": "matlab",  # of the tables of real photographs
+    },
     "KDSR_T": {**_KDSR, "objective": "pixel", "epochs_sr": 500, "lr_decay_sr": 125},
     "KDSR_S": {**_KDSR, "objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150},
     "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 500, "lr_decay_sr": 125},
@@ -129,9 +126,7 @@ def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
     recipe = given.get("degradation", defaults["degradation"])
     objective = given.get("objective", defaults["objective"])
     for setting in (recipe if recipe == "second_order" else blur, objective):
-        defaults |= PUBLISHED.get(f"{model} {setting}", {})
-    if recipe == "second_order":
-        defaults["metric"] = "matlab"  # of the tables of real photographs
+        defaults |= PUBLISHED.get(setting, {}) | PUBLISHED.get(f"{model} {setting}", {})
     if objective in ("pixel", "adversarial"):
         defaults["epochs_encoder"] = -1
     defaults.setdefault("crop_size", given.get("patch_size", defaults["patch_size"]))
@@ -145,14 +140,14 @@ def _defaults(given: Given, model: str, scale: int) -> dict[str, Any]:
 
 def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> None:
     degradation, test = options.degradation, options.test_degradation
-    if degradation.sample_mode == "s-fold" and "manet" in (degradation.degradation, test.protocol.rstrip("9")):
+    manet = degradation.degradation == "manet" or test.protocol == "manet9" or degradation.sv_mode
+    if degradation.sample_mode == "s-fold" and manet:
         raise ValueError(
             "--sample_mode s-fold: the published code of CDSR has its samplers' names swapped. "
-            "Its `bicubic`, the default, takes every s-th pixel and is the one offered for manet"
+            "Its `bicubic`, the default, takes every s-th pixel and is the one offered for manet and --sv_mode"
         )
-    if "second_order" in (degradation.degradation, test.protocol) and (
-        degradation.noise or test.jpeg_quality or degradation.sample_mode != "bicubic"
-    ):
+    drawn = [test.protocol] if isinstance(options, EvalOptions) else [test.protocol, degradation.degradation]
+    if "second_order" in drawn and (degradation.noise or test.jpeg_quality or degradation.sample_mode != "bicubic"):
         raise ValueError("second_order draws all of it: leave out --noise, --jpeg_quality, --sample_mode")
     if test.protocol not in (*NAMED, "flags") and not Path(test.protocol).is_file():
         raise ValueError(f"--protocol {test.protocol} is none of {', '.join(NAMED)}, flags, and no file")
@@ -206,6 +201,11 @@ def _check_training(options: TrainOptions) -> None:
                 "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
                 "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
             )
+    if loss.objective == "adversarial" and network.model == "KDSR_S" and loss.kd_weight and not options.taught:
+        raise ValueError(
+            "--model KDSR_S --objective adversarial learns from a teacher, too: name its checkpoint with "
+            "--pre_train_TA, or leave the teacher out with --kd_weight 0"
+        )
     if loss.objective == "adversarial" and not options.training.lr_sr:
         raise ValueError("--lr_sr 0: the discriminator's rate, --lr_d, is kept as a multiple of it")
     if loss.objective == "contrast" and network.model not in ("CDSR", "DASR"):
@@ -236,7 +236,7 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
     degradation, test = options.degradation, options.test_degradation
     manet, iso, flags = degradation.degradation == "manet", degradation.isotropic, test.protocol == "flags"
     second = degradation.degradation == "second_order"
-    effective = {("theta",): flags and not iso}
+    effective = {("sig",): flags and iso, ("lambda_1", "lambda_2", "theta"): flags and not iso}
     if isinstance(options, TrainOptions):
         objective = options.loss.objective
         effective |= {
@@ -248,25 +248,42 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             ADVERSARIAL: objective == "adversarial",
             ("vgg",): options.loss.perceptual_weight > 0,
             ("pre_train_TA",): objective in ("distillation", "adversarial"),
-            ("c_weight", "freeze_epoch"): objective == "contrast",
+            ("freeze_epoch",): objective == "contrast",
+            ("c_weight",): objective == "contrast" and options.loss.freeze_epoch > 0,
             ("lr_encoder", "lr_decay_encoder", "gamma_encoder"): options.training.warmup_epochs > 0,
+            ("dry_run",): not options.saving.check,
         }
     else:
         demo, pairs = options.images.data_test == "Demo", options.testing.hr_dir is not None
         on_the_fly = not demo and not pairs
         chosen = flags or "protocol" not in given  # they choose the protocol where it is not named
         effective |= {
-            ("theta",): on_the_fly and flags and not iso,
+            ("sig",): on_the_fly and flags and iso,
+            ("lambda_1", "lambda_2", "theta"): on_the_fly and flags and not iso,
             ("degradation", "blur_type"): on_the_fly and chosen,
-            ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "jpeg_quality"): on_the_fly,
-            ("seed", "dir_data"): on_the_fly,
+            ("protocol", "sample_mode", "noise", "sv_mode", "jpeg_quality", "seed", "dir_data"): on_the_fly,
+            ("weights",): options.testing.pre_train is not None,
+            ("n_GPUs",): options.machine.n_GPUs < 2,
             ("save_results", "metric", "lpips", "hr_dir"): not demo,
             ("dir_demo", "no_reference"): demo,
         }
     return [f"--{name}" for names, has in effective.items() if not has for name in names if name in given]
 
 
-def changed(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
+    """What is worth knowing of a command line before it is carried out."""
+    found = [f"{name} has no effect beside the other options" for name in idle(given, options)]
+    starts = isinstance(options, TrainOptions) and options.loss.pre_train is None and not options.resuming
+    if starts and options.loss.objective == "adversarial":
+        found.append(
+            "--objective adversarial without --pre_train starts from random weights; published is a start from the "
+            "network that was trained without a discriminator"
+        )
+    return found
+
+
+def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
     """What a resumed run is told otherwise than before, though it decides what the run is."""
-    names = [name for name in now if name in before and name not in MAY_CHANGE and now[name] != before[name]]
+    now, no_matter = flat(options), {*MAY_CHANGE, *(name.removeprefix("--") for name in idle(given, options))}
+    names = [name for name in now if name in before and name not in no_matter and now[name] != before[name]]
     return [f"--{name} {before[name]} (now {now[name]})" for name in names]

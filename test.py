@@ -7,16 +7,11 @@ python test.py --pre_train MODEL.pt --data_test Demo --dir_demo DIR
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,57 +23,20 @@ import inference
 import perceptual
 import report
 from commandline import Given, parse
-from data.benchmark import PAIRED, STANDARD, Benchmark, Sample, fingerprint, paired, to_tensor
+from data.benchmark import PAIRED, STANDARD, Benchmark, Sample, paired, to_pixels, to_tensor
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
 from evaluation import Score
 from model import BlindSR, load_model, name_of
 from model import build as build_model
 from option import EvalOptions
-from resolve import idle, resolve
-from utility import environment, whole
+from resolve import notes, resolve
+from results import made_by, results_dir, run_of, slug, write_qualities, write_scores
+from utility import Run
 
-
-def results_dir(options: EvalOptions) -> Path:
-    """`results/<checkpoint>/` in the directory that --save names, or of the run that the checkpoint lies in."""
-    testing = options.testing
-    checkpoint, save = testing.pre_train or Path("bicubic"), testing.save
-    run = testing.dir_experiment / (save or f"test_{checkpoint.stem}")
-    if save is None and checkpoint.parent.name == "model":
-        run = checkpoint.parent.parent
-    return run / "results" / (checkpoint.stem + ("" if testing.weights == "auto" else f"_{testing.weights}"))
-
-
-def made_by(net: BlindSR, options: EvalOptions) -> dict[str, Any]:
-    """Of what network a result is and how it was made, for its JSON file."""
-    testing = options.testing
-    return {
-        "network": name_of(net),
-        **net.config,
-        "checkpoint": str(testing.pre_train),
-        "weights": testing.weights,
-        "sha256": testing.pre_train and hashlib.sha256(testing.pre_train.read_bytes()).hexdigest(),
-        "precision": options.machine.precision,
-        "self_ensemble": testing.self_ensemble,
-        "tile": testing.tile,
-        **environment(),
-    }
-
-
-def write_result(
-    stem: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], table: Callable[[report.Form], str], **made: Any
-) -> None:
-    """All scores as <stem>.csv, their table in every form, and as <stem>.json how they were made."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with whole(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    for form, suffix in report.FORMS.items():
-        with whole(Path(f"{stem}{suffix}")) as temporary:
-            temporary.write_text(table(form) + "\n", encoding="utf-8")
-    with whole(Path(f"{stem}.json")) as temporary:
-        temporary.write_text(json.dumps(made, indent=1))
+LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
+KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
+TRAINED_FOR = ("degradation", "blur_type", "noise")  # that decide what a network is tested on
 
 
 # ------------------------------------------------------------------------------------------------------ scores
@@ -89,7 +47,7 @@ def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, d
     testing, scores = options.testing, []
     lpips = None if testing.lpips is None else perceptual.lpips(testing.lpips, device)
     for benchmark in benchmarks:
-        folder = results_dir(options) / _slug(benchmark.protocol) / benchmark.name
+        folder = results_dir(options) / slug(benchmark.protocol) / benchmark.name
         scores += evaluation.evaluate(
             partial(restore, net=net, options=options, device=device),
             benchmark,
@@ -105,40 +63,7 @@ def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, d
 def _write_results(folder: Path, sample: Sample, sr: Tensor) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for case, image in zip(sample.cases, sr, strict=True):
-        pixels = image.mul(255).round().byte().permute(1, 2, 0)  # H W 3
-        write_image(folder / f"{sample.image}_{_slug(case)}.png", pixels.cpu().numpy())
-
-
-def _slug(text: str) -> str:
-    return "_".join(text.replace("(", "").replace(")", "").split())
-
-
-def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: BlindSR, options: EvalOptions) -> Path:
-    """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
-    testing, metric = options.testing, options.test_degradation.metric
-    name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
-    precision = options.machine.precision
-    name += "" if precision == "fp32" else f"_{precision}"
-    made, groups = made_by(net, options), evaluation.grouped(scores, "set")
-    for benchmark in benchmarks:
-        rows = groups[benchmark.name,]
-        table = report.rows(rows)
-        perceived = {} if testing.lpips is None else {f"lpips_{testing.lpips}": table[0].lpips}
-        write_result(
-            results_dir(options) / _slug(benchmark.protocol) / benchmark.name / f"scores_{name}",
-            Score._fields,
-            rows,
-            partial(report.render, table),
-            psnr=table[0].psnr,
-            ssim=table[0].ssim,
-            **perceived,
-            protocol=benchmark.protocol,
-            digest=benchmark.digest,
-            images=fingerprint(benchmark.hr_paths),
-            metric=f"{metric}, border {net.scale}",
-            **made,
-        )
-    return results_dir(options)
+        write_image(folder / f"{sample.image}_{slug(case)}.png", to_pixels(image))
 
 
 # ---------------------------------------------------------------------------------------------------- own images
@@ -191,32 +116,13 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
     stems = [path.stem for path in paths]
     scores: dict[str, list[float]] = {}
     for path in paths:
-        name = path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "_")
+        name = path.stem if stems.count(path.stem) == 1 else path.name
         out = folder / f"{name}_x{net.scale}.png"
         write_photo(out, upscale(net, read_photo(path), options, device))
         print(f"{path} -> {out}")
         scores[out.stem] = [quality.score(to_tensor(read_image(out), device)) for quality in qualities]
     if qualities:
         write_qualities(folder / "no_reference", qualities, scores, made_by(net, options))
-
-
-def write_qualities(
-    stem: Path, qualities: Sequence[perceptual.Quality], scores: Mapping[str, Sequence[float]], made: Mapping[str, Any]
-) -> None:
-    """Print and write what the metrics say of each image."""
-    names = [quality.name for quality in qualities]
-    header = [f"{quality.name} {'↓' if quality.lower_better else '↑'}" for quality in qualities]
-    means = map(fmean, zip(*scores.values(), strict=True))
-    write_result(
-        stem,
-        ("image", *names),
-        [(image, *values) for image, values in scores.items()],
-        partial(report.render_qualities, header, scores),
-        **dict(zip(names, means, strict=True)),
-        **made,
-    )
-    print(report.render_qualities(header, scores))
-    print(f"written to {stem}.csv, .json and others")
 
 
 def options_of(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
@@ -232,16 +138,43 @@ def options_of(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]
         build.require(net, "--pre_train", path, model=name, scale=scale)
     default = "Demo" if "dir_demo" in given else "+".join(STANDARD)
     options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)
-    for name in idle(given, options):
-        print(f"note: {name} has no effect beside the other options")
+    for note in notes(given, options):
+        print(f"note: {note}")
     return given, options, net
 
 
 def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given) -> EvalOptions:
-    """Real pairs are measured alike, however they are named and whatever network restores them: as in their tables."""
-    if "metric" in given or any(benchmark.protocol != PAIRED for benchmark in benchmarks):
+    """Real pairs are measured alike, however they are named and whatever network restores them: as in their tables.
+
+    ValueError where other images, which are measured otherwise, are to be scored beside them.
+    """
+    real, metric = [benchmark.protocol == PAIRED for benchmark in benchmarks], options.test_degradation.metric
+    if "metric" in given or not any(real) or metric == LUMA_OF_PAIRS:
         return options
-    return replace(options, test_degradation=replace(options.test_degradation, metric="matlab"))
+    if not all(real):
+        raise ValueError(
+            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PAIRS}, images that "
+            f"are degraded here by {metric}: test them apart, or name one --metric for all"
+        )
+    return replace(options, test_degradation=replace(options.test_degradation, metric=LUMA_OF_PAIRS))
+
+
+def remarks(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given) -> list[str]:
+    """What a user may not have meant: the test is not of what the network was trained for, or of its images."""
+    found = []
+    protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
+    if protocol and all(benchmark.protocol == PAIRED for benchmark in benchmarks) and options.testing.hr_dir is None:
+        found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
+    for benchmark in benchmarks:
+        if benchmark.protocol != PAIRED and benchmark.hr_paths[0].parent.name.startswith("LR"):
+            found.append(f"the images of {benchmark.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
+    run = None if options.testing.pre_train is None else run_of(options.testing.pre_train)
+    if run is not None and not protocol and any(benchmark.protocol != PAIRED for benchmark in benchmarks):
+        trained, tested = Run(run).config(), vars(options.degradation)
+        other = [f"--{name} {trained[name]}" for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
+        if other:
+            found.append(f"the network was trained with {' '.join(other)}, which is not what this tests")
+    return found
 
 
 def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> Benchmark:
@@ -286,6 +219,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         benchmarks = benchmarks_of(options, net)
         options = with_luma_of_pairs(options, benchmarks, given)
+        for remark in remarks(options, benchmarks, given):
+            print(f"note: {remark}")
         scores = score(net, benchmarks, options, device)
     except torch.OutOfMemoryError as error:
         sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")

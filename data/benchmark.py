@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +77,11 @@ class Benchmark(Interface):
 def to_tensor(pixels: object, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 array to (3, H, W) float in [0, 1]."""
     return torch.as_tensor(pixels, device=device).permute(2, 0, 1).float() / 255
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] to an (H, W, 3) uint8 array."""
+    return np.ascontiguousarray((255 * image).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def fingerprint(paths: Sequence[Path]) -> str:

@@ -165,7 +165,7 @@ def title_of(path: Path) -> str:
 def run(given: argparse.Namespace) -> None:
     net = load_model(given.pre_train)
     name = given.protocol or PROTOCOLS.get(name_of(net), "gaussian8")
-    rule = dataclasses.replace(NAMED[name](net.scale), noise=given.noise / 255 or None)
+    rule = dataclasses.replace(NAMED[name](net.scale), noise=given.noise / 255)
     if len(rule.cases) < 2:
         raise ValueError(f"--protocol {name} has a single kernel; embeddings are compared across several")
     if given.patch_size < net.min_size:

@@ -18,19 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.benchmark import MANIFEST, Degraded, fingerprint, hr_folder, lr_folder, read_manifest
+from data.benchmark import MANIFEST, Degraded, fingerprint, hr_folder, lr_folder, read_manifest, to_pixels
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol, manet_sv, read_protocol
 from utility import whole
-
-
-def pixels_of(image: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    return np.ascontiguousarray((255 * image).round().byte().permute(1, 2, 0).numpy())
 
 
 def digest(pixels: np.ndarray) -> str:
@@ -67,10 +61,10 @@ def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
     benchmark.check(at_least=1)
     images = []
     for sample in benchmark.samples(torch.device("cpu")):
-        target = pixels_of(sample.hr)
+        target = to_pixels(sample.hr)
         for case, name, image in zip(rule.cases, sample.cases, sample.lr, strict=True):
             stem = sample.image if rule.sv_mode else f"{sample.image}_{name}"
-            pixels = pixels_of(image)
+            pixels = to_pixels(image)
             write_image(lr_dir / f"{stem}.png", pixels)
             write_image(hr_dir / f"{stem}.png", target)
             said = {"name": stem, "image": sample.image, "case": name, "width": case.width, "theta": case.theta}

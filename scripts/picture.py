@@ -61,6 +61,8 @@ def draw(
 
 def run(given: argparse.Namespace, names: Sequence[str]) -> None:
     """Raises ValueError or OSError that name the argument to mend."""
+    if given.out.resolve() in [path.resolve() for path in (given.lr, given.hr) if path is not None]:
+        raise ValueError(f"--out {given.out} is one of the photographs")
     device = build.device(Machine(), print)
     nets = {name: load_model(path, device, flag="MODEL.pt") for name, path in zip(names, given.networks, strict=True)}
     lr, hr = read(given.lr), None if given.hr is None else read(given.hr)

@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
 from commandline import REQUIRED, Given, flag, parse
+from data.benchmark import to_pixels
 from data.degradation import Degradation as Recipe
 from data.images import read_image
 from model import NETWORKS
 from option import DEFAULT_SCALE, Degradation, TrainingDegradation, TrainOptions
 from resolve import idle, resolve
 from scripts.drawing import Tile, contact_sheet, enlarge
-from scripts.make_testset import pixels_of
 from scripts.parameters import described, kernels, plain, table
 from utility import whole
 
@@ -122,9 +122,9 @@ def kernel_tile(name: str, kernel: Tensor) -> Tile:
 def tiles(hr: Tensor, draws: Sequence[Draw], scale: int, side: int) -> list[Tile]:
     """The HR image (3, s·H, s·W), then its draws, pixels enlarged alike until a tile has at least `side` of them."""
     zoom = ceil(side / max(hr.shape[1:]))  # of an HR pixel
-    shown = [Tile(pixels_of(enlarge(hr, zoom)), "HR", [f"{hr.shape[2]}×{hr.shape[1]} pixels"])]
+    shown = [Tile(to_pixels(enlarge(hr, zoom)), "HR", [f"{hr.shape[2]}×{hr.shape[1]} pixels"])]
     for one in draws:
-        shown.append(Tile(pixels_of(enlarge(one.lr, zoom * scale)), f"seed {one.seed}", described(one.params)))
+        shown.append(Tile(to_pixels(enlarge(one.lr, zoom * scale)), f"seed {one.seed}", described(one.params)))
     return shown
 
 
@@ -153,6 +153,8 @@ def without_effect(given: Given, sheet: Sheet, options: TrainOptions) -> list[st
 def run(given: Given, sheet: Sheet, options: TrainOptions) -> None:
     if sheet.out.suffix.lower() not in PICTURES:
         raise ValueError(f"--out {sheet.out}: expected a name that ends in {', '.join(PICTURES)}")
+    if sheet.out.resolve() == sheet.image.resolve():
+        raise ValueError(f"--out {sheet.out} is the photograph itself")
     recipe = build.recipe(options)
     hr = middle(sheet.image, sheet.crop, recipe)
     said = [f"--{name} {plain(value)}" for name, value in given.items() if name not in ("image", "out")]

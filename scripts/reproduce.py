@@ -1,10 +1,11 @@
 """A published table beside what the weights at hand score.
 
-    python scripts/reproduce.py cdsr2 --weights DIR --data DIR [--row "CDSR x4"]
+    python scripts/reproduce.py cdsr2 --weights DIR --data DIR
+    python scripts/reproduce.py kdsr1 --weights experiment/RUN/model/model_best.pt --row "KDSR-M" --data DIR
 
-TABLE is one of published.json: kdsr1, kdsr2, kdsr3, cdsr2. Each row names the file it looks for in --weights; ours and
-official ones will do. --data is a root with benchmark/<Set>; kdsr3 scores real pairs, AIM2019/HR beside AIM2019/LR and
-NTIRE2020 likewise. What cannot be measured is listed with the reason.
+TABLE is one of published.json: kdsr1, kdsr2, kdsr3, cdsr2. Each row names the file it looks for in the folder
+--weights; ours and official ones will do. --data is a root with benchmark/<Set>; kdsr3 scores real pairs, AIM2019/HR
+beside AIM2019/LR and NTIRE2020 likewise. What cannot be measured is listed with the reason.
 """
 
 from __future__ import annotations
@@ -56,16 +57,16 @@ class Tolerance(NamedTuple):
         return "reproduced" if close else "differs"
 
 
-def network(row: dict[str, Any], weights: Path) -> BlindSR | str:
-    """The network of a row, or why there is none."""
+def network(row: dict[str, Any], weights: Path, device: torch.device) -> BlindSR | str:
+    """The network of a row, or why there is none. weights: a folder of them, or the file itself."""
     if "network" not in row:
         return "no such network in this project"
     if "weights" not in row:
-        return build_model(row["network"], scale=row["scale"])
-    path = weights / row["weights"]
+        return build_model(row["network"], scale=row["scale"]).to(device)
+    path = weights if weights.is_file() else weights / row["weights"]
     if not path.is_file():
         return f"weights missing: {path}"
-    net = load_model(path, flag="--weights")
+    net = load_model(path, device, flag="--weights")
     build.require(net, "--weights", path, model=row["network"], scale=row["scale"])
     return net
 
@@ -84,7 +85,7 @@ def lines(
     table: dict[str, Any], row: dict[str, Any], weights: Path, data: Path, tolerance: Tolerance, device: torch.device
 ) -> list[Line]:
     """The lines of one row, measured where that can be done."""
-    net, sets = network(row, weights), row.get("scores") or row["kernels"]
+    net, sets = network(row, weights, device), row.get("scores") or row["kernels"]
     if isinstance(net, str):
         return [Line(row["row"], name, tuple(numbers), None, net) for name, numbers in sets.items()]
     lpips, note = perceived(table, device)
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tuple(tables))
     parser.add_argument("--row", help="this row only")
-    parser.add_argument("--weights", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--weights", required=True, type=Path, help="their folder; with --row a file")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR")
     parser.add_argument("--tolerance", type=float, default=0.05, help="of PSNR, dB (default: 0.05)")
     parser.add_argument("--tolerance_ssim", type=float, default=0.002, help="(default: 0.002)")
@@ -160,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [row for row in table["rows"] if given.row in (None, row["row"])]
     if not rows:
         parser.error(f"--row {given.row}: {given.table} has {', '.join(row['row'] for row in table['rows'])}")
+    if given.weights.is_file() and len(rows) > 1:
+        parser.error(f"--weights {given.weights} is the file of one row: name it with --row")
     tolerance = Tolerance(given.tolerance, given.tolerance_ssim, given.tolerance_lpips)
     device = build.device(Machine(cpu=given.cpu), print)
     print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance {tolerance}")

@@ -325,3 +325,62 @@ def test_real_pairs_are_measured_alike_however_they_are_named(student, pairs, tm
     assert len(found) == 3
     same = [(score["psnr"], score["ssim"]) for score in found if score["network"] == "KDSR_S"]
     assert same[0] == same[1]
+
+
+def test_real_pairs_beside_images_that_are_measured_otherwise(student, pairs, photo_folder, tmp_path):
+    for part, folder in (("LR", "low"), ("HR", "high")):
+        shutil.copytree(pairs / folder, tmp_path / "real" / part)
+    command = f"--pre_train {student} --dir_data {photo_folder} --data_test {tmp_path}/real+Set5"
+    assert "real pairs are measured by --metric matlab" in refused(command)
+    test.main(f"{command} --metric kdsr".split())
+
+
+def test_results_of_different_networks_lie_in_different_folders(photo_folder, tmp_path):
+    common = f"--dir_data {photo_folder} --data_test Set5 --protocol bicubic --dir_experiment {tmp_path}/runs"
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        (tmp_path / str(seed)).mkdir()
+        net = build("KDSR_S", scale=2, n_feats=4, n_blocks=1, n_resblocks=0)
+        torch.save(checkpoint(net), tmp_path / str(seed) / "model_best.pt")
+        test.main(f"--pre_train {tmp_path}/{seed}/model_best.pt {common}".split())
+    for scale in (2, 3):
+        test.main(f"--model BICUBIC --scale {scale} {common}".split())
+    assert len(list((tmp_path / "runs").rglob("scores_kdsr.csv"))) == 4
+
+
+def test_own_images_whose_names_are_alike(student, tmp_path):
+    for name in ("a.b.png", "a.b.bmp", "a_b.png", "a_b.bmp", "c.png", "c_png.bmp"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        write_photo(tmp_path / "mine" / name, picture(16, 20))
+    test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine".split())
+    assert len(list((tmp_path / "run" / "results" / "student" / "Demo").glob("*_x2.png"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("trained", "flags", "expected"),
+    [
+        (
+            {"blur_type": "aniso_gaussian", "noise": 25.0},
+            "",
+            "trained with --blur_type aniso_gaussian --noise 25.0, which",
+        ),
+        ({"degradation": "second_order"}, "", "trained with --degradation second_order, which"),
+        ({"blur_type": "aniso_gaussian"}, "--blur_type aniso_gaussian", None),
+        ({"degradation": "second_order"}, "--protocol gaussian8", None),
+        ({"degradation": "gaussian", "blur_type": "iso_gaussian", "noise": 0.0}, "", None),
+    ],
+)
+def test_a_test_of_something_else_than_training_is_remarked(trained, flags, expected, student, photo_folder, capsys):
+    (student.parents[1] / "config.json").write_text(json.dumps(trained))
+    test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 {flags}".split())
+    out = capsys.readouterr().out
+    assert (f"note: the network was {expected} is not what this tests" in out) if expected else ("note" not in out)
+
+
+def test_what_real_pairs_leave_out_is_remarked(student, pairs, tmp_path, capsys):
+    for part, folder in (("LR", "low"), ("HR", "high")):
+        shutil.copytree(pairs / folder, tmp_path / "real" / part)
+    test.main(f"--pre_train {student} --data_test {tmp_path}/real --noise 5 --sig 2".split())
+    assert "note: real pairs are scored as they are: --noise, --sig has no effect" in capsys.readouterr().out
+    test.main(f"--pre_train {student} --data_test {tmp_path}/real/LR".split())
+    assert f"note: the images of {tmp_path}/real/LR are degraded; --hr_dir names" in capsys.readouterr().out

@@ -76,6 +76,11 @@ def test_what_is_refused(arguments, message, files):
         picture.main(words(files, arguments))
 
 
+def test_a_photograph_is_not_overwritten(files):
+    with pytest.raises(SystemExit, match=r"--out .*lr.png is one of the photographs"):
+        picture.main([str(files / name) for name in ("lr.png", "KDSR_S_2.pt")] + ["--out", str(files / "lr.png")])
+
+
 @pytest.mark.parametrize("names", ["one", "same same", "bicubic S"])
 def test_names_must_tell_the_networks_apart(names, files, capsys):
     with pytest.raises(SystemExit):

@@ -18,13 +18,13 @@ from torch import Tensor
 
 import build
 import main as training
+from data.benchmark import to_pixels
 from data.degradation import Gaussian, MANet, Params, SecondOrder, SecondOrderParams, quantize
 from data.degradation.blur import blur
 from data.degradation.mixed import FAMILIES, KernelParams
 from data.degradation.second_order_params import PassParams
 from data.images import read_image, write_image
 from scripts.drawing import Tile, contact_sheet, enlarge
-from scripts.make_testset import pixels_of
 from scripts.parameters import described, kernels, leaves, readable, table
 from scripts.preview_degradation import draw, main, middle, options_of, sheet_of
 
@@ -85,16 +85,16 @@ def test_a_sheet_holds_the_image_and_every_draw(image, text):
     picture = drawn(image, f"--draws 3 --seed 5 --crop 20 {text}")
     scale = options_of([str(image), "--out", "o.png", *text.split()])[1].scale
     zoom = -(-256 // (20 * scale))
-    assert holds(picture, pixels_of(enlarge(middle(image, 20, dataclasses.replace(PLAIN, scale=scale)), zoom)))
-    tiles = [pixels_of(enlarge(degraded(image, text, 20, seed), zoom * scale)) for seed in (5, 6, 7, 8)]
+    assert holds(picture, to_pixels(enlarge(middle(image, 20, dataclasses.replace(PLAIN, scale=scale)), zoom)))
+    tiles = [to_pixels(enlarge(degraded(image, text, 20, seed), zoom * scale)) for seed in (5, 6, 7, 8)]
     assert [holds(picture, tile) for tile in tiles] == [True, True, True, False]
 
 
 def test_a_replayed_draw_is_that_of_any_sheet(image):
-    small = pixels_of(enlarge(degraded(image, ANISO, 20, 6), 16))
+    small = to_pixels(enlarge(degraded(image, ANISO, 20, 6), 16))
     assert holds(drawn(image, f"--draws 2 --seed 6 --crop 20 {ANISO}"), small)
     assert holds(drawn(image, f"--draws 7 --seed 1 --crop 20 {ANISO}"), small)
-    large = pixels_of(enlarge(degraded(image, ANISO, 20, 6), 28))
+    large = to_pixels(enlarge(degraded(image, ANISO, 20, 6), 28))
     assert holds(drawn(image, f"--replay 6 --crop 20 {ANISO}"), large)
 
 
@@ -242,7 +242,7 @@ def test_each_label_tells_what_was_done_above_it(image):
     starts = [texts.index(f"seed {seed}") for seed in range(4)]
     for seed, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
         above = places[1 + seed]
-        assert np.array_equal(picture[above], pixels_of(enlarge(draws[seed].lr, 16)))
+        assert np.array_equal(picture[above], to_pixels(enlarge(draws[seed].lr, 16)))
         box = figure.texts[start].get_window_extent()
         assert box.x0 == pytest.approx(above[1].start, abs=2)
         assert 0 < picture.shape[0] - box.y1 - above[0].stop < 10
@@ -281,6 +281,7 @@ def test_the_recipe_is_that_of_training(model, text):
     [
         ("missing.png --out o.png", "missing.png cannot be read as an image"),
         ("notes.txt --out o.png", "notes.txt cannot be read as an image"),
+        ("IMAGE --out IMAGE", "is the photograph itself"),
         ("IMAGE --out o.txt", "--out o.txt: expected a name that ends in .png"),
         ("IMAGE --out o.png --crop 2", "--crop is 2: 3 LR pixels a side, 12 HR ones"),
         ("tiny.png --out o.png", "tiny.png has 30×9 pixels"),

@@ -44,6 +44,17 @@ def test_the_data_file_names_what_there_is(name):
             assert len(numbers) == 9
 
 
+def test_a_row_is_measured_with_a_file_of_any_name(photo_folder, tmp_path):
+    torch.save(checkpoint(build("CDSR", scale=2, n_blocks=1)), tmp_path / "model_best.pt")
+    command = ["cdsr2", "--weights", tmp_path / "model_best.pt", "--data", photo_folder]
+    result = reproduce(*command, "--row", "CDSR x2")
+    assert result.returncode == 0, result.stderr
+    assert "differs" in result.stdout
+    refused = reproduce(*command)
+    assert refused.returncode == 2
+    assert "is the file of one row: name it with --row" in refused.stderr
+
+
 def test_a_row_is_measured_and_judged(photo_folder, tmp_path):
     torch.save(checkpoint(build("CDSR", scale=2, n_blocks=1)), tmp_path / "cdsr_x2_aniso.pt")
     result = reproduce(
