@@ -67,7 +67,7 @@ def _truth(word: str) -> bool:
 
 
 def _add(group: Any, name: str, kind: type, default: Any, flag: Flag) -> None:
-    shown = {PUBLISHED_DEFAULT: "as published", REQUIRED: "required", None: "none"}.get(default, default)
+    shown = {PUBLISHED_DEFAULT: " (default: as published)", REQUIRED: " (required)", None: ""}
     bare = True if kind is bool else flag.bare
     group.add_argument(
         *(f"--{n}" for n in (name, *flag.also)),
@@ -75,7 +75,7 @@ def _add(group: Any, name: str, kind: type, default: Any, flag: Flag) -> None:
         type=_truth if kind is bool else kind,
         default=argparse.SUPPRESS,
         choices=flag.choices or None,
-        help=f"{flag.text} (default: {shown})".replace("%", "%%"),
+        help=(flag.text + shown.get(default, f" (default: {default})")).replace("%", "%%"),
         metavar=None if flag.choices else kind.__name__.upper(),
         **({"nargs": "?", "const": bare} if bare is not None else {}),
     )

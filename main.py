@@ -39,7 +39,7 @@ def options_of(argv: Sequence[str] | None = None) -> tuple[Given, TrainOptions]:
 
 def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     """All parts of a run put together. Raises ValueError or OSError that name the flag or the file to mend."""
-    device = build.device(options.machine, run.log, ranks)
+    device = build.device(options.machine, run.log, ranks, one_size=True)
     torch.manual_seed(options.loading.seed)
     rule = build.protocol(options, options.network.scale)
     net = build.network(options)

@@ -40,12 +40,15 @@ class Numerics:
     precision: str = "fp32"
     deterministic: bool = False
 
-    def prepare(self) -> None:
-        """Set the switches of this process; call it before the GPU is first used."""
+    def prepare(self, *, one_size: bool = False) -> None:
+        """Set the switches of this process; call it before the GPU is first used.
+
+        one_size: whether most images have the same one, so that it is worth looking for its quickest convolution. That
+        may be another one each time, and is not looked for with `deterministic`.
+        """
         for switch in _SWITCHES:
             switch.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
-        # Patches have one size: the quickest kernel is worth a try, but it may be another one each time.
-        torch.backends.cudnn.benchmark = not self.deterministic
+        torch.backends.cudnn.benchmark = one_size and not self.deterministic
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(self.deterministic)

@@ -29,7 +29,7 @@ class Machine:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU")
     n_GPUs: int = flag(1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0)  # noqa: N815 (published name)
     precision: str = flag(
-        "fp32", "of the network's products; tf32 needs a GPU, bf16 and fp16 are autocast", choices=PRECISIONS
+        "fp32", "of the network's products; tf32: on GPUs, else fp32; bf16 and fp16: autocast", choices=PRECISIONS
     )
     deterministic: bool = flag(False, "the same bits each time on a GPU too, more slowly")
 
@@ -44,11 +44,13 @@ class Loading:
     patch_size: int = flag(PUBLISHED_DEFAULT, "side of an LR training patch, pixels", low=1)
     crop_size: int = flag(
         PUBLISHED_DEFAULT,
-        "side of what is degraded, LR pixels, of which a patch is then cut (second_order: 100)",
+        "side of what is degraded, LR pixels, of which a patch is then cut (second_order: 100, else the patch's)",
         low=1,
     )
     augment: str = flag(
-        PUBLISHED_DEFAULT, "the eight forms of a patch, or left and right alone", choices=tuple(AUGMENT)
+        PUBLISHED_DEFAULT,
+        "turned and mirrored patches: the eight forms, or left and right alone (second_order), or none",
+        choices=tuple(AUGMENT),
     )
     pool_size: int = flag(
         PUBLISHED_DEFAULT, "pairs of former steps to mix a batch with, of all GPUs (second_order: 20 batches)", low=0
@@ -61,11 +63,13 @@ class Loading:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    dir_data: Path | None = flag(None, "a folder of HR images, or a root with <data_train>/HR and benchmark/<Set>/HR")
+    dir_data: Path | None = flag(
+        None, "a folder of HR images, or a root with benchmark/<Set>/HR to test on and DF2K/HR to train on"
+    )
     data_test: str = flag(
         PUBLISHED_DEFAULT,
-        "test sets, names under benchmark/ or folders, joined by +; one with LR/ (or LR_x<scale>/) beside its HR/ "
-        "holds real pairs, which are scored as they are",
+        "test sets, names under benchmark/ or folders, joined by +: Set5 while training, else the four of the papers, "
+        "or Demo; one with LR/ (or LR_x<scale>/) beside its HR/ holds real pairs, which are scored as they are",
     )
 
 
@@ -121,13 +125,15 @@ class TestDegradation:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    model: str = flag(REQUIRED, "network", choices=tuple(NETWORKS))
+    model: str = flag(REQUIRED, "network", choices=[name for name in NETWORKS if name != "BICUBIC"])
     scale: int = flag(DEFAULT_SCALE, "super-resolution factor", low=2, high=4)
-    n_feats: int | None = flag(None, "channels (all but CDSR; 64)", low=1)
+    n_feats: int | None = flag(None, "channels, all but CDSR (64; KDSR with second_order 128)", low=1)
     n_blocks: int | None = flag(
-        None, "blocks of the SR network (KDSR 53, CDSR 10, EDSR 16, RRDB 23; DASR 5 in each group)", low=1
+        None,
+        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, EDSR 16, RRDB 23; DASR 5 in each group)",
+        low=1,
     )
-    n_resblocks: int | None = flag(None, "residual blocks of the estimator (KDSR; 9)", low=1)
+    n_resblocks: int | None = flag(None, "residual blocks of the estimator (KDSR 9, with second_order 6)", low=1)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -156,7 +162,7 @@ class Loss:
     )
     gan_weight: float = flag(1.0, "weight of the GAN loss (adversarial)", low=0)
     sharpen: bool = flag(False, "L1 and perceptual loss compare with sharpened HR images: V2 (adversarial)")
-    vgg: Path | None = flag(None, "VGG19's weights, vgg19-dcbb9e9d.pth; default: downloaded once (adversarial)")
+    vgg: Path | None = flag(None, "VGG19's weights, vgg19-dcbb9e9d.pth; without it downloaded once (adversarial)")
     d_feats: int = flag(64, "channels of the discriminator (adversarial)", low=1)
     lr_d: float = flag(1e-4, "learning rate of the discriminator, decays as the network's does (adversarial)", low=0)
 
@@ -201,7 +207,7 @@ class Saving:
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     resume: str = flag(
         "no",
-        "continue the run of this name; auto: if there is one, else start it",
+        "continue the run of this name; auto: if there is one, else start it; 0 and -1 (published): no and yes",
         choices=("no", "yes", "auto", "0", "-1"),
         bare="yes",
     )
@@ -210,8 +216,8 @@ class Saving:
     keep: int = flag(5, "how many of those to keep, the newest and the best; 0: all", low=0)
     max_minutes: float | None = flag(None, "stop after this time, ready to go on with --resume", low=0)
     save_minutes: float = flag(10.0, "save the state so often, between the ends of epochs too", low=0)
-    check: bool = flag(False, "look over machine, options and images, print what to mend, write nothing")
-    dry_run: bool = flag(False, "build everything, take a few steps, forecast the run, write nothing")
+    check: bool = flag(False, "look over machine, options and images, print what to mend; starts no run")
+    dry_run: bool = flag(False, "build everything, take a few steps, forecast the run; starts none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,12 +228,12 @@ class Testing:
     weights: str = flag("auto", "which weights of the checkpoint; auto: their moving average if any", choices=WEIGHTS)
     hr_dir: Path | None = flag(None, "HR images of the folder of LR images that --data_test is, paired by name")
     dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
-    save: str | None = flag(None, "where results go, under --dir_experiment; default: the run of the checkpoint")
+    save: str | None = flag(None, "where results go, under --dir_experiment; without it the run of the checkpoint")
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     save_results: bool = flag(False, "write the super-resolved images too")
     seed: int = flag(1, "of the noise of the test images", low=0)
     tile: int | None = flag(
-        None, "side of the tiles, LR pixels without halo; default: whole, own images as they fit", low=16
+        None, "side of the tiles, LR pixels without halo; without it whole, own images as they fit", low=16
     )
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     lpips: str | None = flag(

@@ -22,11 +22,19 @@ from parallel import Ranks
 from plan import Plan, Schedule
 
 
-def device(machine: Machine, log: Log, ranks: Ranks = Ranks()) -> torch.device:  # noqa: B008 (frozen)
-    """Where this process runs, prepared; says so where it is the CPU."""
-    numerics(machine).prepare()
+def device(
+    machine: Machine,
+    log: Log,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    *,
+    one_size: bool = False,
+) -> torch.device:
+    """Where this process runs, prepared, for images of one size where they are; says so where it is the CPU."""
+    numerics(machine).prepare(one_size=one_size)
     if machine.cpu or machine.n_GPUs == 0 or not torch.cuda.is_available():
         log("running on the CPU" + ("" if machine.cpu or machine.n_GPUs == 0 else ": PyTorch finds no CUDA device"))
+        if machine.precision == "tf32":
+            log("note: --precision tf32 has no effect on the CPU, which computes in fp32")
         torch.set_flush_denormal(True)  # the tails of narrow kernels are denormal, and slow
         return torch.device("cpu")
     found = torch.cuda.device_count()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import build
 from check.finding import Finding, fine, mend, note, readable
 from check.machine import free_memory
+from loss.perceptual import vgg19
 from option import TrainOptions
 
 SHARED = Path("/dev/shm")  # on Linux: where loader processes leave their batches
@@ -36,6 +37,9 @@ def footprint(options: TrainOptions) -> Footprint:
     network, extra = (sum(x.nbytes for x in part.state_dict().values()) for part in (net, objective))
     trained = [x for part in (net, objective) for x in part.parameters() if x.requires_grad]
     moments = 2 * sum(x.nbytes for x in trained)  # of Adam
+    if options.loss.objective == "adversarial":  # what was left out above
+        extra += network * options.taught
+        extra += sum(x.nbytes for x in vgg19().parameters()) * (options.loss.perceptual_weight > 0)
     loading, scale = options.loading, options.network.scale
     network *= 2 if options.training.ema else 1  # the average too
     pool = loading.pool_size * 3 * (1 + scale**2) * loading.patch_size**2

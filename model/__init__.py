@@ -104,6 +104,10 @@ def load_model(
     """
     contents = read_file(path, flag)
     state = _state_dict(contents, path, flag, weights)
+    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(
+            f"{flag}: {path} holds weights that are no numbers: {_listing(wrong)}; its training went wrong"
+        )
     if "network" in contents:
         net, missing, extra = _read_own(contents, state, path, flag)
     else:

@@ -107,7 +107,7 @@ def measure(works: Sequence[tuple[Variant, Work]], rounds: int, runs: int, devic
     results = [Measured([], 0) for _ in works]
     for number in range(rounds + 1):
         for i, (variant, work) in enumerate(works):
-            variant.numerics.prepare()
+            variant.numerics.prepare(one_size=True)
             milliseconds, peak = _timed(work, runs, device)
             if number:
                 results[i].milliseconds.append(milliseconds)

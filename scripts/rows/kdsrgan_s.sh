@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# KDSRGAN-S: the student of real-world KDSR as a GAN; after kdsrnet_s.sh.
+# KDSRGAN-S: the student of real-world KDSR as a GAN; after kdsrnet_s.sh. Stages: gan, test.
 source "$(dirname "${BASH_SOURCE[0]}")/row.sh"
-real gan
+real gan test

@@ -5,14 +5,15 @@
 #
 # DATA    root with DF2K/HR and benchmark/<Set>/HR, or a folder of HR images
 # TRAIN   the training set under DATA, where it is not DF2K
-# QUICK=1 the whole chain at toy size, in a minute or two: to see that it works
+# QUICK=1 the whole chain at toy size, in a minute: to see that it works
 # OUT     where runs are kept (default: experiment)
 # FLAGS   further flags for main.py, for example FLAGS="--data_cache --n_threads 8"; TEST_FLAGS for test.py
-# A stage that was interrupted goes on where it stopped.
+# A stage that stops early ends the row; called again, the row goes on where it stopped.
 
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${DATA:?name the folder of the images, for example DATA=/data bash $0}"
+DATA=$(cd "$DATA" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 OUT=${OUT:-experiment}
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 read -ra flags <<<"${FLAGS:-}"
@@ -32,6 +33,13 @@ if [ -n "${QUICK:-}" ]; then
 fi
 stages=("$@")
 
+known() { # STAGES that a row has; ends where another one was asked for
+    local stage
+    for stage in "${stages[@]}"; do
+        [[ " $* " == *" $stage "* ]] || { echo "$0: there is no stage $stage, but $*" >&2 && exit 2; }
+    done
+}
+
 wanted() { # whether a stage was asked for; without a list all are
     [ ${#stages[@]} -eq 0 ] || [[ " ${stages[*]} " == *" $1 "* ]]
 }
@@ -43,13 +51,18 @@ run_main() { # RUN DIRECTORY, then flags: start it, or continue it
     "$PYTHON" main.py "${common[@]}" "${@:2}" "${train[@]}" "${flags[@]}" "${resume[@]}"
 }
 
-run_test() { # RUN DIRECTORY, then flags
-    echo "== test of $1"
-    "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_best.pt" "${@:2}" "${tested[@]}" "${test_flags[@]}"
+run_tests() { # RUN DIRECTORY, iso|aniso, NOISE, which several levels in TEST_NOISE go before
+    local level
+    for level in ${TEST_NOISE:-$3}; do
+        echo "== test of $1, noise $level"
+        "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_best.pt" --blur_type "$2_gaussian" \
+            --noise "$level" "${tested[@]}" "${test_flags[@]}"
+    done
 }
 
 kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the student alone
     local name=$1 scale=$2 blur=$3 both=() student=()
+    known teacher student test
     shift 3
     while [ $# -gt 0 ] && [ "$1" != -- ]; do both+=("$1") && shift; done
     student=("${@:2}")
@@ -63,12 +76,13 @@ kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the 
             --pre_train_TA "$OUT/$teacher_run/model/model_best.pt"
     fi
     if wanted test; then
-        run_test "$student_run" --blur_type "${blur}_gaussian"
+        run_tests "$student_run" "$blur" 0
     fi
 }
 
-real() { # stages: KDSR for real photographs. teacher (KDSRNet-T), student (KDSRNet-S), gan, gan_v2 (KDSRGAN-S), test
+real() { # STAGES of KDSR for real photographs: teacher (KDSRNet-T), student (KDSRNet-S), gan, gan_v2 (KDSRGAN-S), test
     local shape=(--degradation second_order) adversary=(--objective adversarial) stage
+    known "$@"
     if [ -n "${QUICK:-}" ]; then
         shape+=("${quick_kdsr[@]}" --crop_size 20 --pool_size 4 --ema 0.5)
         adversary+=(--d_feats 8 --perceptual_weight 0)
@@ -87,6 +101,7 @@ real() { # stages: KDSR for real photographs. teacher (KDSRNet-T), student (KDSR
                 "${adversary[@]}" --sharpen
             ;;
         test) real_test "$OUT/kdsrgan_s_x4_second_order/model/model_latest.pt" ;;
+        test_v2) real_test "$OUT/kdsrgan_s_v2_x4_second_order/model/model_latest.pt" ;;
         esac
     done
 }
@@ -113,11 +128,12 @@ real_test() { # CHECKPOINT, the last one: a GAN is not chosen by its PSNR. Table
 contrast() { # NAME MODEL SCALE iso|aniso NOISE, then flags of training
     local name=$1 model=$2 scale=$3 blur=$4 noise=$5
     local run="${name}_x${scale}_bicubic_$blur"
+    known train test
     if wanted train; then
         run_main "$run" --model "$model" --save "$name" --scale "$scale" --blur_type "${blur}_gaussian" \
             --noise "$noise" "${@:6}" "${quick_contrast[@]}"
     fi
     if wanted test; then
-        run_test "$run" --blur_type "${blur}_gaussian" --noise "$noise"
+        run_tests "$run" "$blur" "$noise"
     fi
 }

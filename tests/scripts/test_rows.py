@@ -13,17 +13,16 @@ ROWS = sorted(path for path in (ROOT / "scripts" / "rows").glob("*.sh") if path.
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
 
 
-def run(script, tmp_path, data, *stages):
-    env = {
-        **os.environ,
-        "DATA": str(data),
-        "TRAIN": "train",
-        "QUICK": "1",
-        "OUT": str(tmp_path),
-        "PYTHON": sys.executable,
-    }
-    env["FLAGS"] = "--cpu --n_threads 0"
-    result = subprocess.run(["bash", script, *stages], env=env, capture_output=True, text=True)
+def call(row, tmp_path, data, *stages, **environment):
+    """The script of a row, at toy size."""
+    env = {**os.environ, "DATA": str(data), "TRAIN": "train", "QUICK": "1", "OUT": str(tmp_path)}
+    env |= {"PYTHON": sys.executable, "FLAGS": "--cpu --n_threads 0", **environment}
+    script = ROOT / "scripts" / "rows" / f"{row}.sh"
+    return subprocess.run(["bash", script, *stages], env=env, cwd=tmp_path, capture_output=True, text=True)
+
+
+def run(row, tmp_path, data, *stages):
+    result = call(row, tmp_path, data, *stages)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     return result.stdout
 
@@ -35,16 +34,43 @@ def test_every_row_parses(script):
 
 @pytest.mark.parametrize("row", ["cdsr_x2", "dasr_x4_iso", "kdsr_real_x4"])
 def test_the_whole_chain(row, tmp_path, photo_folder):
-    out = run(ROOT / "scripts" / "rows" / f"{row}.sh", tmp_path, photo_folder)
+    out = run(row, tmp_path, photo_folder)
     assert "== test of" in out
     assert out.rstrip().splitlines()[-1].startswith("written to")
 
 
 def test_stages_start_alone_and_go_on(tmp_path, photo_folder):
-    script = ROOT / "scripts" / "rows" / "kdsr_m_x4_aniso_noise.sh"
+    script = "kdsr_m_x4_aniso_noise"
     run(script, tmp_path, photo_folder, "teacher")
     assert (tmp_path / "quick/kdsr_m_noise_teacher_x4_bicubic_aniso/model/model_best.pt").exists()
     assert "continuing" in run(script, tmp_path, photo_folder, "teacher")
     out = run(script, tmp_path, photo_folder, "student", "test")
     assert "aniso9 noise 20" in out
     assert "kl" in out.split("step 2/8")[1].split("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "levels"),
+    [("dasr_x4_aniso_noise", "0 5 10"), ("kdsr_m_x4_aniso_noise", "0 10 20"), ("cdsr_x4_noise15", "15")],
+)
+def test_noise_is_that_of_the_published_tests(row, levels, tmp_path):
+    (tmp_path / "images").mkdir()
+    out = call(row, tmp_path, "images", "test", PYTHON="echo").stdout  # of a folder beside the working directory
+    assert [
+        line.partition("--noise ")[2].split()[0] for line in out.splitlines() if "--noise" in line
+    ] == levels.split()
+    assert f"--dir_data {tmp_path}/images" in out
+
+
+@pytest.mark.parametrize("row", ["cdsr_x2", "kdsr_l_x2_iso", "kdsrgan_s_v2"])
+def test_an_unknown_stage_is_refused(row, tmp_path, photo_folder):
+    result = call(row, tmp_path, photo_folder, "studnet")
+    assert result.returncode == 2
+    assert "there is no stage studnet, but " in result.stderr
+
+
+def test_a_stage_that_stops_early_ends_the_row(tmp_path, photo_folder):
+    stopped = call("kdsr_real_x4", tmp_path, photo_folder, FLAGS="--cpu --n_threads 0 --max_minutes 0")
+    assert stopped.returncode == 75
+    assert "stopped after step 1" in stopped.stdout
+    assert "kdsrnet_s" not in stopped.stdout
