@@ -244,7 +244,8 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             ("lambda_min", "lambda_max"): not second and not manet and not iso,
             ("codec",): second,
             ("jpeg_low", "draw_per", "blur_type", "sample_mode"): not second,
-            ("temperature", "kd_weight"): options.taught,
+            ("temperature",): options.taught,
+            ("kd_weight",): options.taught or not options.loss.kd_weight,  # 0 is how to do without a teacher
             ADVERSARIAL: objective == "adversarial",
             ("vgg",): options.loss.perceptual_weight > 0,
             ("pre_train_TA",): objective in ("distillation", "adversarial"),

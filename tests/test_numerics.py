@@ -142,7 +142,7 @@ RUNS = {
     "pixel": f"--model KDSR_T {KDSR}",
     "distillation": f"--model KDSR_S {KDSR}",
     "contrast": "--model CDSR --n_blocks 1",
-    "adversarial": f"--model KDSR_S --objective adversarial {KDSR} --perceptual_weight 0 --d_feats 4",
+    "adversarial": f"--model KDSR_S --objective adversarial {KDSR} --perceptual_weight 0 --kd_weight 0 --d_feats 4",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import option
 from commandline import parse
 from option import EvalOptions, TrainOptions
-from resolve import changed, idle, resolve
+from resolve import changed, idle, notes, resolve
 
 CDSR = (
     "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 --sig_min=0.35 --sig_max=5 "
@@ -106,6 +106,9 @@ def test_published_defaults(arguments, expected):
         ("--model CDSR --epochs_encoder 5 --freeze_epoch 4", "--freeze_epoch 4 comes before"),
         ("--model KDSR_T --sv_mode 2 --protocol aniso9", "--sv_mode 2 has its own kernels"),
         ("--model KDSR_T --sample_mode s-fold --protocol manet9", "--sample_mode s-fold"),
+        ("--model KDSR_T --sample_mode s-fold --sv_mode 1", "--sample_mode s-fold"),
+        ("--model KDSR_T --degradation second_order --noise 5", "leave out --noise"),
+        ("--model KDSR_S --objective adversarial", "--pre_train_TA, or leave the teacher out with --kd_weight 0"),
         ("--model KDSR_T --jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
     ],
 )
@@ -129,6 +132,7 @@ def test_contradictions_name_their_flags(arguments, message):
         ("--model CDSR --save s --n_GPUs -1", "--n_GPUs -1"),
         ("--model CDSR --save s --batch_size 0", "--batch_size 0"),
         ("--model BSRGAN --save s", "--model"),
+        ("--model BICUBIC --save s", "--model"),
         ("--model CDSR --save s --scale two", "--scale"),
     ],
 )
@@ -144,6 +148,43 @@ def test_flags_without_effect_are_told():
     given = parse(TrainOptions, text.split())
     options = resolve(TrainOptions, given, model="KDSR_T", scale=4, data_test="Set5")
     assert sorted(idle(given, options)) == ["--c_weight", "--lambda_max"]
+
+
+@pytest.mark.parametrize(
+    ("text", "without_effect"),
+    [
+        ("--model KDSR_T --sig 2 --lambda_1 3 --lambda_2 1", ["--lambda_1", "--lambda_2"]),
+        ("--model KDSR_T --blur_type aniso_gaussian --sig 2 --lambda_1 3 --lambda_2 1", ["--sig"]),
+        ("--model CDSR --c_weight 2 --freeze_epoch 0", ["--c_weight"]),
+        ("--model CDSR --check --dry_run", ["--dry_run"]),
+    ],
+)
+def test_flags_without_effect_beside_others(text, without_effect):
+    given = parse(TrainOptions, [*text.split(), "--save", "s"])
+    options = resolve(TrainOptions, given, model=given["model"], scale=4, data_test="Set5")
+    assert sorted(idle(given, options)) == without_effect
+
+
+def test_a_gan_from_random_weights_is_remarked():
+    words = "--model KDSR_S --save s --objective adversarial --kd_weight 0"
+    for more, count in (("", 1), ("--pre_train s.pt", 0)):
+        given = parse(TrainOptions, [*words.split(), *more.split()])
+        assert len(notes(given, resolve(TrainOptions, given, model="KDSR_S", scale=4, data_test="Set5"))) == count
+
+
+@pytest.mark.parametrize("model", ["RRDB", "EDSR", "KDSR_T", "CDSR"])
+def test_second_order_brings_its_setting_to_every_network(model):
+    options = train(f"--model {model} --degradation second_order --save s")
+    assert (options.loading.crop_size, options.loading.augment) == (100, "mirror")
+    assert (options.training.ema, options.training.beta2) == (0.999, 0.99)
+    assert options.test_degradation.metric == "matlab"
+
+
+def test_a_test_may_differ_from_training():
+    """What training draws is nothing to a test whose protocol is named."""
+    given = parse(EvalOptions, ["--degradation", "second_order", "--protocol", "gaussian8", "--noise", "10"])
+    options = resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Set5")
+    assert (options.test_degradation.protocol, options.degradation.noise) == ("gaussian8", 10.0)
 
 
 def test_a_student_without_distillation_has_no_warm_up():

@@ -14,6 +14,7 @@ import build
 import main
 import model
 from check import Finding, room
+from loss.perceptual import vgg19
 from option import TrainOptions
 from parallel import Ranks
 
@@ -32,13 +33,19 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return pretend
 
 
-@pytest.mark.parametrize("name", ["KDSR_T", "KDSR_T --ema 0.9 --pool_size 40", "KDSR_S", "CDSR"])
+GAN = "KDSR_S --objective adversarial --d_feats 8 --patch_size 16 --vgg VGG"
+
+
+@pytest.mark.parametrize("name", ["KDSR_T", "KDSR_T --ema 0.9 --pool_size 40", "KDSR_S", "CDSR", GAN])
 def test_files_are_as_large_as_foretold(name: str, options: Options, tmp_path: Path) -> None:
     sizes = {"n_blocks": 1} if name == "CDSR" else {"n_feats": 32, "n_blocks": 2, "n_resblocks": 1}
     network = f"--model {name} " + " ".join(f"--{key} {value}" for key, value in sizes.items())
-    if name == "KDSR_S":
+    if "KDSR_S" in name:
         torch.save(model.checkpoint(model.build("KDSR_T", scale=2, **sizes)), tmp_path / "TA.pt")
         network += f" --pre_train_TA {tmp_path / 'TA.pt'}"
+    if "VGG" in name:
+        torch.save({f"features.{key}": value for key, value in vgg19().state_dict().items()}, tmp_path / "vgg.pth")
+        network = network.replace("VGG", str(tmp_path / "vgg.pth"))
     asked = options(network=network)
     need, trainer = room.footprint(asked), main.trainer_of(asked, main.Run(asked.run_dir), Ranks())
     trainer.train_step(trainer.batches[0])
