@@ -39,7 +39,7 @@ def evaluate(
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     first: int | None = None,
 ) -> list[Score]:
-    """PSNR and SSIM on luma of every image under every case, with a border of `scale` pixels cut.
+    """PSNR and SSIM by `metric_protocol` of every image under every case, with a border of `scale` pixels cut.
 
     Degradations and metrics are in float32 without TF32, and so is `restore` unless it enters another arithmetic
     itself (`Numerics.autocast`): a score does not depend on the GPU. `on_image` is shown each sample with its SR images

@@ -82,8 +82,9 @@ class Adversarial(Objective[BlindSR]):
     So one backward of the total gives each player the gradient of its own sum, and one optimiser of both, which
     `parameters()` offers the discriminator to, steps them at once. The released code steps them one after the other,
     but shows the discriminator the SR image of before the network's step: that is the same. The discriminator's passes
-    come in the order of that code (SR for the network, HR, SR), so that even the power iterations of its spectral norms
-    are the same.
+    come in the order of that code (SR for the network, HR, SR), each with one power iteration of its spectral norms.
+    (PyTorch's parametrization updates the two vectors of an iteration in the other order than its older function,
+    which that code uses: logits differ by some 1e-2 until the vectors have converged.)
 
     discriminator: its player; HR patches must have sides that are multiples of its `multiple`.
     perceptual: None leaves this part out.

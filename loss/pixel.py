@@ -10,6 +10,8 @@ from model import BlindSR
 
 
 class Pixel(Objective[BlindSR]):
+    """Mean absolute difference of (B, 3, s·H, s·W) images in [0, 1]."""
+
     def forward(self, net: BlindSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
         l1 = F.l1_loss(net(lr, hr).image.float(), hr)
         return {"l1": l1, "total": l1}

@@ -108,6 +108,7 @@ class Fuse(nn.Module):
         self.act = lrelu()
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, 256) -> (B, C, H, W)."""
         c = in_float32(self.compress, code)
         y = self.act(self.conv1(self.act(self.dqa1(x, c))))
         return x + self.conv2(self.act(self.dqa2(y, c)))
@@ -122,10 +123,13 @@ class Block(nn.Module):
         self.rdbs = nn.Sequential(RDB(n_feats), RDB(n_feats), RDB(n_feats))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, 256) -> (B, C, H, W)."""
         return x + 0.2 * self.rdbs(self.fuse(x, code))
 
 
 class Restoration(nn.Module):
+    """The SR network, whose blocks ask the code."""
+
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
         self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(DIM, DIM), nn.PReLU())))
@@ -135,6 +139,7 @@ class Restoration(nn.Module):
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+        """lr (B, 3, H, W) in [0, 1], code (B, 256) -> (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)
         head = in_float32(self.head, lr)
         x = head

@@ -58,6 +58,7 @@ class DAB(nn.Module):
         self.act = lrelu()
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
         y = self.act(self.conv1(self.act(self.da1(x, code))))
         return x + self.conv2(self.act(self.da2(y, code)))
 
@@ -71,6 +72,7 @@ class Group(nn.Module):
         self.conv = conv(n_feats, n_feats)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
         y = x
         for block in self.blocks:
             y = block(y, code)
@@ -78,6 +80,8 @@ class Group(nn.Module):
 
 
 class Restoration(nn.Module):
+    """The SR network, whose blocks follow the code."""
+
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
         self.compress = nn.Sequential(nn.Linear(DIM, n_feats, bias=False), lrelu())
@@ -90,6 +94,7 @@ class Restoration(nn.Module):
         self.add_mean = MeanShift(+1)
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+        """lr (B, 3, H, W) in [0, 1], code (B, 256) -> (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)
         head = in_float32(self.head, PEAK * self.sub_mean(lr))
         x = head

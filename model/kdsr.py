@@ -67,6 +67,7 @@ class IDRDCRB(nn.Module):
         self.conv = conv(n_feats, n_feats)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x (B, C, H, W), code D (B, C) -> (B, C, H, W)."""
         return x + self.conv(self.act(self.ddc(x, code)))
 
 
@@ -84,6 +85,7 @@ class Restoration(nn.Module):
         self.add_mean = MeanShift(+1)
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+        """lr (B, 3, H, W) in [0, 1], code D (B, C) -> (B, 3, s·H, s·W)."""
         head = in_float32(self.head, self.sub_mean(lr))
         x = head
         for block in self.blocks:
