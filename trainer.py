@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -110,7 +110,9 @@ class Trainer:
         """
         self.net.train()
         plan, first = self.plan, self.step
-        with contextlib.closing(self._patches()) as patches:
+        steps, pinned = range(first, plan.steps), self.device.type == "cuda"
+        loading = load(self.batches, steps, workers=plan.loader_workers, pinned=pinned)
+        with contextlib.closing(loading) as patches:
             while True:
                 now = time.perf_counter()
                 late = now > self._deadline and self.step > first  # one step at least
@@ -137,7 +139,8 @@ class Trainer:
                 if ended:
                     self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
                     return True
-                hr = next(patches)
+                with self.clock("data"):
+                    hr = next(patches)
                 if self.step in self.skipped:
                     self.step += 1
                 else:
@@ -161,14 +164,6 @@ class Trainer:
     def _troubles(self, step: int) -> list[int]:
         """The steps that were left out in the epoch of this one."""
         return [bad for bad in self.skipped if bad // self.plan.epoch_steps == step // self.plan.epoch_steps]
-
-    def _patches(self) -> Generator[Tensor, None, None]:
-        steps, pinned = range(self.step, self.plan.steps), self.device.type == "cuda"
-        patches = iter(load(self.batches, steps, workers=self.plan.loader_workers, pinned=pinned))
-        for _ in steps:
-            with self.clock("data"):
-                hr = next(patches)
-            yield hr
 
     def _heal(self, trouble: Trouble) -> None:
         """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""

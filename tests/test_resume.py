@@ -87,6 +87,40 @@ def test_the_number_of_loader_processes_makes_no_difference(workshop):
     same_files(runs[0], runs[2])
 
 
+STUCK = """
+import time
+from data import images
+read, reads = images.read_image, []
+images.read_image = lambda path: reads.append(path) or time.sleep(60 * (len(reads) > 12)) or read(path)
+main.main(words)
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_image_that_goes_while_it_trains_ends_all_processes(ranks, workshop, photo_folder, tmp_path):
+    photos = shutil.copytree(photo_folder, tmp_path / "photos")
+    arguments = f"{RUNS['pixel']} --dir_data {photos} --epochs_sr 100000 --n_threads {3 - ranks} --save gone"
+    process = workshop.start(arguments, ranks=ranks)
+    process.wait_for(lambda: "step 3/" in process.says())
+    (photos / "train/HR/3.png").unlink()
+    process.wait_for(lambda: False, 15)
+    assert not process.alive()
+    assert process.join() == 1
+    assert re.search(r"^main.py: error: \S+3.png cannot be read as an image: .*$", process.says(), re.MULTILINE)
+    assert "loader" not in process.says().lower()
+
+
+def test_a_second_ctrl_c_while_it_waits_for_images(workshop):
+    process = workshop.start(f"{RUNS['pixel']} --n_threads 2 --save stuck", code=STUCK)
+    process.wait_for(lambda: "step 3/" in process.says())
+    process.wait_for(lambda: False, 2)  # until it waits
+    for _ in range(2):
+        os.killpg(process.pids[0], signal.SIGINT)
+        process.wait_for(lambda: False, 0.1)
+    process.wait_for(lambda: False, 4)
+    assert not process.alive()
+
+
 def refusal(words) -> str:
     with pytest.raises(SystemExit) as caught:
         main.main([*words, "--max_minutes", "0"])  # if it is not refused after all
