@@ -29,16 +29,22 @@ PATIENCE = timedelta(minutes=30)  # for one that is late: validation and its fil
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all; `local` among those of its machine."""
+    """This process among all; `local` among those of its machine. parent: `torchrun`, by its id, if there is one."""
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    parent: int | None = None
 
     @property
     def first(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that would tell this one to stop was killed."""
+        return self.parent is not None and self.parent != os.getppid()
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Whether it is true of any of them, for each flag. The host waits for the others, not for the device."""
@@ -135,7 +141,7 @@ def join() -> Ranks:
     """Meet the other processes that `torchrun` started; alone where it did not."""
     if not launched():
         return Ranks()
-    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
         dist.init_process_group(backend, timeout=PATIENCE)

@@ -116,7 +116,8 @@ class Trainer:
             while True:
                 now = time.perf_counter()
                 late = now > self._deadline and self.step > first  # one step at least
-                stop, save = self.ranks.any(self._interrupt.asked or late, now - self._saved > plan.save_seconds)
+                asked = self._interrupt.asked or self.ranks.orphaned
+                stop, save = self.ranks.any(asked or late, now - self._saved > plan.save_seconds)
                 ended = self.step == plan.steps
                 epoch = self.step // plan.epoch_steps > self.epoch
                 line = ended or self.step % plan.print_every == 0

@@ -240,6 +240,15 @@ def test_a_process_that_dies_ends_all(long_run):
     assert time.monotonic() - begin < 20
 
 
+def test_processes_whose_parent_is_killed_save_and_end(long_run):
+    process, run = long_run
+    process.kill()
+    out, _ = process.communicate(timeout=30)  # until they are gone, who could still write
+    assert b"Traceback" not in out
+    (stopped,) = re.findall(r"stopped after step (\d+); continue", (run / "log.txt").read_text().splitlines()[-1])
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == int(stopped)
+
+
 def test_what_goes_wrong_in_one_process_is_left_out_by_all(workshop):
     code = """
 import parallel, torch
