@@ -57,6 +57,7 @@ class Trainer:
         self.net, self.objective = self.learner.net, self.learner.objective
         self.pairs = pairs.to(device)
         self.batches = batches
+        self.images = batches.images
         self.benchmarks = benchmarks
         self.plan = plan
         self.run = run
@@ -249,6 +250,7 @@ class Trainer:
             "watch": self.watch.state_dict(),
             **self.learner.state_dict(),
             "pairs": self.pairs.state_dict(),
+            "images": self.images,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -265,6 +267,12 @@ class Trainer:
             raise ValueError(
                 f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
                 "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
+            )
+        images = state.get("images", self.images)
+        if images != self.images:
+            raise ValueError(
+                f"--resume: {self.run.path} is a run on {images[0]} training images, and --dir_data now holds "
+                f"{self.images[0]} or others: of other names or sizes. Its images would come in another order"
             )
         try:
             self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})

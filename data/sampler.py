@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,6 +106,12 @@ class PatchBatches(Dataset[torch.Tensor]):
     def __init__(self, store: ImageStore, sampler: PatchSampler) -> None:
         self.store = store
         self.sampler = sampler
+
+    @property
+    def images(self) -> tuple[int, str]:
+        """How many they are, and a digest of their names and sizes: with others the same steps have other patches."""
+        listed = json.dumps([self.store.names, self.store.sizes])
+        return len(self.store.names), hashlib.sha256(listed.encode()).hexdigest()
 
     def __getitem__(self, step: int) -> torch.Tensor:
         crops, side = self.sampler.draw(step), self.sampler.patch

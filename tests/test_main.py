@@ -145,6 +145,28 @@ def test_a_run_is_continued_as_what_it_is(run_main, refused):
     assert (run / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("change", ["one less", "another size", "another name"])
+def test_a_run_is_continued_with_its_images(change, run_main, refused, photo_folder, tmp_path):
+    root = shutil.copytree(photo_folder, tmp_path / "data")
+    arguments = f"--model KDSR_T --save t {KDSR}"
+    run_main(f"{arguments} --max_minutes 0", root)
+    (root / "train/HR/3.png").rename(root / "4.png")
+    if change != "one less":
+        shutil.copy(root / "4.png", root / f"train/HR/{'3' if change == 'another size' else '33'}.png")
+    if change == "another size":
+        write_image(root / "train/HR/3.png", np.zeros((97, 112, 3), np.uint8))
+    message = refused(f"{arguments} --resume", root)
+    assert "is a run on 5 training images" in message
+    assert f"--dir_data now holds {4 if change == 'one less' else 5} " in message
+
+
+def test_a_run_is_continued_from_a_cache_of_its_images(run_main, tmp_path):
+    arguments = f"--model KDSR_T --save t {KDSR}"
+    run = run_main(f"{arguments} --max_minutes 0")
+    run_main(f"{arguments} --resume --data_cache {tmp_path / 'cache'}")
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 4
+
+
 def test_a_run_that_died_before_its_first_checkpoint_can_start_again(run_main):
     run = run_main(f"--model KDSR_T --save t {KDSR}")
     for file in run.glob("model/*.pt"):
