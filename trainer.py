@@ -276,8 +276,13 @@ class Trainer:
             )
         try:
             self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"--resume: {self.run.state} is no state of this run: {error}") from error
+        except Exception as error:  # one that is damaged fails in a dozen ways
+            raise ValueError(f"--resume: {self.run.state} is no state of this run: {error!r}") from error
+        if self.step > self.plan.steps:
+            raise ValueError(
+                f"--resume: {self.run.path} is at step {self.step}, and the run that is asked for ends at step "
+                f"{self.plan.steps}; it takes more --epochs_sr"
+            )
         self._resumed = True
 
     def _save(self) -> None:

@@ -198,6 +198,13 @@ def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
     assert [row["step"] for row in read_rows(again.run.psnr_log)] == ["4", "8", "12"]
 
 
+def test_a_run_that_is_further_than_asked_for_is_refused(trainer_in):
+    trainer_in("run", steps=8).fit()
+    with pytest.raises(ValueError, match=r"--resume: .*run is at step 8, .* ends at step 4; .*--epochs_sr"):
+        resumed(trainer_in("run", steps=4))
+    resumed(trainer_in("run", steps=8)).fit()
+
+
 def test_a_signal_saves_and_stops(trainer_in):
     trainer = trainer_in("run")
     take = trainer.train_step
