@@ -6,6 +6,7 @@ import signal
 from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = 75  # exit code of a run that was stopped and is to go on: EX_TEMPFAIL, where there is one
 
 
 class Interrupt:

@@ -22,6 +22,7 @@ import parallel
 from commandline import Given, parse
 from forecast import dry_run
 from health import TrainingError
+from interrupt import STOPPED
 from model import read_file
 from option import TrainOptions
 from parallel import Ranks
@@ -124,9 +125,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = prepare(given, options, ranks)
         if options.saving.dry_run:
             dry_run(trainer)
-        else:
-            trainer.fit()
+            return
+        done = trainer.fit()
         parallel.leave()
+        if not done:
+            sys.exit(STOPPED)
     except TrainingError as error:
         sys.exit(f"main.py: error: {error}")
     except torch.OutOfMemoryError as error:

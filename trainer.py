@@ -73,8 +73,11 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def fit(self) -> None:
-        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state."""
+    def fit(self) -> bool:
+        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state.
+
+        Whether it is done, or was stopped.
+        """
         if not self.ranks.agree((self.step, self.skipped)):
             raise ValueError(
                 f"--resume: the processes found different states of {self.run.path}; it must lie in a folder that all "
@@ -92,8 +95,9 @@ class Trainer:
                     self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.first
                 ) as self._logbook,
             ):
-                while not self._train():
+                while (done := self._train()) is None:
                     pass  # something went wrong and was mended: the loader starts again at another step
+                return done
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
             if self.ranks.world == 1 and self._good["step"] > self._on_disk:
@@ -103,8 +107,8 @@ class Trainer:
         finally:
             self.run.unlock()
 
-    def _train(self) -> bool:
-        """Take steps to the end or until a stop: True. False where it went wrong and is back at the last good state.
+    def _train(self) -> bool | None:
+        """Take steps to the end: True; or until a stop: False. None where it is back at the last good state.
 
         That is one of the last line of the log, or of the end of the epoch: at the same step whenever the run was
         saved, stopped or killed, so that a run which is healed and continued is the same run, too.
@@ -125,7 +129,7 @@ class Trainer:
                 if line or epoch or stop:
                     if trouble := self.watch.look():
                         self._heal(trouble)
-                        return False
+                        return None
                     if line and self.watch.noted:
                         self._report()
                     self._good = copy.deepcopy(self.state_dict())
@@ -133,7 +137,7 @@ class Trainer:
                         self._save()
                 if stop:
                     self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
-                    return True
+                    return False
                 if epoch:
                     self._end_epoch()
                     self._good = copy.deepcopy(self.state_dict())

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import main
+from interrupt import STOPPED
 from tests.processes import KILLED, THROUGH, Workshop, serving
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -72,7 +73,7 @@ def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(number, worksho
     process.wait_for(lambda: "step 7/24" in process.says())
     for _ in range(2 if number == signal.SIGTERM else 1):  # schedulers may tell the process and the group
         os.killpg(process.pids[0], number)  # the loader's processes, too
-    assert process.join() == THROUGH
+    assert process.join() == STOPPED
     stopped = re.search(r"stopped after step (\d+); continue with the same command and --resume", process.says())
     assert stopped is not None
     assert "Traceback" not in process.says()
