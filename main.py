@@ -123,10 +123,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             parallel.launch(Path(__file__), options.machine.n_GPUs, words)
         ranks = parallel.join()
         trainer = prepare(given, options, ranks)
+        done = True
         if options.saving.dry_run:
             dry_run(trainer)
-            return
-        done = trainer.fit()
+        else:
+            done = trainer.fit()
         parallel.leave()
         if not done:
             sys.exit(STOPPED)

@@ -110,8 +110,8 @@ class Trainer:
     def _train(self) -> bool | None:
         """Take steps to the end: True; or until a stop: False. None where it is back at the last good state.
 
-        That is one of the last line of the log, or of the end of the epoch: at the same step whenever the run was
-        saved, stopped or killed, so that a run which is healed and continued is the same run, too.
+        That is one of the last line of the log, of the end of the epoch, or a later one that was saved. What is healed
+        does not depend on which: all steps up to the one that went wrong are good, and are the same again.
         """
         self.net.train()
         plan, first = self.plan, self.step
@@ -126,7 +126,7 @@ class Trainer:
                 ended = self.step == plan.steps
                 epoch = self.step // plan.epoch_steps > self.epoch
                 line = ended or self.step % plan.print_every == 0
-                if line or epoch or stop:
+                if line or epoch or stop or save:
                     if trouble := self.watch.look():
                         self._heal(trouble)
                         return None

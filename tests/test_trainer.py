@@ -393,6 +393,26 @@ def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in
     assert reads == [(4, "health.py"), (8, "health.py")]
 
 
+def test_a_run_is_saved_between_two_lines_of_the_log_and_heals_the_same(trainer_in):
+    settings = {"objective": poisoned("gradient", 1, 6, 7), "print_every": 100, "steps": 8}
+    whole = trainer_in("whole", **settings)
+    whole.fit()
+    often = trainer_in("often", **settings, save_seconds=0.0)
+    take, saved = often.train_step, []
+
+    def watched(hr):
+        saved.append(torch.load(often.run.state, weights_only=True)["step"] == often.step)
+        return take(hr)
+
+    often.train_step = watched
+    often.fit()
+    assert all(saved)
+    assert often.skipped == whole.skipped == [1, 6, 7]
+    same(weights(whole), weights(often))
+    for name in ("psnr_log.csv", "loss_log.csv"):
+        assert (whole.run.path / name).read_text() == (often.run.path / name).read_text()
+
+
 def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):
     settings = {"objective": poisoned("loss", 5, 7), "print_every": 100}
     whole = trainer_in("whole", **settings)
