@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
+NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name of a line
 
 
@@ -123,12 +125,12 @@ class Run:
 
     def drop_old(self, keep: int) -> None:
         """Of the numbered checkpoints keep so many, the newest, and the best; 0: all."""
-        numbered = [path.stem.split("_") for path in self.models.glob("model_*_psnr_*.pt")]
-        newest = sorted(numbered, key=lambda words: int(words[1]))
-        best = max(numbered, key=lambda words: float(words[3]))
-        for words in newest[:-keep] if keep else []:
-            if words != best:
-                (self.models / f"{'_'.join(words)}.pt").unlink()
+        numbered = [(path, name) for path in self.models.iterdir() if (name := NUMBERED.fullmatch(path.name))]
+        newest = sorted(numbered, key=lambda file: int(file[1]["epoch"]))
+        best = max(numbered, key=lambda file: float(file[1]["psnr"]), default=None)
+        for file in newest[:-keep] if keep else []:
+            if file is not best:
+                file[0].unlink()
 
     def log(self, text: str) -> None:
         """A line on the screen and in log.txt."""

@@ -83,3 +83,20 @@ def test_a_row_that_was_torn_is_forgotten(tmp_path):
     forget_after(path, 300)
     append_rows(path, [{"step": 200, "value": "b"}])
     assert read_rows(path) == [{"step": "1", "value": "a"}, {"step": "200", "value": "b"}]
+
+
+def test_only_its_own_checkpoints_are_dropped(tmp_path):
+    run = Run(tmp_path)
+    run.models.mkdir()
+    own = {f"model_{epoch}_psnr_{psnr}.pt" for epoch, psnr in ((1, "30.00"), (2, "-1.50"), (9, "5.00"), (10, "inf"))}
+    strays = {"model_1_psnr_11.50 (copy).pt", "model_1_psnr_11.50_mine.pt", "model_1_psnr_.pt", "model_best.pt"}
+    for name in own | strays:
+        (run.models / name).touch()
+    run.drop_old(0)
+    assert {path.name for path in run.models.iterdir()} == own | strays
+    run.drop_old(1)
+    assert {path.name for path in run.models.iterdir()} == {"model_10_psnr_inf.pt"} | strays
+    (run.models / "model_3_psnr_99.00.pt").touch()
+    (run.models / "model_10_psnr_inf.pt").rename(run.models / "model_10_psnr_2.00.pt")
+    run.drop_old(1)
+    assert {path.name for path in run.models.iterdir()} - strays == {"model_3_psnr_99.00.pt", "model_10_psnr_2.00.pt"}
