@@ -100,5 +100,5 @@ class Watch:
         """Forgets what was noted and not read."""
         self._unread.clear()
         self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
-        self._overflows = state["overflows"]
-        self._names, self._totals = list(state["names"]), list(state["totals"])
+        self._overflows = int(state["overflows"])
+        self._names, self._totals = list(state["names"]), [float(total) for total in state["totals"]]

@@ -262,8 +262,11 @@ class Trainer:
         self.learner.load_state_dict(state)
         self.watch.load_state_dict(state["watch"])
         self.pairs.load_state_dict(state["pairs"])
-        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
-        self.skipped = list(state["skipped"])
+        self.step, self.epoch = int(state["step"]), int(state["epoch"])
+        self.best = None if state["best"] is None else float(state["best"])
+        self.skipped = [int(step) for step in state["skipped"]]
+        if min(self.step, self.epoch) < 0:
+            raise ValueError(f"step {self.step}, epoch {self.epoch}")
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
@@ -272,16 +275,18 @@ class Trainer:
                 f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
                 "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
             )
-        images = state.get("images", self.images)
-        if images != self.images:
-            raise ValueError(
-                f"--resume: {self.run.path} is a run on {images[0]} training images, and --dir_data now holds "
-                f"{self.images[0]} or others: of other names or sizes. Its images would come in another order"
-            )
         try:
+            count, digest = state.get("images", self.images)
             self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
         except Exception as error:  # one that is damaged fails in a dozen ways
-            raise ValueError(f"--resume: {self.run.state} is no state of this run: {error!r}") from error
+            raise ValueError(
+                f"--resume: {self.run.state} is no state of this run ({type(error).__name__}: {error})"
+            ) from error
+        if (count, digest) != self.images:
+            raise ValueError(
+                f"--resume: {self.run.path} is a run on {count} training images, and --dir_data now holds "
+                f"{self.images[0]} or others: of other names or sizes. Its images would come in another order"
+            )
         if self.step > self.plan.steps:
             raise ValueError(
                 f"--resume: {self.run.path} is at step {self.step}, and the run that is asked for ends at step "

@@ -119,9 +119,17 @@ class Run:
         self._pending = None
 
     def config(self) -> dict[str, Any]:
-        """What the run was started with; empty where nobody knows."""
+        """What the run was started with; empty where nobody knows. ValueError where the file is damaged."""
         path = self.path / "config.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged ({error})") from error
+        if not isinstance(config, dict) or "versions" not in config:
+            raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
+        return config
 
     def drop_old(self, keep: int) -> None:
         """Of the numbered checkpoints keep so many, the newest, and the best; 0: all."""

@@ -249,9 +249,34 @@ def test_a_state_of_another_network_is_refused(trainer_in):
     state = trainer.state_dict()
     state["net"]["config"] = {"scale": 3}
     with pytest.raises(ValueError, match=r"--resume.*'scale': 3.*'scale': 2"):
-        trainer.load_state_dict(state)
+        trainer.resume(state)
     with pytest.raises(ValueError, match="format 99"):
         trainer.resume({"format": 99})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("step", "abc"),
+        ("step", -5),
+        ("epoch", None),
+        ("best", [1.0]),
+        ("skipped", 3),
+        ("watch", []),
+        ("watch", {"line": {}, "overflows": "x", "names": [], "totals": []}),
+        ("watch", {"line": {}, "overflows": 0, "names": [], "totals": ["x"]}),
+        ("net", None),
+        ("objective", 1),
+        ("optimizer", 5),
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("pairs", 5),
+        ("images", 5),
+    ],
+)
+def test_a_damaged_state_is_refused(field, value, trainer_in):
+    trainer = trainer_in("run", pool=4)
+    with pytest.raises(ValueError, match=r"--resume: .*state\.pt is no state of this run"):
+        trainer.resume(trainer.state_dict() | {field: value})
 
 
 @pytest.mark.parametrize(

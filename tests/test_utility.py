@@ -100,3 +100,12 @@ def test_only_its_own_checkpoints_are_dropped(tmp_path):
     (run.models / "model_10_psnr_inf.pt").rename(run.models / "model_10_psnr_2.00.pt")
     run.drop_old(1)
     assert {path.name for path in run.models.iterdir()} - strays == {"model_3_psnr_99.00.pt", "model_10_psnr_2.00.pt"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"5", b"null", b"[]", b"{}", b'{"a": 1}', b'{"a": 1', b"[" * 100_000, b'{"a": "\xff"}', b""]
+)
+def test_a_damaged_config_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        Run(tmp_path).config()
