@@ -22,7 +22,7 @@ import parallel
 from commandline import Given, parse
 from forecast import dry_run
 from health import TrainingError
-from interrupt import STOPPED
+from interrupt import INTERRUPTED, STOPPED
 from model import read_file
 from option import TrainOptions
 from parallel import Ranks
@@ -131,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parallel.leave()
         if not done:
             sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        print("main.py: interrupted; with --resume auto it goes on from what is saved, or starts", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except TrainingError as error:
         sys.exit(f"main.py: error: {error}")
     except torch.OutOfMemoryError as error:

@@ -13,7 +13,7 @@ import torch
 
 import main
 from data.images import write_image
-from interrupt import STOPPED
+from interrupt import INTERRUPTED, STOPPED
 from model import build, checkpoint, load_model, official
 from utility import ROOT
 
@@ -176,6 +176,16 @@ def test_a_run_that_died_before_its_first_checkpoint_can_start_again(run_main):
         file.unlink()
     run_main(f"--model KDSR_T --save t {KDSR}")
     assert len((run / "psnr_log.csv").read_text().splitlines()) == 3
+
+
+def test_ctrl_c_before_the_first_step(run_main, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "prepare", interrupt)
+    with pytest.raises(SystemExit, match=f"^{INTERRUPTED}$"):
+        run_main(f"--model KDSR_T --save t {KDSR}")
+    assert capsys.readouterr().err.startswith("main.py: interrupted; ")
 
 
 def test_patches_that_are_too_small(refused):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import main
-from interrupt import STOPPED
+from interrupt import INTERRUPTED, STOPPED
 from tests.processes import KILLED, THROUGH, Workshop, serving
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -120,6 +120,9 @@ def test_a_second_ctrl_c_while_it_waits_for_images(workshop):
         process.wait_for(lambda: False, 0.1)
     process.wait_for(lambda: False, 4)
     assert not process.alive()
+    assert process.join() == INTERRUPTED
+    assert "main.py: interrupted; with --resume auto" in process.says()
+    assert "Traceback" not in process.says()
 
 
 def refusal(words) -> str:
