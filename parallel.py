@@ -144,7 +144,7 @@ def join() -> Ranks:
     """Meet the other processes that `torchrun` started; alone where it did not."""
     if not launched():
         return Ranks()
-    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), os.getppid())
+    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), parent=os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
         dist.init_process_group(backend, timeout=PATIENCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,9 +25,8 @@ from model import BlindSR
 from numerics import Numerics
 from parallel import Ranks
 from plan import Plan
+from state import FORMAT, check_state, no_state
 from utility import Clock, Run, save
-
-FORMAT = 3
 
 
 class Trainer:
@@ -85,7 +85,8 @@ class Trainer:
             )
         if self.ranks.first:
             self.run.open(self.config, resumed=self._resumed)
-        self._good, self._on_disk = copy.deepcopy(self.state_dict()), self.step
+        self.keep()
+        self._on_disk = self.step
         self._saved = time.perf_counter()
         self._deadline = self._saved + self.plan.max_seconds
         try:
@@ -132,7 +133,7 @@ class Trainer:
                         return None
                     if line and self.watch.noted:
                         self._report()
-                    self._good = copy.deepcopy(self.state_dict())
+                    self.keep()
                     if epoch or ended or stop or save:
                         self._save()
                 if stop:
@@ -140,7 +141,7 @@ class Trainer:
                     return False
                 if epoch:
                     self._end_epoch()
-                    self._good = copy.deepcopy(self.state_dict())
+                    self.keep()
                     self._save()
                 if ended:
                     self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
@@ -221,6 +222,12 @@ class Trainer:
         rows = []
         for benchmark in self.benchmarks:
             psnr, ssim = mean(self.scores(benchmark))
+            if math.isnan(psnr):
+                raise TrainingError(
+                    f"the PSNR on {benchmark.name} is nan after step {self.step}: the weights, or statistics of "
+                    f"BatchNorm, are no numbers any more. {self.run.models} may hold a checkpoint of an earlier epoch, "
+                    "from which a run of another name can start (--pre_train)"
+                )
             of = {"epoch": epoch, "step": self.step, "set": benchmark.name, "protocol": benchmark.protocol}
             rows.append({**of, "psnr": f"{psnr:.4f}", "ssim": f"{ssim:.5f}"})
         self._logbook.scores(rows)
@@ -257,41 +264,26 @@ class Trainer:
             "images": self.images,
         }
 
+    def keep(self) -> None:
+        """Remember this state as the last good one."""
+        self._good = copy.deepcopy(self.state_dict())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Be as in this state. ValueError where it is of another network."""
         self.learner.load_state_dict(state)
         self.watch.load_state_dict(state["watch"])
         self.pairs.load_state_dict(state["pairs"])
-        self.step, self.epoch = int(state["step"]), int(state["epoch"])
+        self.step, self.epoch = state["step"], state["epoch"]
         self.best = None if state["best"] is None else float(state["best"])
         self.skipped = [int(step) for step in state["skipped"]]
-        if min(self.step, self.epoch) < 0:
-            raise ValueError(f"step {self.step}, epoch {self.epoch}")
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
-        if state.get("format") != FORMAT:
-            raise ValueError(
-                f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
-                "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
-            )
+        check_state(state, self.run.path, self.run.state, images=self.images, steps=self.plan.steps)
         try:
-            count, digest = state.get("images", self.images)
             self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
         except Exception as error:  # one that is damaged fails in a dozen ways
-            raise ValueError(
-                f"--resume: {self.run.state} is no state of this run ({type(error).__name__}: {error})"
-            ) from error
-        if (count, digest) != self.images:
-            raise ValueError(
-                f"--resume: {self.run.path} is a run on {count} training images, and --dir_data now holds "
-                f"{self.images[0]} or others: of other names or sizes. Its images would come in another order"
-            )
-        if self.step > self.plan.steps:
-            raise ValueError(
-                f"--resume: {self.run.path} is at step {self.step}, and the run that is asked for ends at step "
-                f"{self.plan.steps}; it takes more --epochs_sr"
-            )
+            raise no_state(self.run.state, f"{type(error).__name__}: {error}") from error
         self._resumed = True
 
     def _save(self) -> None:

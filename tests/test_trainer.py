@@ -373,6 +373,24 @@ def test_it_gives_up_and_leaves_the_last_good_state(trainer_in):
     same(weights(expected), weights(resumed(trainer_in("run"))))
 
 
+def test_scores_that_are_no_numbers_end_it(trainer_in):
+    trainer = trainer_in("run")
+    take = trainer.train_step
+
+    def poisoned_statistics(hr):
+        parts = take(hr)
+        if trainer.step == 8:
+            trainer.net.encoder.body[1].running_mean.fill_(math.nan)  # of which no loss in training tells
+        return parts
+
+    trainer.train_step = poisoned_statistics
+    with pytest.raises(TrainingError, match=r"PSNR on Set5 is nan after step 8: .*--pre_train"):
+        trainer.fit()
+    assert [row["epoch"] for row in read_rows(trainer.run.psnr_log)] == ["1"]
+    assert len(list(trainer.run.models.glob("model_*_psnr_*.pt"))) == 1
+    model.load_model(trainer.run.models / "model_best.pt")
+
+
 def test_a_healed_run_resumes_exactly(trainer_in):
     whole = trainer_in("whole", objective=poisoned("gradient", 1, 5, 6))
     whole.fit()
