@@ -9,6 +9,7 @@ continues one.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -114,7 +115,7 @@ def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trai
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    words = sys.argv[1:] if argv is None else argv
+    words, begun = sys.argv[1:] if argv is None else argv, time.perf_counter()
     try:
         given, options = options_of(words)
         if options.saving.check:
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.saving.dry_run:
             dry_run(trainer)
         else:
-            done = trainer.fit()
+            done = trainer.fit(begun)
         parallel.leave()
         if not done:
             sys.exit(STOPPED)

@@ -73,10 +73,11 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def fit(self) -> bool:
+    def fit(self, begun: float | None = None) -> bool:
         """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state.
 
-        Whether it is done, or was stopped.
+        begun: when the time of the plan began, by `time.perf_counter`; default: now. True: it is done, False: it was
+        stopped.
         """
         if not self.ranks.agree((self.step, self.skipped)):
             raise ValueError(
@@ -88,7 +89,7 @@ class Trainer:
         self.keep()
         self._on_disk = self.step
         self._saved = time.perf_counter()
-        self._deadline = self._saved + self.plan.max_seconds
+        self._deadline = (self._saved if begun is None else begun) + self.plan.max_seconds
         try:
             with (
                 Interrupt(impatient=self.ranks.world == 1) as self._interrupt,

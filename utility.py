@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +24,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
+LAST = 3000  # parts of steps that the clock remembers
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name of a line
 
 
@@ -125,8 +126,8 @@ class Run:
             return {}
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged ({error})") from error
+        except (ValueError, RecursionError):
+            config = None
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
         return config
@@ -193,7 +194,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._spans: list[tuple[str, Any, Any]] = []
+        self._spans = deque[tuple[str, Any, Any]](maxlen=LAST)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -202,7 +203,7 @@ class Clock:
         self._spans.append((part, start, self._now()))
 
     def shares(self) -> str:
-        """`data 1 %  degradation 9 %  network 90 %` since the last call."""
+        """`data 1 %  degradation 9 %  network 90 %` since the last call, or of the last steps where those are many."""
         seconds: dict[str, float] = defaultdict(float)
         if self._cuda:
             torch.cuda.synchronize()
@@ -240,7 +241,7 @@ def duration(seconds: float) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and git commit, for config.json."""
+    """Versions, machine and git commit, for config.json."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "torchvision", "pillow", "opencv-python-headless", "torchmetrics", "pyiqa"):
         try:
@@ -248,7 +249,16 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "not installed as a package"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"versions": versions, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
+    machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "gpu": gpu}
+    return {"versions": versions, **machine, "commit": git_commit(), "command": sys.argv}
+
+
+def cpu_name() -> str:
+    """The model of the CPU, where the system tells, and which of its instructions PyTorch uses."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    name = found[1] if found else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def git_commit() -> str | None:

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,12 @@ def test_time_is_up(trainer_in):
     assert model.load_model(trainer.run.models / "model_latest.pt").scale == 2
 
 
+def test_the_time_of_what_came_before_counts(trainer_in):
+    trainer = trainer_in("run", max_seconds=100.0)
+    assert not trainer.fit(time.perf_counter() - 101)
+    assert trainer.step == 1
+
+
 def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
     trainer = trainer_in("run", steps=16, keep=2)
     trainer.fit()
@@ -237,6 +244,7 @@ def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
 def test_a_dry_run_writes_nothing_and_forecasts(trainer_in, capsys):
     trainer = trainer_in("run")
     seconds = dry_run(trainer)
+    assert trainer._good["optimizer"]["state"]  # its memory is a part of what a run needs
     assert 0 < seconds < 60
     assert not trainer.run.path.exists()
     out = capsys.readouterr().out

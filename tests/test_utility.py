@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from utility import Clock, Run, append_rows, duration, forget_after, read_rows, save, whole
+from utility import LAST, Clock, Run, append_rows, duration, environment, forget_after, read_rows, save, whole
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -66,6 +66,17 @@ def test_the_clock_shares_the_time_out():
     assert int(shares[1]) < int(shares[2])
     assert sum(map(int, shares.groups())) in (99, 100, 101)
     assert clock.shares() == ""
+    for part in "ab":
+        for _ in range(LAST):
+            with clock(part):
+                pass
+    assert clock.shares() == "b 100 %"  # the last ones: where no line is ever asked for they would be too many
+
+
+def test_the_environment_tells_what_the_bits_depend_on():
+    found = environment()
+    assert found["threads"] == torch.get_num_threads()
+    assert torch.backends.cpu.get_cpu_capability() in found["cpu"]
 
 
 @pytest.mark.parametrize(
