@@ -249,16 +249,11 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "not installed as a package"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "gpu": gpu}
-    return {"versions": versions, **machine, "commit": git_commit(), "command": sys.argv}
-
-
-def cpu_name() -> str:
-    """The model of the CPU, where the system tells, and which of its instructions PyTorch uses."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
-    name = found[1] if found else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    named_there = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    cpu = named_there[1] if named_there else platform.processor() or platform.machine()
+    machine = {"cpu": cpu, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return {"versions": versions, **machine, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
 
 
 def git_commit() -> str | None:
