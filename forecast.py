@@ -45,6 +45,7 @@ def _seconds_per_step(trainer: Trainer, start: int) -> float:
         loaded = time.perf_counter()
         losses = {name: value.item() for name, value in trainer.train_step(hr).items()}  # waits for the device
         times.append((loaded - begin, time.perf_counter() - loaded))
+        trainer.keep()  # takes its memory
     print("losses: " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
     load, compute = np.median(times[2:], axis=0).tolist()
     workers = trainer.plan.loader_workers

@@ -13,7 +13,7 @@ from torch import Tensor
 
 HISTORY = 500  # steps whose median is the usual loss
 OVERFLOWS = 20  # of float16 in a row that its loss scaler is left to deal with
-ENOUGH = 100  # of them, before a loss is called far above it
+ENOUGH = 100  # of these steps, before a loss is called far above their median
 
 
 class Trouble(NamedTuple):
@@ -100,5 +100,5 @@ class Watch:
         """Forgets what was noted and not read."""
         self._unread.clear()
         self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
-        self._overflows = state["overflows"]
-        self._names, self._totals = list(state["names"]), list(state["totals"])
+        self._overflows = int(state["overflows"])
+        self._names, self._totals = list(state["names"]), [float(total) for total in state["totals"]]

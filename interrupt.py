@@ -6,6 +6,8 @@ import signal
 from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = 75  # exit code of a run that was stopped and is to go on: EX_TEMPFAIL, where there is one
+INTERRUPTED = 128 + signal.SIGINT  # that of one that had to end at once, as shells give it
 
 
 class Interrupt:

@@ -117,8 +117,7 @@ class Learner:
         found, own = state["net"], self.checkpoint()
         if (found["network"], found["config"]) != (own["network"], own["config"]):
             raise ValueError(
-                f"--resume: the run is of {found['network']} {found['config']}, "
-                f"the options ask for {own['network']} {own['config']}"
+                f"it is of {found['network']} {found['config']}, the options ask for {own['network']} {own['config']}"
             )
         self.net.load_state_dict(found["params"])
         if self.average is not None:

@@ -9,6 +9,7 @@ continues one.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,7 @@ import parallel
 from commandline import Given, parse
 from forecast import dry_run
 from health import TrainingError
+from interrupt import INTERRUPTED, STOPPED
 from model import read_file
 from option import TrainOptions
 from parallel import Ranks
@@ -113,7 +115,7 @@ def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trai
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    words = sys.argv[1:] if argv is None else argv
+    words, begun = sys.argv[1:] if argv is None else argv, time.perf_counter()
     try:
         given, options = options_of(words)
         if options.saving.check:
@@ -122,11 +124,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             parallel.launch(Path(__file__), options.machine.n_GPUs, words)
         ranks = parallel.join()
         trainer = prepare(given, options, ranks)
+        done = True
         if options.saving.dry_run:
             dry_run(trainer)
         else:
-            trainer.fit()
+            done = trainer.fit(begun)
         parallel.leave()
+        if not done:
+            sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        print("main.py: interrupted; with --resume auto it goes on from what is saved, or starts", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except TrainingError as error:
         sys.exit(f"main.py: error: {error}")
     except torch.OutOfMemoryError as error:

@@ -5,6 +5,7 @@ Started by `torchrun`, or by `main.py --n_GPUs N` which starts it. Without them 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -23,22 +24,30 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from interrupt import STOPPED
+
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # for one that is late: validation and its files take that long at most
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all; `local` among those of its machine."""
+    """This process among all; `local` among those of its machine. parent: `torchrun`, by its id, if there is one."""
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    parent: int | None = None
 
     @property
     def first(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that would tell this one to stop was killed."""
+        return self.parent is not None and self.parent != os.getppid()
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Whether it is true of any of them, for each flag. The host waits for the others, not for the device."""
@@ -135,7 +144,7 @@ def join() -> Ranks:
     """Meet the other processes that `torchrun` started; alone where it did not."""
     if not launched():
         return Ranks()
-    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), parent=os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
         dist.init_process_group(backend, timeout=PATIENCE)
@@ -143,16 +152,22 @@ def join() -> Ranks:
 
 
 def leave() -> None:
+    """Once all are here: `torchrun` ends those that are still at work when one exits with another code than 0."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 
 def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:
     """Be `torchrun` with so many processes of the program, and exit. One that fails ends them all."""
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # of what they say themselves
     try:
         run.main(["--standalone", f"--nproc_per_node={processes}", str(program), *argv])
     except SignalException:
-        sys.exit()  # they were told, have saved and said how to go on
+        sys.exit(STOPPED)  # they were told, have saved and said how to go on
     except ChildFailedError as error:
-        sys.exit(str(error))
+        codes = {failure.exitcode for failure in error.failures.values()}
+        if codes == {STOPPED}:
+            sys.exit(STOPPED)
+        sys.exit(str(error) if min(codes) < 0 else 1)  # one that was killed could not say why
     sys.exit()

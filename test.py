@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -170,7 +171,9 @@ def remarks(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given)
             found.append(f"the images of {benchmark.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
     run = None if options.testing.pre_train is None else run_of(options.testing.pre_train)
     if run is not None and not protocol and any(benchmark.protocol != PAIRED for benchmark in benchmarks):
-        trained, tested = Run(run).config(), vars(options.degradation)
+        tested, trained = vars(options.degradation), {}
+        with suppress(ValueError):  # any folder may hold a config.json
+            trained = Run(run).config()
         other = [f"--{name} {trained[name]}" for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
         if other:
             found.append(f"the network was trained with {' '.join(other)}, which is not what this tests")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,9 +25,8 @@ from model import BlindSR
 from numerics import Numerics
 from parallel import Ranks
 from plan import Plan
+from state import FORMAT, check_state, no_state
 from utility import Clock, Run, save
-
-FORMAT = 3
 
 
 class Trainer:
@@ -57,6 +57,7 @@ class Trainer:
         self.net, self.objective = self.learner.net, self.learner.objective
         self.pairs = pairs.to(device)
         self.batches = batches
+        self.images = batches.images
         self.benchmarks = benchmarks
         self.plan = plan
         self.run = run
@@ -72,8 +73,12 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def fit(self) -> None:
-        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state."""
+    def fit(self, begun: float | None = None) -> bool:
+        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state.
+
+        begun: when the time of the plan began, by `time.perf_counter`; default: now. True: it is done, False: it was
+        stopped.
+        """
         if not self.ranks.agree((self.step, self.skipped)):
             raise ValueError(
                 f"--resume: the processes found different states of {self.run.path}; it must lie in a folder that all "
@@ -81,9 +86,10 @@ class Trainer:
             )
         if self.ranks.first:
             self.run.open(self.config, resumed=self._resumed)
-        self._good, self._on_disk = copy.deepcopy(self.state_dict()), self.step
+        self.keep()
+        self._on_disk = self.step
         self._saved = time.perf_counter()
-        self._deadline = self._saved + self.plan.max_seconds
+        self._deadline = (self._saved if begun is None else begun) + self.plan.max_seconds
         try:
             with (
                 Interrupt(impatient=self.ranks.world == 1) as self._interrupt,
@@ -91,8 +97,9 @@ class Trainer:
                     self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.first
                 ) as self._logbook,
             ):
-                while not self._train():
+                while (done := self._train()) is None:
                     pass  # something went wrong and was mended: the loader starts again at another step
+                return done
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
             if self.ranks.world == 1 and self._good["step"] > self._on_disk:
@@ -102,42 +109,46 @@ class Trainer:
         finally:
             self.run.unlock()
 
-    def _train(self) -> bool:
-        """Take steps to the end or until a stop: True. False where it went wrong and is back at the last good state.
+    def _train(self) -> bool | None:
+        """Take steps to the end: True; or until a stop: False. None where it is back at the last good state.
 
-        That is one of the last line of the log, or of the end of the epoch: at the same step whenever the run was
-        saved, stopped or killed, so that a run which is healed and continued is the same run, too.
+        That is one of the last line of the log, of the end of the epoch, or a later one that was saved. What is healed
+        does not depend on which: all steps up to the one that went wrong are good, and are the same again.
         """
         self.net.train()
         plan, first = self.plan, self.step
-        with contextlib.closing(self._patches()) as patches:
+        steps, pinned = range(first, plan.steps), self.device.type == "cuda"
+        loading = load(self.batches, steps, workers=plan.loader_workers, pinned=pinned)
+        with contextlib.closing(loading) as patches:
             while True:
                 now = time.perf_counter()
                 late = now > self._deadline and self.step > first  # one step at least
-                stop, save = self.ranks.any(self._interrupt.asked or late, now - self._saved > plan.save_seconds)
+                asked = self._interrupt.asked or self.ranks.orphaned
+                stop, save = self.ranks.any(asked or late, now - self._saved > plan.save_seconds)
                 ended = self.step == plan.steps
                 epoch = self.step // plan.epoch_steps > self.epoch
                 line = ended or self.step % plan.print_every == 0
-                if line or epoch or stop:
+                if line or epoch or stop or save:
                     if trouble := self.watch.look():
                         self._heal(trouble)
-                        return False
+                        return None
                     if line and self.watch.noted:
                         self._report()
-                    self._good = copy.deepcopy(self.state_dict())
+                    self.keep()
                     if epoch or ended or stop or save:
                         self._save()
                 if stop:
                     self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
-                    return True
+                    return False
                 if epoch:
                     self._end_epoch()
-                    self._good = copy.deepcopy(self.state_dict())
+                    self.keep()
                     self._save()
                 if ended:
                     self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
                     return True
-                hr = next(patches)
+                with self.clock("data"):
+                    hr = next(patches)
                 if self.step in self.skipped:
                     self.step += 1
                 else:
@@ -161,14 +172,6 @@ class Trainer:
     def _troubles(self, step: int) -> list[int]:
         """The steps that were left out in the epoch of this one."""
         return [bad for bad in self.skipped if bad // self.plan.epoch_steps == step // self.plan.epoch_steps]
-
-    def _patches(self) -> Generator[Tensor, None, None]:
-        steps, pinned = range(self.step, self.plan.steps), self.device.type == "cuda"
-        patches = iter(load(self.batches, steps, workers=self.plan.loader_workers, pinned=pinned))
-        for _ in steps:
-            with self.clock("data"):
-                hr = next(patches)
-            yield hr
 
     def _heal(self, trouble: Trouble) -> None:
         """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""
@@ -220,6 +223,12 @@ class Trainer:
         rows = []
         for benchmark in self.benchmarks:
             psnr, ssim = mean(self.scores(benchmark))
+            if math.isnan(psnr):
+                raise TrainingError(
+                    f"the PSNR on {benchmark.name} is nan after step {self.step}: the weights, or statistics of "
+                    f"BatchNorm, are no numbers any more. {self.run.models} may hold a checkpoint of an earlier epoch, "
+                    "from which a run of another name can start (--pre_train)"
+                )
             of = {"epoch": epoch, "step": self.step, "set": benchmark.name, "protocol": benchmark.protocol}
             rows.append({**of, "psnr": f"{psnr:.4f}", "ssim": f"{ssim:.5f}"})
         self._logbook.scores(rows)
@@ -253,27 +262,29 @@ class Trainer:
             "watch": self.watch.state_dict(),
             **self.learner.state_dict(),
             "pairs": self.pairs.state_dict(),
+            "images": self.images,
         }
+
+    def keep(self) -> None:
+        """Remember this state as the last good one."""
+        self._good = copy.deepcopy(self.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Be as in this state. ValueError where it is of another network."""
         self.learner.load_state_dict(state)
         self.watch.load_state_dict(state["watch"])
         self.pairs.load_state_dict(state["pairs"])
-        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
-        self.skipped = list(state["skipped"])
+        self.step, self.epoch = state["step"], state["epoch"]
+        self.best = None if state["best"] is None else float(state["best"])
+        self.skipped = [int(step) for step in state["skipped"]]
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
-        if state.get("format") != FORMAT:
-            raise ValueError(
-                f"--resume: {self.run.state} has format {state.get('format')}, this version reads {FORMAT}; "
-                "its weights are in model_latest.pt, from which a run of another name can start with --pre_train"
-            )
+        check_state(state, self.run.path, self.run.state, images=self.images, steps=self.plan.steps)
         try:
             self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"--resume: {self.run.state} is no state of this run: {error}") from error
+        except Exception as error:  # one that is damaged fails in a dozen ways
+            raise no_state(self.run.state, f"{type(error).__name__}: {error}") from error
         self._resumed = True
 
     def _save(self) -> None:

@@ -6,10 +6,11 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,8 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
+NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
+LAST = 3000  # parts of steps that the clock remembers
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name of a line
 
 
@@ -117,18 +120,26 @@ class Run:
         self._pending = None
 
     def config(self) -> dict[str, Any]:
-        """What the run was started with; empty where nobody knows."""
+        """What the run was started with; empty where nobody knows. ValueError where the file is damaged."""
         path = self.path / "config.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            config = None
+        if not isinstance(config, dict) or "versions" not in config:
+            raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
+        return config
 
     def drop_old(self, keep: int) -> None:
         """Of the numbered checkpoints keep so many, the newest, and the best; 0: all."""
-        numbered = [path.stem.split("_") for path in self.models.glob("model_*_psnr_*.pt")]
-        newest = sorted(numbered, key=lambda words: int(words[1]))
-        best = max(numbered, key=lambda words: float(words[3]))
-        for words in newest[:-keep] if keep else []:
-            if words != best:
-                (self.models / f"{'_'.join(words)}.pt").unlink()
+        numbered = [(path, name) for path in self.models.iterdir() if (name := NUMBERED.fullmatch(path.name))]
+        newest = sorted(numbered, key=lambda file: int(file[1]["epoch"]))
+        best = max(numbered, key=lambda file: float(file[1]["psnr"]), default=None)
+        for file in newest[:-keep] if keep else []:
+            if file is not best:
+                file[0].unlink()
 
     def log(self, text: str) -> None:
         """A line on the screen and in log.txt."""
@@ -183,7 +194,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._spans: list[tuple[str, Any, Any]] = []
+        self._spans = deque[tuple[str, Any, Any]](maxlen=LAST)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -192,7 +203,7 @@ class Clock:
         self._spans.append((part, start, self._now()))
 
     def shares(self) -> str:
-        """`data 1 %  degradation 9 %  network 90 %` since the last call."""
+        """`data 1 %  degradation 9 %  network 90 %` since the last call, or of the last steps where those are many."""
         seconds: dict[str, float] = defaultdict(float)
         if self._cuda:
             torch.cuda.synchronize()
@@ -230,7 +241,7 @@ def duration(seconds: float) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and git commit, for config.json."""
+    """Versions, machine and git commit, for config.json."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "torchvision", "pillow", "opencv-python-headless", "torchmetrics", "pyiqa"):
         try:
@@ -238,7 +249,11 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "not installed as a package"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"versions": versions, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
+    info = Path("/proc/cpuinfo")
+    named_there = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    cpu = named_there[1] if named_there else platform.processor() or platform.machine()
+    machine = {"cpu": cpu, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return {"versions": versions, **machine, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
 
 
 def git_commit() -> str | None:
@@ -266,7 +281,7 @@ def draw_curves(run: Run) -> None:
     losses: Lines = defaultdict(list)
     for row in read_rows(run.loss_log):
         losses[row["part"]].append((int(row["step"]), float(row["value"])))
-    for lines, label, name in ((psnr, "PSNR on luma, dB", "psnr.png"), (losses, "loss", "loss.png")):
+    for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
         if not lines:
             continue
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -274,7 +289,8 @@ def draw_curves(run: Run) -> None:
         for line, points in lines.items():
             axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
         if lines is losses:
-            axes.set_yscale("log")  # the parts differ by orders of magnitude
+            least = min(value for points in lines.values() for _, value in points)
+            axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
         axes.grid(alpha=0.3)
         axes.legend()
         with whole(run.path / name) as temporary:

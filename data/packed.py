@@ -11,14 +11,17 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from data.images import BadImage, Size, leave_out, list_images, read_image, too_small
-from utility import whole
+from utility import TEMPORARY, whole
 
 VERSION = 1
 
@@ -92,11 +95,13 @@ def open_packed(
     """The packed images of `folder`; packs them first if the cache is missing, damaged or older than the folder.
 
     Unreadable images and those under `at_least` HR pixels a side raise BadImage, or are left out and named in the log
-    with `skip_bad`. Where several processes share a cache, one of them calls this before the others.
+    with `skip_bad`. Of several processes one packs; the others wait, and find what it has packed.
     """
-    if reason := why_repack(folder, cache):
-        log(f"packing {folder} into {cache}.u8: {reason}")
-        pack(folder, cache, skip_bad=skip_bad)
+    if why_repack(folder, cache):
+        with _alone(cache, log):
+            if reason := why_repack(folder, cache):
+                log(f"packing {folder} into {cache}.u8: {reason}")
+                _pack(folder, cache, skip_bad=skip_bad)
     index, store = read_index(cache), PackedImages(cache, at_least=at_least)
     bad = [BadImage(file.reason) for file in index.skipped]
     for image in index.images:
@@ -111,8 +116,33 @@ def pack(folder: str | Path, cache: str | Path, *, skip_bad: bool = False) -> In
 
     Raises BadImage at the first image that cannot be decoded; with `skip_bad` it is noted in the index instead.
     """
+    with _alone(cache, print):
+        return _pack(folder, cache, skip_bad=skip_bad)
+
+
+@contextmanager
+def _alone(cache: str | Path, log: Callable[[str], None]) -> Iterator[None]:
+    """In this context no other process packs this cache, and what one that was killed left of it is gone."""
+    paths = _paths(cache)
+    folder, name = paths[0].parent, Path(cache).name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log(f"another process is packing {paths[0]}; waiting for its end")
+        lock.acquire()
+    try:
+        for path in paths:
+            for left in folder.glob(f".{escape(path.name)}.*{TEMPORARY}"):
+                left.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
     data, index_path = _paths(cache)
-    data.parent.mkdir(parents=True, exist_ok=True)
     paths = list_images(folder)
     index = Index(str(Path(folder).resolve()), [], [])
     with whole(data) as temporary:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import active_children
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from data.images import ImageStore, Size
+from data.images import BadImage, ImageStore, Size
 from interrupt import leave_signals_to_the_parent
 
 # Keeps the streams of random numbers apart that share a seed.
@@ -103,6 +107,12 @@ class PatchBatches(Dataset[torch.Tensor]):
         self.store = store
         self.sampler = sampler
 
+    @property
+    def images(self) -> tuple[int, str]:
+        """How many they are, and a digest of their names and sizes: with others the same steps have other patches."""
+        listed = json.dumps([self.store.names, self.store.sizes])
+        return len(self.store.names), hashlib.sha256(listed.encode()).hexdigest()
+
     def __getitem__(self, step: int) -> torch.Tensor:
         crops, side = self.sampler.draw(step), self.sampler.patch
         batch = torch.empty(len(crops), 3, side, side, dtype=torch.uint8)
@@ -123,13 +133,44 @@ def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     return pixels
 
 
-def load(batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: bool) -> DataLoader[torch.Tensor]:
-    """The patches of these steps in their order, the same for any number of loader processes."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        pin_memory=pinned,
-        worker_init_fn=leave_signals_to_the_parent,
-    )
+class _OrError(Dataset["torch.Tensor | BadImage"]):
+    """An error as a value: raised in a loader process it would come with that one's traceback for a message."""
+
+    def __init__(self, batches: PatchBatches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> torch.Tensor | BadImage:
+        try:
+            return self.batches[step]
+        except BadImage as error:
+            return error
+
+
+def load(
+    batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: bool
+) -> Generator[torch.Tensor, None, None]:
+    """The patches of these steps in their order, the same for any number of loader processes, which end with it.
+
+    Raises BadImage if an image cannot be read.
+    """
+    others = active_children()
+    try:
+        for patches in DataLoader(
+            _OrError(batches),
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            pin_memory=pinned,
+            worker_init_fn=leave_signals_to_the_parent,
+        ):
+            if isinstance(patches, BadImage):
+                raise patches
+            yield patches
+    except (Exception, KeyboardInterrupt):
+        # The traceback keeps the loader alive, and the end of Python would wait for its processes, which leave signals
+        # to their parent. Nothing of theirs is worth keeping.
+        for worker in set(active_children()).difference(others):
+            with suppress(RuntimeError):  # of the loader, which sees them die
+                worker.kill()
+                worker.join()
+        raise

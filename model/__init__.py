@@ -123,7 +123,7 @@ def load_model(
 def _read_own(
     contents: dict[str, Any], state: dict[str, Tensor], path: str | Path, flag: str
 ) -> tuple[BlindSR, list[str], list[str]]:
-    if contents.get("format") != FORMAT or contents["network"] not in NETWORKS:
+    if contents.get("format") != FORMAT or contents["network"] not in list(NETWORKS):  # it may be anything
         raise ValueError(
             f"{flag}: {path} is a {contents['network']} checkpoint of format {contents.get('format')}; "
             f"this version reads format {FORMAT} of {', '.join(NETWORKS)}"
@@ -131,7 +131,12 @@ def _read_own(
     config = contents.get("config")
     if not isinstance(config, dict):
         raise ValueError(f"{flag}: {path} lacks the config of a {contents['network']} checkpoint")
-    net = build(contents["network"], **config)
+    try:
+        net = build(contents["network"], **config)
+    except Exception as error:  # so may these
+        raise ValueError(
+            f"{flag}: {path} cannot be read as a checkpoint: no {contents['network']} has the config {config} ({error})"
+        ) from error
     own = net.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
     net.load_state_dict(fitting, strict=False)  # what does not fit is reported, not hidden

@@ -12,6 +12,7 @@ import torch
 
 from data.degradation import Gaussian, MANet, SecondOrder
 from data.degradation.precision import ieee_products
+from interrupt import STOPPED
 from loss import Contrast, Distillation, Pixel
 from model import CDSR, build, checkpoint, official
 from scripts import reproduce
@@ -114,7 +115,7 @@ def run_main(photo_folder, tmp_path):
         command += " --patch_size 24 --test_every 3 --epochs_sr 2 --n_threads 1 --print_every 1"
         words = [sys.executable, str(MAIN), *command.split(), *arguments.split()]
         done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        assert done.returncode == (75 if "--max_minutes" in words else 0), done.stderr
+        assert done.returncode == (STOPPED if "--max_minutes" in words else 0), done.stderr
         name = arguments.split("--save ")[1].split()[0]
         return next(tmp_path.glob(f"{name}_x2_*"))
 

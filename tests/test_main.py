@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import main
 from data.images import write_image
+from interrupt import INTERRUPTED, STOPPED
 from model import build, checkpoint, load_model, official
 from utility import ROOT
 
@@ -26,7 +28,8 @@ def run_main(photo_folder, tmp_path):
     def call(arguments, root=None):
         argv = f"--dir_data {root or photo_folder} --data_train train --dir_experiment {tmp_path} --scale 2 {TINY}"
         argv = [*argv.split(), *arguments.split()]
-        main.main(argv)
+        with pytest.raises(SystemExit, match=f"^{STOPPED}$") if "--max_minutes" in argv else nullcontext():
+            main.main(argv)
         return main.options_of(argv)[1].run_dir
 
     return call
@@ -145,12 +148,44 @@ def test_a_run_is_continued_as_what_it_is(run_main, refused):
     assert (run / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("change", ["one less", "another size", "another name"])
+def test_a_run_is_continued_with_its_images(change, run_main, refused, photo_folder, tmp_path):
+    root = shutil.copytree(photo_folder, tmp_path / "data")
+    arguments = f"--model KDSR_T --save t {KDSR}"
+    run_main(f"{arguments} --max_minutes 0", root)
+    (root / "train/HR/3.png").rename(root / "4.png")
+    if change != "one less":
+        shutil.copy(root / "4.png", root / f"train/HR/{'3' if change == 'another size' else '33'}.png")
+    if change == "another size":
+        write_image(root / "train/HR/3.png", np.zeros((97, 112, 3), np.uint8))
+    message = refused(f"{arguments} --resume", root)
+    assert "is a run on 5 training images" in message
+    assert f"--dir_data now holds {4 if change == 'one less' else 5} " in message
+
+
+def test_a_run_is_continued_from_a_cache_of_its_images(run_main, tmp_path):
+    arguments = f"--model KDSR_T --save t {KDSR}"
+    run = run_main(f"{arguments} --max_minutes 0")
+    run_main(f"{arguments} --resume --data_cache {tmp_path / 'cache'}")
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 4
+
+
 def test_a_run_that_died_before_its_first_checkpoint_can_start_again(run_main):
     run = run_main(f"--model KDSR_T --save t {KDSR}")
     for file in run.glob("model/*.pt"):
         file.unlink()
     run_main(f"--model KDSR_T --save t {KDSR}")
     assert len((run / "psnr_log.csv").read_text().splitlines()) == 3
+
+
+def test_ctrl_c_before_the_first_step(run_main, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "prepare", interrupt)
+    with pytest.raises(SystemExit, match=f"^{INTERRUPTED}$"):
+        run_main(f"--model KDSR_T --save t {KDSR}")
+    assert capsys.readouterr().err.startswith("main.py: interrupted; ")
 
 
 def test_patches_that_are_too_small(refused):

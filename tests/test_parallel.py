@@ -14,6 +14,7 @@ import torch
 
 import main
 import parallel
+from interrupt import STOPPED
 from model import build, checkpoint
 from parallel import Ranks
 from tests.processes import Workshop, serving
@@ -222,12 +223,26 @@ def test_a_signal_saves_and_ends_all(long_run):
     process, run = long_run
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == STOPPED
     assert b"Traceback" not in out
     log = (run / "log.txt").read_text()
     stopped = re.search(r"stopped after step (\d+); continue with the same command and --resume", log)
     assert stopped is not None
     assert torch.load(run / "model/state.pt", weights_only=True)["step"] == int(stopped[1])
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "last"),
+    [
+        ("--max_minutes 0", STOPPED, b"stopped after step 1; "),
+        ("--batch_size 3", 1, b"--batch_size 3 cannot be shared out"),
+    ],
+)
+def test_only_what_they_say_is_said(more, code, last, words_of, environment):
+    words = words_of(f"--model KDSR_T {KDSR} {FAST} --n_GPUs 2 {more}", f"code{code}")
+    done = subprocess.run(command(words), env=environment, capture_output=True)
+    assert done.returncode == code
+    assert last in (done.stdout + done.stderr).splitlines()[-1]
 
 
 def test_a_process_that_dies_ends_all(long_run):
@@ -238,6 +253,15 @@ def test_a_process_that_dies_ends_all(long_run):
     assert process.returncode == 1
     assert b"Signal 9 (SIGKILL) received" in out
     assert time.monotonic() - begin < 20
+
+
+def test_processes_whose_parent_is_killed_save_and_end(long_run):
+    process, run = long_run
+    process.kill()
+    out, _ = process.communicate(timeout=30)  # until they are gone, who could still write
+    assert b"Traceback" not in out
+    (stopped,) = re.findall(r"stopped after step (\d+); continue", (run / "log.txt").read_text().splitlines()[-1])
+    assert torch.load(run / "model/state.pt", weights_only=True)["step"] == int(stopped)
 
 
 def test_what_goes_wrong_in_one_process_is_left_out_by_all(workshop):

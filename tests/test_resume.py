@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import main
+from interrupt import INTERRUPTED, STOPPED
 from tests.processes import KILLED, THROUGH, Workshop, serving
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -72,7 +73,7 @@ def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(number, worksho
     process.wait_for(lambda: "step 7/24" in process.says())
     for _ in range(2 if number == signal.SIGTERM else 1):  # schedulers may tell the process and the group
         os.killpg(process.pids[0], number)  # the loader's processes, too
-    assert process.join() == THROUGH
+    assert process.join() == STOPPED
     stopped = re.search(r"stopped after step (\d+); continue with the same command and --resume", process.says())
     assert stopped is not None
     assert "Traceback" not in process.says()
@@ -85,6 +86,43 @@ def test_the_number_of_loader_processes_makes_no_difference(workshop):
     runs = [workshop.finish(f"{RUNS['pixel']} {SELDOM} --n_threads {count} --save n{count}") for count in (0, 1, 3)]
     same_files(runs[0], runs[1])
     same_files(runs[0], runs[2])
+
+
+STUCK = """
+import time
+from data import images
+read, reads = images.read_image, []
+images.read_image = lambda path: reads.append(path) or time.sleep(60 * (len(reads) > 12)) or read(path)
+main.main(words)
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_image_that_goes_while_it_trains_ends_all_processes(ranks, workshop, photo_folder, tmp_path):
+    photos = shutil.copytree(photo_folder, tmp_path / "photos")
+    arguments = f"{RUNS['pixel']} --dir_data {photos} --epochs_sr 100000 --n_threads {3 - ranks} --save gone"
+    process = workshop.start(arguments, ranks=ranks)
+    process.wait_for(lambda: "step 3/" in process.says())
+    (photos / "train/HR/3.png").unlink()
+    process.wait_for(lambda: False, 15)
+    assert not process.alive()
+    assert process.join() == 1
+    assert re.search(r"^main.py: error: \S+3.png cannot be read as an image: .*$", process.says(), re.MULTILINE)
+    assert "loader" not in process.says().lower()
+
+
+def test_a_second_ctrl_c_while_it_waits_for_images(workshop):
+    process = workshop.start(f"{RUNS['pixel']} --n_threads 2 --save stuck", code=STUCK)
+    process.wait_for(lambda: "step 3/" in process.says())
+    process.wait_for(lambda: False, 2)  # until it waits
+    for _ in range(2):
+        os.killpg(process.pids[0], signal.SIGINT)
+        process.wait_for(lambda: False, 0.1)
+    process.wait_for(lambda: False, 4)
+    assert not process.alive()
+    assert process.join() == INTERRUPTED
+    assert "main.py: interrupted; with --resume auto" in process.says()
+    assert "Traceback" not in process.says()
 
 
 def refusal(words) -> str:

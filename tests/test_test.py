@@ -371,7 +371,7 @@ def test_own_images_whose_names_are_alike(student, tmp_path):
     ],
 )
 def test_a_test_of_something_else_than_training_is_remarked(trained, flags, expected, student, photo_folder, capsys):
-    (student.parents[1] / "config.json").write_text(json.dumps(trained))
+    (student.parents[1] / "config.json").write_text(json.dumps({**trained, "versions": {}}))
     test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 {flags}".split())
     out = capsys.readouterr().out
     assert (f"note: the network was {expected} is not what this tests" in out) if expected else ("note" not in out)

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -166,10 +167,10 @@ def test_a_resumed_run_is_the_same_run(objective, stop, trainer_in):
     whole = trainer_in("whole", objective=objective)
     whole.fit()
     broken = stopping(trainer_in("broken", objective=objective), stop)
-    broken.fit()
+    assert not broken.fit()
     assert broken.step == stop
     again = resumed(trainer_in("broken", objective=objective, workers=1))
-    again.fit()
+    assert again.fit()
     same(weights(whole), weights(again))
     assert whole.run.psnr_log.read_text() == again.run.psnr_log.read_text()
     assert whole.run.loss_log.read_text() == again.run.loss_log.read_text()
@@ -198,6 +199,13 @@ def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
     assert [row["step"] for row in read_rows(again.run.psnr_log)] == ["4", "8", "12"]
 
 
+def test_a_run_that_is_further_than_asked_for_is_refused(trainer_in):
+    trainer_in("run", steps=8).fit()
+    with pytest.raises(ValueError, match=r"--resume: .*run is at step 8, .* ends at step 4; .*--epochs_sr"):
+        resumed(trainer_in("run", steps=4))
+    resumed(trainer_in("run", steps=8)).fit()
+
+
 def test_a_signal_saves_and_stops(trainer_in):
     trainer = trainer_in("run")
     take = trainer.train_step
@@ -221,6 +229,12 @@ def test_time_is_up(trainer_in):
     assert model.load_model(trainer.run.models / "model_latest.pt").scale == 2
 
 
+def test_the_time_of_what_came_before_counts(trainer_in):
+    trainer = trainer_in("run", max_seconds=100.0)
+    assert not trainer.fit(time.perf_counter() - 101)
+    assert trainer.step == 1
+
+
 def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
     trainer = trainer_in("run", steps=16, keep=2)
     trainer.fit()
@@ -230,6 +244,7 @@ def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
 def test_a_dry_run_writes_nothing_and_forecasts(trainer_in, capsys):
     trainer = trainer_in("run")
     seconds = dry_run(trainer)
+    assert trainer._good["optimizer"]["state"]  # its memory is a part of what a run needs
     assert 0 < seconds < 60
     assert not trainer.run.path.exists()
     out = capsys.readouterr().out
@@ -242,9 +257,34 @@ def test_a_state_of_another_network_is_refused(trainer_in):
     state = trainer.state_dict()
     state["net"]["config"] = {"scale": 3}
     with pytest.raises(ValueError, match=r"--resume.*'scale': 3.*'scale': 2"):
-        trainer.load_state_dict(state)
+        trainer.resume(state)
     with pytest.raises(ValueError, match="format 99"):
         trainer.resume({"format": 99})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("step", "abc"),
+        ("step", -5),
+        ("epoch", None),
+        ("best", [1.0]),
+        ("skipped", 3),
+        ("watch", []),
+        ("watch", {"line": {}, "overflows": "x", "names": [], "totals": []}),
+        ("watch", {"line": {}, "overflows": 0, "names": [], "totals": ["x"]}),
+        ("net", None),
+        ("objective", 1),
+        ("optimizer", 5),
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("pairs", 5),
+        ("images", 5),
+    ],
+)
+def test_a_damaged_state_is_refused(field, value, trainer_in):
+    trainer = trainer_in("run", pool=4)
+    with pytest.raises(ValueError, match=r"--resume: .*state\.pt is no state of this run"):
+        trainer.resume(trainer.state_dict() | {field: value})
 
 
 @pytest.mark.parametrize(
@@ -341,6 +381,24 @@ def test_it_gives_up_and_leaves_the_last_good_state(trainer_in):
     same(weights(expected), weights(resumed(trainer_in("run"))))
 
 
+def test_scores_that_are_no_numbers_end_it(trainer_in):
+    trainer = trainer_in("run")
+    take = trainer.train_step
+
+    def poisoned_statistics(hr):
+        parts = take(hr)
+        if trainer.step == 8:
+            trainer.net.encoder.body[1].running_mean.fill_(math.nan)  # of which no loss in training tells
+        return parts
+
+    trainer.train_step = poisoned_statistics
+    with pytest.raises(TrainingError, match=r"PSNR on Set5 is nan after step 8: .*--pre_train"):
+        trainer.fit()
+    assert [row["epoch"] for row in read_rows(trainer.run.psnr_log)] == ["1"]
+    assert len(list(trainer.run.models.glob("model_*_psnr_*.pt"))) == 1
+    model.load_model(trainer.run.models / "model_best.pt")
+
+
 def test_a_healed_run_resumes_exactly(trainer_in):
     whole = trainer_in("whole", objective=poisoned("gradient", 1, 5, 6))
     whole.fit()
@@ -384,6 +442,26 @@ def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in
     monkeypatch.setattr(trainer, "benchmarks", [])
     trainer.fit()
     assert reads == [(4, "health.py"), (8, "health.py")]
+
+
+def test_a_run_is_saved_between_two_lines_of_the_log_and_heals_the_same(trainer_in):
+    settings = {"objective": poisoned("gradient", 1, 6, 7), "print_every": 100, "steps": 8}
+    whole = trainer_in("whole", **settings)
+    whole.fit()
+    often = trainer_in("often", **settings, save_seconds=0.0)
+    take, saved = often.train_step, []
+
+    def watched(hr):
+        saved.append(torch.load(often.run.state, weights_only=True)["step"] == often.step)
+        return take(hr)
+
+    often.train_step = watched
+    often.fit()
+    assert all(saved)
+    assert often.skipped == whole.skipped == [1, 6, 7]
+    same(weights(whole), weights(often))
+    for name in ("psnr_log.csv", "loss_log.csv"):
+        assert (whole.run.path / name).read_text() == (often.run.path / name).read_text()
 
 
 def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from utility import Clock, Run, append_rows, duration, forget_after, read_rows, save, whole
+from utility import LAST, Clock, Run, append_rows, duration, environment, forget_after, read_rows, save, whole
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -66,6 +66,18 @@ def test_the_clock_shares_the_time_out():
     assert int(shares[1]) < int(shares[2])
     assert sum(map(int, shares.groups())) in (99, 100, 101)
     assert clock.shares() == ""
+    for part in "ab":
+        for _ in range(LAST):
+            with clock(part):
+                pass
+    assert clock.shares() == "b 100 %"  # the last ones: where no line is ever asked for they would be too many
+
+
+def test_the_environment_tells_what_the_bits_depend_on():
+    found = environment()
+    assert found["threads"] == torch.get_num_threads()
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert found["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +95,29 @@ def test_a_row_that_was_torn_is_forgotten(tmp_path):
     forget_after(path, 300)
     append_rows(path, [{"step": 200, "value": "b"}])
     assert read_rows(path) == [{"step": "1", "value": "a"}, {"step": "200", "value": "b"}]
+
+
+def test_only_its_own_checkpoints_are_dropped(tmp_path):
+    run = Run(tmp_path)
+    run.models.mkdir()
+    own = {f"model_{epoch}_psnr_{psnr}.pt" for epoch, psnr in ((1, "30.00"), (2, "-1.50"), (9, "5.00"), (10, "inf"))}
+    strays = {"model_1_psnr_11.50 (copy).pt", "model_1_psnr_11.50_mine.pt", "model_1_psnr_.pt", "model_best.pt"}
+    for name in own | strays:
+        (run.models / name).touch()
+    run.drop_old(0)
+    assert {path.name for path in run.models.iterdir()} == own | strays
+    run.drop_old(1)
+    assert {path.name for path in run.models.iterdir()} == {"model_10_psnr_inf.pt"} | strays
+    (run.models / "model_3_psnr_99.00.pt").touch()
+    (run.models / "model_10_psnr_inf.pt").rename(run.models / "model_10_psnr_2.00.pt")
+    run.drop_old(1)
+    assert {path.name for path in run.models.iterdir()} - strays == {"model_3_psnr_99.00.pt", "model_10_psnr_2.00.pt"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"5", b"null", b"[]", b"{}", b'{"a": 1}', b'{"a": 1', b"[" * 100_000, b'{"a": "\xff"}', b""]
+)
+def test_a_damaged_config_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        Run(tmp_path).config()

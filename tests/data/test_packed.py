@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from data.images import BadImage, ImageFolder, check_images, list_images, read_image
@@ -110,7 +113,7 @@ def test_bad_image_stops_packing_and_leaves_nothing(folder: Path, tmp_path: Path
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(BadImage, match=r"rgb\.png.*--skip_bad_images"):
         open_packed(folder, tmp_path / "cache", log=lambda _: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["HR"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"HR", ".cache.lock"}
 
 
 def test_failed_packing_keeps_the_old_cache(folder: Path, tmp_path: Path) -> None:
@@ -120,6 +123,26 @@ def test_failed_packing_keeps_the_old_cache(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(BadImage, match=r"new\.png"):
         pack(folder, tmp_path / "cache")
     assert sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.glob("cache*")) == before
+
+
+def test_what_a_killed_process_left_goes(folder: Path, tmp_path: Path) -> None:
+    for name in (".c[1].u8.77.tmp", ".c[1].json.77.tmp", ".c1.u8.77.tmp"):
+        (tmp_path / name).write_text("half")
+    open_packed(folder, tmp_path / "c[1]")
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == [".c1.u8.77.tmp"]  # of another cache
+
+
+def test_one_packs_and_the_others_wait(folder: Path, tmp_path: Path) -> None:
+    log = SimpleQueue[str]()
+    with ThreadPoolExecutor(2) as pool:
+        with FileLock(tmp_path / ".cache.lock"):
+            stores = [pool.submit(open_packed, folder, tmp_path / "cache", log=log.put) for _ in range(2)]
+            waiting = [log.get(timeout=10) for _ in stores]
+            assert not (tmp_path / "cache.u8").exists()
+        assert stores[0].result().names == stores[1].result().names
+    assert all("another process is packing" in line for line in waiting)
+    assert log.get().startswith("packing")
+    assert log.empty()
 
 
 def test_new_pixels_never_stand_beside_an_old_index(

@@ -217,6 +217,11 @@ def test_files_that_are_no_checkpoint(contents, tmp_path):
         {"params": [torch.zeros(1)]},
         {"network": "CDSR", "format": 1},
         {"epoch": 3, "weight": torch.zeros(1)},
+        {"network": ["CDSR"], "format": 1, "config": {}, "params": {}},
+        *(
+            {"network": "KDSR_T", "format": 1, "config": {"scale": 2} | config, "params": {}}
+            for config in ({"n_feats": "x"}, {"n_feats": -8}, {"n_feats": 10**12}, {"scale": None}, {1: 2}, {"a": 2})
+        ),
     ],
 )
 def test_checkpoints_of_another_kind(contents, tmp_path):
