@@ -110,6 +110,7 @@ def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trai
     trainer = trainer_of(options, run, ranks)
     if options.resuming:
         trainer.resume(read_file(run.state, "--resume"))
+        build.check_teacher(options, trainer.objective)
         run.log(f"continuing {run.path} after step {trainer.step}")
     return trainer
 

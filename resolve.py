@@ -274,8 +274,9 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
 def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
     """What is worth knowing of a command line before it is carried out."""
     found = [f"{name} has no effect beside the other options" for name in idle(given, options)]
-    starts = isinstance(options, TrainOptions) and options.loss.pre_train is None and not options.resuming
-    if starts and options.loss.objective == "adversarial":
+    if isinstance(options, EvalOptions) or options.resuming:
+        return found
+    if options.loss.objective == "adversarial" and options.loss.pre_train is None:
         found.append(
             "--objective adversarial without --pre_train starts from random weights; published is a start from the "
             "network that was trained without a discriminator"

@@ -86,6 +86,19 @@ def _teacher(options: TrainOptions, net: BlindSR) -> BlindSR:
     return teacher
 
 
+def check_teacher(options: TrainOptions, objective: Objective) -> None:
+    """Raise ValueError where --pre_train_TA is another teacher than that of a run that goes on: its own counts."""
+    path, teacher = options.loss.pre_train_TA, getattr(objective, "teacher", None)
+    if path is None or teacher is None:
+        return
+    asked = model.load_model(path, flag="--pre_train_TA").state_dict()
+    if any(not torch.equal(value.cpu(), asked[name]) for name, value in teacher.state_dict().items()):
+        raise ValueError(
+            f"--pre_train_TA {path} is not the teacher that this run began with; leave it out to go on with that one, "
+            "or start a run of another name"
+        )
+
+
 def _pixel(options: TrainOptions, net: BlindSR) -> Objective:
     return Pixel()
 

@@ -52,6 +52,7 @@ def test_a_run_that_is_killed_again_and_again(objective, workshop):
     begin = time.monotonic()
     whole = workshop.finish(f"{RUNS[objective]} --save whole")
     seconds, broken, moments = time.monotonic() - begin, f"{RUNS[objective]} --save broken --resume auto", []
+    codes = []
     for kill in range(4):
         process = workshop.start(broken)
         if kill % 2:
@@ -60,8 +61,10 @@ def test_a_run_that_is_killed_again_and_again(objective, workshop):
         else:
             moments.append(random.uniform(0.1, 0.7 * seconds))
             process.wait_for(lambda: False, moments[-1])
-        assert process.kill() in (KILLED, THROUGH), process.says()
+        codes.append(process.kill())
+        assert codes[-1] in (KILLED, THROUGH), process.says()
     print("killed after", moments)
+    assert KILLED in codes
     same_files(whole, workshop.finish(broken))
 
 
