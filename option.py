@@ -207,15 +207,19 @@ class Saving:
     dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
     resume: str = flag(
         "no",
-        "continue the run of this name; auto: if there is one, else start it; 0 and -1 (published): no and yes",
+        "continue the run of this name, on the same images; auto: if there is one, else start it; 0 and -1: no and yes",
         choices=("no", "yes", "auto", "0", "-1"),
         bare="yes",
     )
     print_every: int = flag(100, "steps between two lines of the log", low=1)
     st_save_epoch: int = flag(0, "from this epoch on, keep model_<epoch>_psnr_<dB>.pt", low=0)
     keep: int = flag(5, "how many of those to keep, the newest and the best; 0: all", low=0)
-    max_minutes: float | None = flag(None, "stop after this time, ready to go on with --resume", low=0)
-    save_minutes: float = flag(10.0, "save the state so often, between the ends of epochs too", low=0)
+    max_minutes: float | None = flag(
+        None, "stop after this time, with exit code 75, ready to go on with --resume", low=0
+    )
+    save_minutes: float = flag(
+        10.0, "save the state so often, between the ends of epochs and the lines of the log, too", low=0
+    )
     check: bool = flag(False, "look over machine, options and images, print what to mend; starts no run")
     dry_run: bool = flag(False, "build everything, take a few steps, forecast the run; starts none")
 
