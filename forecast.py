@@ -18,7 +18,7 @@ def dry_run(trainer: Trainer) -> float:
 
     Returns the seconds that all steps would take. The trainer's network is not as it was.
     """
-    plan = trainer.plan
+    plan, say = trainer.plan, trainer.run.log  # of several processes one says it
     trainer.net.train()
     warmup = min(plan.schedule.warmup_steps, plan.steps)
     seconds = 0.0
@@ -26,12 +26,12 @@ def dry_run(trainer: Trainer) -> float:
         if stop > start:
             per_step = _seconds_per_step(trainer, start)
             seconds += per_step * (stop - start)
-            print(f"steps {start} to {stop}: {1 / per_step:.2f} steps/s  ({trainer.clock.shares()})")
+            say(f"steps {start} to {stop}: {1 / per_step:.2f} steps/s  ({trainer.clock.shares()})")
     validation = sum(_seconds_to_validate(trainer, benchmark) for benchmark in trainer.benchmarks)
     validation *= plan.steps // plan.epoch_steps
-    print(f"parameters: {sum(p.numel() for p in trainer.net.parameters()):,} in the network")
-    print(f"memory, at most: {peak_memory(trainer.device)}")
-    print(f"forecast: {duration(seconds)} for {plan.steps:,} steps, {duration(validation)} for validation")
+    say(f"parameters: {sum(p.numel() for p in trainer.net.parameters()):,} in the network")
+    say(f"memory of a process, at most: {peak_memory(trainer.device)}")
+    say(f"forecast: {duration(seconds)} for {plan.steps:,} steps, {duration(validation)} for validation")
     return seconds
 
 
@@ -46,7 +46,7 @@ def _seconds_per_step(trainer: Trainer, start: int) -> float:
         losses = {name: value.item() for name, value in trainer.train_step(hr).items()}  # waits for the device
         times.append((loaded - begin, time.perf_counter() - loaded))
         trainer.keep()  # takes its memory
-    print("losses: " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+    trainer.run.log("losses: " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
     load, compute = np.median(times[2:], axis=0).tolist()
     workers = trainer.plan.loader_workers
     return max(compute, load / workers) if workers else compute + load
@@ -57,4 +57,4 @@ def _seconds_to_validate(trainer: Trainer, benchmark: Benchmark) -> float:
     begin = time.perf_counter()
     trainer.scores(benchmark, first=1)
     trainer.net.train()
-    return (time.perf_counter() - begin) * len(benchmark.hr_paths)
+    return (time.perf_counter() - begin) * len(benchmark.hr_paths) / trainer.ranks.world

@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         given, options = options_of(words)
         if options.saving.check:
             sys.exit(0 if look_over(given, options) else 1)
-        if options.machine.n_GPUs > 1 and not parallel.launched() and not options.saving.dry_run:
+        if options.machine.n_GPUs > 1 and not parallel.launched():
             parallel.launch(Path(__file__), options.machine.n_GPUs, words)
         ranks = parallel.join()
         trainer = prepare(given, options, ranks)
