@@ -32,9 +32,10 @@ def widths(first: float, second: float) -> str:
 
 def side_by_side(out: Path, images: dict[str, Tensor], crop: tuple[int, int, int]) -> None:
     """The images (3, H, W) beside each other, and below them the crop (top, left, side in HR pixels) of each."""
-    top, left, side = crop
-    figure = Figure(figsize=(3 * len(images), 6.4), layout="constrained")
-    axes = figure.subplots(2, len(images))
+    (top, left, side), (_, height, width) = crop, next(iter(images.values())).shape
+    shape = height / width
+    figure = Figure(figsize=(3 * len(images), 3 * (shape + 1) + 0.5), layout="constrained")
+    axes = figure.subplots(2, len(images), height_ratios=(shape, 1))
     for (title, image), whole, zoom in zip(images.items(), *axes, strict=True):
         pixels = image.permute(1, 2, 0).numpy()  # H W 3
         whole.imshow(pixels)
