@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -166,8 +167,9 @@ def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:
     except SignalException:
         sys.exit(STOPPED)  # they were told, have saved and said how to go on
     except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
+        # SIGTERM is what torchrun sends to the others once one has ended with another code than 0.
+        codes = {failure.exitcode for failure in error.failures.values()} - {-signal.SIGTERM}
         if codes == {STOPPED}:
             sys.exit(STOPPED)
-        sys.exit(str(error) if min(codes) < 0 else 1)  # one that was killed could not say why
+        sys.exit(str(error) if min(codes, default=-1) < 0 else 1)  # one that was killed could not say why
     sys.exit()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import main
 import parallel
@@ -243,6 +244,21 @@ def test_only_what_they_say_is_said(more, code, last, words_of, environment):
     done = subprocess.run(command(words), env=environment, capture_output=True)
     assert done.returncode == code
     assert last in (done.stdout + done.stderr).strip().splitlines()[-1]  # two write at once: "a", "b", "\n", "\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [((STOPPED, STOPPED), "75"), ((STOPPED, -15), "75"), ((1, 1), "1"), ((-15, 1), "1"), ((-9, -15), ".*SIGKILL.*")],
+)
+def test_what_torchrun_ends_itself_tells_nothing(codes, expected, monkeypatch):
+    def fail(words):
+        failures = {rank: ProcessFailure(rank, 100 + rank, code, "none") for rank, code in enumerate(codes)}
+        raise ChildFailedError("main.py", failures)
+
+    monkeypatch.setattr(parallel.run, "main", fail)
+    with pytest.raises(SystemExit) as caught:
+        parallel.launch(ROOT / "main.py", 2, [])
+    assert re.fullmatch(expected, str(caught.value.code), re.DOTALL)
 
 
 def test_a_process_that_dies_ends_all(long_run):
