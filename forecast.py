@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from data.benchmark import Benchmark
+from data.testset import Benchmark
 from trainer import Trainer
 from utility import duration, peak_memory
 

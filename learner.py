@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loss import Objective
 from model import Average, BlindSR, checkpoint
-from numerics import Numerics
-from parallel import Ranks
 from plan import Plan
+from runtime.distributed import Ranks
+from runtime.precision import Numerics
 
 
 class _Losses(nn.Module):

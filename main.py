@@ -19,15 +19,15 @@ import torch
 import build
 import check
 import option
-import parallel
 from commandline import Given, parse
 from forecast import dry_run
-from health import TrainingError
-from interrupt import INTERRUPTED, STOPPED
 from model import read_file
 from option import TrainOptions
-from parallel import Ranks
 from resolve import changed, notes, resolve
+from runtime import distributed
+from runtime.distributed import Ranks
+from runtime.divergence import TrainingError
+from runtime.signals import INTERRUPTED, STOPPED
 from trainer import Trainer
 from utility import Run
 
@@ -121,16 +121,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         given, options = options_of(words)
         if options.saving.check:
             sys.exit(0 if look_over(given, options) else 1)
-        if options.machine.n_GPUs > 1 and not parallel.launched():
-            parallel.launch(Path(__file__), options.machine.n_GPUs, words)
-        ranks = parallel.join()
+        if options.machine.n_GPUs > 1 and not distributed.launched():
+            distributed.launch(Path(__file__), options.machine.n_GPUs, words)
+        ranks = distributed.join()
         trainer = prepare(given, options, ranks)
         done = True
         if options.saving.dry_run:
             dry_run(trainer)
         else:
             done = trainer.fit(begun)
-        parallel.leave()
+        distributed.leave()
         if not done:
             sys.exit(STOPPED)
     except KeyboardInterrupt:

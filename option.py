@@ -17,7 +17,7 @@ from data.degradation.jpeg import Codec
 from data.sampler import AUGMENT
 from loss import GAN
 from model import NETWORKS, WEIGHTS
-from numerics import PRECISIONS
+from runtime.precision import PRECISIONS
 from utility import Run
 
 DEFAULT_SCALE = 4

@@ -18,21 +18,17 @@ import torch
 from torch import Tensor
 
 import build
-import complexity
-import evaluation
-import inference
-import perceptual
-import report
 from commandline import Given, parse
-from data.benchmark import PAIRED, STANDARD, Benchmark, Sample, paired, to_pixels, to_tensor
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
-from evaluation import Score
-from model import BlindSR, load_model, name_of
+from data.testset import PAIRED, STANDARD, Benchmark, Sample, paired, to_pixels, to_tensor
+from evaluation import cost, evaluate, quality, report
+from evaluation.evaluate import Score
+from evaluation.results import made_by, results_dir, run_of, slug, write_qualities, write_scores
+from model import BlindSR, load_model, name_of, tiling
 from model import build as build_model
 from option import EvalOptions
 from resolve import notes, resolve
-from results import made_by, results_dir, run_of, slug, write_qualities, write_scores
 from utility import Run
 
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
@@ -46,10 +42,10 @@ TRAINED_FOR = ("degradation", "blur_type", "noise")  # that decide what a networ
 def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, device: torch.device) -> list[Score]:
     """Every score of every benchmark; with --save_results the images are written as they come."""
     testing, scores = options.testing, []
-    lpips = None if testing.lpips is None else perceptual.lpips(testing.lpips, device)
+    lpips = None if testing.lpips is None else quality.lpips(testing.lpips, device)
     for benchmark in benchmarks:
         folder = results_dir(options) / slug(benchmark.protocol) / benchmark.name
-        scores += evaluation.evaluate(
+        scores += evaluate.evaluate(
             partial(restore, net=net, options=options, device=device),
             benchmark,
             scale=net.scale,
@@ -77,7 +73,7 @@ def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, device: 
         if testing.tile is None and not testing.self_ensemble:
             return net(lr, hr).image
         hr_or_none = hr if net.sees_hr else None
-        sr = inference.restore(
+        sr = tiling.restore(
             net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
         )
         return sr.to(device)
@@ -91,7 +87,7 @@ def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.devi
     testing = options.testing
     lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)[None]  # 1 3 H W
     with build.numerics(options.machine).autocast(device):
-        sr = inference.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
+        sr = tiling.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
     rgb = sr[0].float().clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     alpha = None
     if photo.alpha is not None:
@@ -112,7 +108,7 @@ def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
         height, width = check_image(path)
         if min(height, width) < net.min_size:
             raise ValueError(f"--dir_demo: {path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
-    qualities = perceptual.no_reference(asked, device) if asked else []
+    qualities = quality.no_reference(asked, device) if asked else []
     folder.mkdir(parents=True, exist_ok=True)
     stems = [path.stem for path in paths]
     scores: dict[str, list[float]] = {}
@@ -214,8 +210,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         device = build.device(options.machine, print)
         net.to(device).to(memory_format=build.numerics(options.machine).memory_format)
         if options.testing.complexity:
-            cost = complexity.measure(net, *complexity.SIZE, device, precision=options.machine.precision)
-            print(complexity.report(net, cost))
+            found = cost.measure(net, *cost.SIZE, device, precision=options.machine.precision)
+            print(cost.report(net, found))
             return
         if options.images.data_test == "Demo":
             demo(net, options, device)

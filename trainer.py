@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.benchmark import Benchmark
 from data.pairs import Pairs
 from data.sampler import PatchBatches, load
-from evaluation import Score, evaluate, grouped, mean
-from health import TrainingError, Trouble, Watch
-from interrupt import Interrupt
+from data.testset import Benchmark
+from evaluation.evaluate import Score, evaluate, grouped, mean
 from learner import Learner
-from logbook import Logbook
 from loss import Objective
 from model import BlindSR
-from numerics import Numerics
-from parallel import Ranks
 from plan import Plan
-from state import FORMAT, check_state, no_state
+from runtime.distributed import Ranks
+from runtime.divergence import TrainingError, Trouble, Watch
+from runtime.logger import Logbook
+from runtime.precision import Numerics
+from runtime.signals import Interrupt
+from runtime.state import FORMAT, check_state, no_state
 from utility import Clock, Run, save
 
 

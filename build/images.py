@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from math import isqrt
 from pathlib import Path
 
-import metric
 from build.degradation import recipe
-from data.benchmark import Benchmark, Degraded, find, roots_around
 from data.images import ImageFolder, ImageStore, Selection, check_images, list_images
 from data.packed import open_packed
 from data.pairs import Draws, Pairs
 from data.protocol import Protocol
 from data.sampler import PatchBatches, PatchSampler
+from data.testset import Benchmark, Degraded, find, roots_around
+from evaluation import metric
 from model import BlindSR
 from option import BESIDE_FOLDER, EvalOptions, TrainOptions
-from parallel import Ranks
+from runtime.distributed import Ranks
 
 TOGETHER = 9  # images of a GPU in published training, which have resizing and kind of noise in common
 

@@ -16,10 +16,10 @@ from data.degradation.sharpen import SMALLEST as SHARPENED
 from loss import GAN, Adversarial, Contrast, Distillation, Objective, Perceptual, Pixel
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
-from numerics import Numerics
 from option import Machine, TrainOptions
-from parallel import Ranks
 from plan import Plan, Schedule
+from runtime.distributed import Ranks
+from runtime.precision import Numerics
 
 
 def device(

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.images import BadImage, ImageStore, Size
-from interrupt import leave_signals_to_the_parent
+from runtime.signals import leave_signals_to_the_parent
 
 # Keeps the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from loss.objective import Objective
-from model.contrast import ContrastiveSR, MoCo
+from model.moco import ContrastiveSR, MoCo
 
 
 class Contrast(Objective[ContrastiveSR]):

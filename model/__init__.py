@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from model import official
-from model.average import Average
 from model.bicubic import Bicubic
 from model.cdsr import CDSR
-from model.contrast import ContrastiveSR
 from model.dasr import DASR
 from model.edsr import EDSR
+from model.ema import Average
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.layer import BlindSR, Embedding, Restored
+from model.moco import ContrastiveSR
 from model.rrdb import RRDBNet
 
 NETWORKS: dict[str, type[BlindSR]] = {

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.contrast import ContrastiveSR
 from model.layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, in_float32, lrelu, spatial_mean
+from model.moco import ContrastiveSR
 
 DIM = 256  # of the embedding, the codebook's rows and the projection
 N_FEATS = 64

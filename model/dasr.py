@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model.contrast import ContrastiveSR
 from model.layer import (
     ConvBlock,
     DAConv,
@@ -21,6 +20,7 @@ from model.layer import (
     in_float32,
     lrelu,
 )
+from model.moco import ContrastiveSR
 
 DIM = 256  # of the embedding and its projection
 N_GROUPS = 5

@@ -25,11 +25,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import model
-from complexity import SIZE
+from evaluation.cost import SIZE
 from loss import Contrast, Distillation, Objective, Pixel
 from model import BlindSR
-from numerics import PRECISIONS, Numerics
 from resolve import PUBLISHED
+from runtime.precision import PRECISIONS, Numerics
 
 NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "KDSR-M": ("KDSR_S", {}),

@@ -20,10 +20,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
-import report
-from data.benchmark import Sample, find, roots_around
 from data.protocol import gaussian8
-from evaluation import Score, evaluate
+from data.testset import Sample, find, roots_around
+from evaluation import report
+from evaluation.evaluate import Score, evaluate
 from model import BlindSR, load_model
 from model import build as build_model
 from option import Machine

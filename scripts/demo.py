@@ -22,11 +22,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main
-from data.benchmark import Degraded
 from data.degradation.resize import bicubic
 from data.images import list_images, read_image, write_image
 from data.protocol import gaussian8
-from evaluation import Restore, Score, evaluate, mean
+from data.testset import Degraded
+from evaluation.evaluate import Restore, Score, evaluate, mean
 from forecast import dry_run
 from model import load_model
 from scripts.drawing import enlarge, side_by_side

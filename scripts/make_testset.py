@@ -21,9 +21,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.benchmark import MANIFEST, Degraded, fingerprint, hr_folder, lr_folder, read_manifest, to_pixels
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol, manet_sv, read_protocol
+from data.testset import MANIFEST, Degraded, fingerprint, hr_folder, lr_folder, read_manifest, to_pixels
 from utility import whole
 
 

@@ -19,12 +19,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
-import inference
-import metric
-from data.benchmark import to_tensor
 from data.degradation.resize import bicubic
 from data.images import read_image
-from model import BlindSR, load_model
+from data.testset import to_tensor
+from evaluation import metric
+from model import BlindSR, load_model, tiling
 from option import Machine
 from scripts.drawing import enlarge, side_by_side
 
@@ -51,7 +50,7 @@ def draw(
     scale = scale_of(nets)
     images = {"bicubic": bicubic(lr, scale)}
     for name, net in nets.items():
-        images[name] = inference.restore(net, lr, hr=hr if net.sees_hr else None, device=device)
+        images[name] = tiling.restore(net, lr, hr=hr if net.sees_hr else None, device=device)
     shown = {"LR": enlarge(lr[0], scale)}
     for name, image in images.items():
         psnr = "" if hr is None else f"\n{metric.psnr(image, hr, border=scale).item():.2f} dB"

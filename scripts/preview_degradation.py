@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
 from commandline import REQUIRED, Given, flag, parse
-from data.benchmark import to_pixels
 from data.degradation import Degradation as Recipe
 from data.images import read_image
+from data.testset import to_pixels
 from model import NETWORKS
 from option import DEFAULT_SCALE, Degradation, TrainingDegradation, TrainOptions
 from resolve import idle, resolve

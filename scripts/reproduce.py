@@ -24,11 +24,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
-import perceptual
-import report
-from data.benchmark import PAIRED, Benchmark, find, roots_around
 from data.protocol import NAMED
-from evaluation import Score, evaluate, grouped
+from data.testset import PAIRED, Benchmark, find, roots_around
+from evaluation import quality, report
+from evaluation.evaluate import Score, evaluate, grouped
 from model import BlindSR, load_model
 from model import build as build_model
 from option import Machine
@@ -120,7 +119,7 @@ def perceived(table: dict[str, Any], device: torch.device) -> tuple[Callable[[Te
     if "lpips" not in table:
         return None, ""
     try:
-        return perceptual.lpips(table["lpips"], device), ""
+        return quality.lpips(table["lpips"], device), ""
     except ValueError as error:
         return None, f"; no LPIPS: {error}"
 

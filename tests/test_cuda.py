@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from data.degradation import Gaussian, MANet, SecondOrder
-from data.degradation.precision import ieee_products
-from interrupt import STOPPED
 from loss import Contrast, Distillation, Pixel
 from model import CDSR, build, checkpoint, official
+from runtime.precision import ieee_products
+from runtime.signals import STOPPED
 from scripts import reproduce
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -13,8 +13,8 @@ import torch
 
 import main
 from data.images import write_image
-from interrupt import INTERRUPTED, STOPPED
 from model import build, checkpoint, load_model, official
+from runtime.signals import INTERRUPTED, STOPPED
 from utility import ROOT
 
 TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 0 --cpu --print_every 1"

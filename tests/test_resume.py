@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import main
-from interrupt import INTERRUPTED, STOPPED
+from runtime.signals import INTERRUPTED, STOPPED
 from tests.processes import KILLED, THROUGH, Workshop, serving
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import metric
-import perceptual
-from data.benchmark import find
 from data.degradation import quantize
 from data.degradation.resize import bicubic
 from data.images import Photo, list_images, read_image, read_photo, write_image, write_photo
 from data.protocol import manet9
+from data.testset import find
+from evaluation import metric, quality
 from model import build, checkpoint, official
 
 # There is a package called `test` in Python's own library.
@@ -212,9 +211,9 @@ def test_which_weights_are_scored(pairs, tmp_path):
 
 def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     def brightness(asked, device):
-        return [perceptual.Quality(name, False, lambda image: image.mean().item()) for name in asked.split("+")]
+        return [quality.Quality(name, False, lambda image: image.mean().item()) for name in asked.split("+")]
 
-    monkeypatch.setattr(perceptual, "no_reference", brightness)
+    monkeypatch.setattr(quality, "no_reference", brightness)
     (tmp_path / "mine").mkdir()
     for name in ("a", "b"):
         write_photo(tmp_path / "mine" / f"{name}.png", picture(16, 20, alpha=name == "a"))

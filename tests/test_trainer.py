@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch import nn
 
-import health
 import model
-from data.benchmark import Degraded
 from data.degradation import Gaussian
 from data.images import ImageFolder, check_images, list_images
 from data.pairs import Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
+from data.testset import Degraded
 from forecast import dry_run
-from health import TrainingError
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
-from numerics import Numerics
 from plan import Plan, Schedule
+from runtime import divergence
+from runtime.divergence import TrainingError
+from runtime.precision import Numerics
 from trainer import Trainer
 from utility import ROOT, Run, draw_curves, read_rows
 
@@ -67,7 +67,7 @@ def _toy_in_the_table(monkeypatch):
 @pytest.fixture
 def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
-    monkeypatch.setattr("logbook.draw_curves", lambda run: None)  # takes longer than all the rest
+    monkeypatch.setattr("runtime.logger.draw_curves", lambda run: None)  # takes longer than all the rest
 
     def make(
         name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
@@ -126,7 +126,7 @@ def resumed(trainer):
 
 def test_files_of_a_run(trainer_in, monkeypatch):
     trainer = trainer_in("run")
-    monkeypatch.setattr("logbook.draw_curves", draw_curves)
+    monkeypatch.setattr("runtime.logger.draw_curves", draw_curves)
     trainer.fit()
     run = trainer.run
     files = {path.name for path in run.path.iterdir()}
@@ -327,7 +327,7 @@ def poisoned(kind, *steps):
 @pytest.mark.parametrize("print_every", [1, 3, 100])
 @pytest.mark.parametrize("kind", ["loss", "gradient", "collapse"])
 def test_a_batch_that_goes_wrong_is_left_out(kind, print_every, trainer_in, monkeypatch):
-    monkeypatch.setattr(health, "ENOUGH", 3)
+    monkeypatch.setattr(divergence, "ENOUGH", 3)
     expected = trainer_in("expected", print_every=print_every, collapse=10)
     expected.skipped = [6]
     expected.fit()
@@ -441,7 +441,7 @@ def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in
         monkeypatch.setattr(torch.Tensor, name, counted(name))
     monkeypatch.setattr(trainer, "benchmarks", [])
     trainer.fit()
-    assert reads == [(4, "health.py"), (8, "health.py")]
+    assert reads == [(4, "divergence.py"), (8, "divergence.py")]
 
 
 def test_a_run_is_saved_between_two_lines_of_the_log_and_heals_the_same(trainer_in):
@@ -486,7 +486,7 @@ def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):
 
 
 def test_gradients_that_stay_infinite_are_told_in_float16_too(trainer_in, monkeypatch):
-    monkeypatch.setattr(health, "OVERFLOWS", 2)
+    monkeypatch.setattr(divergence, "OVERFLOWS", 2)
     trainer = trainer_in("run", objective=poisoned("gradient", *range(4, 12)), precision="fp16", patience=1)
     with pytest.raises(TrainingError, match="gradient's norm"):
         trainer.fit()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.precision import full_precision
+from runtime.precision import full_precision
 
 Padding = Literal["reflect", "replicate"]
 

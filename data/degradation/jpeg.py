@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.degradation.params import move
-from data.degradation.precision import full_precision
+from runtime.precision import full_precision
 
 Codec = Literal["realesrgan", "libjpeg"]
 

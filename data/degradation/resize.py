@@ -9,7 +9,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from data.degradation.precision import full_precision
+from runtime.precision import full_precision
 
 
 def bicubic_matrix(length: int, scale: float | Fraction, *, device: torch.device, dtype: torch.dtype) -> Tensor:

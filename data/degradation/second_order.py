@@ -16,8 +16,8 @@ from data.degradation.jpeg import Codec, jpeg
 from data.degradation.mixed import SIZES, draw_blurs, draw_last_filters, mixed_kernel
 from data.degradation.noise import add_noise, add_poisson
 from data.degradation.params import check_hr, uniform
-from data.degradation.precision import full_precision
 from data.degradation.second_order_params import Mode, PassParams, SecondOrderParams
+from runtime.precision import full_precision
 
 _REFLECTED = SIZES[-1] // 2 + 1
 """Least side of an image that is blurred, pixels."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.degradation.kernel import gaussian_profile
-from data.degradation.precision import full_precision
+from runtime.precision import full_precision
 
 _TAPS = 51
 _SIGMA = 8.0

@@ -12,7 +12,7 @@ from data.degradation.blur import pad
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
 from data.degradation.params import Params, check_hr, check_recipe, uniform
-from data.degradation.precision import full_precision
+from runtime.precision import full_precision
 
 _BLOCK = 40
 """Side of a block, HR pixels."""

@@ -16,7 +16,7 @@ import model
 from check import Finding, room
 from loss.perceptual import vgg19
 from option import TrainOptions
-from parallel import Ranks
+from runtime.distributed import Ranks
 
 Options = Callable[..., TrainOptions]
 Told = Callable[[Iterable[Finding]], str]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model import NETWORKS, build, checkpoint, load_model, name_of, official
-from model.contrast import MoCo
+from model.moco import MoCo
 
 CONFIGS = [
     ("KDSR_T", {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),

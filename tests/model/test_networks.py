@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from model import build
-from model.contrast import MoCo
 from model.layer import DIV2K_MEAN, depthwise
+from model.moco import MoCo
 
 SMALL = {
     "KDSR_T": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},

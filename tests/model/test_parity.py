@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from model import CDSR, DASR, official
-from model.contrast import MoCo
 from model.edsr import EDSR
 from model.kdsr import KDSRStudent, KDSRTeacher
+from model.moco import MoCo
 from model.rrdb import RRDBNet
 
 LIMIT = 1e-4  # of max |difference| over the reference's standard deviation

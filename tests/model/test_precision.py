@@ -7,9 +7,9 @@ from torch import nn
 
 from model import build
 from model.cdsr import ContentQuery
-from model.contrast import MoCo
 from model.discriminator import UNetDiscriminator
 from model.layer import RDB, in_float32, spatial_mean
+from model.moco import MoCo
 
 SMALL = {
     "KDSR_T": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from numerics import Numerics
+from runtime.precision import Numerics
 from scripts import benchmark
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.benchmark import Degraded, Prepared, find
 from data.images import list_images, read_image
 from data.protocol import gaussian8, manet9, manet_sv
+from data.testset import Degraded, Prepared, find
 
 spec = importlib.util.spec_from_file_location("make_testset", Path(__file__).parents[2] / "scripts" / "make_testset.py")
 assert spec is not None

@@ -18,12 +18,12 @@ from torch import Tensor
 
 import build
 import main as training
-from data.benchmark import to_pixels
 from data.degradation import Gaussian, MANet, Params, SecondOrder, SecondOrderParams, quantize
 from data.degradation.blur import blur
 from data.degradation.mixed import FAMILIES, KernelParams
 from data.degradation.second_order_params import PassParams
 from data.images import read_image, write_image
+from data.testset import to_pixels
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, leaves, readable, table
 from scripts.preview_degradation import draw, main, middle, options_of, sheet_of

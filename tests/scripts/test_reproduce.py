@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-import perceptual
 from data.images import write_image
 from data.protocol import NAMED
+from evaluation import quality
 from model import NETWORKS, build, checkpoint, official
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def real_pairs(tmp_path):
 
 
 def test_real_pairs_are_measured(real_pairs, monkeypatch, capsys):
-    monkeypatch.setattr(perceptual, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
+    monkeypatch.setattr(quality, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
     reproduce_py.main(["kdsr3", *f"--weights {real_pairs} --data {real_pairs} --cpu --out {real_pairs}/o.json".split()])
     aim, ntire = json.loads((real_pairs / "o.json").read_text())["lines"]
     assert aim["published"] == [24.22, 0.7038, 0.3758]

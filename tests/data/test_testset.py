@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.benchmark import Degraded, Prepared, find, paired
 from data.images import BadImage, write_image
 from data.protocol import bicubic, gaussian8, manet9
+from data.testset import Degraded, Prepared, find, paired
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ from types import ModuleType
 import pytest
 import torch
 
-import perceptual
-from data.benchmark import Degraded
 from data.images import list_images
 from data.protocol import bicubic
-from evaluation import evaluate
-from report import render, rows
+from data.testset import Degraded
+from evaluation import quality
+from evaluation.evaluate import evaluate
+from evaluation.report import render, rows
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
     with pytest.raises(ValueError, match="--lpips alex needs a library: pip install torchmetrics"):
-        perceptual.lpips("alex", CPU)
+        quality.lpips("alex", CPU)
 
 
 def test_without_the_weights(monkeypatch):
@@ -31,7 +31,7 @@ def test_without_the_weights(monkeypatch):
     library.LearnedPerceptualImagePatchSimilarity = offline  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", library)
     with pytest.raises(ValueError, match=r"could not load the weights of its vgg network.*checkpoints"):
-        perceptual.lpips("vgg", CPU)
+        quality.lpips("vgg", CPU)
 
 
 def test_it_stands_in_the_scores_and_the_table(photo_folder):
@@ -75,10 +75,10 @@ def pyiqa(monkeypatch):
 
 @pytest.mark.usefixtures("pyiqa")
 def test_metrics_without_a_reference():
-    (niqe,) = perceptual.no_reference("niqe", CPU)
+    (niqe,) = quality.no_reference("niqe", CPU)
     assert (niqe.name, niqe.lower_better) == ("niqe", True)
     assert niqe.score(torch.full((3, 20, 30), 0.25)) == 0.25
-    assert [metric.name for metric in perceptual.no_reference("niqe+clipiqa++niqe", CPU)] == [
+    assert [metric.name for metric in quality.no_reference("niqe+clipiqa++niqe", CPU)] == [
         "niqe",
         "clipiqa+",
         "niqe",
@@ -86,21 +86,21 @@ def test_metrics_without_a_reference():
     with pytest.raises(ValueError, match=r"--no_reference niqe takes no image of 8 x 30 pixels \(too small\)"):
         niqe.score(torch.zeros(3, 8, 30))
     with pytest.raises(ValueError, match=r"--no_reference niqe\+nique: pyiqa has no nique;.* musiq, niqe"):
-        perceptual.no_reference("niqe+nique", CPU)
+        quality.no_reference("niqe+nique", CPU)
     with pytest.raises(ValueError, match=r"--no_reference musiq: .*no route to host.*hub/pyiqa"):
-        perceptual.no_reference("niqe+musiq", CPU)
+        quality.no_reference("niqe+musiq", CPU)
 
 
 def test_without_the_library_of_metrics_without_a_reference(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(ValueError, match="--no_reference niqe needs a library: pip install pyiqa"):
-        perceptual.no_reference("niqe", CPU)
+        quality.no_reference("niqe", CPU)
 
 
 def test_the_library_itself():
     """On the one of its metrics that needs no weights: the entropy of the grey levels, in bits."""
     pytest.importorskip("pyiqa")
-    (entropy,) = perceptual.no_reference("entropy", CPU)
+    (entropy,) = quality.no_reference("entropy", CPU)
     assert not entropy.lower_better
     assert entropy.score(torch.full((3, 64, 64), 0.5)) == pytest.approx(0, abs=0.01)
     assert entropy.score(torch.arange(4).div(3).repeat(3, 64, 16)) == pytest.approx(2, abs=0.01)

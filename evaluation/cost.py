@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import BlindSR, name_of
 from model.layer import DynamicDepthwise, MeanShift
-from numerics import Numerics
+from runtime.precision import Numerics
 
 SIZE = (180, 320)  # LR (height, width) of the published figures: 1280 x 720 at scale 4
 WARM_UP, RUNS = 2, 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-import metric
+from evaluation import metric
 
 
 @pytest.mark.parametrize("distortion", ["noise6", "box3"])

@@ -25,7 +25,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from interrupt import STOPPED
+from runtime.signals import STOPPED
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # for one that is late: validation and its files take that long at most

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data.degradation import Gaussian, MANet, Params
-from data.degradation.precision import full_precision
+from runtime.precision import full_precision
 
 MATMUL = torch.backends.cuda.matmul
 

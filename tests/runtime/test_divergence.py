@@ -6,7 +6,7 @@ from statistics import median
 import pytest
 import torch
 
-from health import ENOUGH, Watch
+from runtime.divergence import ENOUGH, Watch
 
 
 def look(watch, totals, gradients=None, parts=("l1",), first=0):

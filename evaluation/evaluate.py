@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import metric
-from data.benchmark import Benchmark, Sample
-from data.degradation.precision import ieee_products
+from data.testset import Benchmark, Sample
+from evaluation import metric
+from runtime.precision import ieee_products
 
 Restore = Callable[[Tensor, Tensor], Tensor]  # LR (N, 3, H, W) and HR (N, 3, s·H, s·W, for teachers only) to SR
 MAX_PIXELS = 2**20  # SR pixels restored at once, where an image has several LR images

@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-import complexity
-from complexity import RUNS, WARM_UP, Complexity, count, measure, report
+from evaluation import cost
+from evaluation.cost import RUNS, WARM_UP, Complexity, count, measure, report
 from model import build
 
 SIZES = {"M": {}, "L": {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}}
@@ -43,7 +43,7 @@ def test_multiply_adds_are_the_sum_over_the_layers(name, scale):
     ("size", "macs", "by_layer"), [("M", 228.6, 226.9), ("L", 625.5, 623.6), ("GAN", 762.3, 759.5)]
 )
 def test_the_published_sizes(size, macs, by_layer):
-    total, dynamic = count(without_weights("KDSR_S", scale=4, **SIZES[size]), *complexity.SIZE)
+    total, dynamic = count(without_weights("KDSR_S", scale=4, **SIZES[size]), *cost.SIZE)
     assert total / 1e9 == pytest.approx(macs, abs=0.05)
     assert (total - dynamic) / 1e9 == pytest.approx(by_layer, abs=0.05)
 

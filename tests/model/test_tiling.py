@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import inference
-from inference import Alive, restore
-from model import CDSR, KDSRStudent, build
+from model import CDSR, KDSRStudent, build, tiling
 from model.layer import BlindSR, Embedding, Pool, global_mean, reach
+from model.tiling import Alive, restore
 
 SMALL = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}  # reach: 8 LR pixels, the estimator's 6
 
@@ -110,7 +109,7 @@ def test_strided_encoders_are_averaged_exactly(size, tile):
     lr, _ = images(net, *size, dtype=torch.float64)
     for features in (net.get_submodule(f"encoder.{branch}").double() for branch in ("pixel", "patch")):
         with torch.no_grad():
-            by_tiles = inference._mean(features, lr, tile=tile, device=torch.device("cpu"))
+            by_tiles = tiling._mean(features, lr, tile=tile, device=torch.device("cpu"))
             torch.testing.assert_close(by_tiles, global_mean(features, lr), rtol=1e-12, atol=1e-13)
 
 
@@ -213,7 +212,7 @@ def test_the_tile_follows_the_free_memory(monkeypatch):
         whole = net(lr).image
     peaks = []
     for free in (10**10, 4 * 10**6):
-        monkeypatch.setattr(inference, "_free", lambda _, free=free: free)
+        monkeypatch.setattr(tiling, "_free", lambda _, free=free: free)
         with Alive() as alive:
             sr = restore(net, lr, device="cpu")
         torch.testing.assert_close(sr, whole, rtol=0, atol=1e-5)
@@ -238,15 +237,15 @@ def test_the_watch_counts_what_is_alive_once():
         ("MemTotal: 9 kB\nMemAvailable:    4 kB\n", None, 4096),
         ("MemAvailable:    4 kB\n", "max\n", 4096),
         ("MemAvailable:    4 kB\n", "2048\n", 1024),
-        (None, None, inference.UNKNOWN),
+        (None, None, tiling.UNKNOWN),
     ],
 )
 def test_free_memory_of_the_host(meminfo, container, free, monkeypatch, tmp_path):
     for name, text in (("MEMINFO", meminfo), ("CONTAINER", container)):
-        monkeypatch.setattr(inference, name, tmp_path / name)
+        monkeypatch.setattr(tiling, name, tmp_path / name)
         if text is not None:
             (tmp_path / name).write_text(text)
-    assert inference._free(torch.device("cpu")) == free
+    assert tiling._free(torch.device("cpu")) == free
 
 
 # ---------------------------------------------------------------------------------------------------- ensemble

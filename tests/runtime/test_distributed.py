@@ -14,10 +14,10 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import main
-import parallel
-from interrupt import STOPPED
 from model import build, checkpoint
-from parallel import Ranks
+from runtime import distributed
+from runtime.distributed import Ranks
+from runtime.signals import STOPPED
 from tests.processes import Workshop, serving
 from utility import ROOT, read_rows
 
@@ -42,11 +42,11 @@ GAN = (
 WORKER = """
 import json, sys, torch, parallel
 from tests.test_parallel import first_step
-ranks = parallel.join()
+ranks = distributed.join()
 commands, folder = json.loads(sys.argv[1]), sys.argv[2]
 for name, words in commands.items():
     torch.save(first_step(words, ranks, exact="exact" in name), f"{folder}/{name}.{ranks.rank}.pt")
-parallel.leave()
+distributed.leave()
 """
 
 
@@ -255,9 +255,9 @@ def test_what_torchrun_ends_itself_tells_nothing(codes, expected, monkeypatch):
         failures = {rank: ProcessFailure(rank, 100 + rank, code, "none") for rank, code in enumerate(codes)}
         raise ChildFailedError("main.py", failures)
 
-    monkeypatch.setattr(parallel.run, "main", fail)
+    monkeypatch.setattr(distributed.run, "main", fail)
     with pytest.raises(SystemExit) as caught:
-        parallel.launch(ROOT / "main.py", 2, [])
+        distributed.launch(ROOT / "main.py", 2, [])
     assert re.fullmatch(expected, str(caught.value.code), re.DOTALL)
 
 
@@ -282,13 +282,14 @@ def test_processes_whose_parent_is_killed_save_and_end(long_run):
 
 def test_what_goes_wrong_in_one_process_is_left_out_by_all(workshop):
     code = """
-import parallel, torch
-trainer = main.prepare(*main.options_of(words), parallel.join())
+from runtime import distributed
+import torch
+trainer = main.prepare(*main.options_of(words), distributed.join())
 pairs, wrong = trainer.pairs.forward, {3: torch.nan} if trainer.ranks.rank else {}
 trainer.pairs.forward = lambda hr, step: [x * wrong.get(step, 1) for x in pairs(hr, step)]
 trainer.fit()
 assert trainer.skipped == [3]
-parallel.leave()
+distributed.leave()
 """
     run = workshop.finish(f"{STEPS['student']} --print_every 1 --save healed", ranks=2, code=code)
     assert "step 3: the loss is nan; back to step 3, on without that batch" in (run / "log.txt").read_text()
@@ -328,7 +329,7 @@ def test_what_cannot_be_shared_out_evenly_is_refused(arguments, message, worksho
 
 def test_alone_nothing_is_shared():
     ranks = Ranks()
-    assert parallel.join() == ranks
+    assert distributed.join() == ranks
     assert ranks.any(True, False) == (True, False)
     assert ranks.dealt([1, 2]) == [1, 2]
     with ranks.in_turn():

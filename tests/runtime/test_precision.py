@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 
 import main
-from data.benchmark import Degraded
-from data.degradation.precision import ieee_products
 from data.degradation.resize import bicubic
 from data.images import write_image
 from data.protocol import bicubic as bicubic_protocol
-from evaluation import evaluate, mean
-from interrupt import STOPPED
+from data.testset import Degraded
+from evaluation.evaluate import evaluate, mean
 from model import build, load_model
-from numerics import Numerics
+from runtime.precision import Numerics, ieee_products
+from runtime.signals import STOPPED
 
 CPU = torch.device("cpu")
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import evaluation
-import report
-from data.benchmark import Benchmark, fingerprint
-from evaluation import Score
+from evaluate.evaluate import Score
+
+from data.testset import Benchmark, fingerprint
+from evaluation import evaluate, report
+from evaluation.quality import Quality
 from model import BlindSR, name_of
 from option import EvalOptions
-from perceptual import Quality
 from utility import environment, whole
 
 
@@ -90,7 +90,7 @@ def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: 
     name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
     precision = options.machine.precision
     name += "" if precision == "fp32" else f"_{precision}"
-    made, groups = made_by(net, options), evaluation.grouped(scores, "set")
+    made, groups = made_by(net, options), evaluate.grouped(scores, "set")
     for benchmark in benchmarks:
         rows = groups[benchmark.name,]
         table = report.rows(rows)

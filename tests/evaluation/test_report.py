@@ -3,8 +3,8 @@
 import math
 import statistics
 
-from evaluation import Score
-from report import render, render_qualities, rows
+from evaluation.evaluate import Score
+from evaluation.report import render, render_qualities, rows
 
 SCORES = [
     Score("Set_5", "gaussian8", "a", "1.80", 30.0, 0.80),

@@ -7,7 +7,7 @@ from math import isfinite, nan
 from statistics import fmean, pstdev
 from typing import Literal, NamedTuple
 
-from evaluation import Score, grouped
+from evaluation.evaluate import Score, grouped
 
 Form = Literal["text", "markdown", "latex"]
 FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # and the suffix of a file
