@@ -11,10 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evaluate.evaluate import Score
-
 from data.testset import Benchmark, fingerprint
 from evaluation import evaluate, report
+from evaluation.evaluate import Score
 from evaluation.quality import Quality
 from model import BlindSR, name_of
 from option import EvalOptions
