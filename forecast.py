@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from data.testset import Benchmark
+from data.testset import TestSet
 from trainer import Trainer
 from utility import duration, peak_memory
 
@@ -45,14 +45,14 @@ def _seconds_per_step(trainer: Trainer, start: int) -> float:
         loaded = time.perf_counter()
         losses = {name: value.item() for name, value in trainer.train_step(hr).items()}  # waits for the device
         times.append((loaded - begin, time.perf_counter() - loaded))
-        trainer.keep()  # takes its memory
+        trainer.snapshot()  # takes its memory
     trainer.run.log("losses: " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
     load, compute = np.median(times[2:], axis=0).tolist()
     workers = trainer.plan.loader_workers
     return max(compute, load / workers) if workers else compute + load
 
 
-def _seconds_to_validate(trainer: Trainer, benchmark: Benchmark) -> float:
+def _seconds_to_validate(trainer: Trainer, benchmark: TestSet) -> float:
     trainer.net.eval()
     begin = time.perf_counter()
     trainer.scores(benchmark, first=1)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from loss import Objective
-from model import Average, BlindSR, checkpoint
+from model import EMA, BlindSR, checkpoint
 from plan import Plan
 from runtime.distributed import Ranks
-from runtime.precision import Numerics
+from runtime.precision import Precision
 
 
 class _Losses(nn.Module):
@@ -40,7 +40,7 @@ class Learner:
         plan: Plan,
         *,
         device: torch.device,
-        numerics: Numerics,
+        numerics: Precision,
         ranks: Ranks,
     ) -> None:
         self.net = net.to(device).to(memory_format=numerics.memory_format)
@@ -48,7 +48,7 @@ class Learner:
         self.device = device
         self.numerics = numerics
         self.parts = plan.accumulate
-        self.average = Average(self.net, plan.ema) if plan.ema else None
+        self.average = EMA(self.net, plan.ema) if plan.ema else None
         self.optimizer = self._adam(plan.betas)
         self.scaler = numerics.scaler(device)
         self._losses = ranks.wrap(_Losses(self.net, self.objective), device, partial=objective.partial)
@@ -62,7 +62,7 @@ class Learner:
         return torch.optim.Adam(groups, lr=0.0, betas=betas, fused=self.device.type == "cuda")
 
     @property
-    def shown(self) -> BlindSR:
+    def eval_net(self) -> BlindSR:
         """What is validated: the network, or the average of its weights."""
         return self.net if self.average is None else self.average.net
 

@@ -46,7 +46,7 @@ def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     rule = build.protocol(options, options.network.scale)
     net = build.network(options)
     build.check_patch(options, net)
-    with ranks.in_turn():
+    with ranks.main_first():
         store = build.training_images(options, run.log)
     benchmarks, missing = build.benchmarks(options, rule, options.loading.seed)
     if not benchmarks:
@@ -55,7 +55,7 @@ def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     build.check_benchmarks(benchmarks, net)
-    with ranks.in_turn():  # one downloads, the others find
+    with ranks.main_first():  # one downloads, the others find
         objective = build.objective(options, net)
     return Trainer(
         net=net,
@@ -97,15 +97,15 @@ def look_over(given: Given, options: TrainOptions) -> bool:
 
 def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trainer:  # noqa: B008 (frozen)
     """The trainer that a command line asks for, at the step where it is to start."""
-    run = Run(options.run_dir, writes=ranks.first)
+    run = Run(options.run_dir, writes=ranks.is_main)
     check_run(given, options, run)
-    if options.resuming and ranks.first and not options.saving.dry_run:
+    if options.resuming and ranks.is_main and not options.saving.dry_run:
         run.lock()  # before the state is read
-    if ranks.first:
+    if ranks.is_main:
         print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
     for note in notes(given, options):
         run.log(f"note: {note}")
-    if ranks.first:
+    if ranks.is_main:
         check.before_start(options, run.log)
     trainer = trainer_of(options, run, ranks)
     if options.resuming:

@@ -273,7 +273,7 @@ class TrainOptions:
         return training.warmup_epochs + training.epochs_sr
 
     @property
-    def taught(self) -> bool:
+    def has_teacher(self) -> bool:
         """Whether there is a teacher, whose weights come with the state where a run is continued."""
         if self.loss.objective not in ("distillation", "adversarial"):
             return False

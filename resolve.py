@@ -201,7 +201,7 @@ def _check_training(options: TrainOptions) -> None:
                 "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
                 "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
             )
-    if loss.objective == "adversarial" and network.model == "KDSR_S" and loss.kd_weight and not options.taught:
+    if loss.objective == "adversarial" and network.model == "KDSR_S" and loss.kd_weight and not options.has_teacher:
         raise ValueError(
             "--model KDSR_S --objective adversarial learns from a teacher, too: name its checkpoint with "
             "--pre_train_TA, or leave the teacher out with --kd_weight 0"
@@ -244,8 +244,8 @@ def idle(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             ("lambda_min", "lambda_max"): not second and not manet and not iso,
             ("codec",): second,
             ("jpeg_low", "draw_per", "blur_type", "sample_mode"): not second,
-            ("temperature",): options.taught,
-            ("kd_weight",): options.taught or not options.loss.kd_weight,  # 0 is how to do without a teacher
+            ("temperature",): options.has_teacher,
+            ("kd_weight",): options.has_teacher or not options.loss.kd_weight,  # 0 is how to do without a teacher
             ADVERSARIAL: objective == "adversarial",
             ("vgg",): options.loss.perceptual_weight > 0,
             ("pre_train_TA",): objective in ("distillation", "adversarial"),

@@ -21,7 +21,7 @@ import build
 from commandline import Given, parse
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
-from data.testset import PAIRED, STANDARD, Benchmark, Sample, paired, to_pixels, to_tensor
+from data.testset import PAIRED, STANDARD, Sample, TestSet, paired, to_pixels, to_tensor
 from evaluation import cost, evaluate, quality, report
 from evaluation.evaluate import Score
 from evaluation.results import made_by, results_dir, run_of, slug, write_qualities, write_scores
@@ -39,7 +39,7 @@ TRAINED_FOR = ("degradation", "blur_type", "noise")  # that decide what a networ
 # ------------------------------------------------------------------------------------------------------ scores
 
 
-def score(net: BlindSR, benchmarks: Sequence[Benchmark], options: EvalOptions, device: torch.device) -> list[Score]:
+def score(net: BlindSR, benchmarks: Sequence[TestSet], options: EvalOptions, device: torch.device) -> list[Score]:
     """Every score of every benchmark; with --save_results the images are written as they come."""
     testing, scores = options.testing, []
     lpips = None if testing.lpips is None else quality.lpips(testing.lpips, device)
@@ -140,7 +140,7 @@ def options_of(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]
     return given, options, net
 
 
-def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given) -> EvalOptions:
+def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[TestSet], given: Given) -> EvalOptions:
     """Real pairs are measured alike, however they are named and whatever network restores them: as in their tables.
 
     ValueError where other images, which are measured otherwise, are to be scored beside them.
@@ -156,7 +156,7 @@ def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[Benchmark], gi
     return replace(options, test_degradation=replace(options.test_degradation, metric=LUMA_OF_PAIRS))
 
 
-def remarks(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given) -> list[str]:
+def remarks(options: EvalOptions, benchmarks: Sequence[TestSet], given: Given) -> list[str]:
     """What a user may not have meant: the test is not of what the network was trained for, or of its images."""
     found = []
     protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
@@ -176,7 +176,7 @@ def remarks(options: EvalOptions, benchmarks: Sequence[Benchmark], given: Given)
     return found
 
 
-def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> Benchmark:
+def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
     """The pairs of --data_test and --hr_dir."""
     if not lr_dir.is_dir():
         raise NotADirectoryError(
@@ -186,7 +186,7 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> Benchmark:
     return paired(lr_dir, hr_dir, scale, flag="--hr_dir")
 
 
-def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[Benchmark]:
+def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[TestSet]:
     """The checked test sets that the options ask for; names those that are not there."""
     hr_dir, name = options.testing.hr_dir, options.images.data_test
     if hr_dir is not None:

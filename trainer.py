@@ -14,17 +14,17 @@ from torch import Tensor
 
 from data.pairs import Pairs
 from data.sampler import PatchBatches, load
-from data.testset import Benchmark
+from data.testset import TestSet
 from evaluation.evaluate import Score, evaluate, grouped, mean
 from learner import Learner
 from loss import Objective
 from model import BlindSR
 from plan import Plan
 from runtime.distributed import Ranks
-from runtime.divergence import TrainingError, Trouble, Watch
-from runtime.logger import Logbook
-from runtime.precision import Numerics
-from runtime.signals import Interrupt
+from runtime.divergence import DivergenceMonitor, TrainingError, Trouble
+from runtime.logger import Logger
+from runtime.precision import Precision
+from runtime.signals import StopSignals
 from runtime.state import FORMAT, check_state, no_state
 from utility import Clock, Run, save
 
@@ -39,12 +39,12 @@ class Trainer:
         objective: Objective[Any],
         pairs: Pairs,
         batches: PatchBatches,
-        benchmarks: Sequence[Benchmark],
+        benchmarks: Sequence[TestSet],
         plan: Plan,
         run: Run,
         config: dict[str, Any],
         device: torch.device,
-        numerics: Numerics | None = None,
+        numerics: Precision | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         own = pairs.draws.batch // pairs.draws.world
@@ -53,7 +53,7 @@ class Trainer:
                 f"--accumulate {plan.accumulate}: the {own} images of a process cannot be cut into so many"
             )
         self.ranks = ranks or Ranks()
-        self.learner = Learner(net, objective, plan, device=device, numerics=numerics or Numerics(), ranks=self.ranks)
+        self.learner = Learner(net, objective, plan, device=device, numerics=numerics or Precision(), ranks=self.ranks)
         self.net, self.objective = self.learner.net, self.learner.objective
         self.pairs = pairs.to(device)
         self.batches = batches
@@ -63,7 +63,9 @@ class Trainer:
         self.run = run
         self.config = config
         self.device = device
-        self.watch = Watch(plan.collapse, gradients=not self.learner.scaler.is_enabled(), mean=self.ranks.mean)
+        self.watch = DivergenceMonitor(
+            plan.collapse, gradients=not self.learner.scaler.is_enabled(), mean=self.ranks.all_reduce_mean
+        )
         self.clock = Clock(device)
         self.step = 0
         self.epoch = 0  # the last one that was validated
@@ -79,22 +81,22 @@ class Trainer:
         begun: when the time of the plan began, by `time.perf_counter`; default: now. True: it is done, False: it was
         stopped.
         """
-        if not self.ranks.agree((self.step, self.skipped)):
+        if not self.ranks.all_equal((self.step, self.skipped)):
             raise ValueError(
                 f"--resume: the processes found different states of {self.run.path}; it must lie in a folder that all "
                 "machines share"
             )
-        if self.ranks.first:
+        if self.ranks.is_main:
             self.run.open(self.config, resumed=self._resumed)
-        self.keep()
+        self.snapshot()
         self._on_disk = self.step
         self._saved = time.perf_counter()
         self._deadline = (self._saved if begun is None else begun) + self.plan.max_seconds
         try:
             with (
-                Interrupt(impatient=self.ranks.world == 1) as self._interrupt,
-                Logbook(
-                    self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.first
+                StopSignals(impatient=self.ranks.world == 1) as self._interrupt,
+                Logger(
+                    self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.is_main
                 ) as self._logbook,
             ):
                 while (done := self._train()) is None:
@@ -124,7 +126,7 @@ class Trainer:
                 now = time.perf_counter()
                 late = now > self._deadline and self.step > first  # one step at least
                 asked = self._interrupt.asked or self.ranks.orphaned
-                stop, save = self.ranks.any(asked or late, now - self._saved > plan.save_seconds)
+                stop, save = self.ranks.any_rank(asked or late, now - self._saved > plan.save_seconds)
                 ended = self.step == plan.steps
                 epoch = self.step // plan.epoch_steps > self.epoch
                 line = ended or self.step % plan.print_every == 0
@@ -134,7 +136,7 @@ class Trainer:
                         return None
                     if line and self.watch.noted:
                         self._report()
-                    self.keep()
+                    self.snapshot()
                     if epoch or ended or stop or save:
                         self._save()
                 if stop:
@@ -142,7 +144,7 @@ class Trainer:
                     return False
                 if epoch:
                     self._end_epoch()
-                    self.keep()
+                    self.snapshot()
                     self._save()
                 if ended:
                     self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
@@ -200,12 +202,12 @@ class Trainer:
         """Validate, and save what is worth it."""
         start = time.perf_counter()
         self.epoch = self.step // self.plan.epoch_steps
-        self.ranks.agree_on(self.learner.buffers())  # without a GPU each has BatchNorm statistics of its own
+        self.ranks.broadcast(self.learner.buffers())  # without a GPU each has BatchNorm statistics of its own
         psnr = self.validate(self.epoch) if self.benchmarks else None
         if psnr is not None:
             better = self.best is None or psnr > self.best
             self.best = psnr if better else self.best
-            if self.ranks.first:
+            if self.ranks.is_main:
                 self._save_models(psnr, better)
         self._logbook.since += time.perf_counter() - start
 
@@ -235,9 +237,9 @@ class Trainer:
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def scores(self, benchmark: Benchmark, first: int | None = None) -> list[Score]:
+    def scores(self, benchmark: TestSet, first: int | None = None) -> list[Score]:
         """Of the network as it is, each rank restoring its share of the images; `first`: of so many images only."""
-        net = self.learner.shown
+        net = self.learner.eval_net
         scores = evaluate(
             lambda lr, hr: net(lr, hr).image,
             benchmark.part(self.ranks.rank, self.ranks.world),
@@ -247,7 +249,7 @@ class Trainer:
             first=first,
         )
         of_images = list(grouped(scores, "image").values())
-        return [score for image in self.ranks.dealt(of_images) for score in image]
+        return [score for image in self.ranks.gather(of_images) for score in image]
 
     # ------------------------------------------------------------------------------------------- save and resume
 
@@ -265,7 +267,7 @@ class Trainer:
             "images": self.images,
         }
 
-    def keep(self) -> None:
+    def snapshot(self) -> None:
         """Remember this state as the last good one."""
         self._good = copy.deepcopy(self.state_dict())
 
@@ -282,15 +284,15 @@ class Trainer:
         """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
         check_state(state, self.run.path, self.run.state, images=self.images, steps=self.plan.steps)
         try:
-            self.load_state_dict(state | {"pairs": self.ranks.own(state["pairs"])})
+            self.load_state_dict(state | {"pairs": self.ranks.shard_state(state["pairs"])})
         except Exception as error:  # one that is damaged fails in a dozen ways
             raise no_state(self.run.state, f"{type(error).__name__}: {error}") from error
         self._resumed = True
 
     def _save(self) -> None:
         """The last good state, whole or not at all."""
-        state = self._good | {"pairs": self.ranks.together(self._good["pairs"])}
-        if self.ranks.first:
+        state = self._good | {"pairs": self.ranks.gather_state(self._good["pairs"])}
+        if self.ranks.is_main:
             save(state, self.run.state)  # first: weights without a state could not be continued
             save(state["net"], self.run.models / "model_latest.pt")
         self._saved, self._on_disk = time.perf_counter(), state["step"]

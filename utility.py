@@ -29,7 +29,7 @@ Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name o
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place only when the block ends well and all is on the disk.
 
     OSError where it cannot be written, for want of space or of permission; what was there before is as it was.
@@ -48,7 +48,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """An OSError in this context names the file, which one of a full disk does not."""
     try:
         yield
@@ -60,7 +60,7 @@ def named(path: Path) -> Iterator[None]:
 
 def save(contents: Any, path: Path) -> None:
     """`torch.save`, whole or not at all."""
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(contents, file)
         except RuntimeError as error:  # what its writer makes of a full disk
@@ -114,7 +114,7 @@ class Run:
         if resumed:
             self.log(f"environment: {json.dumps(environment())}")
         else:
-            with whole(self.path / "config.json") as temporary:
+            with atomic_write(self.path / "config.json") as temporary:
                 temporary.write_text(json.dumps({**config, **environment()}, indent=1))
         self._write("".join(self._pending or []))
         self._pending = None
@@ -154,7 +154,7 @@ class Run:
 
     def _write(self, text: str) -> None:
         path = self.path / "log.txt"
-        with named(path), path.open("a", encoding="utf-8") as file:
+        with naming_file(path), path.open("a", encoding="utf-8") as file:
             file.write(text)
 
 
@@ -163,7 +163,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     new = not path.exists() or not path.stat().st_size
-    with named(path), path.open("a", newline="", encoding="utf-8") as file:
+    with naming_file(path), path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         if new:
             writer.writeheader()
@@ -184,7 +184,7 @@ def forget_after(path: Path, step: int) -> None:
     """Drop the rows of a CSV file whose step is later, and what is no whole row: a resumed run writes them again."""
     if path.exists():
         rows = read_rows(path)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.touch()
             append_rows(temporary, [row for row in rows if int(row["step"]) <= step])
 
@@ -293,5 +293,5 @@ def draw_curves(run: Run) -> None:
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
         axes.grid(alpha=0.3)
         axes.legend()
-        with whole(run.path / name) as temporary:
+        with atomic_write(run.path / name) as temporary:
             figure.savefig(temporary, dpi=110, format="png")

@@ -12,7 +12,7 @@ from data.packed import open_packed
 from data.pairs import Draws, Pairs
 from data.protocol import Protocol
 from data.sampler import PatchBatches, PatchSampler
-from data.testset import Benchmark, Degraded, find, roots_around
+from data.testset import Degraded, TestSet, find, roots_around
 from evaluation import metric
 from model import BlindSR
 from option import BESIDE_FOLDER, EvalOptions, TrainOptions
@@ -54,11 +54,11 @@ def training_images(options: TrainOptions, log: Log) -> ImageStore:
     return store
 
 
-def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -> tuple[list[Benchmark], list[str]]:
+def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -> tuple[list[TestSet], list[str]]:
     """The test sets of --data_test that are there, and the names of those that are not."""
     root = options.images.dir_data
     roots = [] if root is None else roots_around(root)
-    found: list[Benchmark] = []
+    found: list[TestSet] = []
     missing: list[str] = []
     for name in options.images.data_test.split("+"):
         benchmark = find(name, roots, rule, seed=seed)
@@ -72,16 +72,14 @@ def benchmarks(options: TrainOptions | EvalOptions, rule: Protocol, seed: int) -
     return found, missing
 
 
-def check_benchmarks(found: Sequence[Benchmark], net: BlindSR) -> None:
+def check_benchmarks(found: Sequence[TestSet], net: BlindSR) -> None:
     """Raise BadImage for a test image that is damaged, or too small to be degraded, restored and measured."""
     needed = max(net.scale * net.min_size, metric.smallest(net.scale))
     for benchmark in found:
         benchmark.check(at_least=needed)
 
 
-def hold_out(
-    store: ImageStore, folder: Path, rule: Protocol, seed: int, log: Log
-) -> tuple[ImageStore, list[Benchmark]]:
+def hold_out(store: ImageStore, folder: Path, rule: Protocol, seed: int, log: Log) -> tuple[ImageStore, list[TestSet]]:
     """For want of a test set: the store without a few of its images, and these as a test set."""
     count = len(store.names)
     held = min(5, isqrt(count)) if count > 1 else 0

@@ -19,7 +19,7 @@ from model.discriminator import UNetDiscriminator
 from option import Machine, TrainOptions
 from plan import Plan, Schedule
 from runtime.distributed import Ranks
-from runtime.precision import Numerics
+from runtime.precision import Precision
 
 
 def device(
@@ -44,8 +44,8 @@ def device(
     return torch.device("cuda", ranks.local)
 
 
-def numerics(machine: Machine) -> Numerics:
-    return Numerics(precision=machine.precision, deterministic=machine.deterministic)
+def numerics(machine: Machine) -> Precision:
+    return Precision(precision=machine.precision, deterministic=machine.deterministic)
 
 
 def network(options: TrainOptions) -> BlindSR:
@@ -128,7 +128,7 @@ def _adversarial(options: TrainOptions, net: BlindSR) -> Objective:
     made = Adversarial(
         UNetDiscriminator(n_feats=loss.d_feats),
         perceptual=vgg,
-        teacher=_teacher(options, net) if options.taught else None,
+        teacher=_teacher(options, net) if options.has_teacher else None,
         gan=GAN[loss.gan],
         sharpen=loss.sharpen,
         l1_weight=loss.l1_weight,

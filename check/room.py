@@ -38,7 +38,7 @@ def footprint(options: TrainOptions) -> Footprint:
     trained = [x for part in (net, objective) for x in part.parameters() if x.requires_grad]
     moments = 2 * sum(x.nbytes for x in trained)  # of Adam
     if options.loss.objective == "adversarial":  # what was left out above
-        extra += network * options.taught
+        extra += network * options.has_teacher
         extra += sum(x.nbytes for x in vgg19().parameters()) * (options.loss.perceptual_weight > 0)
     loading, scale = options.loading, options.network.scale
     network *= 2 if options.training.ema else 1  # the average too

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from data.images import BadImage, Size, leave_out, list_images, read_image, too_small
-from utility import TEMPORARY, whole
+from utility import TEMPORARY, atomic_write
 
 VERSION = 1
 
@@ -145,7 +145,7 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
     data, index_path = _paths(cache)
     paths = list_images(folder)
     index = Index(str(Path(folder).resolve()), [], [])
-    with whole(data) as temporary:
+    with atomic_write(data) as temporary:
         with temporary.open("wb") as flat:
             stamps = [_stamp(path) for path in paths]  # before reading: a later change must show
             decoded = tqdm(_decode_ahead(paths), total=len(paths), desc=f"packing {folder}", unit="image")
@@ -161,7 +161,7 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
         if not index.images:
             raise BadImage(f"{folder} holds no readable image; the first: {index.skipped[0].reason}")
         index_path.unlink(missing_ok=True)  # an old index must never stand beside new pixels
-    with whole(index_path) as temporary:
+    with atomic_write(index_path) as temporary:
         temporary.write_text(_to_json(index), encoding="utf-8")
     return index
 

@@ -45,7 +45,7 @@ class Pair(NamedTuple):
     case: str
 
 
-class Benchmark(Interface):
+class TestSet(Interface):
     """What `evaluation.evaluate` scores on."""
 
     @property
@@ -67,7 +67,7 @@ class Benchmark(Interface):
         """Raise BadImage for a file that is damaged, does not fit, or has under `at_least` HR pixels a side."""
         ...
 
-    def part(self, index: int, parts: int) -> Benchmark:
+    def part(self, index: int, parts: int) -> TestSet:
         """Of so many parts the one that has every parts-th image, from this index on."""
         ...
 
@@ -267,7 +267,7 @@ def roots_around(dir_data: Path) -> list[Path]:
     return [dir_data, *dir_data.absolute().parents[:2]]
 
 
-def find(name: str, roots: Sequence[Path], rule: Protocol, *, seed: int) -> Benchmark | None:
+def find(name: str, roots: Sequence[Path], rule: Protocol, *, seed: int) -> TestSet | None:
     """The test set of this name, None where there is none.
 
     `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`. It may be a prepared set; and one beside

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import BlindSR, name_of
 from model.layer import DynamicDepthwise, MeanShift
-from runtime.precision import Numerics
+from runtime.precision import Precision
 
 SIZE = (180, 320)  # LR (height, width) of the published figures: 1280 x 720 at scale 4
 WARM_UP, RUNS = 2, 5
@@ -67,7 +67,7 @@ def measure(net: BlindSR, height: int, width: int, device: torch.device, *, prec
     """
     macs, dynamic_macs = count(net, height, width)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    numerics = Numerics(precision)
+    numerics = Precision(precision)
     net.eval().to(device).to(memory_format=numerics.memory_format)
     with numerics.autocast(device):
         seconds = _seconds(net, height, width, device)

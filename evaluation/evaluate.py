@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.testset import Benchmark, Sample
+from data.testset import Sample, TestSet
 from evaluation import metric
 from runtime.precision import ieee_products
 
@@ -30,7 +30,7 @@ class Score(NamedTuple):
 
 def evaluate(
     restore: Restore,
-    benchmark: Benchmark,
+    benchmark: TestSet,
     *,
     scale: int,
     metric_protocol: str,
@@ -42,7 +42,7 @@ def evaluate(
     """PSNR and SSIM by `metric_protocol` of every image under every case, with a border of `scale` pixels cut.
 
     Degradations and metrics are in float32 without TF32, and so is `restore` unless it enters another arithmetic
-    itself (`Numerics.autocast`): a score does not depend on the GPU. `on_image` is shown each sample with its SR images
+    itself (`Precision.autocast`): a score does not depend on the GPU. `on_image` gets each sample with its SR images
     (N, 3, s·H, s·W), clamped to [0, 1]. first: so many images only.
     """
     labels: list[tuple[str, str]] = []

@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from data.testset import Benchmark, fingerprint
+from data.testset import TestSet, fingerprint
 from evaluation import evaluate, report
 from evaluation.evaluate import Score
 from evaluation.quality import Quality
 from model import BlindSR, name_of
 from option import EvalOptions
-from utility import environment, whole
+from utility import atomic_write, environment
 
 
 @cache
@@ -67,14 +67,14 @@ def write_result(
 ) -> None:
     """All scores as <stem>.csv, their table in every form, and as <stem>.json how they were made."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with whole(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
     for form, suffix in report.FORMS.items():
-        with whole(Path(f"{stem}{suffix}")) as temporary:
+        with atomic_write(Path(f"{stem}{suffix}")) as temporary:
             temporary.write_text(table(form) + "\n", encoding="utf-8")
-    with whole(Path(f"{stem}.json")) as temporary:
+    with atomic_write(Path(f"{stem}.json")) as temporary:
         temporary.write_text(json.dumps(made, indent=1))
 
 
@@ -83,7 +83,7 @@ def slug(text: str) -> str:
     return "_".join(text.replace("(", "").replace(")", "").split())
 
 
-def write_scores(scores: Sequence[Score], benchmarks: Sequence[Benchmark], net: BlindSR, options: EvalOptions) -> Path:
+def write_scores(scores: Sequence[Score], benchmarks: Sequence[TestSet], net: BlindSR, options: EvalOptions) -> Path:
     """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
     testing, metric = options.testing, options.test_degradation.metric
     name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")

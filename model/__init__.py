@@ -14,7 +14,7 @@ from model.bicubic import Bicubic
 from model.cdsr import CDSR
 from model.dasr import DASR
 from model.edsr import EDSR
-from model.ema import Average
+from model.ema import EMA
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.layer import BlindSR, Embedding, Restored
 from model.moco import ContrastiveSR
@@ -35,9 +35,9 @@ WEIGHTS = ("auto", "params", "params_ema")  # which of a file's weights; auto: t
 __all__ = [
     "CDSR",
     "DASR",
+    "EMA",
     "NETWORKS",
     "WEIGHTS",
-    "Average",
     "BlindSR",
     "ContrastiveSR",
     "Embedding",

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from model.layer import BlindSR
 
 
-class Average:
+class EMA:
     """`net` follows another network: after each step w ← decay·w + (1 - decay)·w'. Starts as its copy.
 
     Buffers that are floats (BatchNorm's statistics) are averaged likewise, counters are copied.

@@ -89,7 +89,9 @@ class BlindSR(nn.Module):
     @property
     def halo(self) -> int:
         """LR pixels that a tile needs on each side to be restored as in the whole image."""
-        return reach(getattr(self, "restoration", self)).radius  # networks without an encoder are all restoration
+        return receptive_field(
+            getattr(self, "restoration", self)
+        ).radius  # networks without an encoder are all restoration
 
     def check(self, lr: Tensor) -> None:
         """ValueError unless these are images that the network takes."""
@@ -230,12 +232,12 @@ class Upsampler(nn.Sequential):
         super().__init__(*(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r))))
 
 
-class Reach(NamedTuple):
+class ReceptiveField(NamedTuple):
     radius: int  # input pixels that one output pixel sees on each side of its place
     stride: Fraction  # input pixels from one output pixel to the next
 
 
-def reach(layers: nn.Module) -> Reach:
+def receptive_field(layers: nn.Module) -> ReceptiveField:
     """How far a chain of convolutions sees, whose modules were made in the order in which they run.
 
     Skip connections change nothing; what pools the whole map is not counted.
@@ -251,4 +253,4 @@ def reach(layers: nn.Module) -> Reach:
             radius += stride
         elif isinstance(layer, nn.PixelShuffle):
             stride /= layer.upscale_factor
-    return Reach(ceil(radius), stride)
+    return ReceptiveField(ceil(radius), stride)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from model.layer import BlindSR, reach
+from model.layer import BlindSR, receptive_field
 
 SMALLEST = 16  # LR pixels a side: halving a smaller tile leaves its halo, and that is most of it
 PROBE = 24  # pixels a side of the image on which a network's memory is estimated
@@ -85,7 +85,7 @@ def _restore(net: BlindSR, lr: Tensor, hr: Tensor | None, *, tile: int | None, d
 
 def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.device) -> Tensor:
     """A `Pool` that works tile by tile: the sum over all pixels of all tiles, over their number."""
-    radius, stride = reach(features)
+    radius, stride = receptive_field(features)
     h, w, step = x.shape[2], x.shape[3], int(stride)  # a tile begins where a strided layer has a pixel
     halo = _multiple(radius, step)
 

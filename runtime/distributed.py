@@ -41,7 +41,7 @@ class Ranks:
     parent: int | None = None
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
 
@@ -50,7 +50,7 @@ class Ranks:
         """Whether the process that would tell this one to stop was killed."""
         return self.parent is not None and self.parent != os.getppid()
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
+    def any_rank(self, *flags: bool) -> tuple[bool, ...]:
         """Whether it is true of any of them, for each flag. The host waits for the others, not for the device."""
         if self.world == 1:
             return flags
@@ -58,14 +58,14 @@ class Ranks:
         dist.all_reduce(told, dist.ReduceOp.MAX)  # on the CPU, by gloo
         return tuple(bool(flag) for flag in told)
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """Of all ranks, on whatever device."""
         if self.world > 1:
             dist.all_reduce(values)
             values = values / self.world
         return values
 
-    def agree(self, value: object) -> bool:
+    def all_equal(self, value: object) -> bool:
         """Whether it is the same for all of them."""
         if self.world == 1:
             return True
@@ -73,7 +73,7 @@ class Ranks:
         dist.all_gather_object(values, value)
         return all(other == value for other in values)
 
-    def dealt(self, own: Sequence[T]) -> list[T]:
+    def gather(self, own: Sequence[T]) -> list[T]:
         """The whole list that was dealt out to the ranks like cards, in its order again."""
         if self.world == 1:
             return list(own)
@@ -82,7 +82,7 @@ class Ranks:
         nothing = object()
         return [card for card in chain.from_iterable(zip_longest(*hands, fillvalue=nothing)) if card is not nothing]
 
-    def together(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def gather_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """A state of which each rank has its own share: rows of tensors are dealt out like cards, counts add up."""
         if self.world == 1:
             return dict(state)
@@ -90,7 +90,7 @@ class Ranks:
             key: self._rows(value) if isinstance(value, Tensor) else value * self.world for key, value in state.items()
         }
 
-    def own(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def shard_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """This rank's share of it."""
         return {
             key: value[self.rank :: self.world] if isinstance(value, Tensor) else value // self.world
@@ -102,19 +102,19 @@ class Ranks:
         dist.all_gather(hands, own.cpu())
         return torch.stack(hands, 1).flatten(0, 1)
 
-    def agree_on(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Everyone takes the first one's values."""
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """In this context the first one goes ahead, and the others find what it has prepared."""
-        if self.world > 1 and not self.first:
+        if self.world > 1 and not self.is_main:
             dist.barrier()
         yield
-        if self.world > 1 and self.first:
+        if self.world > 1 and self.is_main:
             dist.barrier()
 
     def wrap(self, module: nn.Module, device: torch.device, *, partial: bool) -> nn.Module:
@@ -127,7 +127,7 @@ class Ranks:
             return module
         if device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        self.agree_on(module.buffers())
+        self.broadcast(module.buffers())
         ids = [device.index] if device.type == "cuda" else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions call `broadcast_buffers` otherwise

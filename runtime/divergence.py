@@ -25,7 +25,7 @@ class TrainingError(RuntimeError):
     """It went wrong again and again."""
 
 
-class Watch:
+class DivergenceMonitor:
     """Keeps the losses of the steps, on the device until somebody looks, and tells when they go wrong.
 
     Steps are looked at one by one, so what is found does not depend on when it is looked for.

@@ -11,10 +11,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from plan import Plan
-from utility import Run, append_rows, draw_curves, duration, forget_after, named
+from utility import Run, append_rows, draw_curves, duration, forget_after, naming_file
 
 
-class Logbook:
+class Logger:
     """Kept by the first of all processes; the others have one that writes nothing.
 
     step, epoch: where the run goes on; what its tables hold of later ones gets written again.
@@ -31,13 +31,13 @@ class Logbook:
             self._tensorboard = SummaryWriter(str(run.path / "tb"), purge_step=step + 1)
         self.bar = tqdm(total=plan.steps, initial=step, unit="step", disable=None if writes else True)
 
-    def __enter__(self) -> Logbook:
+    def __enter__(self) -> Logger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.close()
         if self._tensorboard is not None:
-            with named(self.run.path / "tb"):
+            with naming_file(self.run.path / "tb"):
                 self._tensorboard.close()
 
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
@@ -68,6 +68,6 @@ class Logbook:
             draw_curves(self.run)
 
     def _chart(self, writer: SummaryWriter, values: Mapping[str, float], step: int) -> None:
-        with named(self.run.path / "tb"):
+        with naming_file(self.run.path / "tb"):
             for name, value in values.items():
                 writer.add_scalar(name, value, step)

@@ -33,7 +33,7 @@ _SWITCHES = (
 
 
 @dataclass(frozen=True)
-class Numerics:
+class Precision:
     """The arithmetic of a network's products; weights, optimiser, losses and degradations are float32 whatever it is.
 
     precision: fp32; tf32: products of a GPU with 10 bits of mantissa; bf16 and fp16: autocast. deterministic: only

@@ -10,14 +10,14 @@ STOPPED = 75  # exit code of a run that was stopped and is to go on: EX_TEMPFAIL
 INTERRUPTED = 128 + signal.SIGINT  # that of one that had to end at once, as shells give it
 
 
-class Interrupt:
+class StopSignals:
     """In this context `asked` tells whether a signal came. impatient: a second Ctrl-C raises KeyboardInterrupt."""
 
     def __init__(self, *, impatient: bool) -> None:
         self.asked = False
         self._impatient = impatient
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> StopSignals:
         self._previous = [signal.signal(number, self._on_signal) for number in SIGNALS]
         return self
 

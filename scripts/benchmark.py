@@ -29,7 +29,7 @@ from evaluation.cost import SIZE
 from loss import Contrast, Distillation, Objective, Pixel
 from model import BlindSR
 from resolve import PUBLISHED
-from runtime.precision import PRECISIONS, Numerics
+from runtime.precision import PRECISIONS, Precision
 
 NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "KDSR-M": ("KDSR_S", {}),
@@ -44,7 +44,7 @@ Work = Callable[[], object]
 
 
 class Variant(NamedTuple):
-    numerics: Numerics
+    numerics: Precision
     memory_format: torch.memory_format
 
     @property
@@ -60,7 +60,7 @@ class Measured(NamedTuple):
 def variants(precision: str) -> list[Variant]:
     """The baseline, and this precision in both layouts."""
     layouts = (torch.contiguous_format, torch.channels_last)
-    all_of_them = [Variant(Numerics(p), layout) for p in ("fp32", precision) for layout in layouts]
+    all_of_them = [Variant(Precision(p), layout) for p in ("fp32", precision) for layout in layouts]
     return [*dict.fromkeys(all_of_them)]
 
 

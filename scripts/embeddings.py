@@ -43,7 +43,7 @@ from data.protocol import NAMED, Case, Protocol
 from data.sampler import PatchBatches, PatchSampler
 from model import BlindSR, load_model, name_of
 from scripts.drawing import widths
-from utility import environment, whole
+from utility import atomic_write, environment
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
 AT_ONCE = 64  # patches in a batch
@@ -209,9 +209,9 @@ def write(embedded: Embedded, summary: dict[str, Any], given: argparse.Namespace
     given.out.mkdir(parents=True, exist_ok=True)
     network = f"{summary['network']}_x{summary['scale']}"
     stem = "_".join([network, *summary["protocol"].split(), given.space, given.method])
-    with whole(given.out / f"{stem}.png") as temporary:
+    with atomic_write(given.out / f"{stem}.png") as temporary:
         figure.savefig(temporary, dpi=110, format="png")
-    with whole(given.out / f"{stem}.json") as temporary:
+    with atomic_write(given.out / f"{stem}.json") as temporary:
         temporary.write_text(json.dumps({**summary, **environment()}, indent=1))
     print(f"{network}, {summary['images']} images, {len(points)} embeddings: {measures}")
     print(f"written to {given.out / stem}.png and .json")

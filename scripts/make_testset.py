@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol, manet_sv, read_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, hr_folder, lr_folder, read_manifest, to_pixels
-from utility import whole
+from utility import atomic_write
 
 
 def digest(pixels: np.ndarray) -> str:
@@ -69,7 +69,7 @@ def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
             write_image(hr_dir / f"{stem}.png", target)
             said = {"name": stem, "image": sample.image, "case": name, "width": case.width, "theta": case.theta}
             images.append({**said, "lr_sha256": digest(pixels), "hr_sha256": digest(target)})
-    with whole(out / MANIFEST) as temporary:
+    with atomic_write(out / MANIFEST) as temporary:
         temporary.write_text(json.dumps({**manifest, lr_dir.name: {**made, "images": images}}, indent=1))
     return len(images)
 

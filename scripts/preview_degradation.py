@@ -35,7 +35,7 @@ from option import DEFAULT_SCALE, Degradation, TrainingDegradation, TrainOptions
 from resolve import idle, resolve
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, plain, table
-from utility import whole
+from utility import atomic_write
 
 PICTURES = (".png", ".jpg", ".webp")
 TILE, REPLAYED, KERNEL = 256, 512, 252  # least side of a tile in a sheet, of a draw alone, of a kernel; pixels
@@ -167,7 +167,7 @@ def run(given: Given, sheet: Sheet, options: TrainOptions) -> None:
         figure = replay_of(hr, one, recipe, heading)
         print(f"seed {one.seed}\n{table(one.params)}")
     sheet.out.parent.mkdir(parents=True, exist_ok=True)
-    with whole(sheet.out) as temporary:
+    with atomic_write(sheet.out) as temporary:
         figure.savefig(temporary, format=sheet.out.suffix[1:].lower())
     print(f"written to {sheet.out}")
 

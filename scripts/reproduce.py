@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
 from data.protocol import NAMED
-from data.testset import PAIRED, Benchmark, find, roots_around
+from data.testset import PAIRED, TestSet, find, roots_around
 from evaluation import quality, report
 from evaluation.evaluate import Score, evaluate, grouped
 from model import BlindSR, load_model
@@ -70,7 +70,7 @@ def network(row: dict[str, Any], weights: Path, device: torch.device) -> BlindSR
     return net
 
 
-def test_set(table: dict[str, Any], row: dict[str, Any], name: str, data: Path) -> Benchmark | str:
+def test_set(table: dict[str, Any], row: dict[str, Any], name: str, data: Path) -> TestSet | str:
     """The images of a set of a row, or why there are none."""
     pairs = table["protocol"] == PAIRED  # whose LR images are there: no rule makes them
     rule = replace(NAMED["bicubic" if pairs else table["protocol"]](row["scale"]), noise=row.get("noise", 0) / 255)

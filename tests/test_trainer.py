@@ -25,7 +25,7 @@ from model.layer import BlindSR, Embedding, global_mean
 from plan import Plan, Schedule
 from runtime import divergence
 from runtime.divergence import TrainingError
-from runtime.precision import Numerics
+from runtime.precision import Precision
 from trainer import Trainer
 from utility import ROOT, Run, draw_curves, read_rows
 
@@ -101,7 +101,7 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
             run=Run(tmp_path / name),
             config={"toy": True},
             device=torch.device("cpu"),
-            numerics=Numerics(precision),
+            numerics=Precision(precision),
         )
 
     return make

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from utility import LAST, Clock, Run, append_rows, duration, environment, forget_after, read_rows, save, whole
+from utility import LAST, Clock, Run, append_rows, atomic_write, duration, environment, forget_after, read_rows, save
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -14,7 +14,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path.write_text("old")
 
     def fail():
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half of the n")
             raise OSError("the disk is full")
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import CDSR, KDSRStudent, build, tiling
-from model.layer import BlindSR, Embedding, Pool, global_mean, reach
+from model.layer import BlindSR, Embedding, Pool, global_mean
 from model.tiling import Alive, restore
 
 SMALL = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}  # reach: 8 LR pixels, the estimator's 6
@@ -96,10 +96,10 @@ def test_reach_of_the_published_networks():
     with torch.device("meta"):
         student, cdsr = KDSRStudent(scale=4), CDSR(scale=4)
     assert student.halo == 110  # head, 53 × 2, fuse, one at ×1, 1/2 at ×2, 1/4 at ×4, rounded up
-    assert reach(student.estimator.features) == (22, 1)
-    assert reach(student.restoration).stride == Fraction(1, 4)
-    assert reach(cdsr.get_submodule("encoder.pixel")) == (10, 2)
-    assert reach(cdsr.get_submodule("encoder.patch")) == (47, 12)
+    assert receptive_field(student.estimator.features) == (22, 1)
+    assert receptive_field(student.restoration).stride == Fraction(1, 4)
+    assert receptive_field(cdsr.get_submodule("encoder.pixel")) == (10, 2)
+    assert receptive_field(cdsr.get_submodule("encoder.patch")) == (47, 12)
 
 
 @pytest.mark.parametrize("size", [(12, 12), (25, 49), (130, 14)])

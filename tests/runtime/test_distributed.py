@@ -330,16 +330,16 @@ def test_what_cannot_be_shared_out_evenly_is_refused(arguments, message, worksho
 def test_alone_nothing_is_shared():
     ranks = Ranks()
     assert distributed.join() == ranks
-    assert ranks.any(True, False) == (True, False)
-    assert ranks.dealt([1, 2]) == [1, 2]
-    with ranks.in_turn():
+    assert ranks.any_rank(True, False) == (True, False)
+    assert ranks.gather([1, 2]) == [1, 2]
+    with ranks.main_first():
         pass
-    assert ranks.own(ranks.together({"rows": torch.arange(3), "count": 2}))["count"] == 2
+    assert ranks.shard_state(ranks.gather_state({"rows": torch.arange(3), "count": 2}))["count"] == 2
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_what_is_dealt_out_is_the_whole(world):
     rows = torch.arange(12).view(6, 2)
-    hands = [Ranks(rank, world).own({"rows": rows, "count": 6}) for rank in range(world)]
+    hands = [Ranks(rank, world).shard_state({"rows": rows, "count": 6}) for rank in range(world)]
     assert torch.equal(torch.stack([hand["rows"] for hand in hands], 1).flatten(0, 1), rows)
     assert sum(hand["count"] for hand in hands) == 6

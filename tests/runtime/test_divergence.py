@@ -6,7 +6,7 @@ from statistics import median
 import pytest
 import torch
 
-from runtime.divergence import ENOUGH, Watch
+from runtime.divergence import ENOUGH, DivergenceMonitor
 
 
 def look(watch, totals, gradients=None, parts=("l1",), first=0):
@@ -25,13 +25,13 @@ def trouble(*arguments, **changes):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number(bad):
-    assert trouble(Watch(0), [1.0, 2.0, bad, bad], first=7).step == 9
-    assert trouble(Watch(0), [1.0, 2.0, 3.0], [1.0, bad, 1.0]).step == 1
-    assert look(Watch(0, gradients=False), [1.0], [bad]) is None  # the loss scaler's business
+    assert trouble(DivergenceMonitor(0), [1.0, 2.0, bad, bad], first=7).step == 9
+    assert trouble(DivergenceMonitor(0), [1.0, 2.0, 3.0], [1.0, bad, 1.0]).step == 1
+    assert look(DivergenceMonitor(0, gradients=False), [1.0], [bad]) is None  # the loss scaler's business
 
 
 def test_a_collapse_is_far_above_the_running_median():
-    watch = Watch(10)
+    watch = DivergenceMonitor(10)
     assert look(watch, [1.0] * (ENOUGH - 1) + [500.0]) is None  # too early to know
     assert look(watch, [9.0] * 3) is None
     found = trouble(watch, [1.0, 10.5], first=200)
@@ -43,7 +43,7 @@ def test_a_collapse_is_far_above_the_running_median():
 @pytest.mark.parametrize("stretch", [1, 7, 400])
 def test_what_is_found_does_not_depend_on_when_it_is_looked_for(stretch):
     totals = (2 ** torch.randn(400, generator=torch.Generator().manual_seed(1))).tolist()
-    watch, found = Watch(4), []
+    watch, found = DivergenceMonitor(4), []
     at = 0
     while at < len(totals):
         end = at - at % stretch + stretch
@@ -59,7 +59,7 @@ def test_what_is_found_does_not_depend_on_when_it_is_looked_for(stretch):
 
 
 def test_what_went_wrong_is_not_remembered():
-    watch = Watch(10)
+    watch = DivergenceMonitor(10)
     look(watch, [1.0] * ENOUGH)
     before = watch.state_dict()
     look(watch, [50.0] * 5)
@@ -67,24 +67,24 @@ def test_what_went_wrong_is_not_remembered():
 
 
 def test_a_loss_that_is_usually_negative_is_no_measure():
-    watch = Watch(10)
+    watch = DivergenceMonitor(10)
     assert look(watch, [-2.0] * ENOUGH + [-2.01, 3.0]) is None
 
 
 def test_zero_switches_it_off():
-    watch = Watch(0)
+    watch = DivergenceMonitor(0)
     assert look(watch, [1.0] * ENOUGH + [1e9]) is None
 
 
 def test_another_stretch_of_the_schedule_has_another_usual_loss():
-    watch = Watch(10)
+    watch = DivergenceMonitor(10)
     look(watch, [1.0] * ENOUGH, parts=("kl",))
     assert look(watch, [100.0] * ENOUGH, parts=("kl", "l1")) is None
     assert trouble(watch, [1001.0], parts=("kl", "l1")).what.startswith("the loss is 1001")
 
 
 def test_a_stretch_in_which_the_parts_change():
-    watch = Watch(10)
+    watch = DivergenceMonitor(10)
     look(watch, [1.0] * ENOUGH, parts=("contrast",))
     for step in range(2 * ENOUGH):
         parts = ("contrast",) if step < 3 else ("contrast", "l1")
@@ -96,7 +96,7 @@ def test_a_stretch_in_which_the_parts_change():
 
 
 def test_a_line_holds_the_means_since_the_last_one():
-    watch = Watch(0)
+    watch = DivergenceMonitor(0)
     look(watch, [1.0, 3.0])
     look(watch, [5.0])
     look(watch, [8.0], parts=("kl",))
@@ -106,8 +106,8 @@ def test_a_line_holds_the_means_since_the_last_one():
 
 
 def test_it_survives_a_restart():
-    watch = Watch(10)
+    watch = DivergenceMonitor(10)
     look(watch, [1.0] * ENOUGH)
-    other = Watch(10)
+    other = DivergenceMonitor(10)
     other.load_state_dict(watch.state_dict())
     assert trouble(other, [11.0]).step == 0

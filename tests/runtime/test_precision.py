@@ -14,7 +14,7 @@ from data.protocol import bicubic as bicubic_protocol
 from data.testset import Degraded
 from evaluation.evaluate import evaluate, mean
 from model import build, load_model
-from runtime.precision import Numerics, ieee_products
+from runtime.precision import Precision, ieee_products
 from runtime.signals import STOPPED
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ MATMUL, CONV = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # pyright:
 @pytest.fixture(autouse=True)
 def _as_before():
     yield
-    Numerics().prepare()
+    Precision().prepare()
 
 
 # ------------------------------------------------------------------------------------------------- scores
@@ -75,7 +75,7 @@ def benchmark(photo, tmp_path):
 
 def scored(net, benchmark, precision, device):
     """(PSNR, SSIM) as test.py measures them."""
-    numerics = Numerics(precision)
+    numerics = Precision(precision)
     numerics.prepare()
     net.to(device).to(memory_format=numerics.memory_format)
 
@@ -109,7 +109,7 @@ def test_a_reduced_precision_costs_next_to_nothing(name, device, precision, trai
 
 
 def test_tf32_is_for_the_network_and_not_for_the_score_around_it():
-    numerics = Numerics("tf32")
+    numerics = Precision("tf32")
     numerics.prepare()
     assert (MATMUL.fp32_precision, CONV.fp32_precision) == ("tf32", "tf32")  # backward runs outside of autocast
     with ieee_products():
@@ -119,15 +119,15 @@ def test_tf32_is_for_the_network_and_not_for_the_score_around_it():
 
 
 def test_float32_is_float32_whatever_was_set_before():
-    Numerics("tf32", deterministic=True).prepare()
-    Numerics().prepare()
+    Precision("tf32", deterministic=True).prepare()
+    Precision().prepare()
     assert (MATMUL.fp32_precision, CONV.fp32_precision) == ("ieee", "ieee")
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_reduced_products(precision, dtype):
-    numerics = Numerics(precision)
+    numerics = Precision(precision)
     with numerics.autocast(CPU):
         assert (torch.rand(2, 2) @ torch.rand(2, 2)).dtype == dtype
     assert numerics.scaler(CPU).is_enabled() == (precision == "fp16")

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from runtime.precision import Numerics
+from runtime.precision import Precision
 from scripts import benchmark
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _as_before():
     yield
-    Numerics().prepare()
+    Precision().prepare()
 
 
 def test_works_take_turns_and_the_first_round_is_not_counted():
