@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import CDSR, KDSRStudent, build, tiling
-from model.layer import BlindSR, Embedding, Pool, global_mean
+from model.layer import BlindSR, Embedding, Pool, global_mean, receptive_field
 from model.tiling import Alive, restore
 
 SMALL = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}  # reach: 8 LR pixels, the estimator's 6
