@@ -58,6 +58,19 @@ def naming_file(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def argument(name: str) -> Iterator[None]:
+    """Put "`name`: " before the message of a ValueError or OSError of this block, so that the user knows what to mend."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            error.strerror = f"`{name}`: {error.strerror}"
+        else:
+            error.args = (f"`{name}`: {error}", *error.args[1:])
+        raise
+
+
 def save(contents: Any, path: Path) -> None:
     """`torch.save`, whole or not at all."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
