@@ -60,7 +60,7 @@ def naming_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def argument(name: str) -> Iterator[None]:
-    """Put "`name`: " before the message of a ValueError or OSError of this block, so that the user knows what to mend."""
+    """Put "`name`: " before the message of a ValueError or OSError that this block raises."""
     try:
         yield
     except (ValueError, OSError) as error:
