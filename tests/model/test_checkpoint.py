@@ -1,11 +1,26 @@
 """Every network: built, saved, reloaded, compared; foreign files; files that are none."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from model import NETWORKS, build, checkpoint, foreign, load_model, name_of
+from model import (
+    NETWORKS,
+    BlindSR,
+    build,
+    checkpoint,
+    foreign,
+    load_model,
+    name_of,
+    save_folder,
+    save_model,
+    warm_start,
+    write_file,
+)
 from model.moco import MoCo
 
 CONFIGS = [
@@ -55,7 +70,7 @@ def same(a, b):
 @pytest.mark.parametrize("case", CONFIGS + WITHOUT_PUBLISHED_FORMAT, ids=label)
 def test_our_checkpoint(case, tmp_path):
     net = filled(*case)
-    torch.save(checkpoint(net), tmp_path / "net.pt")
+    write_file(checkpoint(net), tmp_path / "net.pt")
     loaded = load_model(tmp_path / "net.pt")
     assert type(loaded) is type(net)
     assert loaded.config == net.config
@@ -277,3 +292,171 @@ def test_a_teacher_needs_the_hr_image_of_the_right_size():
     for hr in (None, torch.rand(1, 3, 20, 20)):
         with pytest.raises(ValueError, match="together with its HR image"):
             teacher(torch.rand(1, 3, 12, 12), hr)
+
+
+# ----------------------------------------------------------------------------------------- files of other kinds
+
+SMALL = {"scale": 2, "n_feats": 4, "n_blocks": 1, "n_resblocks": 1}
+FORMATS = Path(__file__).parent / "formats"
+
+
+@pytest.mark.parametrize("path", sorted(p for p in FORMATS.iterdir() if p.suffix != ".md"), ids=lambda p: p.name)
+def test_every_format_that_was_ever_written_is_read(path):
+    net = load_model(path)
+    assert name_of(net) == "KDSR_S"
+    assert net.config == SMALL
+    gain, rounding = 0.5 if "ema" in path.name else 1.0, 1e-3 if "half" in path.name else 1e-6
+    for n, value in enumerate(net.state_dict().values()):
+        expected = gain * torch.sin(torch.arange(value.numel(), dtype=torch.float64) + n).float().view(value.shape)
+        torch.testing.assert_close(value, expected, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("case", CONFIGS[3:6] + WITHOUT_PUBLISHED_FORMAT + [("BICUBIC", {"scale": 3})], ids=label)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", "folder"])
+def test_saved_and_loaded(case, suffix, tmp_path):
+    net = filled(*case)
+    path = tmp_path / f"net{suffix}"
+    if suffix == "folder":
+        save_folder(net, path)
+    else:
+        save_model(net, path)
+    loaded = load_model(path)
+    assert loaded.config == net.config
+    same(net, loaded)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_saved_with_its_average(suffix, tmp_path):
+    net, ema = filled("KDSR_S", SMALL), filled("KDSR_S", SMALL)
+    torch.nn.init.normal_(ema.get_submodule("restoration.tail").get_parameter("weight"))
+    save_model(net, tmp_path / f"net{suffix}", ema=ema)
+    for weights, expected in (("auto", ema), ("params_ema", ema), ("params", net)):
+        same(load_model(tmp_path / f"net{suffix}", weights=weights), expected)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_half_precision_is_float32_again_when_loaded(suffix, tmp_path):
+    net = filled("CDSR", {"scale": 2, "n_blocks": 1})
+    sizes = []
+    for dtype in (None, torch.float16):
+        save_model(net, tmp_path / f"net{suffix}", dtype=dtype)
+        sizes.append((tmp_path / f"net{suffix}").stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = load_model(tmp_path / f"net{suffix}").state_dict()
+    for name, value in net.state_dict().items():
+        assert loaded[name].dtype == value.dtype
+        torch.testing.assert_close(loaded[name], value, rtol=1e-3, atol=1e-6)
+    torch.nn.init.constant_(next(net.parameters()), 1e5)
+    with pytest.raises(ValueError, match=r"`dtype` torch.float16: it cannot hold the weights of encoder.csc.codebook"):
+        save_model(net, tmp_path / f"net{suffix}", dtype=torch.float16)
+
+
+def test_a_suffix_that_means_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"`path` .*net\.onnx: its suffix"):
+        save_model(filled("KDSR_S", SMALL), tmp_path / "net.onnx")
+
+
+def test_published_weights_as_safetensors(net, tmp_path):
+    save_file({name: value.contiguous() for name, value in foreign.write(net).items()}, tmp_path / "net.safetensors")
+    same(load_model(tmp_path / "net.safetensors"), net)
+
+
+def test_a_folder_whose_safetensors_lost_their_metadata(tmp_path):
+    net = filled("KDSR_S", SMALL)
+    save_folder(net, tmp_path)
+    save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    same(load_model(tmp_path), net)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 10**5, "cannot be read as JSON"),
+        ("[]", "does not describe a network of ours"),
+        ('{"architectures": ["Swin"]}', "does not describe a network of ours"),
+        ('{"format": 2, "network": "KDSR_T", "config": {}}', "describe different networks"),
+    ],
+)
+def test_folders_of_something_else(config, message, tmp_path):
+    save_folder(filled("KDSR_S", SMALL), tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path)
+
+
+def test_folders_that_lack_a_file(tmp_path):
+    save_folder(filled("KDSR_S", SMALL), tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError, match=f"there is no file .*{name}"):
+            load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        *({"n_blocks": n} for n in (2000, 10**9, -1)),
+        *({"n_feats": n} for n in (10**5, 10**12)),
+        {"n_resblocks": 10**8},
+        {"scale": 4},
+    ],
+)
+def test_a_config_that_claims_more_than_the_file_holds(claim, tmp_path):
+    contents = checkpoint(build("KDSR_S", **SMALL))
+    write_file(contents | {"config": {**SMALL, **claim}}, tmp_path / "net.pt")
+    made = []
+    hook = register_module_parameter_registration_hook(lambda module, name, parameter: made.append(name))
+    try:
+        with pytest.raises(ValueError, match=r"net\.pt"):
+            load_model(tmp_path / "net.pt")
+    finally:
+        hook.remove()
+    assert len(made) < 2 * len(contents["params"]) + 100
+
+
+def test_the_state_of_a_resnet_is_not_compared_with_a_network(tmp_path):
+    state = {f"layer{i}.0.conv1.weight": torch.zeros(4, 4, 3, 3) for i in range(1, 5)}
+    torch.save(state, tmp_path / "resnet.pt")
+    with pytest.raises(ValueError, match=r"resnet\.pt is not a network of ours: .*layer1\.0\.conv1\.weight") as caught:
+        load_model(tmp_path / "resnet.pt")
+    assert "nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "fresh"),
+    [
+        ("KDSR_S", {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}, "restoration.upsample."),
+        ("CDSR", {"n_blocks": 1}, "restoration.tail."),
+        ("EDSR", {"n_feats": 8, "n_blocks": 2}, "upsample."),
+    ],
+)
+def test_a_warm_start_at_another_scale(name, sizes, fresh):
+    source, net = build(name, scale=2, **sizes), build(name, scale=3, **sizes)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    names = warm_start(net, source)
+    assert len(names) > 0
+    assert all(key.startswith(fresh) for key in names)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key] if key in names else source.state_dict()[key])
+    assert warm_start(build(name, scale=2, **sizes), source) == []
+
+
+class Doubled(BlindSR):
+    """A network of somebody else, without a published form and without defaults."""
+
+    def __init__(self, *, scale: int, taps: int) -> None:
+        super().__init__(scale=scale, taps=taps)
+        self.taps = torch.nn.Parameter(torch.rand(taps))
+
+    def restore(self, lr: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        return self.taps.mean() * torch.nn.functional.interpolate(lr, scale_factor=self.scale)
+
+
+def test_a_new_network_is_a_line_in_the_table(monkeypatch, tmp_path):
+    monkeypatch.setitem(NETWORKS, "DOUBLED", Doubled)
+    net = build("DOUBLED", scale=2, taps=3)
+    save_model(net, tmp_path / "net.pt")
+    same(load_model(tmp_path / "net.pt"), net)
+    assert net.upscale(torch.rand(3, 5, 6)).shape == (3, 10, 12)
