@@ -44,7 +44,7 @@ def test_weights(tmp_path):
         loaded = load("kdsr_s", weights=str(path), **given)
         assert all(torch.equal(value, net.state_dict()[name]) for name, value in loaded.state_dict().items())
     for entry, given in (("kdsr_s", {"scale": 4}), ("kdsr_s", {"n_feats": 8}), ("kdsr_t", {})):
-        with pytest.raises(ValueError, match="`weights`: .* holds KDSR_S"):
+        with pytest.raises(ValueError, match=r"`weights`: .* holds KDSR_S"):
             load(entry, weights=str(path), **given)
 
 
