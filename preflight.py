@@ -82,9 +82,7 @@ def attempt(call: Callable[..., Iterable[Finding] | None], *arguments: object) -
         yield mend(str(error))
 
 
-def check(
-    given: Given, options: TrainOptions, check_run: Callable[[Given, TrainOptions, Run], None]
-) -> bool:
+def check(given: Given, options: TrainOptions, check_run: Callable[[Given, TrainOptions, Run], None]) -> bool:
     """Print what must be mended before the run can start, and what is worth knowing; return True if it can start."""
     seen: set[Finding] = set()
 

@@ -263,7 +263,7 @@ class Trainer:
         self.step = 0
         self.epoch = 0  # the last one that was validated
         self.best: float | None = None  # dB, on the first test set
-        self._last: Batch | None = None  # the last batch, to try new weights on
+        self._untried: tuple[int, Batch] | None = None  # the last step and its batch, to try its weights on
         self._constant: dict[str, Tensor] = {}  # host copies of what never changes
         self._resumed = False
 
@@ -309,9 +309,10 @@ class Trainer:
                 done = self.step == self.steps
                 epoch_ends = self.step // self.epoch_steps > self.epoch
                 line = done or self.step % self.print_every == 0
+                look = line or epoch_ends or stop or save or self.step == self.recovery.suspect
 
                 # Judge the steps since the last look and the weights they led to; go back if they are bad.
-                if (line or epoch_ends or stop or save) and (trouble := self.monitor.read() or self._try_weights()):
+                if look and (trouble := self.monitor.read() or self._try_weights()):
                     patches.close()
                     self._go_back(trouble)
                     patches = self._load()
@@ -322,7 +323,7 @@ class Trainer:
                     self._report()
                 if epoch_ends and not stop:  # who stops a run may not wait for the validation; it comes on resume
                     self._end_epoch()
-                if line or epoch_ends or stop or save:
+                if look:
                     self.recovery.keep(self._snapshot())
                 if done or epoch_ends or stop or save:
                     self._save()
@@ -353,7 +354,7 @@ class Trainer:
         with self.clock("network"):
             losses = self.learner.step(batch, self.step, self._rate(self.step))
         self.monitor.record(self.step, losses)
-        self._last = batch
+        self._untried = self.step, batch
         self.step += 1
         return losses
 
@@ -368,31 +369,32 @@ class Trainer:
 
     def _try_weights(self) -> Trouble | None:
         """Try the present weights on the last batch: a state is good only if the loss from it is."""
-        if self._last is None:
-            return None  # nothing was learned since the last good state
-        total, names = self.learner.probe(self._last, self.step - 1)
-        what = self.monitor.judge_state(total, names)
-        return None if what is None else Trouble(self.step - 1, what, certain=True)
+        if self._untried is None:
+            return None
+        step, batch = self._untried
+        total, names = self.learner.probe(batch, step)
+        if what := self.monitor.judge_weights(total, names):
+            return Trouble(step, what, update=True)
+        self._untried = None
+        return None
 
     def _go_back(self, trouble: Trouble) -> None:
         """Return to a good state, to go on without the step that went wrong, more slowly if it happens again."""
         try:
             good = self.recovery.recover(trouble)
         except TrainingError as error:
-            if self.recovery.good:
-                self._save()
+            self._save()
             raise TrainingError(
-                f"{error}. {self.run.models} holds the last good state; a run of another name can start from "
-                "model_latest.pt there (`pre_train`), with a lower `lr_sr`, another `precision` or other images"
+                f"{error}. {self.run.models} holds the last good state, of step {self.recovery.good['step']}; a run of "
+                "another name can start from model_latest.pt there (`pre_train`), with a lower `lr_sr`, another "
+                "`precision` or other images"
             ) from error
         self.load_state_dict(copy.deepcopy(good))  # the optimiser goes on with the tensors that it is given
         self._logger.rewind(self.step, self.epoch)
         factor = self.recovery.rate_factor(trouble.step + 1)
         slower = f", the learning rate times {factor:g}" if factor < 1 else ""
-        self.run.log(
-            f"step {trouble.step}: {trouble.what}; back to step {self.step}, on without step "
-            f"{', '.join(str(s) for s in self.recovery.skipped if s >= self.step)}{slower}"
-        )
+        part = "update" if trouble.update else "batch"
+        self.run.log(f"step {trouble.step}: {trouble.what}; back to step {self.step}, on without that {part}{slower}")
 
     # -------------------------------------------------------------------------------------------- log, validate
 
@@ -467,6 +469,7 @@ class Trainer:
             images=self.batches.images,
             best=self.best,
             skipped=list(self.recovery.skipped),
+            suspect=self.recovery.suspect,
             monitor=self.monitor.state_dict(),
             pairs=self.pairs.state_dict(),
             **self.learner.state_dict(),
@@ -492,7 +495,8 @@ class Trainer:
         self.step, self.epoch = state["step"], state["epoch"]
         self.best = None if state["best"] is None else float(state["best"])
         self.recovery.skipped = [int(step) for step in state["skipped"]]
-        self._last = None
+        self.recovery.suspect = state["suspect"]
+        self._untried = None
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, perhaps of another number of processes. Raise ValueError if it does not fit."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from itertools import count
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -21,12 +20,13 @@ ENOUGH = 100  # of these steps, before `factor` applies
 EARLY = 1e4  # stands for `factor` before that: early losses fall fast, but an explosion must not pass
 OVERFLOWS = 20  # of float16 in a row that are left to the loss scaler
 PATIENCE = 5  # how often an epoch may go wrong
+DOUBT = 4  # bad steps in a row straight after a good state that put it in doubt
 
 
 class Trouble(NamedTuple):
     step: int
     what: str
-    certain: bool = False  # the update of this step is to blame; else it may be the one before
+    update: bool = False  # the update of this step is to blame, not its batch
 
 
 class TrainingError(RuntimeError):
@@ -79,7 +79,7 @@ class Monitor:
             self._remember(numbers)
         return None
 
-    def judge_state(self, total: Tensor, names: list[str]) -> str | None:
+    def judge_weights(self, total: Tensor, names: list[str]) -> str | None:
         """Return what is wrong with weights whose loss on a batch is `total`, if anything."""
         (value,) = self.mean(total.detach().float().reshape(1)).tolist()
         if not math.isfinite(value):
@@ -132,14 +132,14 @@ class Monitor:
 class Recovery:
     """Keeps the last two good states of a run, and the steps that are left out of it.
 
-    A step that goes wrong is left out, and the run repeats the steps since the last good state. Where the very next
-    step goes wrong as well, the update before them may be to blame: it is left out too, from a state further back if
-    need be.
+    A step that goes wrong is left out, and the run repeats the steps since the last good state. It then tries its
+    weights just before that step (`suspect`): if they are bad already, the update before is left out, too.
     """
 
     def __init__(self, epoch_steps: int) -> None:
         self.epoch_steps = epoch_steps
         self.skipped: list[int] = []
+        self.suspect: int | None = None
         self.good: dict[str, Any] = {}
         self._previous: dict[str, Any] = {}
 
@@ -150,31 +150,25 @@ class Recovery:
         self.good = state
 
     def recover(self, trouble: Trouble) -> dict[str, Any]:
-        """Leave steps out and return the state to go on from. Raise TrainingError where there is no way on."""
-        first = trouble.step
-        if not trouble.certain and first - 1 in self.skipped:
-            while first - 1 in self.skipped:
-                first -= 1
-            first = max(first - 1, 0)
-        if self.good["step"] > first:
-            self.good, self._previous = self._previous or self.good, {}
-        self.skipped = sorted({*self.skipped, first, trouble.step})
-        if self.good["step"] > first or (troubles := self.troubles(trouble.step, including=True)) > PATIENCE:
-            often = "and no earlier state is left" if self.good["step"] > first else f"{troubles} times in one epoch"
-            raise TrainingError(f"it went wrong {often}, the last time at step {trouble.step}: {trouble.what}")
-        self.good |= {"skipped": list(self.skipped)}
+        """Leave a step out and return the state to go on from. Raise TrainingError where there is no way on."""
+        first = self.good["step"]
+        self.skipped = sorted({*self.skipped, trouble.step})
+        self.suspect = None if trouble.update else trouble.step
+        in_a_row = range(first, trouble.step + 1)
+        if self._previous and len(in_a_row) >= DOUBT and set(in_a_row) <= set(self.skipped):
+            self.skipped = sorted({*self.skipped, first - 1})
+            self.good, self._previous = self._previous, {}
+        if (troubles := self.troubles(trouble.step, including=True)) > PATIENCE:
+            raise TrainingError(
+                f"it went wrong {troubles} times in one epoch, the last time at step {trouble.step}: {trouble.what}"
+            )
+        self.good |= {"skipped": list(self.skipped), "suspect": self.suspect}
         return self.good
 
     def troubles(self, step: int, *, including: bool = False) -> int:
-        """Return how often the epoch of this step went wrong before it.
-
-        Steps in a row are one trouble, and one more for each time that it took a step on both of their sides.
-        """
+        """Return how many steps were left out of the epoch of this step before it."""
         epoch = step // self.epoch_steps
-        bad = [s for s in self.skipped if s // self.epoch_steps == epoch and (including or s < step)]
-        starts = [s for s in bad if s - 1 not in bad]
-        lengths = [next(n for n in count(1) if s + n not in bad) for s in starts]
-        return sum((length + 1) // 2 for length in lengths)
+        return sum(s // self.epoch_steps == epoch and (including or s < step) for s in self.skipped)
 
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied with: it halves from the second time an epoch goes wrong."""
