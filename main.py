@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from model.checkpoint import read_file
+from runtime.device import check_devices, prepare_device
 
 import option
 import preflight
@@ -24,10 +26,8 @@ from data.degradation import DEGRADATIONS
 from loss import OBJECTIVES
 from loss import factory as loss_factory
 from model import NETWORKS
-from model.checkpoint import read_file
 from option import Given, TrainOptions
 from runtime import distributed
-from runtime.device import check_devices, prepare_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision

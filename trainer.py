@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+from model.checkpoint import checkpoint, write_file
 from torch import Tensor, nn
 
 from data.pairs import Batch, Pairs
@@ -20,7 +21,6 @@ from data.testset import TestSet
 from evaluation import Score, evaluate, grouped, mean
 from loss import Objective
 from model import EMA, BlindSR
-from model.checkpoint import checkpoint, write_file
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
