@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 from model.checkpoint import read_file
-from runtime.device import check_devices, prepare_device
+from runtime.device import check_devices
+from runtime.device import device as choose_device
 
 import option
 import preflight
@@ -49,7 +50,7 @@ def build_trainer(
     network, degradation, loading = options.network, options.degradation, options.loading
     loss, training, saving, machine = options.loss, options.training, options.saving, options.machine
     precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
-    device = prepare_device(
+    device = choose_device(
         cpu=machine.cpu,
         n_GPUs=machine.n_GPUs,
         precision=precision,
@@ -223,7 +224,7 @@ def read_state(run: Run) -> dict[str, object]:
 def train(given: Given, options: TrainOptions, begun: float) -> bool:
     """Run, or dry-run, what the options ask for; return False if the run was stopped and is to go on."""
     ranks = distributed.join()
-    with StopSignals(impatient=ranks.world == 1, say=print if ranks.is_main else None) as signals:
+    with StopSignals(impatient=ranks.world == 1) as signals:
         trainer = prepare(given, options, ranks, signals, begun)
         done = True
         if options.saving.dry_run:

@@ -285,7 +285,7 @@ class Trainer:
         self._on_disk, self._saved = self.step, time.perf_counter()
         where = {"steps": self.steps, "epoch_steps": self.epoch_steps, "step": self.step, "epoch": self.epoch}
         try:
-            with self.signals, Logger(self.run, **where, writes=self.ranks.is_main) as self._logger:
+            with self.signals.deferred(), Logger(self.run, **where, writes=self.ranks.is_main) as self._logger:
                 return self._train()
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
