@@ -51,7 +51,9 @@ def device(
         torch.set_flush_denormal(True)  # the tails of narrow kernels are denormal, and slow
         return torch.device("cpu")
     if local_rank >= found:
-        raise ValueError(f"`n_GPUs`: process {local_rank + 1} of this machine finds no GPU of its own, there are {found}")
+        raise ValueError(
+            f"`n_GPUs`: process {local_rank + 1} of this machine finds no GPU of its own, there are {found}"
+        )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
