@@ -15,33 +15,33 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def test_set(photo_folder):
+def set5(photo_folder):
     return Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), bicubic(2))
 
 
-def score(test_set, **options):
-    return evaluate(lambda lr, hr: hr, test_set, scale=2, planes="rgb", device=CPU, **options)
+def score(set5, **options):
+    return evaluate(lambda lr, hr: hr, set5, scale=2, planes="rgb", device=CPU, **options)
 
 
-def test_names_and_made_metrics_stand_side_by_side(test_set):
+def test_names_and_made_metrics_stand_side_by_side(set5):
     constant = Measure("lpips_alex", lambda sr, hr: (sr - hr).abs().mean((1, 2, 3)) + 0.25, needs_reference=True)
-    scores = score(test_set, metrics=["ssim", constant])
+    scores = score(set5, metrics=["ssim", constant])
     assert [found.values for found in scores] == [{"ssim": 1.0, "lpips_alex": 0.25}] * 2
     assert "LPIPS" in render(rows(scores))
     assert "0.2500" in render(rows(scores), "markdown")
 
 
-def test_a_new_metric_is_one_entry_of_the_table(test_set, monkeypatch):
+def test_a_new_metric_is_one_entry_of_the_table(set5, monkeypatch):
     def create(*, device, planes, border):
         return lambda sr, hr: (sr - hr).abs().amax((1, 2, 3)) + border
 
     monkeypatch.setitem(metric.METRICS, "worst", metric.Metric("worst pixel", create, digits=2, lower_is_better=True))
-    scores = score(test_set, metrics=["worst"])
+    scores = score(set5, metrics=["worst"])
     assert mean(scores) == {"worst": 2.0}
     assert "worst pixel ↓" in render(rows(scores))
 
 
-def test_weights_are_loaded_once_for_several_sets(test_set, monkeypatch):
+def test_weights_are_loaded_once_for_several_sets(set5, monkeypatch):
     made = []
 
     def create(**options):
@@ -51,15 +51,15 @@ def test_weights_are_loaded_once_for_several_sets(test_set, monkeypatch):
     monkeypatch.setitem(metric.METRICS, "lpips_vgg", metric.Metric("LPIPS", create))
     measure = metric.make("lpips_vgg", device=CPU)
     for _ in range(2):
-        score(test_set, metrics=["psnr", measure])
+        score(set5, metrics=["psnr", measure])
     assert len(made) == 1
 
 
-def test_sr_images_are_clamped_and_handed_out(test_set):
+def test_sr_images_are_clamped_and_handed_out(set5):
     seen = []
     scores = evaluate(
         lambda lr, hr: hr + 2,
-        test_set,
+        set5,
         scale=2,
         planes="rgb",
         device=CPU,
@@ -70,11 +70,11 @@ def test_sr_images_are_clamped_and_handed_out(test_set):
     assert [(found.set, found.image, found.case) for found in scores] == [("Set5", "0", "bicubic")]
 
 
-def test_groups_keep_the_order(test_set):
-    scores = score(test_set)
+def test_groups_keep_the_order(set5):
+    scores = score(set5)
     assert list(grouped(scores, "image")) == [("0",), ("1",)]
     assert [found for group in grouped(scores, "set", "case").values() for found in group] == scores
 
 
-def test_no_images_no_scores(test_set):
-    assert score(test_set.part(5, 6)) == []
+def test_no_images_no_scores(set5):
+    assert score(set5.part(5, 6)) == []
