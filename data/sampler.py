@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from data.images import BadImage, ImageStore, Size
+from data.images import BadImage, Size
+from data.store import ImageStore
 from runtime.signals import leave_signals_to_the_parent
 
 # Keeps the streams of random numbers apart that share a seed.
