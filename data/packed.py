@@ -20,7 +20,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from data.images import BadImage, Size, leave_out, list_images, read_image, too_small
+from data.images import BadImage, Size, list_images, read_image
+from data.store import leave_out, too_small
 from utility import TEMPORARY, atomic_write
 
 VERSION = 1
