@@ -15,20 +15,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from model.checkpoint import read_file
-from runtime.device import check_devices
-from runtime.device import device as choose_device
 
 import option
 import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from evaluation import smallest_hr
 from loss import OBJECTIVES
 from loss import factory as loss_factory
 from model import NETWORKS
+from model.checkpoint import read_file
 from option import Given, TrainOptions
 from runtime import distributed
+from runtime.device import check_devices
+from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
@@ -67,6 +68,7 @@ def build_trainer(
     )
     noise = published.validation_noise(network.model, degradation.blur_type, degradation.noise)
     protocol = data_factory.protocol(
+        options.test_degradation.protocol,
         scale=network.scale,
         **dataclasses.asdict(dataclasses.replace(degradation, noise=noise)),
         **dataclasses.asdict(options.training_degradation),
@@ -78,23 +80,23 @@ def build_trainer(
     preflight.check_patch(options, net, recipe)
 
     # Images to train and to validate on.
+    folder = data_factory.training_folder(options.images.dir_data, loading.data_train)
     with ranks.main_first():
-        store, folder = data_factory.training_images(
-            dir_data=options.images.dir_data,
-            data_train=loading.data_train,
-            side=loading.crop_size * network.scale,
+        store = data_factory.training_images(
+            folder,
+            at_least=loading.crop_size * network.scale,
             data_cache=loading.data_cache,
             skip_bad_images=loading.skip_bad_images,
             log=run.log,
         )
     test_sets, missing = data_factory.test_sets(
-        options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=loading.seed
+        options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
     )
     if not test_sets:
         store, test_sets = data_factory.hold_out(store, folder, protocol=protocol, seed=loading.seed, log=run.log)
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
-    preflight.check_test_sets(test_sets, net)
+    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
 
     # What is learned, and for how long.
     epoch_steps = training.test_every or published.epoch_steps(
@@ -114,21 +116,12 @@ def build_trainer(
             lr_sr=training.lr_sr,
             **dataclasses.asdict(loss),
         )
-    draws = data_factory.draws(
-        seed=loading.seed,
-        batch_size=training.batch_size,
-        degradation=degradation.degradation,
-        views=objective.views,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
+    drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
     return Trainer(
         net=net,
         objective=objective,
-        pairs=data_factory.pairs(recipe, draws, patch_size=loading.patch_size, pool_size=loading.pool_size),
-        batches=data_factory.batches(
-            store, draws, crop_size=loading.crop_size, scale=network.scale, augment=loading.augment
-        ),
+        pairs=data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn),
+        batches=data_factory.batches(store, side=loading.crop_size * network.scale, augment=loading.augment, **drawn),
         test_sets=test_sets,
         schedule=Schedule(
             epoch_steps=epoch_steps,

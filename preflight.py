@@ -37,13 +37,13 @@ from data.images import leave_out, list_images, too_small
 from data.packed import why_repack
 from data.survey import Look, copies, leaks, survey, unlisted
 from data.testset import TestSet
-from evaluation import metric
+from evaluation import smallest_hr
 from loss import Perceptual
 from loss import factory as loss_factory
 from loss.perceptual import vgg19
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
-from option import BESIDE_FOLDER, Given, TrainOptions
+from option import Given, TrainOptions
 from trainer import Trainer
 from utility import ROOT, Run, duration, peak_memory
 
@@ -246,7 +246,7 @@ def memory(need: Footprint) -> Iterator[Finding]:
 
 
 def shared_memory(options: TrainOptions, need: Footprint) -> Iterator[Finding]:
-    """Check /dev/shm: loader processes die of a full one with no more than a `bus error`; containers often have 64 MiB."""
+    """Check /dev/shm: of a full one loader processes die with a bare `bus error`; containers often have 64 MiB."""
     if not need.queue or not SHARED.is_dir():
         return
     free, workers = shutil.disk_usage(SHARED).free, options.loading.n_threads
@@ -356,13 +356,6 @@ def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -
             )
 
 
-def check_test_sets(test_sets: Sequence[TestSet], net: BlindSR) -> None:
-    """Raise BadImage for a test image that is damaged, or too small to be degraded, restored and measured."""
-    needed = max(net.scale * net.min_size, metric.smallest(net.scale))
-    for test_set in test_sets:
-        test_set.check(at_least=needed)
-
-
 def images(options: TrainOptions) -> Iterator[Finding]:
     """Read every image: those to train on, those to test on, and look for test images among the training images."""
     train: list[Look] = []
@@ -423,7 +416,7 @@ def _cache(options: TrainOptions, folder: Path, looks: Sequence[Look]) -> Iterat
         if areas and areas[len(areas) // 2] > LARGE:
             yield note("each patch decodes a whole large training image; `data_cache` decodes each image once")
         return
-    place = folder.resolve() if asked == BESIDE_FOLDER else asked
+    place = data_factory.cache_path(folder, asked)
     if why_repack(folder, place):
         free = shutil.disk_usage(_existing(place.parent)).free
         text = f"`data_cache`: {place}.u8 will take {_bytes(3 * sum(areas))}, {_bytes(free)} are free"
@@ -434,6 +427,7 @@ def test_images(options: TrainOptions, looks: list[Look]) -> Iterator[Finding]:
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, degradation = options.network, options.degradation
     protocol = data_factory.protocol(
+        options.test_degradation.protocol,
         scale=network.scale,
         **dataclasses.asdict(degradation),
         **dataclasses.asdict(options.training_degradation),
@@ -448,7 +442,7 @@ def test_images(options: TrainOptions, looks: list[Look]) -> Iterator[Finding]:
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
     net = model.build(network.model, scale=network.scale, **options.sizes)
     for test_set in found:
-        wrong = list(attempt(check_test_sets, [test_set], net))
+        wrong = list(attempt(partial(data_factory.check_test_sets, at_least=smallest_hr(net)), [test_set]))
         yield from wrong or [fine(f"test set {test_set.name}: {len(test_set.hr_paths)} images, {test_set.protocol}")]
     intact, _ = survey([path for test_set in found for path in test_set.hr_paths], options.loading.n_threads)
     looks += {one.digest: one for one in intact}.values()  # prepared sets have an HR image for each of its LR images

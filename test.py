@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runtime.device import device as choose_device
 from torch import Tensor
 
 import option
@@ -26,11 +25,11 @@ from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_photo
 from data.testset import PAIRED, TestSet, paired, to_tensor
-from evaluation import Score, cost, evaluate, metric, report, results, score_image
+from evaluation import Score, cost, evaluate, metric, report, results, score_image, smallest_hr
 from loss.factory import require
 from model import NETWORKS, BlindSR, build, load_model, name_of
 from option import EvalOptions, Given
-from preflight import check_test_sets
+from runtime.device import device as choose_device
 from runtime.precision import Precision
 from runtime.signals import INTERRUPTED
 from utility import Run, argument
@@ -134,7 +133,7 @@ def report_scores(scores: Sequence[Score], test_sets: Sequence[TestSet], options
 
 
 def upscale(net: BlindSR, photo: Photo, options: EvalOptions, precision: Precision, device: torch.device) -> Photo:
-    """Return the photo super-resolved, grey as grey, at its own bit depth; alpha is resized by bicubic interpolation."""
+    """Return the photo super-resolved, grey as grey, at its own bit depth; alpha is resized bicubically."""
     testing = options.testing
     lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)  # 3 H W
     with precision.autocast(device):
@@ -202,7 +201,7 @@ def released_words(words: Sequence[str]) -> list[str]:
 
 
 def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
-    """Return what a command line asks for, and the network of its checkpoint, which decides what is published for it."""
+    """Return what a command line asks for, and the network of its checkpoint, on which the defaults depend."""
     given = option.parse(EvalOptions, argv, prog="test.py", names=NAMES)
     option.forget_released(given)
     path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
@@ -277,12 +276,13 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         test_sets = [real_pairs(Path(names), hr_dir, net.scale)]
     else:
         protocol = data_factory.protocol(
+            options.test_degradation.protocol,
             scale=net.scale,
             **dataclasses.asdict(options.degradation),
             **dataclasses.asdict(options.test_degradation),
         )
         test_sets, missing = data_factory.test_sets(
-            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed
+            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=print
         )
     if missing and ("data_test" in given or not test_sets):
         raise FileNotFoundError(
@@ -291,7 +291,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         )
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
-    check_test_sets(test_sets, net)
+    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
     return test_sets
 
 

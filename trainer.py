@@ -6,13 +6,12 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
-from model.checkpoint import checkpoint, write_file
 from torch import Tensor, nn
 
 from data.pairs import Batch, Pairs
@@ -21,6 +20,7 @@ from data.testset import TestSet
 from evaluation import Score, evaluate, grouped, mean
 from loss import Objective
 from model import EMA, BlindSR
+from model.checkpoint import checkpoint, write_file
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
@@ -358,7 +358,7 @@ class Trainer:
         self.step += 1
         return losses
 
-    def _load(self) -> Iterator[Tensor]:
+    def _load(self) -> Generator[Tensor, None, None]:
         pinned = self.device.type == "cuda"
         return load(self.batches, range(self.step, self.steps), workers=self.n_threads, pinned=pinned)
 

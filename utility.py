@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 from filelock import FileLock, Timeout
+from torch import Tensor
 from tqdm import tqdm
 
 T = TypeVar("T")

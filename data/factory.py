@@ -29,7 +29,7 @@ def _no_log(text: str) -> None:
     pass
 
 
-def degradation(name: str, *, scale: int, **flags: Any) -> Degradation[Any]:
+def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     """Build a recipe by its name in `DEGRADATIONS`.
 
     Args:
@@ -53,6 +53,7 @@ def degradation(name: str, *, scale: int, **flags: Any) -> Degradation[Any]:
 
 def protocol(
     name: str,
+    /,
     *,
     scale: int,
     degradation: str = "gaussian",

@@ -30,6 +30,15 @@ class Batch(NamedTuple):
     """The degradations of the images, a `Draw` of V·B entries, on the CPU. None for pairs that a pool has mixed, and
     for groups that differ in what a recipe draws once for all images."""
 
+    def chunk(self, parts: int) -> list[Batch]:
+        """Cut the batch into equal parts, of which the last may be smaller."""
+        chunks, start = [], 0
+        for lr, hr in zip(self.lr.chunk(parts), self.hr.chunk(parts), strict=True):
+            stop = start + len(lr)
+            chunks.append(Batch(lr, hr, None if self.params is None else self.params.part(start, stop)))
+            start = stop
+        return chunks
+
 
 class Group(NamedTuple):
     """Images of a batch that are degraded, cropped and mixed together, as far as they are this rank's."""

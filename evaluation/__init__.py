@@ -1,7 +1,7 @@
 """Scoring: metrics by name, the one loop over a test set, tables, files, and what a network costs."""
 
 from evaluation.cost import Cost, measure_cost, render_cost
-from evaluation.evaluate import Restore, Score, evaluate, grouped, mean, score_image
+from evaluation.evaluate import Restore, Score, evaluate, grouped, mean, score_image, smallest_hr
 from evaluation.metric import METRICS, PLANES, Measure, Metric, psnr, ssim
 from evaluation.report import render, render_images, rows
 
@@ -23,5 +23,6 @@ __all__ = [
     "render_images",
     "rows",
     "score_image",
+    "smallest_hr",
     "ssim",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from data.testset import Sample, TestSet
 from evaluation import metric
 from evaluation.metric import Measure
+from model import BlindSR
 from runtime.precision import ieee_products
 
 Restore = Callable[[Tensor, Tensor], Tensor]  # LR (N, 3, H, W) and HR (N, 3, s·H, s·W, for teachers only) to SR
@@ -85,6 +86,17 @@ def evaluate(
         Score(test_set.name, test_set.protocol, *label, dict(zip(names, row, strict=True)))
         for label, row in zip(labels, rows, strict=True)
     ]
+
+
+def smallest_hr(net: BlindSR) -> int:
+    """Return the HR pixels a side that an image needs to be restored by this network and measured.
+
+    Examples:
+        >>> from model import build
+        >>> smallest_hr(build("CDSR", scale=4, n_blocks=1)), smallest_hr(build("EDSR", scale=4, n_blocks=1))
+        (48, 19)
+    """
+    return max(net.scale * net.min_size, metric.smallest_side(net.scale))
 
 
 def score_image(image: Tensor, measures: Iterable[Measure]) -> dict[str, float]:

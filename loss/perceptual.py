@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from model.checkpoint import read_file
 from torch import Tensor, nn
 
+from model.checkpoint import read_file
 from utility import argument
 
 # Of torchvision's `features`: the convolutions that are compared, conv1_2, conv2_2, conv3_4, conv4_4, conv5_4.

@@ -56,9 +56,7 @@ def checkpoint(net: BlindSR, ema: BlindSR | None = None) -> dict[str, Any]:
     return contents if ema is None else {**contents, "params_ema": ema.state_dict()}
 
 
-def save_model(
-    net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dtype: torch.dtype | None = None
-) -> None:
+def save_model(net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dtype: torch.dtype | None = None) -> None:
     """Save a network as .pt or .safetensors, whichever `path` ends in; a file that is there is replaced whole.
 
     Args:

@@ -10,14 +10,13 @@ import os
 import signal
 import sys
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -29,6 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from runtime.signals import STOPPED, watched
 
 T = TypeVar("T")
+Module = TypeVar("Module", bound=nn.Module)
 TIMEOUT = timedelta(minutes=30)  # to wait for a late process: validation and its files take that long at most
 
 
@@ -125,23 +125,32 @@ class Ranks:
         if self.world > 1 and self.is_main:
             dist.barrier()
 
-    def wrap(self, module: nn.Module, device: torch.device, *, partial: bool) -> nn.Module:
-        """Return the module with gradients that are the mean over all ranks. partial: some parameters may get none.
+    def replicate(self, module: Module) -> Module:
+        """Return the module as every rank trains it: with the weights and buffers of rank 0.
 
-        On GPUs BatchNorm takes its statistics over all ranks, too. PyTorch cannot do that on the CPU: there each rank
-        uses those of its own images.
+        On GPUs BatchNorm takes its statistics over all ranks. PyTorch cannot do that on the CPU: there each rank uses
+        those of its own images.
         """
         if self.world == 1:
             return module
-        if device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        self.broadcast(module.buffers())
-        ids = [device.index] if device.type == "cuda" else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer versions give `broadcast_buffers` another name
-            return nn.parallel.DistributedDataParallel(
-                module, ids, broadcast_buffers=False, find_unused_parameters=partial, gradient_as_bucket_view=True
-            )
+        if any(tensor.is_cuda for tensor in module.parameters()):
+            module = cast(Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+        self.broadcast(chain(module.parameters(), module.buffers()))
+        return module
+
+    def all_reduce_mean_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over all ranks, in place; all travel as one.
+
+        Called on the gradients after backward. That needs no wrapper around the network, so an objective may take
+        several steps in a batch and leave any parameter without gradient, and costs one message instead of an overlap.
+        """
+        if self.world == 1 or not tensors:
+            return
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(together)
+        together /= self.world
+        for tensor, mean in zip(tensors, together.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def _all_gather(self, value: T) -> list[T]:
         if self.world == 1:

@@ -16,6 +16,7 @@ from model import CDSR, build, checkpoint, official
 from runtime.precision import ieee_products
 from runtime.signals import STOPPED
 from scripts import reproduce
+from tests.phases import losses_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU = torch.device("cuda")
