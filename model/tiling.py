@@ -111,9 +111,8 @@ def _fill(
     lr, hr = source.whole(), None if truth is None else truth.whole()
     net.check(lr)
     codes = [net.embed(view.turn(lr), None if hr is None else view.turn(hr), mean).code for view in views]
-    probe = lr[..., :PROBE, :PROBE].to(device)
-    shape = _tile_shape(net, lambda: net.restore(probe, codes[0]), probe, (h, w), net.halo, tile)
-    del lr, hr, probe  # tiles are cut from the source, which is smaller where it is of integers
+    shape = _tile_shape(net, lambda probe: net.restore(probe, codes[0]), lr, net.halo, tile, device)
+    del lr, hr  # tiles are cut from the source, which is smaller where it is of integers
 
     def run(shape: tuple[int, int]) -> None:
         tiles = list(product(_spans(h, shape[0], net.halo), _spans(w, shape[1], net.halo)))
@@ -137,8 +136,7 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
     h, w = x.shape[2:]
     step = int(stride)  # tiles must begin where a strided layer has a pixel
     halo = _multiple(radius, step)
-    probe = x[..., :PROBE, :PROBE].to(device)
-    shape = _tile_shape(features, lambda: features(probe), probe, (h, w), halo, tile)
+    shape = _tile_shape(features, features, x, halo, tile, device)
 
     def run(shape: tuple[int, int]) -> Tensor:
         total, count = torch.zeros((), device=device), 0
@@ -303,17 +301,27 @@ def _try(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int]) -> A
 
 
 def _tile_shape(
-    module: nn.Module, run: Callable[[], Tensor], probe: Tensor, size: tuple[int, int], halo: int, tile: int | None
+    module: nn.Module,
+    run: Callable[[Tensor], Tensor],
+    x: Tensor,
+    halo: int,
+    tile: int | None,
+    device: torch.device,
 ) -> tuple[int, int]:
     """Return rows and columns of a tile: those asked for, else those that fit the memory with the least work.
 
     Args:
-        module: what `run` runs on `probe`, which tells how much memory a pixel takes.
+        module: the layers whose memory counts.
+        run: what they do with a tile.
+        x: the whole image, (B, C, H, W).
+        halo: input pixels that `run` needs around a tile.
+        tile: the side that was asked for, if one was.
+        device: where `run` runs.
     """
-    h, w = size
+    h, w = x.shape[2:]
     if tile is not None:
         return min(tile, h), min(tile, w)
-    pixels = int(_budget(probe.device) / _bytes_per_pixel(module, run, probe))
+    pixels = int(_budget(device) / _bytes_per_pixel(module, run, x[..., :PROBE, :PROBE].to(device)))
     if h * w <= pixels:
         return h, w
     best = (float("inf"), SMALLEST, SMALLEST)
@@ -328,7 +336,7 @@ def _tile_shape(
     return best[1:]
 
 
-def _bytes_per_pixel(module: nn.Module, run: Callable[[], Tensor], probe: Tensor) -> float:
+def _bytes_per_pixel(module: nn.Module, run: Callable[[Tensor], Tensor], probe: Tensor) -> float:
     """Estimate the memory at work per input pixel: the most that inputs and outputs of layers hold at once.
 
     It is measured once for each network, precision and device.
@@ -349,7 +357,7 @@ def _bytes_per_pixel(module: nn.Module, run: Callable[[], Tensor], probe: Tensor
 
         hooks = [layer.register_forward_hook(note) for layer in module.modules()]
         try:
-            result = run()
+            result = run(probe)
             peak = max(peak, probe.nbytes + result.nbytes)
         finally:
             for hook in hooks:

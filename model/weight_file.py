@@ -1,6 +1,6 @@
 """Files of tensors and plain values, sealed with a digest: written so that damage shows, read as untrusted.
 
-Two kinds, told apart by the suffix: `.safetensors`, and for all others PyTorch's zip. Neither runs code when it is read.
+The suffix tells the kind: `.safetensors`, or PyTorch's zip for all others. Neither runs code when it is read.
 """
 
 from __future__ import annotations
