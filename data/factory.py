@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from data.degradation import DEGRADATIONS, Degradation
+from data.folders import find, roots_around
 from data.images import list_images
 from data.packed import open_packed
 from data.pairs import Draws, Pairs
 from data.protocol import FILE_RECIPES, NAMED, Case, Protocol, manet_sv, one_draw, read_protocol
 from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, ImageStore, Selection, check_images
-from data.testset import Degraded, TestSet, find, roots_around
+from data.testset import Degraded, TestSet
 from runtime.distributed import Ranks
 from utility import argument
 
@@ -163,11 +164,6 @@ def training_folder(dir_data: Path | None, data_train: str | None = None) -> Pat
     """Find the folder of HR images to train on: `data_train` under `dir_data`, DF2K/HR there, or `dir_data` itself.
 
     Raises ValueError without `dir_data`, and FileNotFoundError where there is no such folder.
-
-    Examples:
-        >>> training_folder(Path("/nowhere"))
-        Traceback (most recent call last):
-        FileNotFoundError: `dir_data`: there is no folder /nowhere
     """
     if dir_data is None:
         raise ValueError("`dir_data`: name the folder of HR images to train on")
@@ -184,10 +180,6 @@ def training_folder(dir_data: Path | None, data_train: str | None = None) -> Pat
 
 def cache_path(folder: Path, data_cache: Path) -> Path:
     """Return where the packed cache of a folder lies, without suffix; `BESIDE_FOLDER` stands for beside it.
-
-    Examples:
-        >>> cache_path(Path("/images/HR"), Path("/fast/cache")).name
-        'cache'
     """
     return folder.resolve() if data_cache == BESIDE_FOLDER else data_cache
 
@@ -204,11 +196,6 @@ def training_images(
 
     Raises BadImage for unusable images and those with a side under `at_least` HR pixels, which `skip_bad_images` leaves
     out, and OSError for a folder without images.
-
-    Examples:
-        >>> training_images(Path("/nowhere"), at_least=96)
-        Traceback (most recent call last):
-        FileNotFoundError: `dir_data`: there is no folder /nowhere
     """
     with argument("dir_data"):
         paths = list_images(folder, log=log)
@@ -232,11 +219,6 @@ def test_sets(
 
     Raises:
         ValueError: two sets have one name, or a prepared set does not fit the protocol or is not complete.
-
-    Examples:
-        >>> from data.protocol import bicubic
-        >>> test_sets("Set5+Set14", dir_data=None, protocol=bicubic(4), seed=1)
-        ([], ['Set5', 'Set14'])
     """
     roots = [] if dir_data is None else roots_around(dir_data)
     found: list[TestSet] = []
@@ -256,9 +238,6 @@ def test_sets(
 
 def check_test_sets(sets: Sequence[TestSet], *, at_least: int) -> None:
     """Raise BadImage for a test image that is damaged, or has under `at_least` HR pixels a side.
-
-    Examples:
-        >>> check_test_sets([], at_least=48)
     """
     with argument("data_test"):
         for test_set in sets:
@@ -272,14 +251,6 @@ def hold_out(
 
     Returns:
         The store without them, and the test set in a list; an empty list where there is only one image.
-
-    Examples:
-        >>> from data.protocol import bicubic
-        >>> store = ImageFolder([Path(f"{i}.png") for i in range(9)], [(96, 96)] * 9)
-        >>> rest, held = hold_out(store, Path("HR"), protocol=bicubic(4), seed=1)
-        no test set was found: held out for validation and not trained on: 0.png, 3.png, 6.png
-        >>> len(rest.names), held[0].name
-        (6, 'held-out')
     """
     count = len(store.names)
     held = min(5, isqrt(count)) if count > 1 else 0
@@ -306,11 +277,6 @@ def batches(
     """Draw random patches of the training images, `side` HR pixels a side; `batch_size` counts those of all ranks.
 
     Raises ValueError where an image is too small, or the ranks cannot have equal shares.
-
-    Examples:
-        >>> store = ImageFolder([Path("a.png")], [(96, 96)])
-        >>> len(batches(store, side=48, batch_size=4, views=2, augment="all", seed=1).sampler.draw(0))
-        8
     """
     sampler = PatchSampler(
         sizes=store.sizes,
@@ -338,11 +304,6 @@ def pairs(
     """Make patches into LR and HR images; `batch_size` and `pool_size` count those of all ranks.
 
     Raises ValueError where the ranks cannot have equal shares.
-
-    Examples:
-        >>> recipe = DEGRADATIONS["second_order"](scale=4)
-        >>> pairs(recipe, batch_size=72, patch_size=64, pool_size=1440, seed=1).draws.group
-        9
     """
     draws = Draws(
         seed=seed,
