@@ -33,8 +33,9 @@ import option
 from data import factory as data_factory
 from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
-from data.images import leave_out, list_images, too_small
+from data.images import list_images
 from data.packed import why_repack
+from data.store import leave_out, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
 from data.testset import TestSet
 from evaluation import smallest_hr

@@ -23,8 +23,9 @@ import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
+from data.folders import paired
 from data.images import Photo, check_image, list_images, read_image, read_photo, write_photo
-from data.testset import PAIRED, TestSet, paired, to_tensor
+from data.testset import PAIRED, TestSet, to_tensor
 from evaluation import Score, cost, evaluate, metric, report, results, score_image, smallest_hr
 from loss.factory import require
 from model import NETWORKS, BlindSR, build, load_model, name_of
