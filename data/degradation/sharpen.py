@@ -43,7 +43,9 @@ def sharpen(x: Tensor) -> Tensor:
         (True, True)
     """
     if min(x.shape[-2:]) < SMALLEST:
-        raise ValueError(f"`x`: expected sides of {SMALLEST} at least to sharpen, got {tuple(x.shape)}; use larger crops")
+        raise ValueError(
+            f"`x`: expected sides of {SMALLEST} at least to sharpen, got {tuple(x.shape)}; use larger crops"
+        )
     rows, columns = (_smoothing(side, x.device, x.dtype) for side in x.shape[-2:])
     residual = x - rows @ x @ columns.T
     mask = (residual.abs() > _THRESHOLD).to(x.dtype)

@@ -15,7 +15,10 @@ import data.factory
 import data.protocol
 
 MODULES = [
-    *(importlib.import_module(f"data.degradation.{found.name}") for found in pkgutil.iter_modules(data.degradation.__path__)),
+    *(
+        importlib.import_module(f"data.degradation.{found.name}")
+        for found in pkgutil.iter_modules(data.degradation.__path__)
+    ),
     data.factory,
     data.protocol,
 ]
