@@ -226,8 +226,8 @@ def test_sets(
             else:
                 found.append(test_set)
         names = [test_set.name for test_set in found]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two sets are called {', '.join(twice)}; their scores would be mixed")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two sets are called {', '.join(sorted(twice))}; their scores would be mixed")
     return found, missing
 
 
@@ -272,16 +272,8 @@ def batches(
 
     Raises ValueError where an image is too small, or the ranks cannot have equal shares.
     """
-    sampler = PatchSampler(
-        sizes=store.sizes,
-        batch=batch_size,
-        patch=side,
-        views=views,
-        augment=augment,
-        seed=seed,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
+    place = {"seed": seed, "rank": ranks.rank, "world": ranks.world}
+    sampler = PatchSampler(sizes=store.sizes, batch=batch_size, patch=side, views=views, augment=augment, **place)
     return PatchBatches(store, sampler)
 
 
@@ -299,12 +291,6 @@ def pairs(
 
     Raises ValueError where the ranks cannot have equal shares.
     """
-    draws = Draws(
-        seed=seed,
-        batch=batch_size,
-        group=getattr(degradation, "group", None),
-        views=views,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
+    group = getattr(degradation, "group", None)
+    draws = Draws(seed=seed, batch=batch_size, group=group, views=views, rank=ranks.rank, world=ranks.world)
     return Pairs(degradation, draws, patch=patch_size, pool=pool_size)
