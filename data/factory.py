@@ -26,7 +26,7 @@ Log = Callable[[str], None]
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
 
 
-def degradation(name: str, *, scale: int, **flags: Any) -> Degradation[Any]:
+def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     """Build a recipe by its name in `DEGRADATIONS`.
 
     Args:
@@ -50,6 +50,7 @@ def degradation(name: str, *, scale: int, **flags: Any) -> Degradation[Any]:
 
 def protocol(
     name: str,
+    /,
     *,
     scale: int,
     degradation: str = "gaussian",
@@ -205,7 +206,12 @@ def training_images(
 
 
 def test_sets(
-    data_test: str, *, dir_data: Path | None, protocol: Protocol, seed: int, log: Log
+    data_test: str,
+    *,
+    dir_data: Path | None,
+    protocol: Protocol,
+    seed: int,
+    log: Log | None = None,  # noqa: PT028 (no test, in spite of its name)
 ) -> tuple[list[TestSet], list[str]]:
     """Find the test sets whose names are joined by + in `data_test`.
 

@@ -1,25 +1,32 @@
 """CDSR: Joint Learning Content and Degradation Aware Embedding for Blind Super-Resolution (ACM MM 2022).
 
-LPE embeds content and degradation of the LR image, CSC snaps that embedding to a codebook, which drops what does not
-help the restoration, and DQA lets each block of the SR network ask the code for what it needs.
+https://arxiv.org/abs/2208.13436
+
+LPE embeds content and degradation of the LR image. CSC expresses the embedding by the rows of a codebook, which drops
+what does not help restoration. DQA lets each block of the SR network query the code by its features.
+
+Images are in [0, 1] at both ends. The published code takes 0..255 and divides at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, in_float32, lrelu, spatial_mean
-from model.moco import ContrastiveSR
+from .autocast import in_float32, spatial_mean
+from .layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, lrelu
+from .moco import ContrastiveSR
+from .naming import Foreign, Names, State, count, da_names, width
 
-DIM = 256  # of the embedding, the codebook's rows and the projection
+DIM = 256  # width of the embedding, the codebook's rows and the projection
 N_FEATS = 64
 
 
 class CSC(nn.Module):
-    """Codebook-based space compression (paper, section 3.3): e = softmax(q(f)·k(B)ᵀ)·B, no scale in the softmax."""
+    """Codebook-based space compression (section 3.3): e = softmax(q(f)·k(B)ᵀ)·B, without a scale in the softmax."""
 
     def __init__(self, rows: int = 1024) -> None:
         super().__init__()
@@ -28,12 +35,13 @@ class CSC(nn.Module):
         self.key = nn.Linear(DIM, DIM)
 
     def forward(self, f: Tensor) -> Tensor:
+        """Map f (B, 256) to e (B, 256)."""
         attention = self.query(f) @ self.key(self.codebook).T  # (B, rows)
         return attention.softmax(1) @ self.codebook  # (B, 256)
 
 
 class LPE(nn.Module):
-    """Lightweight patch-based encoder (paper, section 3.2) with the codebook and the head for the contrast loss."""
+    """Lightweight patch-based encoder (section 3.2) with the codebook and the projection head of the contrast loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,14 +64,14 @@ class LPE(nn.Module):
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
-        """(B, 3, H, W) in [0, 1], at least 12 pixels a side -> e (B, 256) and its projection (B, 256)."""
+        """Map (B, 3, H, W) in [0, 1], at least 12 pixels a side, to e (B, 256) and its projection (B, 256)."""
         pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 512)
-        code = in_float32(self.csc, in_float32(self.merge, pooled))
+        code = in_float32(self.csc, in_float32(self.merge, pooled))  # (B, 256)
         return Embedding(code=code, projection=in_float32(self.project, code))
 
 
 class ContentQuery(nn.Module):
-    """c + γ·a: what the features' content asks of the code, by attention between their channels (γ starts at 0)."""
+    """c + γ·a: the code plus attention between its channels and those of the features; γ starts at 0."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -73,20 +81,20 @@ class ContentQuery(nn.Module):
         self.value = nn.Linear(n_feats, n_feats)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, C) -> (B, C)."""
+        """Map x (B, C, H, W) and the code (B, C) to (B, C)."""
         return in_float32(self.attend, spatial_mean(x), code)
 
     def attend(self, content: Tensor, code: Tensor) -> Tensor:
-        """content (B, C), code (B, C) -> (B, C)."""
+        """Map content (B, C) and the code (B, C) to (B, C)."""
         q, k, v = self.query(content), self.key(code), self.value(code)  # (B, C) each
         weights = (q[:, :, None] * k[:, None, :]).softmax(2)  # (B, C, C): a_i = Σ_j softmax_j(q_i k_j) v_j
-        return code + self.gamma * (weights @ v[:, :, None])[:, :, 0]
+        return code + self.gamma * (weights @ v[:, :, None])[:, :, 0]  # (B, C)
 
 
 class DQA(DAConv):
-    """Degradation query attention (paper, section 3.4): DASR's layer whose convolution follows what the content asks.
+    """Domain query attention (section 3.4): DASR's layer with the content query of the code.
 
-    Its channel attention follows the code itself.
+    The convolution is steered by the queried code c', the channel attention by the code c itself.
     """
 
     def __init__(self, n_feats: int) -> None:
@@ -94,11 +102,12 @@ class DQA(DAConv):
         self.content = ContentQuery(n_feats)
 
     def convolve(self, x: Tensor, code: Tensor) -> Tensor:
+        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
         return super().convolve(x, self.content(x, code))
 
 
 class Fuse(nn.Module):
-    """Brings the code into the features: x + two rounds of [DQA, LReLU, conv]."""
+    """Bring the code into the features: x + two rounds of [DQA, LReLU, conv]."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -108,10 +117,10 @@ class Fuse(nn.Module):
         self.act = lrelu()
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, 256) -> (B, C, H, W)."""
-        c = in_float32(self.compress, code)
-        y = self.act(self.conv1(self.act(self.dqa1(x, c))))
-        return x + self.conv2(self.act(self.dqa2(y, c)))
+        """Map x (B, C, H, W) and the code (B, 256) to (B, C, H, W)."""
+        c = in_float32(self.compress, code)  # (B, C)
+        y = self.act(self.conv1(self.act(self.dqa1(x, c))))  # (B, C, H, W)
+        return x + self.conv2(self.act(self.dqa2(y, c)))  # (B, C, H, W)
 
 
 class Block(nn.Module):
@@ -123,12 +132,12 @@ class Block(nn.Module):
         self.rdbs = nn.Sequential(RDB(n_feats), RDB(n_feats), RDB(n_feats))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, 256) -> (B, C, H, W)."""
-        return x + 0.2 * self.rdbs(self.fuse(x, code))
+        """Map x (B, C, H, W) and the code (B, 256) to (B, C, H, W)."""
+        return x + 0.2 * self.rdbs(self.fuse(x, code))  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
-    """The SR network, whose blocks ask the code."""
+    """The SR network, whose blocks query the code."""
 
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
@@ -139,21 +148,29 @@ class Restoration(nn.Module):
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        """lr (B, 3, H, W) in [0, 1], code (B, 256) -> (B, 3, s·H, s·W)."""
-        code = in_float32(self.compress, code)
-        head = in_float32(self.head, lr)
+        """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
+        code = in_float32(self.compress, code)  # (B, 256)
+        head = in_float32(self.head, lr)  # (B, C, H, W)
         x = head
         for block in self.blocks:
-            x = block(x, code)
-        return in_float32(self.tail, head + self.fuse(x))
+            x = block(x, code)  # (B, C, H, W)
+        return in_float32(self.tail, head + self.fuse(x))  # (B, 3, s·H, s·W)
 
 
 class CDSR(ContrastiveSR):
-    """The network of the paper, with images in [0, 1] at both ends (published code: 0..255, divided at once).
+    """The network of the paper.
 
-    scale: 2, 3 or 4. n_blocks: blocks of the SR network, 10 as published.
+    Args:
+        scale: 2, 3 or 4.
+        n_blocks: blocks of the SR network, 10 in the paper.
+
+    Examples:
+        >>> net = CDSR(scale=2, n_blocks=1)
+        >>> net(torch.rand(2, 3, 12, 13)).image.shape
+        torch.Size([2, 3, 24, 26])
     """
 
+    foreign: ClassVar[tuple[Foreign, ...]]  # set below
     min_size: ClassVar[int] = 12  # one patch of the encoder's patch branch
 
     def __init__(self, *, scale: int, n_blocks: int = 10) -> None:
@@ -163,8 +180,67 @@ class CDSR(ContrastiveSR):
 
     @property
     def halo(self) -> int:
-        """Less than the network's reach: DQA sees but the tile, which matters more than what a wider halo would add."""
+        """Return the LR pixels that a tile gets on each side.
+
+        They are fewer than the receptive field: DQA pools over the tile alone, which changes the result more than a
+        wider halo could mend.
+        """
         return 48
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Super-resolve (B, 3, H, W) with codes (B, 256) to (B, 3, s·H, s·W)."""
         return self.restoration(lr, code)
+
+
+# ------------------------------------------------------------------------------------------- published weights
+
+
+def _config(state: State) -> dict[str, int]:
+    return {
+        "scale": min(4, max(2, round((width(state, "G.upsampler.0.weight", 48) / 3) ** 0.5))),
+        "n_blocks": count(state, r"G\.RRDB_trunk\.\d+\.RDB1\.conv1\.weight"),
+    }
+
+
+def _encoder_names(ours: str, theirs: str) -> Names:
+    for i in range(6):
+        yield f"{ours}pixel.{i}.conv", f"{theirs}conv{i + 1}.conv1"
+        yield f"{ours}pixel.{i}.norm", f"{theirs}conv{i + 1}.bn1"
+    for i in range(4):
+        yield f"{ours}patch.{i}.conv", f"{theirs}pconv{i + 1}.conv1"
+        yield f"{ours}patch.{i}.norm", f"{theirs}pconv{i + 1}.bn1"
+    for i in (0, 2):
+        yield f"{ours}merge.{i}", f"{theirs}mlp1.{i}"
+        yield f"{ours}project.{i}", f"{theirs}mlp.{i}"
+    yield f"{ours}csc.query", f"{theirs}fc_q"
+    yield f"{ours}csc.key", f"{theirs}fc_k"
+    yield f"{ours}csc.codebook", f"{theirs}feature_bank.weight"
+
+
+def _dqa_names(ours: str, theirs: str) -> Names:
+    yield f"{ours}.content.gamma", f"{theirs}.sf_attn.gamma"
+    for name in ("query", "key", "value"):
+        yield f"{ours}.content.{name}", f"{theirs}.sf_attn.{name}_conv"
+    yield from da_names(ours, theirs)
+
+
+def _names(config: Mapping[str, int]) -> Names:
+    yield from _encoder_names("encoder.", "E.encoder_q.")
+    for i in range(8):
+        yield f"restoration.compress.{i}", f"G.compress.{i}"
+    yield "restoration.head", "G.conv_first"
+    for i in range(config["n_blocks"]):
+        ours, theirs = f"restoration.blocks.{i}", f"G.RRDB_trunk.{i}"
+        for j in range(3):
+            yield f"{ours}.fuse.compress.{j}", f"{theirs}.SFT.fc.{j}"
+        for j in (1, 2):
+            yield from _dqa_names(f"{ours}.fuse.dqa{j}", f"{theirs}.SFT.dab.da_conv{j}")
+            yield f"{ours}.fuse.conv{j}", f"{theirs}.SFT.dab.conv{j}"
+        for j in range(3):
+            for k in range(5):
+                yield f"{ours}.rdbs.{j}.convs.{k}", f"{theirs}.RDB{j + 1}.conv{k + 1}"
+    yield "restoration.fuse", "G.trunk_conv"
+    yield "restoration.tail.0", "G.upsampler.0"
+
+
+CDSR.foreign = (Foreign(_config, _names, encoder=_encoder_names),)

@@ -1,34 +1,33 @@
 """DASR: Unsupervised Degradation Representation Learning for Blind Super-Resolution (CVPR 2021).
 
-An encoder learns by contrast to tell degradations apart; its embedding steers the kernels and the channels of the SR
+https://arxiv.org/abs/2104.00416
+
+An encoder learns by contrast to tell degradations apart. Its embedding steers the kernels and the channels of the SR
 network.
+
+Images are in [0, 1] at both ends; the published code's are in 0..255. Mean shifts are buffers that no state dict holds,
+not fixed convolutions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from model.layer import (
-    ConvBlock,
-    DAConv,
-    Embedding,
-    MeanShift,
-    Pool,
-    Upsampler,
-    conv,
-    global_mean,
-    in_float32,
-    lrelu,
-)
-from model.moco import ContrastiveSR
+from .autocast import in_float32
+from .layer import ConvBlock, DAConv, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
+from .moco import ContrastiveSR
+from .naming import Foreign, Names, da_names, trunk_config, trunk_names
 
 DIM = 256  # of the embedding and its projection
 N_GROUPS = 5
-PEAK = 255  # the published weights want images in 0..255
+PEAK = 255  # the published weights expect images in 0..255
 
 
 class Encoder(nn.Module):
-    """The degradation encoder (paper, section 3.1) with the head for the contrast loss."""
+    """Degradation encoder (section 3.1) with the projection head of the contrast loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +42,8 @@ class Encoder(nn.Module):
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
-        """(B, 3, H, W) in [0, 1] -> the average features (B, 256) and their projection (B, 256)."""
-        code = pool(self.features, PEAK * lr)
+        """Map (B, 3, H, W) in [0, 1] to the mean features (B, 256) and their projection (B, 256)."""
+        code = pool(self.features, PEAK * lr)  # (B, 256)
         return Embedding(code=code, projection=in_float32(self.project, code))
 
 
@@ -58,9 +57,9 @@ class DAB(nn.Module):
         self.act = lrelu()
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
-        y = self.act(self.conv1(self.act(self.da1(x, code))))
-        return x + self.conv2(self.act(self.da2(y, code)))
+        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
+        y = self.act(self.conv1(self.act(self.da1(x, code))))  # (B, C, H, W)
+        return x + self.conv2(self.act(self.da2(y, code)))  # (B, C, H, W)
 
 
 class Group(nn.Module):
@@ -72,15 +71,15 @@ class Group(nn.Module):
         self.conv = conv(n_feats, n_feats)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
+        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
         y = x
         for block in self.blocks:
-            y = block(y, code)
-        return x + self.conv(y)
+            y = block(y, code)  # (B, C, H, W)
+        return x + self.conv(y)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
-    """The SR network, whose blocks follow the code."""
+    """The SR network, whose blocks are steered by the code."""
 
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
@@ -94,21 +93,32 @@ class Restoration(nn.Module):
         self.add_mean = MeanShift(+1)
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        """lr (B, 3, H, W) in [0, 1], code (B, 256) -> (B, 3, s·H, s·W)."""
-        code = in_float32(self.compress, code)
-        head = in_float32(self.head, PEAK * self.sub_mean(lr))
+        """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
+        code = in_float32(self.compress, code)  # (B, C)
+        head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
         x = head
         for group in self.groups:
-            x = group(x, code)
-        x = head + self.fuse(x)
-        return self.add_mean(in_float32(self.tail, self.upsample(x)) / PEAK)
+            x = group(x, code)  # (B, C, H, W)
+        x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
+        return self.add_mean(in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
 
 
 class DASR(ContrastiveSR):
-    """The network of the paper, with images in [0, 1] at both ends (published code: 0..255).
+    """The network of the paper.
 
-    scale: 2, 3 or 4. n_feats: channels C, 64 as published. n_blocks: DABs in each of the five groups, 5 as published.
+    Args:
+        scale: 2, 3 or 4.
+        n_feats: channels C, 64 in the paper.
+        n_blocks: DABs in each of the five groups, 5 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> net = DASR(scale=2, n_feats=8, n_blocks=1)
+        >>> net(torch.rand(2, 3, 6, 7)).image.shape
+        torch.Size([2, 3, 12, 14])
     """
+
+    foreign: ClassVar[tuple[Foreign, ...]]  # set below
 
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 5) -> None:
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
@@ -116,4 +126,34 @@ class DASR(ContrastiveSR):
         self.restoration = Restoration(scale, n_feats, n_blocks)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Super-resolve (B, 3, H, W) with codes (B, 256) to (B, 3, s·H, s·W)."""
         return self.restoration(lr, code)
+
+
+# ------------------------------------------------------------------------------------------- published weights
+
+
+def _encoder_names(ours: str, theirs: str) -> Names:
+    for i in range(6):
+        yield f"{ours}features.{i}.conv", f"{theirs}E.{3 * i}"
+        yield f"{ours}features.{i}.norm", f"{theirs}E.{3 * i + 1}"
+    for i in (0, 2):
+        yield f"{ours}project.{i}", f"{theirs}mlp.{i}"
+
+
+def _names(config: Mapping[str, int]) -> Names:
+    yield from _encoder_names("encoder.", "E.encoder_q.")
+    yield "restoration.compress.0", "G.compress.0"
+    yield from trunk_names(config)
+    for g in range(N_GROUPS):
+        group, their_group = f"restoration.groups.{g}", f"G.body.{g}.body"
+        for i in range(config["n_blocks"]):
+            ours, theirs = f"{group}.blocks.{i}", f"{their_group}.{i}"
+            for j in (1, 2):
+                yield from da_names(f"{ours}.da{j}", f"{theirs}.da_conv{j}")
+                yield f"{ours}.conv{j}", f"{theirs}.conv{j}"
+        yield f"{group}.conv", f"{their_group}.{config['n_blocks']}"
+    yield "restoration.fuse", f"G.body.{N_GROUPS}"
+
+
+DASR.foreign = (Foreign(trunk_config, _names, peak=PEAK, encoder=_encoder_names),)

@@ -1,4 +1,10 @@
-"""The U-Net discriminator with spectral normalisation of Real-ESRGAN (ICCV Workshops 2021, section 3.4)."""
+"""U-Net discriminator of Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (ICCVW 2021).
+
+https://arxiv.org/abs/2107.10833
+
+Section 3.4; every convolution but the first and the last has a spectral norm. The published code uses PyTorch's former
+`torch.nn.utils.spectral_norm`, this one its parametrization.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +15,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from model.layer import in_float32
+from .autocast import in_float32
 
 
 class UNetDiscriminator(nn.Module):
-    """Says of every pixel how real it looks: (B, 3, H, W) in [0, 1] to logits (B, 1, H, W).
+    """Judge for every pixel how real it looks: (B, 3, H, W) in [0, 1] to logits (B, 1, H, W).
 
-    Three steps down and three up; what comes up is added to what went down at the same size. In training mode each
-    forward pass takes one power iteration of every spectral norm, whose vectors are buffers.
+    Three steps lead down and three up; maps of the same size are added. In training mode each forward pass takes one
+    power iteration of every spectral norm, whose vectors are buffers.
 
-    n_feats: channels at full size, 64 as published.
+    Args:
+        n_feats: channels at full size, 64 in the published code.
+
+    Examples:
+        >>> UNetDiscriminator(n_feats=4)(torch.rand(2, 3, 16, 24)).shape
+        torch.Size([2, 1, 16, 24])
     """
 
-    multiple: ClassVar[int] = 8  # of which the sides must be multiples, pixels
+    multiple: ClassVar[int] = 8  # the sides must be multiples of this, in pixels
 
     def __init__(self, *, n_feats: int = 64) -> None:
         super().__init__()
@@ -33,21 +44,26 @@ class UNetDiscriminator(nn.Module):
         self.tail = nn.Conv2d(c, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to logits (B, 1, H, W).
+
+        Raises:
+            ValueError: the shape is another, or a side is no multiple of 8.
+        """
         self.check(x)
-        x = _act(self.head(x))
+        x = _act(self.head(x))  # (B, C, H, W)
         skips = []
         for conv in self.down:
             skips.append(x)
-            x = _act(conv(x))
+            x = _act(conv(x))  # down to (B, 8C, H/8, W/8)
         for conv in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = _act(conv(x)) + skips.pop()
+            x = _act(conv(x)) + skips.pop()  # up to (B, C, H, W)
         for conv in self.fuse:
             x = _act(conv(x))
-        return in_float32(self.tail, x)
+        return in_float32(self.tail, x)  # (B, 1, H, W)
 
     def check(self, x: Tensor) -> None:
-        """ValueError unless these are images that come back up from three halvings at their own size."""
+        """Raise ValueError unless these are images whose sides can be halved three times."""
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.multiple or x.shape[3] % self.multiple:
             raise ValueError(
                 f"UNetDiscriminator takes (B, 3, H, W) whose sides are multiples of {self.multiple}, "
@@ -56,7 +72,7 @@ class UNetDiscriminator(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """A convolution whose weight may be parametrised; autocast does not round what makes it."""
+    """A convolution whose parametrised weight is computed without autocast."""
 
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):

@@ -1,13 +1,16 @@
 """EDSR: Enhanced Deep Residual Networks for Single Image Super-Resolution (CVPR Workshops 2017).
 
-A reference that does not look for the degradation.
+https://arxiv.org/abs/1707.02921
+
+A reference that does not estimate the degradation. Images are in [0, 1] at both ends; the paper's are in 0..255.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model.layer import BlindSR, MeanShift, Upsampler, conv, in_float32
+from .autocast import in_float32
+from .layer import BlindSR, MeanShift, Upsampler, conv
 
 PEAK = 255  # the published network works in 0..255
 
@@ -20,13 +23,23 @@ class ResBlock(nn.Module):
         self.body = nn.Sequential(conv(n_feats, n_feats), nn.ReLU(inplace=True), conv(n_feats, n_feats))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        return x + self.body(x)  # (B, C, H, W)
 
 
 class EDSR(BlindSR):
-    """EDSR-baseline, with images in [0, 1] at both ends.
+    """EDSR-baseline.
 
-    scale: 2, 3 or 4. n_feats: channels, 64 as published. n_blocks: residual blocks, 16 as published.
+    Args:
+        scale: 2, 3 or 4.
+        n_feats: channels, 64 in the paper.
+        n_blocks: residual blocks, 16 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> net = EDSR(scale=2, n_feats=8, n_blocks=2)
+        >>> net(torch.rand(1, 3, 6, 7)).image.shape
+        torch.Size([1, 3, 12, 14])
     """
 
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 16) -> None:
@@ -40,6 +53,7 @@ class EDSR(BlindSR):
         self.add_mean = MeanShift(+1)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = in_float32(self.head, PEAK * self.sub_mean(lr))
-        x = head + self.fuse(self.blocks(head))
-        return self.add_mean(in_float32(self.tail, self.upsample(x)) / PEAK)
+        """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
+        head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
+        x = self.upsample(head + self.fuse(self.blocks(head)))  # (B, C, s·H, s·W)
+        return self.add_mean(in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)

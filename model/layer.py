@@ -1,4 +1,7 @@
-"""Pieces that several networks are made of, and the signature that all networks share."""
+"""The base class of all networks, and layers that several networks share.
+
+Each network's file names its paper; layers name theirs here where it differs.
+"""
 
 from __future__ import annotations
 
@@ -6,95 +9,69 @@ from collections import OrderedDict
 from collections.abc import Callable
 from fractions import Fraction
 from math import ceil
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .autocast import in_float32, spatial_mean, to_autocast
+from .naming import Foreign
+
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
+Image = TypeVar("Image", Tensor, np.ndarray)  # in the kind that goes in, it comes out
 
 
 class Embedding(NamedTuple):
-    """What a network knows of the degradation of its input; (B, 0) twice where it knows nothing."""
+    """A network's estimate of the degradation of its input; networks that are not blind have (B, 0) twice."""
 
     code: Tensor  # (B, D), steers the restoration
     projection: Tensor  # (B, P), only losses use it
 
 
 class Restored(NamedTuple):
+    """What a network returns, in training and in evaluation."""
+
     image: Tensor  # (B, 3, s·H, s·W), RGB, nominally in [0, 1], not clamped
     embedding: Embedding
 
 
-Pool = Callable[[nn.Module, Tensor], Tensor]  # features and x (B, C, H, W) to the features' mean over all pixels
+Pool = Callable[[nn.Module, Tensor], Tensor]  # (features, x (B, C, H, W)) -> mean of features(x) over all pixels
 
 
 def global_mean(features: nn.Module, x: Tensor) -> Tensor:
-    """The plain `Pool`: (B, C, H, W) -> (B, C')."""
-    return spatial_mean(features(x))
-
-
-def spatial_mean(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C), under autocast in float32 at least."""
-    return x.mean((2, 3), dtype=_float32_at_least(x) if _autocasts(x.device.type) else None)
-
-
-def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """`compute(*inputs)` in float32 where autocast would round its products; unchanged without autocast.
-
-    For what costs little and matters much: what is computed of an embedding, since it steers every pixel; the last
-    convolution; the first one too, as bfloat16 would round the images by up to half a grey level. From it the trunk of
-    residual blocks is float32, into which each block adds: rounded at every block, errors would pile up.
-    """
-    kind = inputs[0].device.type
-    if not _autocasts(kind):
-        return compute(*inputs)
-    with torch.autocast(kind, enabled=False):
-        return compute(*(x.to(_float32_at_least(x)) for x in inputs))
-
-
-def rounded(x: Tensor) -> Tensor:
-    """x as autocast is going to round it; unchanged without autocast."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if _autocasts(kind) else x
-
-
-def _autocasts(kind: str) -> bool:
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-
-
-def _float32_at_least(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+    """Apply `features` to (B, C, H, W) and average over all pixels: the plain `Pool`."""
+    return spatial_mean(features(x))  # (B, C')
 
 
 class BlindSR(nn.Module):
-    """A network that finds out the degradation of its input and super-resolves with that knowledge.
+    """Base class of the networks: `embed` estimates the degradation of the input, `restore` super-resolves with it.
 
-    One that asks nothing (EDSR, RRDB) leaves `embed` as it is here, and its `restore` ignores the code.
-    Constructors are keyword-only and hand their arguments to this one, which keeps them in `config`:
-    `type(net)(**net.config)` is a fresh network of the same shape, and a checkpoint stores just that.
+    Networks that are not blind (EDSR, RRDB) inherit `embed` from here, and their `restore` ignores the code.
+    Constructors are keyword-only and pass all their arguments on to this one, which keeps them in `config`.
+    `type(net)(**net.config)` is a fresh network of the same shape; checkpoints store just that.
     """
 
-    sees_hr: ClassVar[bool] = False  # a teacher looks at the ground truth too
+    sees_hr: ClassVar[bool] = False  # a teacher needs the ground truth too
     min_size: ClassVar[int] = 1  # LR pixels a side
+    foreign: ClassVar[tuple[Foreign, ...]] = ()  # formats of published weights; the first is the one that is written
 
     def __init__(self, *, scale: int, **config: Any) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"scale {scale}: {type(self).__name__} exists for 2, 3 and 4")
+            raise ValueError(f"`scale` {scale}: {type(self).__name__} exists for 2, 3 and 4")
         self.scale = scale
         self.config: dict[str, Any] = {"scale": scale, **config}
 
     @property
     def halo(self) -> int:
-        """LR pixels that a tile needs on each side to be restored as in the whole image."""
-        return receptive_field(
-            getattr(self, "restoration", self)
-        ).radius  # networks without an encoder are all restoration
+        """Return the LR pixels that a tile needs on each side to be restored as in the whole image."""
+        restoration = getattr(self, "restoration", self)  # networks without an encoder are all restoration
+        return receptive_field(restoration).radius
 
     def check(self, lr: Tensor) -> None:
-        """ValueError unless these are images that the network takes."""
+        """Raise ValueError unless the network can take these images."""
         if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
             raise ValueError(
                 f"{type(self).__name__} takes (B, 3, H, W), {self.min_size} LR pixels a side or more, "
@@ -102,32 +79,56 @@ class BlindSR(nn.Module):
             )
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
-        """The degradation embedding of (B, 3, H, W) images in [0, 1]; a teacher needs their HR (B, 3, s·H, s·W).
+        """Embed the degradation of images.
 
-        All that looks at pixels goes through `pool`, which may do it tile by tile. Networks that are not blind have an
-        empty embedding, (B, 0).
+        Args:
+            lr: (B, 3, H, W), RGB in [0, 1].
+            hr: (B, 3, s·H, s·W), for teachers only.
+            pool: averages features over all pixels. Pixels must not be read in any other way, so that a pool can work
+                tile by tile.
+
+        Returns:
+            The embedding; networks that are not blind have (B, 0) twice.
         """
         nothing = lr.new_empty(len(lr), 0)
         return Embedding(code=nothing, projection=nothing)
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Super-resolve (B, 3, H, W) with the codes (B, D): (B, 3, s·H, s·W)."""
+        """Super-resolve (B, 3, H, W) with codes (B, D) to (B, 3, s·H, s·W)."""
         raise NotImplementedError
 
     def forward(self, lr: Tensor, hr: Tensor | None = None) -> Restored:
-        """(B, 3, H, W) in [0, 1] to `Restored`; `hr` (B, 3, s·H, s·W) is for teachers and for nobody else."""
+        """Super-resolve (B, 3, H, W) in [0, 1]; only teachers use `hr` (B, 3, s·H, s·W).
+
+        Raises:
+            ValueError: the images have another shape, are too small, or a teacher gets no HR image of the right size.
+        """
         self.check(lr)
         embedding = self.embed(lr, hr)
         return Restored(self.restore(lr, embedding.code), embedding)
 
+    def upscale(
+        self,
+        image: Image,
+        *,
+        tile: int | None = None,
+        self_ensemble: bool = False,
+        hr: Image | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Image:
+        """Super-resolve an image of any size in bounded memory; see `tiling.upscale`."""
+        from .tiling import upscale  # tiling needs this class
+
+        return upscale(self, image, tile=tile, self_ensemble=self_ensemble, hr=hr, progress=progress)
+
 
 def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    """A convolution that keeps the size of its input (at stride 1)."""
+    """Return a convolution that keeps the size of its input at stride 1."""
     return nn.Conv2d(n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias)
 
 
 def lrelu() -> nn.LeakyReLU:
-    """The slope that KDSR, CDSR and DASR use."""
+    """Return LeakyReLU with the slope of KDSR, CDSR and DASR."""
     return nn.LeakyReLU(0.1, inplace=True)
 
 
@@ -142,16 +143,25 @@ class ConvBlock(nn.Sequential):
 def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     """Correlate each channel of each sample with its own k×k kernel, zero padding k//2.
 
-    x (B, C, H, W), kernel (B, C, k, k) -> (B, C, H, W). One grouped convolution over B·C groups.
+    Args:
+        x: (B, C, H, W).
+        kernel: (B, C, k, k), k odd.
+
+    Examples:
+        >>> kernel = torch.zeros(2, 4, 3, 3)
+        >>> kernel[:, :, 1, 1] = 1  # the identity
+        >>> x = torch.rand(2, 4, 5, 6)
+        >>> torch.equal(depthwise(x, kernel), x)
+        True
     """
     b, c, h, w = x.shape
     k = kernel.shape[-1]
-    out = F.conv2d(x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, k, k), padding=k // 2, groups=b * c)
-    return out.view(b, c, h, w)
+    maps, kernels = x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, k, k)  # one group per sample and channel
+    return F.conv2d(maps, kernels, padding=k // 2, groups=b * c).view(b, c, h, w)  # (B, C, H, W)
 
 
 class DynamicDepthwise(nn.Module):
-    """Depthwise 3×3 convolution whose weights are a small network's reading of the code: W2·LReLU(W1·code)."""
+    """Depthwise 3×3 convolution whose weights W2·LReLU(W1·code) follow from the code."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -160,15 +170,19 @@ class DynamicDepthwise(nn.Module):
         )
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
+        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
         kernel = in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
-        return depthwise(x, kernel)
+        return depthwise(x, kernel)  # (B, C, H, W)
 
 
 class DAConv(nn.Module):
-    """DASR's degradation-aware convolution (CVPR 2021, section 3.2): a dynamic convolution plus a channel attention.
+    """DASR's degradation-aware convolution (section 3.2): a dynamic convolution plus a channel attention.
 
-    reduction: how many times narrower the channel attention is inside.
+    https://arxiv.org/abs/2104.00416
+
+    Args:
+        n_feats: channels C.
+        reduction: the channel attention has C / reduction channels inside, at least one.
     """
 
     def __init__(self, n_feats: int, reduction: int) -> None:
@@ -182,15 +196,20 @@ class DAConv(nn.Module):
         )
 
     def convolve(self, x: Tensor, code: Tensor) -> Tensor:
+        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W): the convolution without the channel attention."""
         return self.pointwise(self.act(self.depthwise(x, code)))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x (B, C, H, W), code (B, C) -> (B, C, H, W)."""
-        return self.convolve(x, code) + x * in_float32(self.channel, code[:, :, None, None]).to(x.dtype)
+        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
+        attention = in_float32(self.channel, code[:, :, None, None]).to(x.dtype)  # (B, C, 1, 1)
+        return self.convolve(x, code) + x * attention  # (B, C, H, W)
 
 
 class RDB(nn.Module):
-    """ESRGAN's residual dense block: five convolutions that see all that came before, 0.2 of the last is added."""
+    """ESRGAN's residual dense block: x + 0.2·(the last of five convolutions), each of which sees all earlier maps.
+
+    https://arxiv.org/abs/1809.00219
+    """
 
     def __init__(self, n_feats: int, growth: int = 32) -> None:
         super().__init__()
@@ -201,18 +220,19 @@ class RDB(nn.Module):
             assert isinstance(layer, nn.Conv2d)
             assert layer.bias is not None
             nn.init.kaiming_normal_(layer.weight)
-            layer.weight.data *= 0.1  # keeps the sum of the residuals small at the start
+            layer.weight.data *= 0.1  # the residuals start small
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = [rounded(x)]
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        seen = [to_autocast(x)]
         for layer in self.convs[:-1]:
-            seen.append(self.act(layer(torch.cat(seen, 1))))
-        return x + 0.2 * self.convs[-1](torch.cat(seen, 1))
+            seen.append(self.act(layer(torch.cat(seen, 1))))  # (B, growth, H, W)
+        return x + 0.2 * self.convs[-1](torch.cat(seen, 1))  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):
-    """Adds `sign` times the DIV2K mean colour."""
+    """Add `sign` times the mean colour of DIV2K to (B, 3, H, W)."""
 
     mean: Tensor
 
@@ -221,11 +241,15 @@ class MeanShift(nn.Module):
         self.register_buffer("mean", sign * torch.tensor(DIV2K_MEAN).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, 3, H, W)."""
         return x + self.mean
 
 
 class Upsampler(nn.Sequential):
-    """EDSR's: [conv, PixelShuffle] once for ×2 and ×3, twice for ×4."""
+    """EDSR's upsampler: [conv, PixelShuffle] once for ×2 and ×3, twice for ×4.
+
+    https://arxiv.org/abs/1707.02921
+    """
 
     def __init__(self, scale: int, n_feats: int) -> None:
         factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
@@ -233,14 +257,20 @@ class Upsampler(nn.Sequential):
 
 
 class ReceptiveField(NamedTuple):
-    radius: int  # input pixels that one output pixel sees on each side of its place
+    """How far a chain of convolutions sees."""
+
+    radius: int  # input pixels that one output pixel sees on each side of its position
     stride: Fraction  # input pixels from one output pixel to the next
 
 
 def receptive_field(layers: nn.Module) -> ReceptiveField:
-    """How far a chain of convolutions sees, whose modules were made in the order in which they run.
+    """Return the receptive field of a chain of convolutions whose modules are registered in the order they run in.
 
-    Skip connections change nothing; what pools the whole map is not counted.
+    Skip connections change nothing. Pooling over the whole map is not counted.
+
+    Examples:
+        >>> receptive_field(nn.Sequential(conv(3, 8, 3), conv(8, 8, 5)))
+        ReceptiveField(radius=3, stride=Fraction(1, 1))
     """
     radius, stride = Fraction(0), Fraction(1)
     for layer in layers.modules():

@@ -1,4 +1,10 @@
-"""Momentum contrast (He et al., CVPR 2020) between crops of one image: same image, same degradation."""
+"""MoCo: Momentum Contrast for Unsupervised Visual Representation Learning (CVPR 2020).
+
+https://arxiv.org/abs/1911.05722
+
+DASR and CDSR contrast two crops of one image, which share its degradation. Where several processes train, BatchNorm
+takes its statistics over all of them instead of shuffling the samples between them as the paper does.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +16,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from model.layer import BlindSR, Embedding, Pool, global_mean, in_float32
+from .autocast import in_float32
+from .layer import BlindSR, Embedding, Pool, global_mean
 
 
 class ContrastiveSR(BlindSR):
-    """A network whose embedding is that of an encoder of the LR image, which contrast can train."""
+    """Base class of networks whose embedding comes from an encoder of the LR image that contrast can train."""
 
-    encoder: nn.Module  # (B, 3, H, W) in [0, 1] and a `Pool` -> Embedding
+    encoder: nn.Module  # (lr (B, 3, H, W) in [0, 1], pool) -> Embedding
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
+        """Embed the degradation of (B, 3, H, W); `hr` is not used."""
         return self.encoder(lr, pool)
 
 
 class MoCo(nn.Module):
-    """The key side of momentum contrast: an encoder that follows the trained one slowly, and a queue of past keys.
+    """The key side of momentum contrast: an encoder that slowly follows the trained one, and a queue of past keys.
 
-    encoder: the trained encoder, (B, 3, H, W) -> Embedding; copied, not kept.
-    dim: width of its projection. queue: number of negatives. momentum: share the key encoder keeps of itself each step.
-    temperature: divides the similarities.
+    Args:
+        encoder: the trained encoder, (B, 3, H, W) -> Embedding. It is copied.
+        dim: width of its projection.
+        queue: number of negatives.
+        momentum: share of the key encoder's weights that each step keeps.
+        temperature: divides the similarities.
+
+    Examples:
+        >>> from .cdsr import CDSR
+        >>> encoder, images = CDSR(scale=2, n_blocks=1).encoder, torch.rand(2, 3, 12, 12)
+        >>> moco = MoCo(encoder, queue=8)
+        >>> moco(encoder, encoder(images).projection, images).shape
+        torch.Size([2, 9])
     """
 
     queue: Tensor
@@ -50,21 +68,26 @@ class MoCo(nn.Module):
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
 
     def forward(self, encoder: nn.Module, query: Tensor, key_image: Tensor) -> Tensor:
-        """Logits (B, 1 + queue), the positive first, in float32; advances the key encoder and the queue.
+        """Return the logits and advance the key encoder and the queue.
 
-        Where several processes train, the keys of all go into the queue, in the order of their ranks. That their
-        BatchNorm takes its statistics over all of them stands for the shuffling of the paper.
+        Where several processes train, the keys of all of them enter the queue, in the order of ranks.
 
-        encoder: the trained encoder. query: its projection of one crop, (B, dim). key_image: the other crop.
+        Args:
+            encoder: the trained encoder.
+            query: its projection of one crop, (B, dim).
+            key_image: the other crop, (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, 1 + queue), the positive first, in float32.
         """
-        query = F.normalize(query.float(), dim=1)
+        query = F.normalize(query.float(), dim=1)  # (B, dim)
         with torch.no_grad():
             self._follow(encoder)
-            key = F.normalize(self.encoder(key_image).projection.float(), dim=1)
-            negatives = self.queue.clone()  # the queue moves on before backward reads it
-            self._enqueue(_of_all_ranks(key))
-        positive = (query * key).sum(1, keepdim=True)
-        return torch.cat((positive, in_float32(torch.matmul, query, negatives)), 1) / self.temperature
+            key = F.normalize(self.encoder(key_image).projection.float(), dim=1)  # (B, dim)
+            negatives = self.queue.clone()  # the queue changes before backward reads it
+            self._enqueue(_gather(key))
+        positive = (query * key).sum(1, keepdim=True)  # (B, 1)
+        return torch.cat((positive, in_float32(torch.matmul, query, negatives)), 1) / self.temperature  # (B, 1 + queue)
 
     def _follow(self, encoder: nn.Module) -> None:
         average = get_ema_multi_avg_fn(self.momentum)
@@ -77,7 +100,8 @@ class MoCo(nn.Module):
         self.pointer.add_(len(key)).remainder_(size)
 
 
-def _of_all_ranks(key: Tensor) -> Tensor:
+def _gather(key: Tensor) -> Tensor:
+    """Return the keys of all ranks, (ranks · B, dim)."""
     if not (dist.is_available() and dist.is_initialized()):
         return key
     keys = [torch.empty_like(key) for _ in range(dist.get_world_size())]

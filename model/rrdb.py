@@ -1,13 +1,21 @@
 """RRDBNet, the generator of ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks (ECCV Workshops 2018).
 
-A reference that does not look for the degradation.
+https://arxiv.org/abs/1809.00219
+
+A reference that does not estimate the degradation. The paper's network is ×4; ×2 and ×3 have one upsampling step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar, NamedTuple
+
 from torch import Tensor, nn
 
-from model.layer import RDB, BlindSR, conv, in_float32
+from .autocast import in_float32
+from .layer import RDB, BlindSR, conv
+from .naming import Foreign, Names, State, count, width
 
 
 class RRDB(nn.Module):
@@ -18,11 +26,12 @@ class RRDB(nn.Module):
         self.rdbs = nn.Sequential(RDB(n_feats), RDB(n_feats), RDB(n_feats))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + 0.2 * self.rdbs(x)
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        return x + 0.2 * self.rdbs(x)  # (B, C, H, W)
 
 
 class NearestUpsampler(nn.Sequential):
-    """ESRGAN's: [nearest, conv, LReLU], twice for ×4. The published network is ×4; here ×2 and ×3 are one such step."""
+    """ESRGAN's upsampler: [nearest, conv, LReLU], twice for ×4."""
 
     def __init__(self, scale: int, n_feats: int) -> None:
         factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
@@ -31,10 +40,21 @@ class NearestUpsampler(nn.Sequential):
 
 
 class RRDBNet(BlindSR):
-    """The published network, whose dense blocks grow by 32 channels.
+    """The network of the paper, whose dense blocks grow by 32 channels.
 
-    scale: 2, 3 or 4. n_feats: channels, 64 as published. n_blocks: RRDBs, 23 as published.
+    Args:
+        scale: 2, 3 or 4.
+        n_feats: channels, 64 in the paper.
+        n_blocks: RRDBs, 23 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> net = RRDBNet(scale=2, n_feats=8, n_blocks=1)
+        >>> net(torch.rand(1, 3, 6, 7)).image.shape
+        torch.Size([1, 3, 12, 14])
     """
+
+    foreign: ClassVar[tuple[Foreign, ...]]  # set below
 
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 23) -> None:
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
@@ -45,10 +65,52 @@ class RRDBNet(BlindSR):
         self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        head = in_float32(self.head, lr)
-        x = self.upsample(head + self.fuse(self.blocks(head)))
-        return in_float32(self.tail[-1], self.tail[:-1](x))
+        """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
+        head = in_float32(self.head, lr)  # (B, C, H, W)
+        x = self.upsample(head + self.fuse(self.blocks(head)))  # (B, C, s·H, s·W)
+        return in_float32(self.tail[-1], self.tail[:-1](x))  # (B, 3, s·H, s·W)
 
 
 def _act() -> nn.LeakyReLU:
     return nn.LeakyReLU(0.2, inplace=True)
+
+
+# ------------------------------------------------------------------------------------------- published weights
+
+
+class _Words(NamedTuple):
+    blocks: str
+    rdb: str
+    fuse: str
+    upsample: str
+    hr: str
+
+
+ESRGAN = _Words("RRDB_trunk", "RDB", "trunk_conv", "upconv", "HRconv")
+BASICSR = _Words("body", "rdb", "conv_body", "conv_up", "conv_hr")  # Real-ESRGAN is published by these names
+
+
+def _config(state: State, words: _Words) -> dict[str, int]:
+    return {
+        "scale": 4 if f"{words.upsample}2.weight" in state else 2,
+        "n_feats": width(state, "conv_first.weight", 64),
+        "n_blocks": count(state, rf"{words.blocks}\.\d+\.{words.rdb}1\.conv1\.weight"),
+    }
+
+
+def _names(config: Mapping[str, int], words: _Words) -> Names:
+    yield "head", "conv_first"
+    for i in range(config["n_blocks"]):
+        for j in range(3):
+            for k in range(5):
+                yield f"blocks.{i}.rdbs.{j}.convs.{k}", f"{words.blocks}.{i}.{words.rdb}{j + 1}.conv{k + 1}"
+    yield "fuse", words.fuse
+    for i in range(config["scale"] // 2):
+        yield f"upsample.{3 * i + 1}", f"{words.upsample}{i + 1}"
+    yield "tail.0", words.hr
+    yield "tail.2", "conv_last"
+
+
+RRDBNet.foreign = tuple(
+    Foreign(partial(_config, words=words), partial(_names, words=words)) for words in (ESRGAN, BASICSR)
+)

@@ -1,7 +1,11 @@
-"""Super-resolution of images of any size: by tiles where the whole does not fit the memory, and ×8 self-ensemble.
+"""Super-resolution of images of any size in bounded memory: by tiles, with self-ensemble.
 
-A tile is handed to the network with a halo of the pixels around it, of which the result is then stripped. Where a halo
-would leave the image there is none, so that the network pads the image's border, and nothing else, as it always does.
+The network sees each tile with a halo of the pixels around it, and the halo is cut off its result. At the image's
+border there is no halo, so that the network pads there, and nowhere else, as it does with the whole image. The
+degradation is embedded from the whole image. Thus tiles change the result by rounding only, but for CDSR, whose blocks
+pool over all they see.
+
+Self-ensemble is that of EDSR, https://arxiv.org/abs/1707.02921, section 3.4.
 """
 
 from __future__ import annotations
@@ -9,103 +13,238 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import partial
 from itertools import product
-from math import ceil, isqrt
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from model.layer import BlindSR, receptive_field
+from .layer import BlindSR, Image, receptive_field
 
-SMALLEST = 16  # LR pixels a side: halving a smaller tile leaves its halo, and that is most of it
-PROBE = 24  # pixels a side of the image on which a network's memory is estimated
-SAFETY = 2  # on top come the workspaces of the convolutions and the gaps of the allocator: 1.1 to 1.7 on a CPU
+SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
+PROBE = 24  # LR pixels a side of the image on which a network's memory is estimated
+SAFETY = 1.5  # on top come workspaces of convolutions and gaps between allocations
+CPU_LIMIT = 3 * 2**29  # bytes; more does not make a CPU faster
 MEMINFO = Path("/proc/meminfo")
-CONTAINER = Path("/sys/fs/cgroup/memory.max")
-UNKNOWN = 4 * 2**30  # bytes, where the system does not say what is free
-NO_MEMORY = (  # what PyTorch's RuntimeErrors say: the allocators, cuBLAS and cuDNN, oneDNN
+NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cuDNN, oneDNN
     *("out of memory", "can't allocate memory", "not enough memory"),
     *("ALLOC_FAILED", "could not create a primitive", "could not create a memory"),
 )
 
-Run = Callable[[Tensor], Tensor]
+Progress = Callable[[int, int], None]
+_measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()  # bytes per pixel
 
 
-@torch.inference_mode()
-def restore(
+def upscale(
     net: BlindSR,
-    lr: Tensor,
+    image: Image,
     *,
-    hr: Tensor | None = None,
     tile: int | None = None,
     self_ensemble: bool = False,
-    device: str | torch.device,
-) -> Tensor:
-    """Super-resolve (B, 3, H, W) in [0, 1] to (B, 3, s·H, s·W), not clamped, float32 or better, on the host.
+    hr: Image | None = None,
+    progress: Progress | None = None,
+) -> Image:
+    """Super-resolve an image of any size on the network's device.
 
-    net: in eval mode and on `device`. lr and hr (for teachers) stay where they are; tiles travel.
-    tile: side in LR pixels, without halo; None takes the whole image if it fits, else the largest tile that does.
-    Either is halved for as long as the memory does not suffice.
-    self_ensemble: the mean over the eight flips and rotations, eight times the work.
+    The image stays where it is; tiles go to the device and back. Beside input and output, memory holds one tile's work.
 
-    The degradation is embedded from the whole image, so that all networks but one give what they give of the whole
-    image, up to rounding. CDSR does not: each of its blocks asks the mean over all it sees what to do, which is its
-    tile.
+    Args:
+        net: the network; it runs in eval mode, and its mode is restored afterwards.
+        image: (H, W, 3) RGB array of uint8 or uint16, or float tensor (3, H, W) or (B, 3, H, W) in [0, 1].
+        tile: side of a tile in LR pixels, without halo; None takes the whole image if it fits the memory, else tiles as
+            large as fit. In both cases tiles are halved for as long as the memory does not suffice.
+        self_ensemble: average over the eight flips and rotations, which takes eight times as long.
+        hr: the ground truth in the same form, (s·H, s·W) pixels; only teachers need it.
+        progress: called as progress(done, total) after each tile.
 
-    Raises ValueError for images that the network does not take, MemoryError where not even a small tile fits.
+    Returns:
+        An array of the same dtype, (s·H, s·W, 3), or a tensor on the CPU, (3, s·H, s·W) or (B, 3, s·H, s·W), float32
+        (float64 for float64) and not clamped.
+
+    Raises:
+        ValueError: the image is of another kind, or smaller than the network takes.
+        MemoryError: not even a small tile fits the memory.
+
+    Examples:
+        >>> from .bicubic import Bicubic
+        >>> upscale(Bicubic(scale=2), np.full((5, 6, 3), 7, np.uint8)).shape
+        (10, 12, 3)
+        >>> upscale(Bicubic(scale=2), torch.rand(3, 5, 6), tile=4).shape
+        torch.Size([3, 10, 12])
     """
-    net.check(lr)
+    source = _Source(image, net)
     if tile is not None and tile < 1:
-        raise ValueError(f"tile {tile}: its side is 1 LR pixel or more")
-    once = partial(_restore, net, tile=tile, device=torch.device(device))
-    return _ensemble(once, lr, hr) if self_ensemble else once(lr, hr)
+        raise ValueError(f"`tile` {tile}: its side must be 1 LR pixel or more")
+    truth = None if hr is None or not net.sees_hr else _Source(hr, net, "hr")
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        result = source.result(net.scale)  # made outside of inference mode, so that callers may use it in autograd
+        with torch.inference_mode():
+            _fill(result, net, source, truth, _views(self_ensemble), tile, progress or (lambda done, total: None))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return result.image
 
 
-def _restore(net: BlindSR, lr: Tensor, hr: Tensor | None, *, tile: int | None, device: torch.device) -> Tensor:
-    code = net.embed(lr, hr, partial(_mean, tile=tile, device=device)).code
-    (b, _, h, w), s = lr.shape, net.scale
-    sr = torch.empty(b, 3, s * h, s * w, dtype=torch.promote_types(lr.dtype, torch.float32))
+def _fill(
+    result: _Result,
+    net: BlindSR,
+    source: _Source,
+    truth: _Source | None,
+    views: list[_View],
+    tile: int | None,
+    progress: Progress,
+) -> None:
+    """Write the super-resolved image into `result`, tile by tile."""
+    h, w = source.size
+    device = source.device
 
-    def run(window: Tensor) -> Tensor:
-        return net.restore(window, code)
+    def mean(features: nn.Module, x: Tensor) -> Tensor:
+        return _mean(features, x, tile=tile, device=device)
 
-    def fill(side: int) -> Tensor:
-        for rows, columns in _tiles(h, w, side, net.halo):
-            part = run(lr[..., rows.window, columns.window].to(device))
-            sr[..., rows.enlarged(s), columns.enlarged(s)] = part[..., rows.own(s), columns.own(s)]
-        return sr
+    lr, hr = source.whole(), None if truth is None else truth.whole()
+    net.check(lr)
+    codes = [net.embed(view.turn(lr), None if hr is None else view.turn(hr), mean).code for view in views]
+    shape = _tile_shape(net, lambda probe: net.restore(probe, codes[0]), lr, net.halo, tile, device)
+    del lr, hr  # tiles are cut from the source, which is smaller where it is of integers
 
-    return _shrinking(fill, tile or _affordable(run, lr, net.halo, device), device)
+    def run(shape: tuple[int, int]) -> None:
+        tiles = list(product(_spans(h, shape[0], net.halo), _spans(w, shape[1], net.halo)))
+        for done, (rows, columns) in enumerate(tiles, 1):
+            window, total = source.window(rows, columns), None
+            for view, code in zip(views, codes, strict=True):
+                sr = view.back(net.restore(view.turn(window), code))
+                total = sr if total is None else total + sr
+            assert total is not None
+            s = net.scale
+            part = total[..., rows.inner(s), columns.inner(s)] / len(views)  # (B, 3, s·h, s·w)
+            result.write(part, rows.scaled(s), columns.scaled(s))
+            progress(done, len(tiles))
+
+    _halving(run, shape, device)
 
 
 def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.device) -> Tensor:
-    """A `Pool` that works tile by tile: the sum over all pixels of all tiles, over their number."""
+    """Average `features(x)` over all pixels, tile by tile: a `Pool`."""
     radius, stride = receptive_field(features)
-    h, w, step = x.shape[2], x.shape[3], int(stride)  # a tile begins where a strided layer has a pixel
+    h, w = x.shape[2:]
+    step = int(stride)  # tiles must begin where a strided layer has a pixel
     halo = _multiple(radius, step)
+    shape = _tile_shape(features, features, x, halo, tile, device)
 
-    def average(side: int) -> Tensor:
+    def run(shape: tuple[int, int]) -> Tensor:
         total, count = torch.zeros((), device=device), 0
-        for rows, columns in _tiles(h, w, _multiple(side, step), halo):
+        sides = (_multiple(side, step) for side in shape)
+        for rows, columns in product(*(_spans(size, side, halo) for size, side in zip((h, w), sides, strict=True))):
             part = features(x[..., rows.window, columns.window].to(device))
-            part = part[..., rows.own(1 / stride), columns.own(1 / stride)]
-            total = total + part.sum((2, 3), dtype=torch.promote_types(part.dtype, torch.float32))
+            part = part[..., rows.inner(1 / stride), columns.inner(1 / stride)]
+            total = total + part.sum((2, 3), dtype=torch.promote_types(part.dtype, torch.float32))  # (B, C)
             count += part.shape[2] * part.shape[3]
         return (total / count).to(x.dtype)
 
-    return _shrinking(average, tile or _affordable(features, x, halo, device), device)
+    return _halving(run, shape, device)
+
+
+# ------------------------------------------------------------------------------------------------------ images
+
+
+class _Source:
+    """An image as the caller has it, and its parts as the network wants them: (B, 3, h, w) in [0, 1]."""
+
+    def __init__(self, image: Any, net: BlindSR, name: str = "image") -> None:
+        weight = next((p for p in net.parameters() if p.is_floating_point()), None)
+        self.image = image
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+                raise ValueError(
+                    f"`{name}`: an array must be (H, W, 3) of uint8 or uint16, got {image.shape} of {image.dtype}"
+                    + ("; repeat the channel of a grey image three times" if image.ndim == 2 else "")
+                )
+            self.peak = int(np.iinfo(image.dtype).max)
+            self.size, self.dtype, device = image.shape[:2], torch.float32, torch.device("cpu")
+        elif isinstance(image, Tensor):
+            if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
+                raise ValueError(
+                    f"`{name}`: a tensor must be float, (3, H, W) or (B, 3, H, W), got {tuple(image.shape)} of "
+                    f"{str(image.dtype).removeprefix('torch.')}"
+                )
+            self.size, self.dtype, device = image.shape[-2:], image.dtype, image.device
+        else:
+            raise ValueError(f"`{name}`: a {type(image).__name__} is no array and no tensor")
+        self.device = device if weight is None else weight.device
+        self.work = self.dtype if weight is None else weight.dtype
+
+    def whole(self) -> Tensor:
+        """Return all of the image where it is."""
+        return self._cut(slice(None), slice(None)).to(self.work)
+
+    def window(self, rows: _Span, columns: _Span) -> Tensor:
+        """Return what the network sees of a tile, on its device."""
+        return self._cut(rows.window, columns.window).to(self.device, self.work)
+
+    def result(self, scale: int) -> _Result:
+        """Return an empty image for the result."""
+        h, w = self.size[0] * scale, self.size[1] * scale
+        if isinstance(self.image, np.ndarray):
+            return _Result(np.empty((h, w, 3), self.image.dtype))
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        return _Result(torch.empty(*self.image.shape[:-2], h, w, dtype=dtype))
+
+    def _cut(self, rows: slice, columns: slice) -> Tensor:
+        if isinstance(self.image, np.ndarray):
+            part = torch.from_numpy(self.image[rows, columns].astype(np.float32)).div_(self.peak)
+            return part.permute(2, 0, 1)[None]  # (1, 3, h, w)
+        part = self.image[..., rows, columns]
+        return part if part.ndim == 4 else part[None]  # (B, 3, h, w)
+
+
+class _Result(NamedTuple):
+    image: Any  # (s·H, s·W, 3) array, or tensor ([B,] 3, s·H, s·W)
+
+    def write(self, part: Tensor, rows: slice, columns: slice) -> None:
+        """Write (B, 3, h, w) to its place; integers are clamped and rounded."""
+        if isinstance(self.image, np.ndarray):
+            peak = np.iinfo(self.image.dtype).max
+            levels = part[0].float().clamp(0, 1).mul(peak).round().permute(1, 2, 0)
+            self.image[rows, columns] = levels.cpu().numpy().astype(self.image.dtype)
+        else:
+            self.image[..., rows, columns] = part if self.image.ndim == 4 else part[0]
+
+
+class _View(NamedTuple):
+    """One of the eight flips and rotations of an image."""
+
+    transposed: bool
+    axes: tuple[int, ...]
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Turn (B, C, H, W)."""
+        return (x.mT if self.transposed else x).flip(self.axes) if self != _UPRIGHT else x
+
+    def back(self, x: Tensor) -> Tensor:
+        """Undo `turn`."""
+        flipped = x.flip(self.axes) if self != _UPRIGHT else x
+        return flipped.mT if self.transposed else flipped
+
+
+_UPRIGHT = _View(False, ())
+
+
+def _views(self_ensemble: bool) -> list[_View]:
+    return [_View(*v) for v in product((False, True), ((), (2,), (3,), (2, 3)))] if self_ensemble else [_UPRIGHT]
 
 
 # ------------------------------------------------------------------------------------------------------- tiles
 
 
-class Span(NamedTuple):
-    """A tile along one axis: it owns the pixels from start to stop, and sees those from low to high."""
+class _Span(NamedTuple):
+    """A tile along one axis: its pixels are start to stop, and the network sees those from low to high."""
 
     start: int
     stop: int
@@ -116,48 +255,44 @@ class Span(NamedTuple):
     def window(self) -> slice:
         return slice(self.low, self.high)
 
-    def own(self, ratio: Fraction | int) -> slice:
-        """Its own pixels in what a network makes of the window, at `ratio` output pixels an input pixel."""
+    def inner(self, ratio: Fraction | int) -> slice:
+        """Return the tile's pixels in the result of the window, which has `ratio` pixels per input pixel."""
         return slice(ceil(ratio * (self.start - self.low)), ceil(ratio * (self.stop - self.low)))
 
-    def enlarged(self, scale: int) -> slice:
-        """Its own pixels in the whole output."""
+    def scaled(self, scale: int) -> slice:
+        """Return the tile's pixels in the whole result."""
         return slice(scale * self.start, scale * self.stop)
 
 
-def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[tuple[Span, Span]]:
-    """Tiles that cover the image once, as (rows, columns)."""
-    return product(_spans(height, side, halo), _spans(width, side, halo))
-
-
-def _spans(size: int, side: int, halo: int) -> Iterator[Span]:
+def _spans(size: int, side: int, halo: int) -> Iterator[_Span]:
     for start in range(0, size, side):
         stop = min(start + side, size)
-        yield Span(start, stop, max(start - halo, 0), min(stop + halo, size))
+        yield _Span(start, stop, max(start - halo, 0), min(stop + halo, size))
 
 
 def _multiple(n: int, step: int) -> int:
-    """The least multiple of `step` that is not below n."""
+    """Round n up to a multiple of `step`."""
     return ceil(n / step) * step
 
 
 # ------------------------------------------------------------------------------------------------------ memory
 
 
-def _shrinking(attempt: Callable[[int], Tensor], side: int, device: torch.device) -> Tensor:
-    """What `attempt` gives for tiles of this side, or of the first half, quarter, ... of it that fits the memory."""
-    while isinstance(result := _try(attempt, side), str):
-        if side <= SMALLEST:
-            raise MemoryError(f"{device} has too little free memory for tiles of {side} LR pixels: {result}")
-        side = max(side // 2, SMALLEST)
+def _halving(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int], device: torch.device) -> Any:
+    """Return what `attempt` gives for tiles of this shape, or of the first half, quarter, ... that fits the memory."""
+    while isinstance(result := _try(attempt, shape), str):
+        if max(shape) <= SMALLEST:
+            raise MemoryError(f"{device} has too little free memory for tiles of {max(shape)} LR pixels: {result}")
+        rows, columns = (min(side, max(side // 2, SMALLEST)) for side in shape)
+        shape = rows, columns
         torch.cuda.empty_cache()
     return result
 
 
-def _try(attempt: Callable[[int], Tensor], side: int) -> Tensor | str:
-    """Its result, or what the allocator said. The tensors of a failed attempt are gone with the error's frames."""
+def _try(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int]) -> Any:
+    """Return the result, or the allocator's message. The tensors of a failed attempt go with the error's frames."""
     try:
-        return attempt(side)
+        return attempt(shape)
     except (MemoryError, RuntimeError) as error:
         message = str(error).strip().split("\n")[0]
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in NO_MEMORY):
@@ -165,66 +300,76 @@ def _try(attempt: Callable[[int], Tensor], side: int) -> Tensor | str:
         raise
 
 
-def _affordable(run: Run, x: Tensor, halo: int, device: torch.device) -> int:
-    """The side of the largest tile of x that should fit the free memory; all of x where that fits."""
+def _tile_shape(
+    module: nn.Module,
+    run: Callable[[Tensor], Tensor],
+    x: Tensor,
+    halo: int,
+    tile: int | None,
+    device: torch.device,
+) -> tuple[int, int]:
+    """Return rows and columns of a tile: those asked for, else those that fit the memory with the least work.
+
+    Args:
+        module: the layers whose memory counts.
+        run: what they do with a tile.
+        x: the whole image, (B, C, H, W).
+        halo: input pixels that `run` needs around a tile.
+        tile: the side that was asked for, if one was.
+        device: where `run` runs.
+    """
     h, w = x.shape[2:]
-    pixels = int(_free(device) / (SAFETY * _bytes_per_pixel(run, x[..., :PROBE, :PROBE].to(device))))
-    return max(h, w) if h * w <= pixels else max(isqrt(pixels) - 2 * halo, SMALLEST)
+    if tile is not None:
+        return min(tile, h), min(tile, w)
+    pixels = int(_budget(device) / _bytes_per_pixel(module, run, x[..., :PROBE, :PROBE].to(device)))
+    if h * w <= pixels:
+        return h, w
+    best = (float("inf"), SMALLEST, SMALLEST)
+    for across in range(1, ceil(w / SMALLEST) + 1):
+        columns = ceil(w / across)
+        seen = min(w, columns + 2 * halo)
+        rows = h if h * seen <= pixels else pixels // seen - 2 * halo
+        if rows >= SMALLEST:
+            down = ceil(h / rows)
+            rows = ceil(h / down)
+            best = min(best, (across * down * seen * min(h, rows + 2 * halo), rows, columns))
+    return best[1:]
 
 
-class Alive(TorchFunctionMode):
-    """Watches the tensors that are made in its block: `peak` is the most bytes that they ever held at once."""
+def _bytes_per_pixel(module: nn.Module, run: Callable[[Tensor], Tensor], probe: Tensor) -> float:
+    """Estimate the memory at work per input pixel: the most that inputs and outputs of layers hold at once.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._alive: WeakKeyDictionary[torch.UntypedStorage, int] = WeakKeyDictionary()
+    It is measured once for each network, precision and device.
+    """
+    kind = probe.device.type
+    autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    key, known = (len(probe), probe.dtype, autocast, kind), _measured.setdefault(module, {})
+    if key not in known:
+        alive: list[tuple[ref[Tensor], int, int]] = []  # tensors, addresses and bytes of their memory
+        peak = 0
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self._alive[storage] = storage.nbytes()
-        self.peak = max(self.peak, sum(self._alive.values()))
-        return result
+        def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            nonlocal alive, peak
+            stores = [(ref(x), x.untyped_storage()) for x in (*inputs, output) if isinstance(x, Tensor)]
+            alive = [entry for entry in alive if entry[0]() is not None]
+            alive += [(x, store.data_ptr(), store.nbytes()) for x, store in stores]
+            peak = max(peak, sum({address: size for _, address, size in alive}.values()))
+
+        hooks = [layer.register_forward_hook(note) for layer in module.modules()]
+        try:
+            result = run(probe)
+            peak = max(peak, probe.nbytes + result.nbytes)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        known[key] = SAFETY * peak / (probe.shape[2] * probe.shape[3])
+    return known[key]
 
 
-def _bytes_per_pixel(run: Run, probe: Tensor) -> float:
-    """What a network holds at once for each pixel of its input, measured on a small one."""
-    with Alive() as alive:
-        run(probe)
-    return alive.peak / (probe.shape[2] * probe.shape[3])
-
-
-def _free(device: torch.device) -> int:
-    """Bytes that can be had on the device."""
+def _budget(device: torch.device) -> int:
+    """Return the bytes that a tile's work may take: half of what is free, and on a CPU no more than `CPU_LIMIT`."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    free = []
-    if MEMINFO.exists():
-        free += [1024 * int(kib) for kib in re.findall(r"MemAvailable: *(\d+)", MEMINFO.read_text())]
-    if CONTAINER.exists() and (limit := CONTAINER.read_text().strip()) != "max":
-        free.append(int(limit) // 2)  # what it has used counts its file cache, which would be given up
-    return min(free, default=UNKNOWN)
-
-
-# ---------------------------------------------------------------------------------------------------- ensemble
-
-
-def _ensemble(once: Callable[[Tensor, Tensor | None], Tensor], lr: Tensor, hr: Tensor | None) -> Tensor:
-    """The mean of what `once` makes of the eight flips and rotations of the image, each turned back."""
-    total = None
-    for transposed, axes in product((False, True), ((), (2,), (3,), (2, 3))):
-
-        def turn(image: Tensor, transposed: bool = transposed, axes: tuple[int, ...] = axes) -> Tensor:
-            return (image.mT if transposed else image).flip(axes)
-
-        turned = once(turn(lr), None if hr is None else turn(hr)).flip(axes)
-        sr = turned.mT if transposed else turned
-        total = sr if total is None else total.add_(sr)
-    assert total is not None
-    return total.div_(8)
+        return (torch.cuda.mem_get_info(device)[0] + cached) // 2
+    available = re.search(r"MemAvailable: *(\d+)", MEMINFO.read_text()) if MEMINFO.exists() else None
+    return min(CPU_LIMIT, 1024 * int(available[1]) // 2) if available else CPU_LIMIT

@@ -173,7 +173,7 @@ def test_each_group_has_a_pool_of_its_own(world, group):
         own = pairs(plain, patch=24, pool=16, group=group, rank=rank, world=world)
         assert own.pool is not None
         assert len(own.pool.lr) == 16 // world
-        for step in range(40):
+        for step in range(12):
             marks = (rank * n + torch.arange(n)) // group
             hr = (10 * marks + 5).byte()[:, None, None, None].expand(-1, 3, 48, 48)
             batch = own(hr, step)

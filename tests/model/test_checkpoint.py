@@ -1,11 +1,26 @@
 """Every network: built, saved, reloaded, compared; foreign files; files that are none."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from model import NETWORKS, build, checkpoint, load_model, name_of, official
+from model import (
+    NETWORKS,
+    BlindSR,
+    build,
+    checkpoint,
+    foreign,
+    load_model,
+    name_of,
+    save_folder,
+    save_model,
+    warm_start,
+    write_file,
+)
 from model.moco import MoCo
 
 CONFIGS = [
@@ -55,7 +70,7 @@ def same(a, b):
 @pytest.mark.parametrize("case", CONFIGS + WITHOUT_PUBLISHED_FORMAT, ids=label)
 def test_our_checkpoint(case, tmp_path):
     net = filled(*case)
-    torch.save(checkpoint(net), tmp_path / "net.pt")
+    write_file(checkpoint(net), tmp_path / "net.pt")
     loaded = load_model(tmp_path / "net.pt")
     assert type(loaded) is type(net)
     assert loaded.config == net.config
@@ -65,7 +80,7 @@ def test_our_checkpoint(case, tmp_path):
 
 @pytest.mark.parametrize("form", ["plain", "module", "params", "params_ema"])
 def test_official_checkpoint(net, form, tmp_path):
-    state = official.write(net)
+    state = foreign.write(net)
     zeros = {key: torch.zeros_like(value) for key, value in state.items()}
     contents = {
         "plain": state,
@@ -87,7 +102,7 @@ def test_which_weights_of_a_file(theirs, tmp_path):
     torch.nn.init.normal_(average.get_submodule("restoration.tail").get_parameter("weight"))
     both = checkpoint(net, average)
     if theirs:
-        both = {"params": official.write(net), "params_ema": official.write(average)}
+        both = {"params": foreign.write(net), "params_ema": foreign.write(average)}
     torch.save(both, tmp_path / "both.pt")
     for weights, expected in (("auto", average), ("params_ema", average), ("params", net)):
         same(load_model(tmp_path / "both.pt", weights=weights), expected)
@@ -95,14 +110,14 @@ def test_which_weights_of_a_file(theirs, tmp_path):
     torch.save(both, tmp_path / "one.pt")
     for weights in ("auto", "params"):
         same(load_model(tmp_path / "one.pt", weights=weights), net)
-    with pytest.raises(ValueError, match=r"--weights params_ema: .*one\.pt holds no params_ema, only params"):
+    with pytest.raises(ValueError, match=r"`weights` params_ema: .*one\.pt holds no params_ema, only params"):
         load_model(tmp_path / "one.pt", weights="params_ema")
 
 
 def test_a_plain_state_dict_is_no_average(net, tmp_path):
-    torch.save(official.write(net), tmp_path / "net.pt")
+    torch.save(foreign.write(net), tmp_path / "net.pt")
     same(load_model(tmp_path / "net.pt", weights="params"), net)
-    with pytest.raises(ValueError, match=r"--weights params_ema: .*net\.pt holds no params_ema, only params"):
+    with pytest.raises(ValueError, match=r"`weights` params_ema: .*net\.pt holds no params_ema, only params"):
         load_model(tmp_path / "net.pt", weights="params_ema")
 
 
@@ -120,11 +135,11 @@ def test_a_plain_state_dict_is_no_average(net, tmp_path):
 def test_official_names_there_and_back(file, network, official_weights):
     """Every published key comes back with its value, but for the momentum encoder and its queue."""
     state = official_weights(file, network)
-    net, missing, extra = official.read(state)
+    net, missing, extra = foreign.read(state)
     assert not missing
     assert not extra
-    written = official.write(net)
-    kept = {key for key in state if not key.startswith(official.MOMENTUM)}
+    written = foreign.write(net)
+    kept = {key for key in state if not key.startswith(foreign.MOMENTUM)}
     assert written.keys() == kept
     for key in kept:
         torch.testing.assert_close(written[key], state[key], rtol=0, atol=0, msg=key)
@@ -133,13 +148,13 @@ def test_official_names_there_and_back(file, network, official_weights):
 @pytest.mark.parametrize("case", WITHOUT_PUBLISHED_FORMAT, ids=label)
 def test_a_network_without_published_format_says_so(case):
     with pytest.raises(ValueError, match="has no published format"):
-        official.write(filled(*case))
+        foreign.write(filled(*case))
 
 
 def test_rrdb_by_the_names_of_basicsr(tmp_path):
     """As Real-ESRGAN's generator is published: body.0.rdb1.conv1, conv_body, conv_up1, conv_hr."""
     net = filled("RRDB", {"scale": 4, "n_feats": 8, "n_blocks": 2})
-    state = official.write(net)
+    state = foreign.write(net)
     names = {"RRDB_trunk": "body", "RDB": "rdb", "trunk_conv": "conv_body", "upconv": "conv_up", "HRconv": "conv_hr"}
     for theirs, basicsr in names.items():
         state = {key.replace(theirs, basicsr): value for key, value in state.items()}
@@ -153,34 +168,33 @@ def test_rrdb_by_the_names_of_basicsr(tmp_path):
 @pytest.mark.parametrize(("file", "network"), [("cdsr", "CDSR_x2"), ("dasr", "DASR_x2")])
 def test_the_momentum_encoder_is_read_too(file, network, official_weights):
     state = official_weights(file, network)
-    net = official.read(state)[0]
+    net = foreign.read(state)[0]
     moco = MoCo(net.get_submodule("encoder"))
-    moco.load_state_dict(official.read_momentum(state))  # strict: nothing is missing, nothing too much
+    moco.load_state_dict(foreign.read_momentum(state))  # strict: nothing is missing, nothing too much
     torch.testing.assert_close(moco.queue, state["E.queue"], rtol=0, atol=0)
 
 
 def test_published_cdsr_files_lack_the_momentum_encoder(official_weights, tmp_path):
     state = official_weights("cdsr", "CDSR_x2")
-    published = {key: value for key, value in state.items() if not key.startswith(official.MOMENTUM)}
+    published = {key: value for key, value in state.items() if not key.startswith(foreign.MOMENTUM)}
     torch.save(published, tmp_path / "model_492_psnr_36.17.pt")
-    same(load_model(tmp_path / "model_492_psnr_36.17.pt"), official.read(state)[0].eval())
+    same(load_model(tmp_path / "model_492_psnr_36.17.pt"), foreign.read(state)[0].eval())
 
 
 def test_missing_and_surplus_keys_are_named(net, tmp_path):
-    state = official.write(net)
+    state = foreign.write(net)
     key = next(name for name in state if name.endswith(("body.1.weight", "body.5.weight", "trunk_conv.weight")))
     state["head.surplus"] = state.pop(key)
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"head\.surplus") as caught:
-        load_model(tmp_path / "net.pt", flag="--pre_train_TA")
+        load_model(tmp_path / "net.pt")
     assert key in str(caught.value)
-    assert "--pre_train_TA" in str(caught.value)
     assert "net.pt" in str(caught.value)
 
 
 def test_a_state_dict_of_something_else(tmp_path):
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(ValueError, match=r"fits no network.*lacks.*too many: bias, weight"):
+    with pytest.raises(ValueError, match=r"is not a network of ours: .* such as bias, weight"):
         load_model(tmp_path / "net.pt")
 
 
@@ -205,7 +219,7 @@ def test_a_hostile_file_runs_nothing(tmp_path):
 )
 def test_files_that_are_no_checkpoint(contents, tmp_path):
     (tmp_path / "net.pt").write_bytes(contents)
-    with pytest.raises(ValueError, match=r"--pre_train: .*net\.pt"):
+    with pytest.raises(ValueError, match=r"net\.pt"):
         load_model(tmp_path / "net.pt")
 
 
@@ -226,13 +240,13 @@ def test_files_that_are_no_checkpoint(contents, tmp_path):
 )
 def test_checkpoints_of_another_kind(contents, tmp_path):
     torch.save(contents, tmp_path / "net.pt")
-    with pytest.raises(ValueError, match=r"--pre_train: .*net\.pt"):
+    with pytest.raises(ValueError, match=r"net\.pt"):
         load_model(tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize("lost", ["E.encoder_q.pconv1.conv1.weight", "G.upsampler.0.weight", "G.conv_first.weight"])
 def test_a_file_without_one_of_its_keys_is_known_all_the_same(lost, tmp_path):
-    state = official.write(build("CDSR", scale=4, n_blocks=1))
+    state = foreign.write(build("CDSR", scale=4, n_blocks=1))
     del state[lost]
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=rf"nearest is CDSR .*'scale': 4.*{lost}; it has too many: nothing"):
@@ -248,7 +262,7 @@ def test_a_truncated_checkpoint(net, tmp_path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"--pre_train.*missing\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*missing\.pt"):
         load_model(tmp_path / "missing.pt")
 
 
@@ -259,9 +273,9 @@ def test_a_format_of_the_future(net, tmp_path):
 
 
 def test_build_names_a_flag_that_means_nothing():
-    with pytest.raises(ValueError, match="n_feats means nothing to CDSR"):
+    with pytest.raises(ValueError, match="`n_feats` means nothing to CDSR"):
         build("CDSR", scale=2, n_feats=64)
-    with pytest.raises(ValueError, match="scale 5"):
+    with pytest.raises(ValueError, match="`scale` 5"):
         build("KDSR_S", scale=5)
 
 
@@ -278,3 +292,171 @@ def test_a_teacher_needs_the_hr_image_of_the_right_size():
     for hr in (None, torch.rand(1, 3, 20, 20)):
         with pytest.raises(ValueError, match="together with its HR image"):
             teacher(torch.rand(1, 3, 12, 12), hr)
+
+
+# ----------------------------------------------------------------------------------------- files of other kinds
+
+SMALL = {"scale": 2, "n_feats": 4, "n_blocks": 1, "n_resblocks": 1}
+FORMATS = Path(__file__).parent / "formats"
+
+
+@pytest.mark.parametrize("path", sorted(p for p in FORMATS.iterdir() if p.suffix != ".md"), ids=lambda p: p.name)
+def test_every_format_that_was_ever_written_is_read(path):
+    net = load_model(path)
+    assert name_of(net) == "KDSR_S"
+    assert net.config == SMALL
+    gain, rounding = 0.5 if "ema" in path.name else 1.0, 1e-3 if "half" in path.name else 1e-6
+    for n, value in enumerate(net.state_dict().values()):
+        expected = gain * torch.sin(torch.arange(value.numel(), dtype=torch.float64) + n).float().view(value.shape)
+        torch.testing.assert_close(value, expected, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("case", CONFIGS[3:6] + WITHOUT_PUBLISHED_FORMAT + [("BICUBIC", {"scale": 3})], ids=label)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", "folder"])
+def test_saved_and_loaded(case, suffix, tmp_path):
+    net = filled(*case)
+    path = tmp_path / f"net{suffix}"
+    if suffix == "folder":
+        save_folder(net, path)
+    else:
+        save_model(net, path)
+    loaded = load_model(path)
+    assert loaded.config == net.config
+    same(net, loaded)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_saved_with_its_average(suffix, tmp_path):
+    net, ema = filled("KDSR_S", SMALL), filled("KDSR_S", SMALL)
+    torch.nn.init.normal_(ema.get_submodule("restoration.tail").get_parameter("weight"))
+    save_model(net, tmp_path / f"net{suffix}", ema=ema)
+    for weights, expected in (("auto", ema), ("params_ema", ema), ("params", net)):
+        same(load_model(tmp_path / f"net{suffix}", weights=weights), expected)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_half_precision_is_float32_again_when_loaded(suffix, tmp_path):
+    net = filled("CDSR", {"scale": 2, "n_blocks": 1})
+    sizes = []
+    for dtype in (None, torch.float16):
+        save_model(net, tmp_path / f"net{suffix}", dtype=dtype)
+        sizes.append((tmp_path / f"net{suffix}").stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = load_model(tmp_path / f"net{suffix}").state_dict()
+    for name, value in net.state_dict().items():
+        assert loaded[name].dtype == value.dtype
+        torch.testing.assert_close(loaded[name], value, rtol=1e-3, atol=1e-6)
+    torch.nn.init.constant_(next(net.parameters()), 1e5)
+    with pytest.raises(ValueError, match=r"`dtype` torch.float16: it cannot hold the weights of encoder.csc.codebook"):
+        save_model(net, tmp_path / f"net{suffix}", dtype=torch.float16)
+
+
+def test_a_suffix_that_means_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"`path` .*net\.onnx: its suffix"):
+        save_model(filled("KDSR_S", SMALL), tmp_path / "net.onnx")
+
+
+def test_published_weights_as_safetensors(net, tmp_path):
+    save_file({name: value.contiguous() for name, value in foreign.write(net).items()}, tmp_path / "net.safetensors")
+    same(load_model(tmp_path / "net.safetensors"), net)
+
+
+def test_a_folder_whose_safetensors_lost_their_metadata(tmp_path):
+    net = filled("KDSR_S", SMALL)
+    save_folder(net, tmp_path)
+    save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    same(load_model(tmp_path), net)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 10**5, "cannot be read as JSON"),
+        ("[]", "does not describe a network of ours"),
+        ('{"architectures": ["Swin"]}', "does not describe a network of ours"),
+        ('{"format": 2, "network": "KDSR_T", "config": {}}', "describe different networks"),
+    ],
+)
+def test_folders_of_something_else(config, message, tmp_path):
+    save_folder(filled("KDSR_S", SMALL), tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path)
+
+
+def test_folders_that_lack_a_file(tmp_path):
+    save_folder(filled("KDSR_S", SMALL), tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError, match=f"there is no file .*{name}"):
+            load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        *({"n_blocks": n} for n in (2000, 10**9, -1)),
+        *({"n_feats": n} for n in (10**5, 10**12)),
+        {"n_resblocks": 10**8},
+        {"scale": 4},
+    ],
+)
+def test_a_config_that_claims_more_than_the_file_holds(claim, tmp_path):
+    contents = checkpoint(build("KDSR_S", **SMALL))
+    write_file(contents | {"config": {**SMALL, **claim}}, tmp_path / "net.pt")
+    made = []
+    hook = register_module_parameter_registration_hook(lambda module, name, parameter: made.append(name))
+    try:
+        with pytest.raises(ValueError, match=r"net\.pt"):
+            load_model(tmp_path / "net.pt")
+    finally:
+        hook.remove()
+    assert len(made) < 2 * len(contents["params"]) + 100
+
+
+def test_the_state_of_a_resnet_is_not_compared_with_a_network(tmp_path):
+    state = {f"layer{i}.0.conv1.weight": torch.zeros(4, 4, 3, 3) for i in range(1, 5)}
+    torch.save(state, tmp_path / "resnet.pt")
+    with pytest.raises(ValueError, match=r"resnet\.pt is not a network of ours: .*layer1\.0\.conv1\.weight") as caught:
+        load_model(tmp_path / "resnet.pt")
+    assert "nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "fresh"),
+    [
+        ("KDSR_S", {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}, "restoration.upsample."),
+        ("CDSR", {"n_blocks": 1}, "restoration.tail."),
+        ("EDSR", {"n_feats": 8, "n_blocks": 2}, "upsample."),
+    ],
+)
+def test_a_warm_start_at_another_scale(name, sizes, fresh):
+    source, net = build(name, scale=2, **sizes), build(name, scale=3, **sizes)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    names = warm_start(net, source)
+    assert len(names) > 0
+    assert all(key.startswith(fresh) for key in names)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key] if key in names else source.state_dict()[key])
+    assert warm_start(build(name, scale=2, **sizes), source) == []
+
+
+class Doubled(BlindSR):
+    """A network of somebody else, without a published form and without defaults."""
+
+    def __init__(self, *, scale: int, taps: int) -> None:
+        super().__init__(scale=scale, taps=taps)
+        self.taps = torch.nn.Parameter(torch.rand(taps))
+
+    def restore(self, lr: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        return self.taps.mean() * torch.nn.functional.interpolate(lr, scale_factor=self.scale)
+
+
+def test_a_new_network_is_a_line_in_the_table(monkeypatch, tmp_path):
+    monkeypatch.setitem(NETWORKS, "DOUBLED", Doubled)
+    net = build("DOUBLED", scale=2, taps=3)
+    save_model(net, tmp_path / "net.pt")
+    same(load_model(tmp_path / "net.pt"), net)
+    assert net.upscale(torch.rand(3, 5, 6)).shape == (3, 10, 12)

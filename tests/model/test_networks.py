@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from data.degradation.resize import bicubic
 from model import build
 from model.layer import DIV2K_MEAN, depthwise
 from model.moco import MoCo
@@ -87,6 +88,17 @@ def test_dasr_of_any_width(n_feats):
     """Also where an eighth of the channels is less than one."""
     net = build("DASR", scale=2, n_feats=n_feats, n_blocks=1)
     assert net(torch.rand(2, 3, 8, 8)).image.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (31, 24)])
+def test_bicubic_is_that_of_the_degradations(scale, size):
+    torch.manual_seed(0)
+    lr = torch.rand(2, 3, *size)
+    sr = build("BICUBIC", scale=scale)(lr).image
+    torch.testing.assert_close(sr, bicubic(lr, scale), rtol=0, atol=2e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(build("BICUBIC", scale=scale)(lr).image, sr)
 
 
 @pytest.fixture

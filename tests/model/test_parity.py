@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import CDSR, DASR, official
+from model import CDSR, DASR, foreign
 from model.edsr import EDSR
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.moco import MoCo
@@ -26,7 +26,7 @@ def _no_grad():
 
 
 def read(state, network):
-    net, missing, extra = official.read(state)
+    net, missing, extra = foreign.read(state)
     assert type(net) is network
     assert not missing
     assert not extra
@@ -85,7 +85,7 @@ def test_cdsr_in_training_mode_and_its_contrast_match(official_weights, official
     state = official_weights("cdsr", "CDSR_x2")
     net = read(state, CDSR).train()
     moco = MoCo(net.get_submodule("encoder"))
-    moco.load_state_dict(official.read_momentum(state))
+    moco.load_state_dict(foreign.read_momentum(state))
     numbers = official_numbers("cdsr", "CDSR_x2/")
     query, key = (numbers["train_lr"] / 255).unbind(1)
     restored = net(query)

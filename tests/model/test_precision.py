@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import build
+from model.autocast import in_float32, spatial_mean
 from model.cdsr import ContentQuery
 from model.discriminator import UNetDiscriminator
-from model.layer import RDB, in_float32, spatial_mean
+from model.layer import RDB
 from model.moco import MoCo
 
 SMALL = {

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from model import CDSR, KDSRStudent, build, tiling
 from model.layer import BlindSR, Embedding, Pool, global_mean, receptive_field
-from model.tiling import Alive, restore
+from model.tiling import upscale
 
 SMALL = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}  # reach: 8 LR pixels, the estimator's 6
 
@@ -67,7 +68,7 @@ def test_kdsr_by_tiles_is_kdsr(name, scale, size, tile):
     lr, hr = images(net, *size, dtype=torch.float64)
     with torch.no_grad():
         whole = net(lr, hr).image
-    torch.testing.assert_close(restore(net, lr, hr=hr, tile=tile, device="cpu"), whole, rtol=0, atol=1e-13)
+    torch.testing.assert_close(upscale(net, lr, hr=hr, tile=tile), whole, rtol=0, atol=1e-13)
 
 
 def test_single_precision_differs_by_rounding():
@@ -75,7 +76,7 @@ def test_single_precision_differs_by_rounding():
     lr, _ = images(net, 40, 30)
     with torch.no_grad():
         whole = net(lr).image
-    torch.testing.assert_close(restore(net, lr, tile=11, device="cpu"), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(upscale(net, lr, tile=11), whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -124,27 +125,16 @@ def test_of_cdsr_only_what_dqa_pools_differs_by_tile():
             p.data.fill_(gamma)
         with torch.no_grad():
             whole = net(lr).image
-        error = (restore(net, lr, tile=20, device="cpu") - whole).abs().max() / whole.std()
+        error = (upscale(net, lr, tile=20) - whole).abs().max() / whole.std()
         differences.append(error.item())
     assert differences[0] < 1e-5
     assert 1e-5 < differences[1] < 0.05
 
 
-def test_beside_the_output_memory_does_not_grow_with_the_image():
-    net = network("KDSR_S", 2, **SMALL)
-    needs = []
-    for width in (96, 384):
-        lr, _ = images(net, 96, width)
-        with Alive() as alive:
-            sr = restore(net, lr, tile=16, device="cpu")
-        needs.append(alive.peak - sr.nbytes - lr.nbytes)
-    assert needs[1] <= 1.02 * needs[0]
-
-
 def test_the_result_is_single_precision_of_a_narrow_network():
     net = network("KDSR_S", 2, **SMALL).bfloat16()
     lr, _ = images(net, 20, 20, dtype=torch.bfloat16)
-    sr = restore(net, lr, tile=10, device="cpu")
+    sr = upscale(net, lr, tile=10)
     assert sr.dtype == torch.float32
     with torch.no_grad():
         torch.testing.assert_close(sr, net(lr).image.float(), rtol=0.05, atol=0.05)
@@ -152,19 +142,19 @@ def test_the_result_is_single_precision_of_a_narrow_network():
 
 def test_bad_arguments_are_named():
     net = network("CDSR", 2, n_blocks=1)
-    with pytest.raises(ValueError, match="tile 0"):
-        restore(net, torch.rand(1, 3, 20, 20), tile=0, device="cpu")
+    with pytest.raises(ValueError, match="`tile` 0"):
+        upscale(net, torch.rand(1, 3, 20, 20), tile=0)
     with pytest.raises(ValueError, match="12 LR pixels a side or more"):
-        restore(net, torch.rand(1, 3, 20, 11), device="cpu")
+        upscale(net, torch.rand(1, 3, 20, 11))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tiles_travel_to_the_gpu_and_back():
     net = network("KDSR_S", 4, **SMALL)
     lr, _ = images(net, 60, 70)
-    expected = restore(net, lr, device="cpu")
+    expected = upscale(net, lr)
     for tile in (None, 32):
-        sr = restore(net.cuda(), lr, tile=tile, device="cuda")
+        sr = upscale(net.cuda(), lr, tile=tile)
         assert sr.device.type == "cpu"
         torch.testing.assert_close(sr, expected, rtol=0, atol=1e-2)  # TF32
 
@@ -185,67 +175,148 @@ def test_tiles_travel_to_the_gpu_and_back():
 def test_tiles_are_halved_until_they_fit(error):
     net = Nearest(limit=30 * 30, error=error)
     lr, _ = images(net, 100, 70)
-    sr = restore(net, lr, device="cpu")
+    sr = upscale(net, lr)
     torch.testing.assert_close(sr, Nearest()(lr).image)
-    assert max(net.windows) == 25 * 25  # 100, 50, 25
+    assert max(net.windows[1:]) == 25 * 17  # after the probe: (100, 70), (50, 35), (25, 17)
     net.windows.clear()
-    torch.testing.assert_close(restore(net, lr, tile=40, device="cpu"), sr)
+    torch.testing.assert_close(upscale(net, lr, tile=40), sr)
     assert max(net.windows) == 20 * 20
 
 
 def test_memory_that_is_too_small_for_any_tile():
     net = Nearest(limit=15 * 15, error=torch.OutOfMemoryError("Tried to allocate 2.00 GiB"))
     with pytest.raises(MemoryError, match=r"cpu has too little free memory for tiles of 16 LR pixels: Tried to"):
-        restore(net, images(net, 100, 70)[0], tile=50, device="cpu")
+        upscale(net, images(net, 100, 70)[0], tile=50)
 
 
 def test_other_errors_are_not_taken_for_want_of_memory():
     net = Nearest(limit=0, error=RuntimeError("sizes do not match"))
     with pytest.raises(RuntimeError, match="sizes do not match"):
-        restore(net, images(net, 40, 40)[0], device="cpu")
+        upscale(net, images(net, 40, 40)[0])
 
 
-def test_the_tile_follows_the_free_memory(monkeypatch):
+@pytest.mark.parametrize("free", [10**10, 2 * 10**6, 5 * 10**5])
+def test_the_tile_follows_the_free_memory(free, monkeypatch):
+    """The work of a tile, as estimated, stays within the budget, down to the smallest tile."""
     net = network("KDSR_S", 2, **SMALL)
     lr, _ = images(net, 120, 90)
     with torch.no_grad():
         whole = net(lr).image
-    peaks = []
-    for free in (10**10, 4 * 10**6):
-        monkeypatch.setattr(tiling, "_free", lambda _, free=free: free)
-        with Alive() as alive:
-            sr = restore(net, lr, device="cpu")
-        torch.testing.assert_close(sr, whole, rtol=0, atol=1e-5)
-        peaks.append(alive.peak - sr.nbytes - lr.nbytes)
-    assert peaks[0] > 4 * 10**6 > peaks[1] > 10**6  # all of it, then most of what may be had
+    windows = []
+    hook = net.get_submodule("restoration").register_forward_hook(lambda m, x, y: windows.append(x[0].shape[2:]))
+    monkeypatch.setattr(tiling, "_budget", lambda device: free)
+    torch.testing.assert_close(upscale(net, lr), whole, rtol=0, atol=1e-5)
+    hook.remove()
+    (per_pixel,) = tiling._measured[net].values()
+    pixels = max(h * w for h, w in windows[1:])  # the first is the probe
+    smallest = (tiling.SMALLEST + 2 * net.halo) ** 2
+    assert pixels <= max(free / per_pixel, smallest)
+    assert (pixels == 120 * 90) == (free == 10**10)
 
 
-def test_the_watch_counts_what_is_alive_once():
-    with Alive() as alive:
-        a = torch.zeros(1000)
-        b = a.view(10, 100)  # the same memory
-        c = b + 1
-        del c
-        d = b * 2
-    assert alive.peak == 2 * a.nbytes
-    assert d.nbytes == a.nbytes
+def test_the_estimate_counts_what_is_alive_at_once_and_is_made_once():
+    calls = []
+    chain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1)).requires_grad_(False)
+    probe = torch.rand(1, 3, 4, 5)
+
+    def run(x):
+        calls.append(1)
+        return chain(x)
+
+    per_pixel = [tiling._bytes_per_pixel(chain, run, probe) for _ in range(2)]
+    assert per_pixel == [tiling.SAFETY * 4 * (3 + 8 + 8)] * 2  # image, first convolution, activation
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("pixels", [30 * 90, 60 * 60, 100])
+def test_long_images_are_not_cut_along_both_sides_without_need(pixels, monkeypatch):
+    monkeypatch.setattr(tiling, "_budget", lambda device: pixels)
+    monkeypatch.setattr(tiling, "_bytes_per_pixel", lambda *_: 1.0)
+    image, cpu = torch.rand(1, 3, 1000, 30), torch.device("cpu")
+    rows, columns = tiling._tile_shape(nn.Identity(), lambda x: x, image, 8, None, cpu)
+    assert columns == (30 if pixels > 100 else tiling.SMALLEST)
+    assert rows == tiling.SMALLEST or (rows + 16) * columns <= pixels
 
 
 @pytest.mark.parametrize(
-    ("meminfo", "container", "free"),
+    ("text", "bytes_"), [("MemTotal: 9 kB\nMemAvailable:    4 kB\n", 2048), (None, tiling.CPU_LIMIT)]
+)
+def test_half_of_the_free_memory_is_used(text, bytes_, monkeypatch, tmp_path):
+    monkeypatch.setattr(tiling, "MEMINFO", tmp_path / "meminfo")
+    if text is not None:
+        (tmp_path / "meminfo").write_text(text)
+    assert tiling._budget(torch.device("cpu")) == bytes_
+
+
+# ------------------------------------------------------------------------------------------------------ images
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_arrays_give_the_rounded_result_of_tensors(dtype, self_ensemble):
+    net = network("KDSR_S", 3, **SMALL)
+    peak = np.iinfo(dtype).max
+    image = np.random.default_rng(0).integers(0, peak, (21, 17, 3), dtype, endpoint=True)
+    lr = torch.from_numpy((image / np.float32(peak)).astype(np.float32)).permute(2, 0, 1)
+    expected = (upscale(net, lr, self_ensemble=self_ensemble).clamp(0, 1) * peak).permute(1, 2, 0)
+    sr = upscale(net, image, tile=9, self_ensemble=self_ensemble)
+    assert sr.dtype == dtype
+    assert sr.shape == (63, 51, 3)
+    assert abs(sr - expected.numpy()).max() <= 0.5 + 2e-5 * peak
+
+
+def test_tensors_come_back_with_as_many_dimensions_and_for_autograd():
+    net = network("KDSR_S", 2, **SMALL)
+    lr, _ = images(net, 11, 12)
+    sr = net.upscale(lr)
+    torch.testing.assert_close(net.upscale(lr[0]), sr[0], rtol=0, atol=1e-6)
+    assert sr.dtype == torch.float32
+    (sr * torch.ones(1, requires_grad=True)).sum().backward()  # an inference tensor would refuse
+
+
+def test_a_teacher_takes_the_ground_truth_in_the_same_form():
+    net = network("KDSR_T", 2, **SMALL)
+    image = np.random.default_rng(0).integers(0, 255, (14, 15, 3), np.uint8)
+    hr = np.random.default_rng(1).integers(0, 255, (28, 30, 3), np.uint8)
+    lr, truth = (torch.from_numpy(x / np.float32(255)).permute(2, 0, 1) for x in (image, hr))
+    expected = upscale(net, lr, hr=truth)
+    sr = net.upscale(image, hr=hr, tile=6)
+    assert abs(sr - 255 * expected.clamp(0, 1).permute(1, 2, 0).numpy()).max() <= 0.51
+    with pytest.raises(ValueError, match="together with its HR image"):
+        net.upscale(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
     [
-        ("MemTotal: 9 kB\nMemAvailable:    4 kB\n", None, 4096),
-        ("MemAvailable:    4 kB\n", "max\n", 4096),
-        ("MemAvailable:    4 kB\n", "2048\n", 1024),
-        (None, None, tiling.UNKNOWN),
+        (np.zeros((9, 9), np.uint8), "grey"),
+        (np.zeros((9, 9, 4), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((9, 9, 3), np.float32), "uint8 or uint16"),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), "float"),
+        (torch.zeros(9, 9), r"\(3, H, W\)"),
+        ("photo.png", "a str is no array"),
+        (np.zeros((0, 9, 3), np.uint8), "1 LR pixels a side or more"),
     ],
 )
-def test_free_memory_of_the_host(meminfo, container, free, monkeypatch, tmp_path):
-    for name, text in (("MEMINFO", meminfo), ("CONTAINER", container)):
-        monkeypatch.setattr(tiling, name, tmp_path / name)
-        if text is not None:
-            (tmp_path / name).write_text(text)
-    assert tiling._free(torch.device("cpu")) == free
+def test_images_of_another_kind(image, message):
+    with pytest.raises(ValueError, match=message):
+        build("BICUBIC", scale=2).upscale(image)
+
+
+def test_progress_counts_tiles():
+    seen = []
+    build("BICUBIC", scale=2).upscale(torch.rand(3, 20, 30), tile=10, progress=lambda *counts: seen.append(counts))
+    assert seen == [(i, 6) for i in range(1, 7)]
+
+
+def test_the_mode_of_every_layer_is_restored():
+    net = network("CDSR", 2, n_blocks=1).train()
+    net.get_submodule("encoder.pixel").eval()
+    before = [module.training for module in net.modules()]
+    statistics = {name: value.clone() for name, value in net.named_buffers()}
+    net.upscale(torch.rand(3, 14, 14))
+    assert [module.training for module in net.modules()] == before
+    assert all(torch.equal(value, statistics[name]) for name, value in net.named_buffers())
 
 
 # ---------------------------------------------------------------------------------------------------- ensemble
@@ -254,7 +325,7 @@ def test_free_memory_of_the_host(meminfo, container, free, monkeypatch, tmp_path
 def test_the_ensemble_of_an_equivariant_network_is_the_network():
     net = Nearest()
     lr, _ = images(net, 31, 24)
-    torch.testing.assert_close(restore(net, lr, self_ensemble=True, tile=10, device="cpu"), net(lr).image)
+    torch.testing.assert_close(upscale(net, lr, self_ensemble=True, tile=10), net(lr).image)
 
 
 def test_the_ensemble_is_the_mean_of_eight_different_views():
@@ -267,7 +338,7 @@ def test_the_ensemble_is_the_mean_of_eight_different_views():
                 view = torch.rot90(lr.flip(3) if mirrored else lr, k, (2, 3))
                 back = torch.rot90(net(view).image, -k, (2, 3))
                 views.append(back.flip(3) if mirrored else back)
-    sr = restore(net, lr, self_ensemble=True, device="cpu")
+    sr = upscale(net, lr, self_ensemble=True)
     torch.testing.assert_close(sr, torch.stack(views).mean(0), rtol=0, atol=1e-6)
     assert (sr - views[0]).abs().max() > 1e-3
 
@@ -279,7 +350,7 @@ def test_the_ensemble_does_not_care_how_the_image_is_turned(name):
 
     def ensemble(turn, tile=None):
         turned_hr = None if hr is None else turn(hr)
-        return restore(net, turn(lr), hr=turned_hr, self_ensemble=True, tile=tile, device="cpu")
+        return upscale(net, turn(lr), hr=turned_hr, self_ensemble=True, tile=tile)
 
     upright = ensemble(lambda x: x)
     torch.testing.assert_close(ensemble(lambda x: x, tile=8), upright, rtol=0, atol=1e-5)

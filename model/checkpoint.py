@@ -1,0 +1,277 @@
+"""Checkpoints of networks: saving, loading, and starting from another network's weights.
+
+A checkpoint says what network it holds: `{"format", "network", "config", "params"[, "params_ema"]}`, tensors and plain
+values. Format 2 is the first that files seal with a digest; format 1 is the same without. Published weights of the
+papers' authors load as well, see `foreign.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from . import foreign
+from .layer import BlindSR
+from .networks import NETWORKS, build, name_of
+from .weight_file import PARTS, read_file, replacing, write_file, write_safetensors
+
+FORMAT = 2
+READABLE = (1, 2)
+WEIGHTS = ("auto", *PARTS)  # which weights of a file to load; auto prefers the average
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+__all__ = [
+    "FORMAT",
+    "WEIGHTS",
+    "checkpoint",
+    "load_model",
+    "read_file",
+    "save_folder",
+    "save_model",
+    "warm_start",
+    "write_file",
+]
+
+
+def checkpoint(net: BlindSR, ema: BlindSR | None = None) -> dict[str, Any]:
+    """Return a network and what rebuilds it as tensors and plain values, for `write_file`.
+
+    Args:
+        net: the network.
+        ema: the same network with the exponential moving average of its weights, kept as `params_ema`.
+
+    Examples:
+        >>> list(checkpoint(build("BICUBIC", scale=2)))
+        ['format', 'network', 'config', 'params']
+    """
+    contents = {"format": FORMAT, "network": name_of(net), "config": net.config, "params": net.state_dict()}
+    return contents if ema is None else {**contents, "params_ema": ema.state_dict()}
+
+
+def save_model(net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dtype: torch.dtype | None = None) -> None:
+    """Save a network as .pt or .safetensors, whichever `path` ends in; a file that is there is replaced whole.
+
+    Args:
+        net: the network.
+        path: ends in .pt, .pth or .safetensors.
+        ema: the same network with averaged weights, saved beside it.
+        dtype: dtype of the weights in the file, such as torch.float16; None keeps theirs. `load_model` makes them
+            float32 again.
+
+    Raises:
+        ValueError: the suffix is another, or a weight is too large for `dtype`.
+        OSError: the file cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> net = build("KDSR_S", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(net, f"{folder}/net.safetensors")
+        ...     load_model(f"{folder}/net.safetensors").config == net.config
+        True
+    """
+    path = Path(path)
+    if path.suffix not in (".pt", ".pth", ".safetensors"):
+        raise ValueError(f"`path` {path}: its suffix must be .pt, .pth or .safetensors")
+    contents = checkpoint(net, ema)
+    for part in PARTS if dtype is not None else ():
+        if part in contents:
+            contents[part] = {name: _converted(value, dtype, name) for name, value in contents[part].items()}
+    with replacing(path) as temporary:
+        (write_safetensors if path.suffix == ".safetensors" else write_file)(contents, temporary)
+
+
+def save_folder(net: BlindSR, folder: str | Path) -> None:
+    """Save a network as Hugging Face's layout has it: config.json and model.safetensors in a folder.
+
+    Raises:
+        OSError: the folder or its files cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_folder(build("BICUBIC", scale=3), folder)
+        ...     load_model(folder).config
+        {'scale': 3}
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(net, folder / "model.safetensors")
+    described = {"format": FORMAT, "network": name_of(net), "config": net.config}
+    with replacing(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights: str = "auto") -> BlindSR:
+    """Load a network in eval mode, in float32: ours, or one that the papers' authors published.
+
+    A published file may be a state dict or `{"params", "params_ema"}`, may carry `module.` and may lack CDSR's momentum
+    encoder and queue. Its network, size and scale are read off the keys and shapes.
+
+    Args:
+        path: a .pt, .pth or .safetensors file, or a folder with config.json and model.safetensors.
+        device: where the network goes.
+        weights: "params", "params_ema", or "auto" for the average if the file has one. A plain state dict counts as
+            "params".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
+            keys are missing and which are too many.
+    """
+    contents = _read_folder(Path(path)) if Path(path).is_dir() else read_file(path)
+    state = _state_dict(contents, path, weights)
+    if "network" in contents:
+        net = _own(contents, state, path)
+    else:
+        state = foreign.strip(state)
+        net, missing, extra = foreign.read(state)
+        if len(extra) == len(state):
+            raise ValueError(f"{path} is not a network of ours: no key is one of theirs, such as {_listing(extra, 3)}")
+        if missing or extra:
+            raise ValueError(_misfit(net, missing, extra, path))
+        _check_weights(state, path)
+    return net.eval().to(device)
+
+
+@torch.no_grad()
+def warm_start(net: BlindSR, source: BlindSR) -> list[str]:
+    """Copy every tensor of another network whose name and shape match, and return the names that stay fresh.
+
+    From one scale to another it keeps trunk and estimator; the upsampler stays fresh.
+
+    Examples:
+        >>> x2, x3 = (build("EDSR", scale=scale, n_feats=8, n_blocks=2) for scale in (2, 3))
+        >>> warm_start(x3, x2)
+        ['upsample.0.weight', 'upsample.0.bias']
+    """
+    theirs, fresh = source.state_dict(), []
+    for name, value in net.state_dict().items():
+        if name in theirs and theirs[name].shape == value.shape:
+            value.copy_(theirs[name])
+        else:
+            fresh.append(name)
+    return fresh
+
+
+def _converted(value: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
+    converted = value.to(dtype) if value.is_floating_point() else value
+    if not converted.isfinite().all() and value.isfinite().all():
+        raise ValueError(f"`dtype` {dtype}: it cannot hold the weights of {name}")
+    return converted
+
+
+def _read_folder(folder: Path) -> dict[str, Any]:
+    """Read config.json and model.safetensors; where both describe the network, they must agree."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    keys = ("format", "network", "config")
+    if not isinstance(described, dict) or any(key not in described for key in keys):
+        raise ValueError(f"{path} does not describe a network of ours: it needs {', '.join(keys)}")
+    described = {key: described[key] for key in keys}
+    contents = read_file(folder / "model.safetensors")
+    if "network" not in contents:  # another program rewrote the file, and dropped its metadata
+        return {**described, "params": contents}
+    if described != {key: contents.get(key) for key in keys}:
+        raise ValueError(f"{path} and model.safetensors beside it describe different networks")
+    return contents
+
+
+def _state_dict(contents: dict[str, Any], path: str | Path, weights: str) -> dict[str, Tensor]:
+    """Return the weights that are asked for."""
+    found = {part: contents[part] for part in reversed(PARTS) if part in contents} or {"params": contents}
+    if weights not in ("auto", *found):
+        raise ValueError(f"`weights` {weights}: {path} holds no {weights}, only {' and '.join(found)}")
+    name = next(iter(found)) if weights == "auto" else weights
+    state = found[name]
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"the {name} of {path} are no state dict")
+    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{path} is no state dict: {_listing(others)} are not tensors")
+    return state
+
+
+def _own(contents: dict[str, Any], state: dict[str, Tensor], path: str | Path) -> BlindSR:
+    """Build the network of a checkpoint of ours."""
+    name, config, fmt = contents["network"], contents.get("config"), contents.get("format")
+    if not isinstance(name, str) or name not in NETWORKS or not isinstance(fmt, int) or fmt not in READABLE:
+        raise ValueError(
+            f"{path} is a {name} checkpoint of format {fmt}; this version reads formats "
+            f"{' and '.join(map(str, READABLE))} of {', '.join(NETWORKS)}"
+        )
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} lacks the config of a {name} checkpoint")
+    try:
+        with _limited(len(state), sum(value.numel() for value in state.values())):
+            net = build(name, **config)
+    except Exception as error:  # the config may hold anything
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: no {name} has the config {str(config)[:200]} ({error})"
+        ) from error
+    own = net.state_dict()
+    missing = sorted(key for key, value in own.items() if key not in state or state[key].shape != value.shape)
+    extra = sorted(state.keys() - own.keys())
+    if missing or extra:
+        raise ValueError(_misfit(net, missing, extra, path))
+    _check_weights(state, path, own)
+    net.load_state_dict(state)
+    return net
+
+
+@contextmanager
+def _limited(tensors: int, elements: int) -> Iterator[None]:
+    """Raise ValueError as soon as a network under construction has far more parameters than the file it comes from.
+
+    A small file may claim a huge network. Its memory is not touched: a layer registers its parameters before it fills
+    them.
+    """
+    thread, count, size = threading.get_ident(), 0, 0
+
+    def note(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count, size
+        if parameter is not None and threading.get_ident() == thread:
+            count, size = count + 1, size + parameter.numel()
+            if count > 2 * tensors + 64 or size > 4 * elements + 2**20:
+                raise ValueError("it has far more weights than the file")
+
+    hook = register_module_parameter_registration_hook(note)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check_weights(state: Mapping[str, Tensor], path: str | Path, own: Mapping[str, Tensor] | None = None) -> None:
+    """Raise ValueError unless all tensors are finite and of a dtype that weights have."""
+    for name, value in state.items():
+        counter = not own[name].is_floating_point() if own else name.endswith(("num_batches_tracked", "queue_ptr"))
+        if value.dtype not in ((torch.int64,) if counter else FLOATS):
+            raise ValueError(f"{path}: {name} is {str(value.dtype).removeprefix('torch.')}, which no weights are")
+    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"{path} holds weights that are not finite: {_listing(wrong)}; its training went wrong")
+
+
+def _misfit(net: BlindSR, missing: list[str], extra: list[str], path: str | Path) -> str:
+    return (
+        f"{path} fits no network. The nearest is {name_of(net)} {net.config}: the file lacks, or has with another "
+        f"shape, {_listing(missing)}; it has too many: {_listing(extra)}"
+    )
+
+
+def _listing(keys: list[str], most: int = 8) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return (", ".join(keys[:most]) + more) or "nothing"

@@ -1,0 +1,108 @@
+"""Published weights of the networks: reading and writing files under their authors' key names.
+
+A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry `module.`. Network, size
+and scale are read off keys and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from .layer import DIV2K_MEAN, BlindSR
+from .naming import Foreign, State
+from .networks import NETWORKS
+
+# Published files hold more than the network: the momentum encoder and queue of CDSR and DASR, and the fixed mean-shift
+# convolutions of KDSR and DASR.
+MOMENTUM = ("E.encoder_k.", "E.queue", "E.queue_ptr")
+MEAN_SHIFT = ("G.sub_mean.", "G.add_mean.")
+
+
+def strip(state: State) -> dict[str, Tensor]:
+    """Remove the `module.` that DataParallel puts before each key."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
+    """Build the network that fits a published state dict best.
+
+    Args:
+        state: tensors by published name, without `module.`.
+
+    Returns:
+        The network, the published names that the state dict lacks or has with another shape, and those it has beyond
+        the network. If either list is not empty, the network is on the meta device: it has a config and no weights.
+
+    Examples:
+        >>> net = NETWORKS["KDSR_S"](scale=4, n_feats=8, n_blocks=2, n_resblocks=1)
+        >>> read(write(net))[0].config
+        {'scale': 4, 'n_feats': 8, 'n_blocks': 2, 'n_resblocks': 1}
+    """
+    candidates = []
+    for network, fmt in _formats():
+        config = fmt.config(state)
+        with torch.device("meta"):  # shapes are enough to compare, and cost nothing
+            net = network(**config)
+        candidates.append((net, _translate(net.state_dict(), dict(fmt.names(config)))))
+    net, keys = max(candidates, key=lambda candidate: len(candidate[1].values() & state.keys()))
+    own = net.state_dict()
+    found = {ours: state[theirs] for ours, theirs in keys.items() if theirs in state}
+    found = {ours: value for ours, value in found.items() if value.shape == own[ours].shape}
+    missing = sorted(theirs for ours, theirs in keys.items() if ours not in found)
+    extra = sorted(key for key in state.keys() - set(keys.values()) if not key.startswith(MOMENTUM + MEAN_SHIFT))
+    if not missing and not extra:
+        net = type(net)(**net.config)
+        net.load_state_dict(found)
+    return net, missing, extra
+
+
+def write(net: BlindSR) -> dict[str, Tensor]:
+    """Return the state dict that the authors' own code loads, without a momentum encoder.
+
+    Networks with several published formats are written in the first.
+
+    Raises:
+        ValueError: the network, or its size, has no published format.
+    """
+    fmt = next(iter(type(net).foreign), None)
+    if fmt is None:
+        raise ValueError(f"{type(net).__name__} has no published format")
+    own = net.state_dict()
+    state = {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.names(net.config))).items()}
+    if (read_as := fmt.config(state)) != net.config:
+        raise ValueError(f"{type(net).__name__} {net.config} has no published format; it would be read as {read_as}")
+    if fmt.peak is not None:
+        for name, sign in (("sub_mean", -1.0), ("add_mean", 1.0)):
+            state[f"G.{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)
+            state[f"G.{name}.bias"] = sign * fmt.peak * torch.tensor(DIV2K_MEAN)
+    return state
+
+
+def read_momentum(state: State) -> dict[str, Tensor]:
+    """Return the state of `MoCo` in a published CDSR or DASR state dict; training files have one."""
+    names = {"E.queue": "queue", "E.queue_ptr": "pointer"}
+    for _, fmt in _formats():
+        if fmt.encoder is not None:
+            names |= {theirs: ours for ours, theirs in fmt.encoder("encoder.", "E.encoder_k.")}
+    return {ours: state[theirs] for theirs, ours in _translate(state, names).items()}
+
+
+def _formats() -> Iterator[tuple[type[BlindSR], Foreign]]:
+    for network in NETWORKS.values():
+        for fmt in network.foreign:
+            yield network, fmt
+
+
+def _translate(keys: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return each key with its module's name replaced; keys of unknown modules are left out."""
+    pairs = {}
+    for key in keys:
+        module, _, leaf = key.rpartition(".")
+        if key in names:  # the name of a parameter, not of a module
+            pairs[key] = names[key]
+        elif module in names:
+            pairs[key] = f"{names[module]}.{leaf}"
+    return pairs

@@ -1,0 +1,74 @@
+"""Published weight files: how one network's files are recognised and how their names map to ours.
+
+Each network keeps its formats in `BlindSR.foreign`; `foreign.py` reads and writes files with them. The helpers here
+serve the formats of several networks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+Names = Iterator[tuple[str, str]]  # (our module or parameter, theirs)
+
+
+class Foreign(NamedTuple):
+    """A published file format of one network.
+
+    Attributes:
+        config: reads the constructor's arguments off the keys and shapes of a state dict. It must give some answer for
+            any state dict, since every format is tried on every file.
+        names: yields the pairs of module names for a config.
+        peak: white level of the range in which the file's fixed mean-shift convolutions work; None if it has none.
+        encoder: yields the names of the encoder below a pair of prefixes, for networks with a momentum encoder.
+    """
+
+    config: Callable[[State], dict[str, int]]
+    names: Callable[[Mapping[str, int]], Names]
+    peak: float | None = None
+    encoder: Callable[[str, str], Names] | None = None
+
+
+def width(state: State, key: str, default: int) -> int:
+    """Return the first dimension of a tensor, or `default` if the state dict lacks it.
+
+    A file without the tensor is not refused here: the comparison of keys will name what it lacks.
+    """
+    return state[key].shape[0] if key in state and state[key].numel() and state[key].ndim else default
+
+
+def count(state: State, pattern: str) -> int:
+    """Return the number of keys that match a regular expression in full."""
+    return sum(re.fullmatch(pattern, key) is not None for key in state)
+
+
+def trunk_config(state: State) -> dict[str, int]:
+    """Read scale, width and blocks per group of an SR network of KDSR or DASR (KDSR has one group)."""
+    n_feats = width(state, "G.head.0.weight", 64)
+    factor = width(state, "G.tail.0.0.weight", 4 * n_feats) // n_feats  # 4 for x2, twice 4 for x4, 9 for x3
+    return {
+        "scale": 3 if factor == 9 else 4 if "G.tail.0.2.weight" in state else 2,
+        "n_feats": n_feats,
+        "n_blocks": count(state, r"G\.body\.0\.body\.\d+\.conv1\.weight"),
+    }
+
+
+def trunk_names(config: Mapping[str, int]) -> Names:
+    """Yield the names of what KDSR and DASR have before and after their blocks."""
+    yield "restoration.head", "G.head.0"
+    yield "restoration.upsample.0", "G.tail.0.0"
+    if config["scale"] == 4:
+        yield "restoration.upsample.2", "G.tail.0.2"
+    yield "restoration.tail", "G.tail.1"
+
+
+def da_names(ours: str, theirs: str) -> Names:
+    """Yield the names of one degradation-aware convolution (DASR's, which CDSR's DQA extends)."""
+    for i in (0, 2):
+        yield f"{ours}.depthwise.kernel.{i}", f"{theirs}.kernel.{i}"
+        yield f"{ours}.channel.{i}", f"{theirs}.ca.conv_du.{i}"
+    yield f"{ours}.pointwise", f"{theirs}.conv"

@@ -1,0 +1,21 @@
+"""The examples in the docstrings of model/ run and give what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import model
+
+MODULES = ["model", *(f"model.{module.name}" for module in pkgutil.iter_modules(model.__path__))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_every_network_has_an_example():
+    for network in model.NETWORKS.values():
+        assert doctest.DocTestFinder(recurse=False).find(network)[0].examples, network
