@@ -278,9 +278,8 @@ def batches(
 
     Raises ValueError where an image is too small, or the ranks cannot have equal shares.
     """
-    place = {"seed": seed, "rank": ranks.rank, "world": ranks.world}
-    sampler = PatchSampler(sizes=store.sizes, batch=batch_size, patch=side, views=views, augment=augment, **place)
-    return PatchBatches(store, sampler)
+    drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
+    return PatchBatches(store, PatchSampler(sizes=store.sizes, patch=side, augment=augment, **drawn))
 
 
 def pairs(
@@ -297,6 +296,6 @@ def pairs(
 
     Raises ValueError where the ranks cannot have equal shares.
     """
-    group = getattr(degradation, "group", None)
-    draws = Draws(seed=seed, batch=batch_size, group=group, views=views, rank=ranks.rank, world=ranks.world)
+    drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
+    draws = Draws(group=getattr(degradation, "group", None), **drawn)
     return Pairs(degradation, draws, patch=patch_size, pool=pool_size)
