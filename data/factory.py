@@ -1,4 +1,4 @@
-"""From plain values, in published units, to the parts of a run: degradations, protocols, images, test sets, pairs."""
+"""From plain values in published units to the parts of a run: degradations, protocols, images, test sets and pairs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ from utility import argument
 Log = Callable[[str], None]
 
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
-
-
-def _no_log(text: str) -> None:
-    pass
 
 
 def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
@@ -94,8 +90,8 @@ def protocol(
     Examples:
         >>> str(protocol("manet9", scale=4, noise=15))
         'manet9 noise 15'
-        >>> protocol("flags", scale=4, degradation="manet", blur_type="aniso_gaussian", lambda_1=4, lambda_2=1).cases[0].width
-        (2.0, 1.0)
+        >>> protocol("flags", scale=4, degradation="gaussian", sig=2.6).cases
+        (Case(name='sig 2.6', width=(2.6, 2.6), theta=0.0),)
     """
     changes = {"noise": noise, "noise_var": noise_var, "sample_mode": sample_mode, "jpeg_quality": jpeg_quality}
     if sv_mode:
@@ -120,7 +116,7 @@ def protocol(
         rule = replace(rule, name=f"{rule.name} s-fold", recipe="gaussian s-fold")
     if noise_var and rule.recipe in FILE_RECIPES[:2]:
         raise ValueError(f"`noise_var` belongs to the degradations of CDSR (manet); {rule} is another one")
-    return replace(rule, noise=noise / 255, noise_var=bool(noise_var and noise), quality=jpeg_quality or None)
+    return replace(rule, noise=noise / 255, noise_var=bool(noise_var and noise), quality=float(jpeg_quality) or None)
 
 
 def _refuse(name: str, changes: dict[str, Any]) -> None:
@@ -135,7 +131,7 @@ def _sig_of_blocks(sig: float | None) -> float:
             "`sv_mode` with `blur_type` iso_gaussian gives every block the kernel of `sig`, which is missing; "
             "the published kernels of the modes go with aniso_gaussian"
         )
-    return sig
+    return float(sig)
 
 
 def _protocol_of_flags(
@@ -152,6 +148,7 @@ def _protocol_of_flags(
     if first is None or second is None:
         needed = "`sig`" if iso else "`lambda_1` and `lambda_2`"
         raise ValueError(f"`protocol` flags with `blur_type` {blur_type} needs {needed}")
+    first, second = float(first), float(second)
     name = f"sig {first:g}" if iso else f"lambda {first:g} {second:g} theta {theta:g}"
     turned = 0.0 if iso else radians(theta)
     if degradation == "manet":
@@ -179,8 +176,7 @@ def training_folder(dir_data: Path | None, data_train: str | None = None) -> Pat
 
 
 def cache_path(folder: Path, data_cache: Path) -> Path:
-    """Return where the packed cache of a folder lies, without suffix; `BESIDE_FOLDER` stands for beside it.
-    """
+    """Return where the packed cache of a folder lies, without suffix; `BESIDE_FOLDER` stands for beside it."""
     return folder.resolve() if data_cache == BESIDE_FOLDER else data_cache
 
 
@@ -210,7 +206,12 @@ def training_images(
 
 
 def test_sets(
-    data_test: str, *, dir_data: Path | None, protocol: Protocol, seed: int, log: Log = _no_log
+    data_test: str,
+    *,
+    dir_data: Path | None,
+    protocol: Protocol,
+    seed: int,
+    log: Log | None = None,  # noqa: PT028 (no test, in spite of its name)
 ) -> tuple[list[TestSet], list[str]]:
     """Find the test sets whose names are joined by + in `data_test`.
 
@@ -231,14 +232,13 @@ def test_sets(
             else:
                 found.append(test_set)
         names = [test_set.name for test_set in found]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two sets are called {', '.join(twice)}; their scores would be mixed")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two sets are called {', '.join(sorted(twice))}; their scores would be mixed")
     return found, missing
 
 
 def check_test_sets(sets: Sequence[TestSet], *, at_least: int) -> None:
-    """Raise BadImage for a test image that is damaged, or has under `at_least` HR pixels a side.
-    """
+    """Raise BadImage for a test image that is damaged, or has under `at_least` HR pixels a side."""
     with argument("data_test"):
         for test_set in sets:
             test_set.check(at_least=at_least)
@@ -278,17 +278,8 @@ def batches(
 
     Raises ValueError where an image is too small, or the ranks cannot have equal shares.
     """
-    sampler = PatchSampler(
-        sizes=store.sizes,
-        batch=batch_size,
-        patch=side,
-        views=views,
-        augment=augment,
-        seed=seed,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
-    return PatchBatches(store, sampler)
+    drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
+    return PatchBatches(store, PatchSampler(sizes=store.sizes, patch=side, augment=augment, **drawn))
 
 
 def pairs(
@@ -305,12 +296,6 @@ def pairs(
 
     Raises ValueError where the ranks cannot have equal shares.
     """
-    draws = Draws(
-        seed=seed,
-        batch=batch_size,
-        group=getattr(degradation, "group", None),
-        views=views,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
+    drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
+    draws = Draws(group=getattr(degradation, "group", None), **drawn)
     return Pairs(degradation, draws, patch=patch_size, pool=pool_size)

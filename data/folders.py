@@ -27,7 +27,7 @@ def lr_folder(folder: Path, rule: Protocol) -> Path:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read how each LR folder of a prepared set was made; empty for sets from elsewhere.
 
-    Raises ValueError for a damaged manifest, or one with a `name`, `image` or `case` that is not a plain file name: they
+    Raises ValueError for a damaged manifest, and for a `name`, `image` or `case` that is not a plain file name: they
     become parts of paths.
     """
     path = folder / MANIFEST

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import imageio.v3 as iio
@@ -263,9 +263,11 @@ def _write_png(path: str | Path, pixels: np.ndarray, profile: bytes | None = Non
     channels = pixels.shape[2]
     if pixels.dtype == np.uint8:
         image = pixels[..., 0] if channels == 1 else pixels
-        about = {name: value for name, value in (("icc_profile", profile), ("exif", exif)) if value}
-        png = iio.imwrite("<bytes>", image, plugin="pillow", extension=".png", compress_level=1, **about)
-        Path(path).write_bytes(png)
+        about: dict[str, Any] = {"icc_profile": profile} if profile else {}
+        about |= {"exif": exif} if exif else {}
+        Path(path).write_bytes(
+            iio.imwrite("<bytes>", image, plugin="pillow", extension=".png", compress_level=1, **about)
+        )
         return
     order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]  # RGB -> BGR
     png = cv2.imencode(".png", pixels[..., order])[1].tobytes()

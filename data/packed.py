@@ -161,7 +161,7 @@ def _verify(data: Path, images: Sequence[Packed]) -> None:
     changed = [
         image.name
         for image in tqdm(images, desc=f"verifying {data}", unit="image", leave=False)
-        if zlib.crc32(flat[image.offset : image.offset + 3 * image.height * image.width]) != image.crc32
+        if zlib.crc32(flat[image.offset : image.offset + 3 * image.height * image.width].data) != image.crc32
     ]
     if changed:
         listed = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")

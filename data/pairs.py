@@ -1,4 +1,4 @@
-"""From HR patches to what a step trains on: degrade them, keep a part of each, mix the pairs of many steps."""
+"""From HR patches to the pairs of a step: degrade them, keep a part of each, mix the pairs of many steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEGRADATION, _NOISE, _CUT, _MIX = 4, 5, 6, 7
 
 
 class Batch(NamedTuple):
-    """What a step trains on: V views of each of B images, view-major."""
+    """The LR and HR images of a step: V views of each of B images, view-major."""
 
     lr: Tensor
     """(V·B, 3, P, P) in [0, 1], multiples of 1/255."""
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     for groups that differ in what a recipe draws once for all images."""
 
     def chunk(self, parts: int) -> list[Batch]:
-        """Cut the batch into equal parts, of which the last may be smaller."""
+        """Cut the batch into parts of equal size; the last may be smaller."""
         chunks, start = [], 0
         for lr, hr in zip(self.lr.chunk(parts), self.hr.chunk(parts), strict=True):
             stop = start + len(lr)
@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What decides the random draws of a run, and this rank's share of them."""
+    """The seed and the batch that decide the random draws of a run, and this rank's share of them."""
 
     seed: int
     batch: int  # images per step, of all ranks together

@@ -1,4 +1,4 @@
-"""Random patches as a pure function of (seed, step). There is no state: to resume at a step is exact and costs nothing."""
+"""Random patches as a pure function of (seed, step): there is no state, and to resume at a step is exact and free."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from runtime.signals import leave_signals_to_the_parent
 # Keep the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3
 
-AUGMENT: dict[
-    str, tuple[bool, bool, bool]
-] = {  # whether to mirror left and right, to mirror top and bottom, to transpose
+AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and right, top and bottom, and to transpose
     "all": (True, True, True),  # the eight symmetries of the square
     "mirror": (True, False, False),
     "none": (False, False, False),

@@ -78,7 +78,7 @@ class TestSet(Interface):
         ...
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
-        """Yield the images on a device. Raise BadImage for a file that cannot be read or is not that of the manifest."""
+        """Yield the images on a device. Raise BadImage for one that cannot be read or is not that of the manifest."""
         ...
 
 
@@ -168,8 +168,7 @@ class Prepared:
             lr, hr = check_image(pair.lr), check_image(pair.hr)
             if hr != (self.scale * lr[0], self.scale * lr[1]):
                 raise BadImage(
-                    f"{pair.hr} is {hr[0]} x {hr[1]} pixels, "
-                    f"not {self.scale} times the {lr[0]} x {lr[1]} of {pair.lr}"
+                    f"{pair.hr} is {hr[0]} x {hr[1]} pixels, not {self.scale} times the {lr[0]} x {lr[1]} of {pair.lr}"
                 )
             if min(hr) < at_least:
                 raise BadImage(f"{pair.hr} is {hr[0]} x {hr[1]} pixels; {at_least} a side are needed")

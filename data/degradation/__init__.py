@@ -22,8 +22,8 @@ DEGRADATIONS: dict[str, Callable[..., Degradation[Any]]] = {
     "manet": MANet.from_flags,
     "second_order": SecondOrder.from_flags,
 }
-"""By name the builder of a recipe. Its keywords are `scale` and those flags that it takes, in published units, which it
-converts; `data.factory.degradation` hands over no others."""
+"""Builders of recipes by name. A builder takes `scale` and, by keyword, the flags of its recipe in published units, and
+converts them; `data.factory.degradation` hands over no others."""
 
 __all__ = [
     "DEGRADATIONS",

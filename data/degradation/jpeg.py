@@ -44,8 +44,8 @@ def jpeg(x: Tensor, quality: Tensor, *, codec: Codec = "realesrgan") -> Tensor:
 
     "realesrgan" is the variant that Real-ESRGAN trains with. It differs from a real codec in five points: the luma
     table is transposed, scaled tables are not rounded to integers, sides are filled with black up to multiples of 16,
-    chroma is enlarged by repetition, and nothing is rounded to 8 bits. "libjpeg" differs in the last one alone: it has a
-    codec's tables, fills sides with the pixels of the edge, and enlarges chroma by triangular interpolation. In both,
+    chroma is enlarged by repetition, and nothing is rounded to 8 bits. "libjpeg" differs in the last one alone: it has
+    a codec's tables, fills sides with the pixels of the edge, and enlarges chroma by triangular interpolation. In both,
     as in a codec, no step of the tables is below 1 (which matters for quality above 95).
 
     Distance to the images of libjpeg-turbo (Pillow's and OpenCV's defaults, which agree), dB on a 96×120 photograph:

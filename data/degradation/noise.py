@@ -39,7 +39,7 @@ def add_noise(x: Tensor, sigma: Tensor, generator: torch.Generator, *, grey: Ten
 
 
 def draw_block_sigma(strongest: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draw CDSR's varying noise (`--noise_var` in its code): another strength in every block of 20×20 pixels.
+    """Draw CDSR's varying noise (its `noise_var`): another strength in every block of 20×20 pixels.
 
     A block has no noise with probability 0.2, else σ ~ U(0, strongest).
 

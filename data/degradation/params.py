@@ -1,4 +1,4 @@
-"""What every degradation recipe shares: the seam, the parameters of one Gaussian blur, and the draws."""
+"""The parts that all degradation recipes share: their interface, the parameters of one Gaussian blur, the draws."""
 
 from __future__ import annotations
 

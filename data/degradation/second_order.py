@@ -141,8 +141,8 @@ class SecondOrder:
         """Draw the degradations of a batch. Raises ValueError for a generator that is not on the CPU."""
         if generator.device.type != "cpu":
             raise ValueError(
-                f"`generator`: expected one on the CPU, got {generator.device}: the host has to know what was drawn for "
-                "the whole batch, and would wait for the device; `apply` moves the rest to the images"
+                f"`generator`: expected one on the CPU, got {generator.device}: the host has to know what was drawn "
+                "for the whole batch, and would wait for the device; `apply` moves the rest to the images"
             )
         return SecondOrderParams(
             self.first.sample(batch, generator),

@@ -17,7 +17,7 @@ class PassParams(NamedTuple):
     """The draws of one of the two passes: tensors hold one entry per sample, everything else is one for the batch."""
 
     blurred: bool
-    """Whether the batch is blurred."""
+    """True where the batch is blurred."""
     kernel: KernelParams
     """The blur."""
     factor: float

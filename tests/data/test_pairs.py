@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from data.degradation import Gaussian, SecondOrder
+from data.degradation import Degradation, Gaussian, SecondOrder
 from data.pairs import Batch, Draws, Pairs, Pool
 
 HR = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 48, 48), dtype=np.uint8))
 ISO = Gaussian(scale=2, iso=True, width=(0.2, 3.0))
 
 
-def pairs(degradation=ISO, patch=24, pool=0, views=1, **draws):
+def pairs(degradation: Degradation = ISO, patch=24, pool=0, views=1, **draws):
     return Pairs(degradation, Draws(**{"seed": 1, "batch": 4, **draws}, views=views), patch=patch, pool=pool)
 
 
@@ -173,7 +173,7 @@ def test_each_group_has_a_pool_of_its_own(world, group):
         own = pairs(plain, patch=24, pool=16, group=group, rank=rank, world=world)
         assert own.pool is not None
         assert len(own.pool.lr) == 16 // world
-        for step in range(40):
+        for step in range(12):
             marks = (rank * n + torch.arange(n)) // group
             hr = (10 * marks + 5).byte()[:, None, None, None].expand(-1, 3, 48, 48)
             batch = own(hr, step)

@@ -266,3 +266,12 @@ def test_one_degradation_for_the_batch(recipe):
 def test_quantize():
     x = torch.tensor([-0.2, 0.0, 0.4 / 255, 0.6 / 255, 254.6 / 255, 1.3])
     torch.testing.assert_close(quantize(x) * 255, torch.tensor([0.0, 0.0, 0.0, 1.0, 255.0, 255.0]))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_applying_reads_nothing_back_to_the_host(name):
+    """On the meta device there are shapes and no values: whatever looks at one fails."""
+    recipe = RECIPES[name]
+    params = recipe.sample(2, generator=rng())
+    lr = recipe.apply(images(2).to("meta"), params, generator=rng())
+    assert lr.shape == (2, 3, 48 // recipe.scale, 60 // recipe.scale)
