@@ -8,7 +8,6 @@ where MATLAB mirrors the image; here edge pixels are repeated, as in the papers'
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,6 +24,7 @@ class Bicubic(BlindSR):
 
     Examples:
         >>> net = Bicubic(scale=2)
+        >>> import torch
         >>> net(torch.full((1, 3, 4, 5), 0.5)).image.shape
         torch.Size([1, 3, 8, 10])
     """
@@ -39,10 +39,10 @@ class Bicubic(BlindSR):
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Upscale (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
-        s, dtype = self.scale, torch.promote_types(lr.dtype, torch.float32)
-        with torch.autocast(lr.device.type, enabled=False):
-            padded = F.pad(lr.to(dtype), (REACH,) * 4, mode="replicate")  # (B, 3, H + 4, W + 4)
-            # With antialias PyTorch uses a = -0.5, without it -0.75. When enlarging, nothing is smoothed.
-            sr = F.interpolate(padded, scale_factor=s, mode="bicubic", antialias=True, align_corners=False)
+        # In float64, since in float32 PyTorch's positions, and so its weights, are the less exact the larger the image.
+        s = self.scale
+        padded = F.pad(lr.double(), (REACH,) * 4, mode="replicate")  # (B, 3, H + 4, W + 4)
+        # With antialias PyTorch uses a = -0.5, without it -0.75. When enlarging, nothing is smoothed.
+        sr = F.interpolate(padded, scale_factor=s, mode="bicubic", antialias=True, align_corners=False)
         border = REACH * s
         return sr[..., border:-border, border:-border].to(lr.dtype)  # (B, 3, s·H, s·W)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 DIGEST = "digest"  # the key under which a file holds its own
@@ -92,10 +92,8 @@ def write_safetensors(contents: Mapping[str, Any], path: str | Path) -> None:
     }
     plain = {key: value for key, value in contents.items() if key not in PARTS}
     metadata = {key: json.dumps(value) for key, value in {**plain, DIGEST: digest(contents, path)}.items()}
-    try:
-        save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
+    # Its own writer makes files that nobody else may read, and hides the error of a full disk.
+    Path(path).write_bytes(save(tensors, metadata=metadata))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`pip install .` installs model/ as `blindsr`; conftest.py settles which `test` is imported."""
 
 import ast
-import importlib
+import importlib.util
 import os
 import runpy
 import shutil

@@ -91,7 +91,7 @@ def test_dasr_of_any_width(n_feats):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (31, 24)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (31, 24), (5, 700)])
 def test_bicubic_is_that_of_the_degradations(scale, size):
     torch.manual_seed(0)
     lr = torch.rand(2, 3, *size)
