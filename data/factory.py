@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt, radians
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from data.degradation import DEGRADATIONS, Degradation
 from data.folders import find, roots_around
-from data.images import list_images
+from data.images import Log, list_images
 from data.packed import open_packed
 from data.pairs import Draws, Pairs
 from data.protocol import FILE_RECIPES, NAMED, Case, Protocol, manet_sv, one_draw, read_protocol
@@ -20,8 +20,6 @@ from data.store import ImageFolder, ImageStore, Selection, check_images
 from data.testset import Degraded, TestSet
 from runtime.distributed import Ranks
 from utility import argument
-
-Log = Callable[[str], None]
 
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
 
