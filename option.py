@@ -655,7 +655,10 @@ def _run_name(options: TrainOptions) -> str:
 def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     """Return the options of test.py for the network that was loaded. Raises ValueError for flags that contradict."""
     default = "Demo" if "dir_demo" in given else "Set5+Set14+B100+Urban100"
-    options = _build(EvalOptions, published.defaults(model, scale, given) | {"data_test": default} | given)
+    values = published.defaults(model, scale, given) | {"data_test": default}
+    if given.get("sv_mode") and "sig" not in given:
+        values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
+    options = _build(EvalOptions, values | given)
     _check_degradation(options, given)
     return options
 

@@ -104,9 +104,9 @@ class Ranks:
         }
 
     def shard_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return this rank's shard of a whole state: every `world`-th row of tensors, and its part of counts."""
+        """Return this rank's shard of a whole state: its share of the rows of each tensor, and of counts."""
         return {
-            key: value[self.rank :: self.world] if isinstance(value, Tensor) else value // self.world
+            key: value.chunk(self.world)[self.rank] if isinstance(value, Tensor) else value // self.world
             for key, value in state.items()
         }
 
@@ -162,7 +162,7 @@ class Ranks:
     def _gather_rows(self, shard: Tensor) -> Tensor:
         shards = [torch.empty_like(shard, device="cpu") for _ in range(self.world)]
         dist.all_gather(shards, shard.cpu())
-        return torch.stack(shards, 1).flatten(0, 1)
+        return torch.cat(shards)
 
 
 def launched() -> bool:
