@@ -108,6 +108,14 @@ def call(builder: Callable[..., T], **values: Any) -> T:
     return builder(**{name: value for name, value in values.items() if name in taken})
 
 
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file. Raises ValueError, not naming the file, if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its JSON is nested too deep") from None
+
+
 def host_copy(state: Any) -> Any:
     """Return a copy of nested dicts, lists and tuples whose tensors are copied to host memory."""
     if isinstance(state, Tensor):
@@ -179,8 +187,8 @@ class Run:
         if not path.exists():
             return {}
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            config = read_json(path)
+        except ValueError:
             config = None
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
@@ -225,22 +233,27 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a CSV file; none where there is no file."""
+    """Return the complete rows of a CSV file; none if there is no file. Raises ValueError for a file that is no CSV."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A process was killed while it wrote, or the power went: half a row, or zeros.
-    rows = csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A process was killed while it wrote, or the power went: half a row, or zeros.
+        rows = list(csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     return [row for row in rows if None not in row and None not in row.values()]
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of a CSV file whose step is later, and what is no whole row: a resumed run writes them again."""
+    """Drop the rows of a CSV file that are of a later step or incomplete: a resumed run writes them again."""
     if path.exists():
         rows = read_rows(path)
         with atomic_write(path) as temporary:
             temporary.touch()
-            append_rows(temporary, [row for row in rows if int(row["step"]) <= step])
+            append_rows(
+                temporary, [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= step]
+            )
 
 
 class Clock:
