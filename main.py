@@ -3,77 +3,162 @@
     python main.py --dir_data DIR --model CDSR --scale 4 --blur_type aniso_gaussian --save cdsr
 
 `--check` looks over machine, options and images; `--dry_run` takes a few steps and forecasts the run; `--resume`
-continues one.
+continues one; `--test_only`, as in the released KDSR, is test.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import torch
 
-import build
-import check
 import option
-from commandline import Given, parse
-from forecast import dry_run
-from model import read_file
-from option import TrainOptions
-from resolve import changed, notes, resolve
+import preflight
+import published
+from data import factory as data_factory
+from data.degradation import DEGRADATIONS
+from evaluation import smallest_hr
+from loss import OBJECTIVES
+from loss import factory as loss_factory
+from model import NETWORKS
+from model.checkpoint import read_file
+from option import Given, TrainOptions
 from runtime import distributed
+from runtime.device import check_devices
+from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
-from runtime.signals import INTERRUPTED, STOPPED
-from trainer import Trainer
+from runtime.precision import Precision
+from runtime.signals import INTERRUPTED, STOPPED, StopSignals
+from trainer import Schedule, Trainer
 from utility import Run
 
+NAMES = {
+    "model": [*(name for name in NETWORKS if name != "BICUBIC"), "blindsr"],
+    "degradation": [*DEGRADATIONS],
+    "objective": [*OBJECTIVES],
+}
 
-def options_of(argv: Sequence[str] | None = None) -> tuple[Given, TrainOptions]:
-    """What a command line says, and the options that follow from it. Raises ValueError, or exits with a message."""
-    given = parse(TrainOptions, argv, prog="main.py")
-    scale = given.get("scale", option.DEFAULT_SCALE)
-    return given, resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
 
+def build_trainer(
+    options: TrainOptions, run: Run, ranks: Ranks, signals: StopSignals | None = None, begun: float | None = None
+) -> Trainer:
+    """Put all parts of a run together. Raise ValueError or OSError that names the argument or the file to mend."""
+    network, degradation, loading = options.network, options.degradation, options.loading
+    loss, training, saving, machine = options.loss, options.training, options.saving, options.machine
+    precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
+    device = choose_device(
+        cpu=machine.cpu,
+        n_GPUs=machine.n_GPUs,
+        precision=precision,
+        local_rank=ranks.local,
+        one_size=True,
+        log=run.log,
+    )
+    torch.manual_seed(loading.seed)
+    recipe = data_factory.degradation(
+        degradation.degradation,
+        scale=network.scale,
+        **dataclasses.asdict(degradation),
+        **dataclasses.asdict(options.training_degradation),
+    )
+    noise = published.validation_noise(network.model, degradation.blur_type, degradation.noise)
+    protocol = data_factory.protocol(
+        options.test_degradation.protocol,
+        scale=network.scale,
+        **dataclasses.asdict(dataclasses.replace(degradation, noise=noise)),
+        **dataclasses.asdict(options.training_degradation),
+        **dataclasses.asdict(options.test_degradation),
+    )
+    net = loss_factory.network(
+        network.model, scale=network.scale, sizes=options.sizes, pre_train=loss.pre_train, log=run.log
+    )
+    preflight.check_patch(options, net, recipe)
 
-def trainer_of(options: TrainOptions, run: Run, ranks: Ranks) -> Trainer:
-    """All parts of a run put together. Raises ValueError or OSError that name the flag or the file to mend."""
-    device = build.device(options.machine, run.log, ranks, one_size=True)
-    torch.manual_seed(options.loading.seed)
-    rule = build.protocol(options, options.network.scale)
-    net = build.network(options)
-    build.check_patch(options, net)
+    # Images to train and to validate on.
+    folder = data_factory.training_folder(options.images.dir_data, loading.data_train)
     with ranks.main_first():
-        store = build.training_images(options, run.log)
-    benchmarks, missing = build.benchmarks(options, rule, options.loading.seed)
-    if not benchmarks:
-        folder = build.training_folder(options)
-        store, benchmarks = build.hold_out(store, folder, rule, options.loading.seed, run.log)
+        store = data_factory.training_images(
+            folder,
+            at_least=loading.crop_size * network.scale,
+            data_cache=loading.data_cache,
+            skip_bad_images=loading.skip_bad_images,
+            log=run.log,
+        )
+    test_sets, missing = data_factory.test_sets(
+        options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
+    )
+    if not test_sets:
+        store, test_sets = data_factory.hold_out(store, folder, protocol=protocol, seed=loading.seed, log=run.log)
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
-    build.check_benchmarks(benchmarks, net)
+    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
+
+    # What is learned, and for how long.
+    epoch_steps = training.test_every or published.epoch_steps(
+        network.model, degradation.degradation, training.batch_size, len(store.names)
+    )
+    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
+    if teacher is not None and loss.objective == "distillation" and loss.pre_train is None:
+        loss_factory.take_restoration(net, teacher)
     with ranks.main_first():  # one downloads, the others find
-        objective = build.objective(options, net)
+        objective = loss_factory.objective(
+            loss.objective,
+            net,
+            teacher=teacher,
+            pretrained=not options.resuming,
+            warmup_steps=options.warmup_epochs * epoch_steps,
+            freeze_step=loss.freeze_epoch * epoch_steps,
+            lr_sr=training.lr_sr,
+            **dataclasses.asdict(loss),
+        )
+    drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
     return Trainer(
         net=net,
         objective=objective,
-        pairs=build.pairs(options, objective.views, ranks),
-        batches=build.batches(options, store, objective.views, ranks),
-        benchmarks=benchmarks,
-        plan=build.plan(options),
+        pairs=data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn),
+        batches=data_factory.batches(store, side=loading.crop_size * network.scale, augment=loading.augment, **drawn),
+        test_sets=test_sets,
+        schedule=Schedule(
+            epoch_steps=epoch_steps,
+            warmup_epochs=options.warmup_epochs,
+            warmup_rate=training.lr_encoder,
+            warmup_decay=training.lr_decay_encoder,
+            warmup_gamma=training.gamma_encoder,
+            rate=training.lr_sr,
+            decay=training.lr_decay_sr,
+            gamma=training.gamma_sr,
+            first=published.first_epoch(degradation.degradation),
+        ),
         run=run,
-        config=option.flat(options),
+        config=option.flat(options) | {"test_every": epoch_steps},
         device=device,
-        numerics=build.numerics(options.machine),
+        steps=options.epochs * epoch_steps,
+        epoch_steps=epoch_steps,
+        metric=options.test_degradation.metric,
+        beta2=training.beta2,
+        ema=training.ema,
+        accumulate=training.accumulate,
+        collapse=training.collapse,
+        n_threads=loading.n_threads,
+        print_every=saving.print_every,
+        max_minutes=saving.max_minutes,
+        save_minutes=saving.save_minutes,
+        st_save_epoch=saving.st_save_epoch,
+        keep=saving.keep,
+        precision=precision,
         ranks=ranks,
+        signals=signals,
+        begun=begun,
     )
 
 
 def check_run(given: Given, options: TrainOptions, run: Run) -> None:
-    """Raise where a run would be overwritten, or continued as another one than it is."""
+    """Raise an error where a run would be overwritten, or continued as another one than it is."""
     saving = options.saving
     if not options.resuming:
         if run.exists and not saving.dry_run:
@@ -84,64 +169,88 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
         return
     if not run.state.exists():
         raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
-    if differences := changed(given, options, run.config()):
-        raise ValueError(f"--resume: {run.path} was started with {', '.join(differences)}; say so again")
+    if differences := option.changed(given, options, run.config()):
+        raise ValueError(
+            f"--resume: {run.path} was started with {', '.join(differences)}. A run goes on as it began: give these "
+            "flags as they were, or start a run of another name from its weights with --pre_train"
+        )
 
 
-def look_over(given: Given, options: TrainOptions) -> bool:
-    """Print what is to be mended before the run can start, and what is worth knowing; whether it can start."""
-    worth_knowing = map(check.note, notes(given, options))
-    refusals = check.attempt(check_run, given, options, Run(options.run_dir))
-    return check.show(chain(worth_knowing, refusals, check.cheap(options), check.thorough(options)))
-
-
-def prepare(given: Given, options: TrainOptions, ranks: Ranks = Ranks()) -> Trainer:  # noqa: B008 (frozen)
-    """The trainer that a command line asks for, at the step where it is to start."""
+def prepare(
+    given: Given,
+    options: TrainOptions,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    signals: StopSignals | None = None,
+    begun: float | None = None,
+) -> Trainer:
+    """Return the trainer that a command line asks for, at the step where it is to start."""
     run = Run(options.run_dir, writes=ranks.is_main)
     check_run(given, options, run)
     if options.resuming and ranks.is_main and not options.saving.dry_run:
         run.lock()  # before the state is read
     if ranks.is_main:
-        print("\n".join(f"{name} {value}" for name, value in option.flat(options).items() if value is not None))
-    for note in notes(given, options):
+        print(option.differences(options))
+    for note in option.notes(given, options):
         run.log(f"note: {note}")
     if ranks.is_main:
-        check.before_start(options, run.log)
-    trainer = trainer_of(options, run, ranks)
+        preflight.before_start(options, run.log)
+    trainer = build_trainer(options, run, ranks, signals, begun)
     if options.resuming:
-        trainer.resume(read_file(run.state, "--resume"))
-        build.check_teacher(options, trainer.objective)
+        trainer.resume(read_state(run))
+        loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
     return trainer
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    words, begun = sys.argv[1:] if argv is None else argv, time.perf_counter()
+def read_state(run: Run) -> dict[str, object]:
+    """Return the saved state of a run; where it is damaged the one before it, which then repeats some steps."""
     try:
-        given, options = options_of(words)
-        if options.saving.check:
-            sys.exit(0 if look_over(given, options) else 1)
-        if options.machine.n_GPUs > 1 and not distributed.launched():
-            distributed.launch(Path(__file__), options.machine.n_GPUs, words)
-        ranks = distributed.join()
-        trainer = prepare(given, options, ranks)
+        return read_file(run.state)
+    except ValueError as error:
+        if not run.previous.exists():
+            raise
+        state = read_file(run.previous)
+        run.log(f"note: {error}; going on from {run.previous}")
+        return state
+
+
+def train(given: Given, options: TrainOptions, begun: float) -> bool:
+    """Run, or dry-run, what the options ask for; return False if the run was stopped and is to go on."""
+    ranks = distributed.join()
+    with StopSignals(impatient=ranks.world == 1) as signals:
+        trainer = prepare(given, options, ranks, signals, begun)
         done = True
         if options.saving.dry_run:
-            dry_run(trainer)
+            preflight.dry_run(trainer)
         else:
-            done = trainer.fit(begun)
+            done = trainer.fit()
         distributed.leave()
-        if not done:
+    return done
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    words, begun = list(sys.argv[1:] if argv is None else argv), time.perf_counter()
+    if "--test_only" in words:
+        import test
+
+        test.main(test.released_words(words))
+        return
+    try:
+        given, options = option.train_options(words, NAMES)
+        if options.saving.check:
+            sys.exit(0 if preflight.check(given, options, check_run) else 1)
+        if options.machine.n_GPUs > 1 and not distributed.launched():
+            check_devices(n_GPUs=options.machine.n_GPUs, cpu=options.machine.cpu)
+            distributed.launch(Path(__file__), options.machine.n_GPUs, words)
+        if not train(given, options, begun):
             sys.exit(STOPPED)
     except KeyboardInterrupt:
         print("main.py: interrupted; with --resume auto it goes on from what is saved, or starts", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except TrainingError as error:
-        sys.exit(f"main.py: error: {error}")
-    except torch.OutOfMemoryError as error:
+    except (TrainingError, ValueError, OSError) as error:
+        sys.exit(f"main.py: error: {option.as_flags(error)}")
+    except (torch.OutOfMemoryError, MemoryError) as error:
         sys.exit(f"main.py: error: out of memory; a smaller --batch_size or --patch_size needs less ({error})")
-    except (ValueError, OSError) as error:
-        sys.exit(f"main.py: error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,321 +1,797 @@
-"""Every flag once: section, type, default, unit, range. Published flags keep their published meaning.
+"""Every flag once: type, default, unit, range, when it acts. Published flags keep their published meaning.
 
-`commandline.parse` reads them, `resolve.resolve` fills in what is published for the model and refuses contradictions,
-and the parts of a program are handed typed, frozen sections.
+A section is a frozen dataclass whose fields are the flags. `train_options` and `eval_options` fill in what the papers
+fix (`published.py`), refuse contradictions, and return the sections. What depends on the disk (is there a run to
+resume, did it have a teacher) is looked up once, there.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import difflib
+import math
 import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
-from commandline import PUBLISHED_DEFAULT, REQUIRED, flag
-from data.degradation.jpeg import Codec
-from data.sampler import AUGMENT
-from loss import GAN
-from model import NETWORKS, WEIGHTS
-from runtime.precision import PRECISIONS
+import published
 from utility import Run
 
 DEFAULT_SCALE = 4
-BESIDE_FOLDER = Path()  # of --data_cache
+BESIDE_FOLDER = Path()  # of --data_cache without a value
+AS_PUBLISHED = object()  # the default comes from published.py
+REQUIRED = object()
+
+Given = dict[str, Any]  # what stands on the command line, by the name of the field
+Names = Mapping[str, Sequence[str]]  # the names in each registry: model, degradation, objective
+
+
+class When(NamedTuple):
+    """The condition under which a flag acts: how help and notes put it, and the test of all values."""
+
+    text: str
+    test: Callable[[Mapping[str, Any]], bool]
+
+
+class Flag(NamedTuple):
+    text: str
+    also: Sequence[str]
+    choices: Sequence[str]
+    registry: str | None
+    low: float
+    high: float
+    bare: Any
+    when: When | None
+    on_resume: bool
+
+
+def flag(
+    default: Any,
+    text: str,
+    *,
+    also: Sequence[str] = (),
+    choices: Sequence[str] = (),
+    registry: str | None = None,
+    low: float = -math.inf,
+    high: float = math.inf,
+    bare: Any = None,
+    when: When | None = None,
+    on_resume: bool = False,
+) -> Any:
+    """Return a dataclass field that is a flag.
+
+    Args:
+        also: other names.
+        choices: allowed words; or `registry`, which names a table of them.
+        low, high: inclusive range.
+        bare: the value of a flag that is given without one.
+        when: the condition under which it acts (default: always).
+        on_resume: a resumed run may be given another value.
+    """
+    meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume)
+    return dataclasses.field(default=default, metadata={"flag": meta})
+
+
+# ------------------------------------------------------------------------------------------- when flags act
+
+
+def _objective(*names: str) -> When:
+    return When(f"--objective {' or '.join(names)}", lambda o: o["objective"] in names)
+
+
+SECOND = When("--degradation second_order", lambda o: o["degradation"] == "second_order")
+ONE_BLUR = When("a recipe other than second_order", lambda o: o["degradation"] != "second_order")
+WIDTHS = When(
+    "--blur_type iso_gaussian, or manet",
+    lambda o: ONE_BLUR.test(o) and (o["degradation"] == "manet" or o["blur_type"] == "iso_gaussian"),
+)
+LAMBDAS = When(
+    "--blur_type aniso_gaussian, but not with manet",
+    lambda o: ONE_BLUR.test(o) and o["degradation"] != "manet" and o["blur_type"] == "aniso_gaussian",
+)
+TEACHER = When("a teacher", lambda o: o["has_teacher"])
+STUDENT = _objective("distillation", "adversarial")
+CONTRAST = _objective("contrast")
+GAN = _objective("adversarial")
+PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
+WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
+ON_THE_FLY = When(
+    "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
+)
+HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
+DEMO = When("--data_test Demo", lambda o: o["data_test"] == "Demo")
+CHECKPOINT = When("--pre_train", lambda o: o["pre_train"] is not None)
+ISO_KERNEL = When(
+    "--protocol flags, or --sv_mode, and --blur_type iso_gaussian",
+    lambda o: (
+        ON_THE_FLY.test(o) and (o["protocol"] == "flags" or o["sv_mode"] > 0) and o["blur_type"] == "iso_gaussian"
+    ),
+)
+ANISO_KERNEL = When(
+    "--protocol flags and --blur_type aniso_gaussian",
+    lambda o: ON_THE_FLY.test(o) and o["protocol"] == "flags" and o["blur_type"] == "aniso_gaussian",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
-    cpu: bool = flag(False, "run on the CPU even where there is a GPU")
-    n_GPUs: int = flag(1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0)  # noqa: N815 (published name)
+class MachineOptions:
+    cpu: bool = flag(False, "run on the CPU even where there is a GPU", on_resume=True)
+    n_GPUs: int = flag(1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0, on_resume=True)  # noqa: N815 (published name)
     precision: str = flag(
-        "fp32", "of the network's products; tf32: on GPUs, else fp32; bf16 and fp16: autocast", choices=PRECISIONS
+        "fp32",
+        "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",
+        choices=("fp32", "tf32", "bf16", "fp16"),
     )
-    deterministic: bool = flag(False, "the same bits each time on a GPU too, more slowly")
+    deterministic: bool = flag(False, "get the same bits each time on a GPU too, more slowly")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loading:
-    n_threads: int = flag(min(4, os.cpu_count() or 1), "loader processes", low=0)
-    seed: int = flag(1, "of everything that is drawn at random", low=0)
+class LoadingOptions:
+    n_threads: int = flag(min(4, os.cpu_count() or 1), "loader processes", low=0, high=1024, on_resume=True)
+    seed: int = flag(1, "seed of every random draw", low=0, high=2**63 - 1)
     data_train: str | None = flag(
         None, "training set: <dir_data>/<data_train>/HR; without it DF2K, or --dir_data itself"
     )
-    patch_size: int = flag(PUBLISHED_DEFAULT, "side of an LR training patch, pixels", low=1)
+    patch_size: int = flag(AS_PUBLISHED, "side of an LR training patch, pixels", low=1, high=4096)
     crop_size: int = flag(
-        PUBLISHED_DEFAULT,
-        "side of what is degraded, LR pixels, of which a patch is then cut (second_order: 100, else the patch's)",
+        AS_PUBLISHED,
+        "side of the LR crop that is degraded and of which a patch is then cut, pixels (second_order: 100, else the "
+        "patch's)",
         low=1,
+        high=4096,
     )
     augment: str = flag(
-        PUBLISHED_DEFAULT,
-        "turned and mirrored patches: the eight forms, or left and right alone (second_order), or none",
-        choices=tuple(AUGMENT),
+        AS_PUBLISHED,
+        "flips and transposition of patches: all eight forms, left-right mirroring only (second_order), or none",
+        choices=("all", "mirror", "none"),
     )
     pool_size: int = flag(
-        PUBLISHED_DEFAULT, "pairs of former steps to mix a batch with, of all GPUs (second_order: 20 batches)", low=0
+        AS_PUBLISHED,
+        "pairs of earlier steps that a batch is mixed with, over all GPUs (second_order: 20 batches)",
+        low=0,
+        high=100_000,
     )
     data_cache: Path | None = flag(
-        None, "decode the training images once, into <this>.u8; without a value beside the folder", bare=BESIDE_FOLDER
+        None,
+        "decode the training images once, into <this>.u8; without a value beside the folder",
+        bare=BESIDE_FOLDER,
+        on_resume=True,
     )
     skip_bad_images: bool = flag(False, "leave out unreadable and too small training images, and name them")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class ImageOptions:
     dir_data: Path | None = flag(
-        None, "a folder of HR images, or a root with benchmark/<Set>/HR to test on and DF2K/HR to train on"
+        None,
+        "folder of HR images, or a root with benchmark/<Set>/HR to test on and DF2K/HR to train on",
+        on_resume=True,
+        when=ON_THE_FLY,
     )
     data_test: str = flag(
-        PUBLISHED_DEFAULT,
-        "test sets, names under benchmark/ or folders, joined by +: Set5 while training, else the four of the papers, "
-        "or Demo; one with LR/ (or LR_x<scale>/) beside its HR/ holds real pairs, which are scored as they are",
+        AS_PUBLISHED,
+        "test sets: names under benchmark/ or folders, joined by + (training: Set5; testing: the four of the papers, "
+        "or Demo). A set with LR/ or LR_x<scale>/ beside its HR/ holds real pairs, which are scored as they are",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Degradation:
-    degradation: str = flag(PUBLISHED_DEFAULT, "recipe", choices=("gaussian", "manet", "second_order"))
-    blur_type: str = flag("iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"))
+class DegradationOptions:
+    degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation")
+    blur_type: str = flag(
+        "iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"), when=ONE_BLUR
+    )
     sample_mode: str = flag(
         "bicubic",
-        "downsampler (gaussian); CDSR's published code calls its own, every s-th pixel, `bicubic` too",
+        "downsampler of gaussian; in CDSR's released code `bicubic` means every s-th pixel, and so it does for manet",
         also=("mode",),
         choices=("bicubic", "s-fold"),
+        when=ONE_BLUR,
     )
     noise: float = flag(
-        0.0, "strongest noise in training, the noise in tests; σ in grey levels of 255", low=0, high=255
+        0.0,
+        "strongest noise in training, the noise in tests: σ in grey levels of 255",
+        low=0,
+        high=255,
+        when=ON_THE_FLY,
     )
-    sv_mode: int = flag(0, "spatially variant blur of the test images, 1 to 5; 0 is none", low=0, high=5)
-
-    @property
-    def isotropic(self) -> bool:
-        return self.blur_type == "iso_gaussian"
+    noise_var: bool = flag(False, "draw another noise level for each block of 20x20 LR pixels (CDSR)")
+    sv_mode: int = flag(0, "spatially variant blur of the test images, 1 to 6; 0: none", low=0, high=6, when=ON_THE_FLY)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingDegradation:
-    sig_min: float = flag(PUBLISHED_DEFAULT, "narrowest blur: σ in HR pixels, iso (gaussian); variance (manet)", low=0)
-    sig_max: float = flag(PUBLISHED_DEFAULT, "widest blur, likewise", low=0)
-    lambda_min: float = flag(0.2, "narrowest axis of an aniso kernel, σ in HR pixels (gaussian)", low=0)
-    lambda_max: float = flag(PUBLISHED_DEFAULT, "widest axis of an aniso kernel, likewise", low=0)
-    jpeg_low: float = flag(0.0, "lowest JPEG quality, drawn up to 100; 0: no JPEG", low=0, high=100)
+class TrainingDegradationOptions:
+    sig_min: float = flag(
+        AS_PUBLISHED,
+        "narrowest blur, HR pixels: σ, but variance for manet with aniso_gaussian",
+        low=0,
+        high=1000,
+        when=WIDTHS,
+    )
+    sig_max: float = flag(AS_PUBLISHED, "widest blur, in the same units", low=0, high=1000, when=WIDTHS)
+    lambda_min: float = flag(0.2, "narrowest axis of an aniso kernel: σ in HR pixels", low=0, high=1000, when=LAMBDAS)
+    lambda_max: float = flag(AS_PUBLISHED, "widest axis, in the same units", low=0, high=1000, when=LAMBDAS)
+    jpeg_low: float = flag(
+        0.0, "lowest JPEG quality, drawn from here to 100; 0: no JPEG", low=0, high=100, when=ONE_BLUR
+    )
     codec: str = flag(
-        "realesrgan", "whose JPEG (second_order): as published, or nearer to real files", choices=get_args(Codec)
+        "realesrgan",
+        "JPEG of second_order: Real-ESRGAN's, as published, or one nearer to real files",
+        choices=("realesrgan", "libjpeg"),
+        when=SECOND,
     )
-    draw_per: str = flag(PUBLISHED_DEFAULT, "draw a degradation for each ...", choices=("batch", "image"))
+    draw_per: str = flag(
+        AS_PUBLISHED, "draw one degradation for each batch or each image", choices=("batch", "image"), when=ONE_BLUR
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestDegradation:
+class ProtocolOptions:
     protocol: str = flag(
-        PUBLISHED_DEFAULT,
-        "the kernels that tests use: gaussian8, aniso9, manet9, bicubic, second_order, a protocol file (its form: "
-        "data/protocol.py), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
+        AS_PUBLISHED,
+        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), a protocol "
+        "file (docs/protocols.md), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
+        when=ON_THE_FLY,
     )
-    sig: float | None = flag(None, "width of an iso kernel, as --sig_max is given", low=0)
+    sig: float | None = flag(
+        None, "width of an iso test kernel, in the units of --sig_max", low=0, high=1000, when=ISO_KERNEL
+    )
     lambda_1: float | None = flag(
-        None, "first axis of an aniso kernel: σ in HR pixels (gaussian), variance (manet)", low=0
+        None,
+        "first axis of an aniso test kernel, HR pixels: σ (gaussian), variance (manet)",
+        low=0,
+        high=1000,
+        when=ANISO_KERNEL,
     )
-    lambda_2: float | None = flag(None, "second axis, likewise", low=0)
-    theta: float = flag(0.0, "rotation of an aniso kernel, degrees")
-    jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100)
-    metric: str = flag(PUBLISHED_DEFAULT, "planes of PSNR and SSIM, see metric.py", choices=("matlab", "kdsr", "rgb"))
+    lambda_2: float | None = flag(None, "second axis, in the same units", low=0, high=1000, when=ANISO_KERNEL)
+    theta: float = flag(0.0, "rotation of an aniso test kernel, degrees", low=-360, high=360, when=ANISO_KERNEL)
+    jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100, when=ON_THE_FLY)
+    metric: str = flag(
+        AS_PUBLISHED,
+        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb",
+        choices=("matlab", "kdsr", "rgb"),
+        when=HAS_HR,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    model: str = flag(REQUIRED, "network", choices=[name for name in NETWORKS if name != "BICUBIC"])
+class NetworkOptions:
+    model: str = flag(REQUIRED, "network (the released KDSR calls its two `blindsr`)", registry="model")
     scale: int = flag(DEFAULT_SCALE, "super-resolution factor", low=2, high=4)
-    n_feats: int | None = flag(None, "channels, all but CDSR (64; KDSR with second_order 128)", low=1)
+    n_feats: int | None = flag(None, "channels, of all but CDSR (64; KDSR with second_order 128)", low=1, high=4096)
     n_blocks: int | None = flag(
         None,
         "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, EDSR 16, RRDB 23; DASR 5 in each group)",
         low=1,
+        high=1000,
     )
-    n_resblocks: int | None = flag(None, "residual blocks of the estimator (KDSR 9, with second_order 6)", low=1)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Those sizes that were asked for."""
-        sizes = {"n_feats": self.n_feats, "n_blocks": self.n_blocks, "n_resblocks": self.n_resblocks}
-        return {name: size for name, size in sizes.items() if size is not None}
+    n_resblocks: int | None = flag(
+        None, "residual blocks of the estimator (KDSR 9, with second_order 6)", low=1, high=1000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
-    objective: str = flag(
-        PUBLISHED_DEFAULT, "what is minimised", choices=("pixel", "distillation", "contrast", "adversarial")
-    )
+class LossOptions:
+    objective: str = flag(AS_PUBLISHED, "training objective", registry="objective")
     pre_train: Path | None = flag(
-        None, "weights to start from; a student may start from a teacher's SR network", also=("pre_train_ST",)
+        None,
+        "weights to start from; a student may start from a teacher's SR network",
+        also=("pre_train_ST",),
+        on_resume=True,
     )
-    pre_train_TA: Path | None = flag(None, "the teacher's weights (distillation, adversarial)")  # noqa: N815
-    temperature: float = flag(0.15, "τ of the distillation", low=1e-6)
-    kd_weight: float = flag(1.0, "weight of the distillation", low=0)
-    c_weight: float = flag(1.0, "weight of the contrast; L1 counts in 0..255 beside it", low=0)
-    freeze_epoch: int = flag(1_000_000, "fix the encoder and drop the contrast after this epoch", low=0)
-    gan: str = flag("vanilla", "criterion of the GAN (adversarial)", choices=tuple(GAN))
-    l1_weight: float = flag(1.0, "weight of L1 (adversarial)", low=0)
+    pre_train_TA: Path | None = flag(None, "weights of the teacher", when=STUDENT, on_resume=True)  # noqa: N815
+    temperature: float = flag(0.15, "τ of the distillation", low=1e-6, high=1e6, when=TEACHER)
+    kd_weight: float = flag(
+        1.0,
+        "weight of the distillation; 0: learn without a teacher (adversarial)",
+        low=0,
+        high=1e6,
+        when=When("a teacher", lambda o: o["has_teacher"] or o["kd_weight"] == 0),
+    )
+    c_weight: float = flag(
+        1.0,
+        "weight of the contrast; L1 counts in 0..255 beside it",
+        low=0,
+        high=1e6,
+        when=When("--objective contrast", lambda o: CONTRAST.test(o) and o["freeze_epoch"] > 0),
+    )
+    freeze_epoch: int = flag(1_000_000, "fix the encoder and drop the contrast after this epoch", low=0, when=CONTRAST)
+    gan: str = flag("vanilla", "criterion of the GAN", choices=("vanilla", "hinge", "lsgan"), when=GAN)
+    l1_weight: float = flag(1.0, "weight of L1", low=0, high=1e6, when=GAN)
     perceptual_weight: float = flag(
-        1.0, "weight of the perceptual loss; 0: none, and no VGG19 is needed (adversarial)", low=0
+        1.0, "weight of the perceptual loss; 0: none, and no VGG19 is needed", low=0, high=1e6, when=GAN
     )
-    gan_weight: float = flag(1.0, "weight of the GAN loss (adversarial)", low=0)
-    sharpen: bool = flag(False, "L1 and perceptual loss compare with sharpened HR images: V2 (adversarial)")
-    vgg: Path | None = flag(None, "VGG19's weights, vgg19-dcbb9e9d.pth; without it downloaded once (adversarial)")
-    d_feats: int = flag(64, "channels of the discriminator (adversarial)", low=1)
-    lr_d: float = flag(1e-4, "learning rate of the discriminator, decays as the network's does (adversarial)", low=0)
+    gan_weight: float = flag(1.0, "weight of the GAN loss", low=0, high=1e6, when=GAN)
+    sharpen: bool = flag(False, "compare L1 and perceptual loss with sharpened HR images: V2", when=GAN)
+    vgg: Path | None = flag(
+        None,
+        "VGG19's weights, vgg19-dcbb9e9d.pth; without it they are downloaded once",
+        when=PERCEPTUAL,
+        on_resume=True,
+    )
+    d_feats: int = flag(64, "channels of the discriminator", low=1, high=4096, when=GAN)
+    lr_d: float = flag(
+        1e-4, "learning rate of the discriminator; decays as the network's does", low=0, high=1, when=GAN
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    batch_size: int = flag(PUBLISHED_DEFAULT, "images in a batch, of all GPUs together", low=1)
-    test_every: int = flag(1000, "steps in an epoch; each ends with validation and checkpoints", low=1)
+class TrainingOptions:
+    batch_size: int = flag(AS_PUBLISHED, "images in a batch, over all GPUs", low=1, high=65536)
+    test_every: int | None = flag(
+        None,
+        "steps in an epoch, which ends with validation and checkpoints (default: the released trainer's, about 1000)",
+        low=1,
+    )
     epochs_encoder: int = flag(
-        PUBLISHED_DEFAULT, "epochs in which the encoder or estimator learns alone; -1: none", low=-1
+        AS_PUBLISHED, "epochs in which the encoder or estimator learns alone; -1: none", low=-1, high=10**6
     )
     epochs_sr: int = flag(
-        PUBLISHED_DEFAULT, "epochs of full training after those; for KDSR_S, as published, those included", low=0
-    )
-    lr_encoder: float = flag(PUBLISHED_DEFAULT, "learning rate of the first kind of epochs", low=0)
-    lr_sr: float = flag(PUBLISHED_DEFAULT, "learning rate of the second kind", low=0)
-    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1)
-    lr_decay_sr: int = flag(PUBLISHED_DEFAULT, "epochs between two decays, second kind", low=1)
-    gamma_encoder: float = flag(0.1, "what a decay multiplies the rate with, first kind", low=0)
-    gamma_sr: float = flag(0.5, "what a decay multiplies the rate with, second kind", low=0)
-    beta2: float = flag(PUBLISHED_DEFAULT, "β2 of Adam, whose β1 is 0.9", low=0, high=1)
-    ema: float = flag(
-        PUBLISHED_DEFAULT,
-        "what the moving average of the weights keeps of itself each step; 0: none",
+        AS_PUBLISHED,
+        "epochs of full training after those; for KDSR_S, as published, those included",
         low=0,
-        high=0.999999,
+        high=10**6,
+        on_resume=True,
     )
-    accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1)
-    collapse: float = flag(10.0, "a loss so many times its running median is taken back; 0: none is", low=0)
-
-    @property
-    def warmup_epochs(self) -> int:
-        return max(self.epochs_encoder, 0)
+    lr_encoder: float = flag(AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP)
+    lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1)
+    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP)
+    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays, second kind", low=1)
+    gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP)
+    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1)
+    beta2: float = flag(AS_PUBLISHED, "β2 of Adam, whose β1 is 0.9", low=0, high=0.999999)
+    ema: float = flag(
+        AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
+    )
+    accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1, on_resume=True)
+    collapse: float = flag(
+        10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
+class SavingOptions:
     save: str = flag(
         REQUIRED,
-        "name of the run: experiment/<save>_x<scale>_<sample_mode>_<iso|aniso>, or <save>_x<scale>_second_order",
+        "name of the run: experiment/<save>_x<scale>_<sample_mode>_<iso|aniso>, or <save>_x<scale>_<recipe>",
     )
-    dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
+    dir_experiment: Path = flag(Path("experiment"), "folder of all runs", on_resume=True)
     resume: str = flag(
         "no",
         "continue the run of this name, on the same images; auto: if there is one, else start it; 0 and -1: no and yes",
         choices=("no", "yes", "auto", "0", "-1"),
         bare="yes",
+        on_resume=True,
     )
-    print_every: int = flag(100, "steps between two lines of the log", low=1)
-    st_save_epoch: int = flag(0, "from this epoch on, keep model_<epoch>_psnr_<dB>.pt", low=0)
-    keep: int = flag(5, "how many of those to keep, the newest and the best; 0: all", low=0)
+    print_every: int = flag(100, "steps between two lines of the log", low=1, on_resume=True)
+    st_save_epoch: int = flag(0, "keep model_<epoch>_psnr_<dB>.pt from this epoch on", low=0, on_resume=True)
+    keep: int = flag(5, "how many of those to keep: the newest, and the best; 0: all", low=0, on_resume=True)
     max_minutes: float | None = flag(
-        None, "stop after this time, with exit code 75, ready to go on with --resume", low=0
+        None, "stop after this time, with exit code 75, ready for --resume", low=0, on_resume=True
     )
-    save_minutes: float = flag(
-        10.0, "save the state so often, between the ends of epochs and the lines of the log, too", low=0
+    save_minutes: float = flag(10.0, "save the state at least this often", low=0, on_resume=True)
+    check: bool = flag(
+        False, "look over machine, options and images, print what to mend; train nothing", on_resume=True
     )
-    check: bool = flag(False, "look over machine, options and images, print what to mend; starts no run")
-    dry_run: bool = flag(False, "build everything, take a few steps, forecast the run; starts none")
+    dry_run: bool = flag(
+        False,
+        "build everything, take a few steps, forecast the run; train nothing",
+        on_resume=True,
+        when=When("a run, not with --check", lambda o: not o["check"]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Testing:
-    pre_train: Path | None = flag(None, "the checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
-    model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", choices=tuple(NETWORKS))
+class EvaluationOptions:
+    pre_train: Path | None = flag(None, "checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
+    model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", registry="model")
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
-    weights: str = flag("auto", "which weights of the checkpoint; auto: their moving average if any", choices=WEIGHTS)
-    hr_dir: Path | None = flag(None, "HR images of the folder of LR images that --data_test is, paired by name")
-    dir_demo: Path | None = flag(None, "folder of images to super-resolve (--data_test Demo)")
-    save: str | None = flag(None, "where results go, under --dir_experiment; without it the run of the checkpoint")
-    dir_experiment: Path = flag(Path("experiment"), "where runs are kept")
-    save_results: bool = flag(False, "write the super-resolved images too")
-    seed: int = flag(1, "of the noise of the test images", low=0)
+    n_feats: int | None = flag(None, "channels that the checkpoint must have", low=1, when=CHECKPOINT)
+    n_blocks: int | None = flag(None, "blocks that the checkpoint must have", low=1, when=CHECKPOINT)
+    n_resblocks: int | None = flag(None, "residual blocks that it must have", low=1, when=CHECKPOINT)
+    weights: str = flag(
+        "auto",
+        "weights of the checkpoint to test; auto: their moving average where there is one",
+        choices=("auto", "params", "params_ema"),
+        when=CHECKPOINT,
+    )
+    hr_dir: Path | None = flag(
+        None, "folder of HR images, paired by name with the LR images of --data_test", when=HAS_HR
+    )
+    dir_demo: Path | None = flag(None, "folder of images to super-resolve", when=DEMO)
+    save: str | None = flag(None, "name of the results, under --dir_experiment (default: the run of the checkpoint)")
+    dir_experiment: Path = flag(Path("experiment"), "folder of all runs")
+    save_results: bool = flag(False, "write the super-resolved images too", when=HAS_HR)
+    seed: int = flag(1, "seed of the noise of the test images", low=0, high=2**63 - 1, when=ON_THE_FLY)
     tile: int | None = flag(
-        None, "side of the tiles, LR pixels without halo; without it whole, own images as they fit", low=16
+        None, "side of the tiles without halo, LR pixels (default: whole images, own photographs as they fit)", low=16
     )
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
+    score: str | None = flag(
+        None,
+        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none), e.g. psnr+ssim+lpips_vgg, niqe+musiq",
+    )
     lpips: str | None = flag(
-        None, "LPIPS too, on features of this network (needs torchmetrics)", choices=("alex", "vgg")
+        None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
     )
     no_reference: str | None = flag(
-        None, "scores of the images of --data_test Demo, which have no HR image: niqe+musiq+clipiqa, ... (needs pyiqa)"
+        None, "metrics without reference for own images, joined by + (needs pyiqa): niqe+musiq+clipiqa", when=DEMO
     )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """All that `main.py` can be told."""
+    """Train a network for blind super-resolution."""
 
-    network: Network
-    images: Images
-    loading: Loading
-    degradation: Degradation
-    training_degradation: TrainingDegradation
-    test_degradation: TestDegradation
-    loss: Loss
-    training: Training
-    saving: Saving
-    machine: Machine
+    network: NetworkOptions
+    images: ImageOptions
+    loading: LoadingOptions
+    degradation: DegradationOptions
+    training_degradation: TrainingDegradationOptions
+    test_degradation: ProtocolOptions
+    loss: LossOptions
+    training: TrainingOptions
+    saving: SavingOptions
+    machine: MachineOptions
+    run_dir: Path
+    resuming: bool
+    has_teacher: bool
+
+    @property
+    def warmup_epochs(self) -> int:
+        return max(self.training.epochs_encoder, 0)
 
     @property
     def epochs(self) -> int:
-        """Of the whole run."""
-        training = self.training
-        if self.loss.objective == "distillation":
-            return training.epochs_sr
-        return training.warmup_epochs + training.epochs_sr
+        """Epochs of the whole run. For a student the published number includes the warm-up."""
+        included = self.loss.objective == "distillation"
+        return self.training.epochs_sr + (0 if included else self.warmup_epochs)
 
     @property
-    def has_teacher(self) -> bool:
-        """Whether there is a teacher, whose weights come with the state where a run is continued."""
-        if self.loss.objective not in ("distillation", "adversarial"):
-            return False
-        resumed = Run(self.run_dir).config() if self.resuming else {}
-        return self.loss.pre_train_TA is not None or resumed.get("pre_train_TA") is not None
-
-    @property
-    def run_dir(self) -> Path:
-        given = self.degradation
-        kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
-        if given.degradation == "second_order":
-            kind = "second_order"
-        return self.saving.dir_experiment / f"{self.saving.save}_x{self.network.scale}_{kind}"
-
-    @property
-    def state(self) -> Path:
-        """What a run is continued from."""
-        return Run(self.run_dir).state
-
-    @property
-    def resuming(self) -> bool:
-        asked = self.saving.resume
-        return asked in ("yes", "-1") or (asked == "auto" and self.state.exists())
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the network that were asked for."""
+        return _sizes(self.network)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """All that `test.py` can be told."""
+    """Score a checkpoint on test sets, or super-resolve photographs."""
 
-    testing: Testing
-    images: Images
-    degradation: Degradation
-    test_degradation: TestDegradation
-    machine: Machine
+    testing: EvaluationOptions
+    images: ImageOptions
+    degradation: DegradationOptions
+    test_degradation: ProtocolOptions
+    machine: MachineOptions
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that the network must have."""
+        return _sizes(self.testing)
 
 
-Options = TrainOptions | EvalOptions
+Options = TypeVar("Options", TrainOptions, EvalOptions)
 
 
-def flat(options: Options) -> dict[str, Any]:
-    """All options as plain values, for config.json."""
+def _sizes(section: NetworkOptions | EvaluationOptions) -> dict[str, int]:
+    sizes = {name: getattr(section, name) for name in ("n_feats", "n_blocks", "n_resblocks")}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def sections(options: type | TrainOptions | EvalOptions) -> dict[str, type]:
+    """Return the sections of a set of options by the name of their field."""
+    kind = options if isinstance(options, type) else type(options)
+    hints = get_type_hints(kind).items()
+    return {name: hint for name, hint in hints if isinstance(hint, type) and dataclasses.is_dataclass(hint)}
+
+
+def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
+    """Return all flags as plain values, for config.json."""
     values: dict[str, Any] = {}
-    for section in dataclasses.fields(options):
-        values |= dataclasses.asdict(getattr(options, section.name))
+    for name in sections(options):
+        values |= dataclasses.asdict(getattr(options, name))
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def differences(options: TrainOptions) -> str:
+    """Return a table of the flags whose value is not the default; config.json holds all."""
+    fields, values = flags_of(options), flat(options)
+    usual = published.defaults(options.network.model, options.network.scale, {})
+    rows = {
+        name: value
+        for name, value in values.items()
+        if value is not None and value != usual.get(name, fields[name].default)
+    }
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+
+
+def flags_of(options: type | TrainOptions | EvalOptions) -> dict[str, dataclasses.Field[Any]]:
+    """Return the dataclass field behind every flag."""
+    return {field.name: field for section in sections(options).values() for field in dataclasses.fields(section)}
+
+
+# ------------------------------------------------------------------------------------------------ the parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def unknown(self, words: list[str]) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings]
+        name = words[0].split("=")[0]
+
+        def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
+            return sorted(option) == sorted(name), difflib.SequenceMatcher(None, name, option).ratio()
+
+        close = max(known, key=likeness)
+        hint = f"did you mean {close}?" if likeness(close)[1] > 0.6 else f"{self.prog} --help lists all"
+        self.error(f"there is no {name}; {hint}")
+
+
+def _truth(word: str) -> bool:
+    if word not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"{word} is neither True nor False")
+    return word == "True"
+
+
+def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Names) -> None:
+    """Add a flag to the parser; its type is the dataclass field's (`float` for `float | None`)."""
+    kind = next((a for a in getattr(hint, "__args__", ()) if a is not type(None)), hint)
+    notes = {AS_PUBLISHED: ["default: as published"], REQUIRED: ["required"], None: []}
+    note = notes.get(default, [f"default: {default}"]) + ([f"acts with {flag.when.text}"] if flag.when else [])
+    bare = True if kind is bool else flag.bare
+    choices = names[flag.registry] if flag.registry else flag.choices
+    group.add_argument(
+        *(f"--{n}" for n in (name, *flag.also)),
+        dest=name,
+        type=_truth if kind is bool else kind,
+        default=argparse.SUPPRESS,
+        choices=choices or None,
+        help=(flag.text + (f" ({'; '.join(note)})" if note else "")).replace("%", "%%"),
+        metavar=None if choices else kind.__name__.upper(),
+        **({"nargs": "?", "const": bare} if bare is not None else {}),
+    )
+
+
+def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
+    """Return what a command line says. Exit with a message for a misspelt flag or a value out of range."""
+    parser = _Parser(prog=prog, allow_abbrev=False, description=options.__doc__)
+    for section in sections(options).values():
+        group, hints = parser.add_argument_group(section.__name__), get_type_hints(section)
+        for field in dataclasses.fields(section):
+            _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.unknown(unknown)
+    given, fields = vars(namespace), flags_of(options)
+    if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
+        parser.error(f"{' and '.join(missing)} must be given")
+    for name, value in given.items():
+        low, high = fields[name].metadata["flag"].low, fields[name].metadata["flag"].high
+        if isinstance(value, (int, float)) and not (low <= value <= high and math.isfinite(value)):
+            allowed = f"{low:g} at least" if math.isinf(high) else f"in {low:g}..{high:g}"
+            parser.error(f"--{name} {value} must be {allowed}")
+    return given
+
+
+def as_flags(message: object) -> str:
+    """Return an error of the rooms as users of the command line know it: arguments in backticks become flags."""
+    known = flags_of(TrainOptions) | flags_of(EvalOptions)
+    return re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in known else name[0], str(message))
+
+
+# ---------------------------------------------------------------------------------------- from words to options
+
+
+def _build(options: type[Options], values: Mapping[str, Any], **resolved: Any) -> Options:
+    parts = {}
+    for name, section in sections(options).items():
+        known = {f.name: values[f.name] for f in dataclasses.fields(section) if f.name in values}
+        parts[name] = section(**known)
+    return options(**parts, **resolved)
+
+
+def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, TrainOptions]:
+    """Return what the command line of main.py says, and the options that follow from it.
+
+    Raises ValueError if flags contradict each other or config.json of a run to resume is damaged; exits for a flag that
+    does not exist.
+    """
+    given = parse(TrainOptions, argv, prog="main.py", names=names)
+    if given["model"] == "blindsr":
+        forget_released(given)
+        given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
+    model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
+    values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": "Set5"}
+    values |= published.validation(model, given) | given
+    for name in ("pre_train", "pre_train_TA"):
+        if name in values:
+            values[name] = published.weights_path(values[name])
+    draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
+    run_dir = draft.saving.dir_experiment / _run_name(draft)
+    asked, state = draft.saving.resume, Run(run_dir).state
+    resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
+    was = Run(run_dir).config() if resuming else {}
+    has_teacher = draft.loss.objective in ("distillation", "adversarial") and (
+        draft.loss.pre_train_TA is not None or was.get("pre_train_TA") is not None
+    )
+    options = dataclasses.replace(draft, run_dir=run_dir, resuming=resuming, has_teacher=has_teacher)
+    _check_degradation(options, given)
+    _check_training(options)
+    _check_epochs(options)
+    return given, options
+
+
+def forget_released(given: Given) -> None:
+    """Drop from a command line of the released KDSR (`--model blindsr`) what its programs ignore.
+
+    They validate and test isotropic blur on eight widths, whatever --sig says. Their --model names no network.
+    """
+    if given.get("model") != "blindsr":
+        return
+    del given["model"]
+    if given.get("blur_type") == "iso_gaussian":
+        given.pop("sig", None)
+
+
+def _run_name(options: TrainOptions) -> str:
+    saving, given = options.saving, options.degradation
+    if not saving.save or Path(saving.save).name != saving.save or saving.save in (".", ".."):
+        raise ValueError(
+            f"--save {saving.save!r} names a run: one word for a folder under --dir_experiment, not a path"
+        )
+    kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
+    if given.degradation == "second_order":
+        kind = given.degradation
+    return f"{saving.save}_x{options.network.scale}_{kind}"
+
+
+def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
+    """Return the options of test.py for the network that was loaded. Raises ValueError for flags that contradict."""
+    default = "Demo" if "dir_demo" in given else "Set5+Set14+B100+Urban100"
+    values = published.defaults(model, scale, given) | {"data_test": default}
+    if given.get("sv_mode") and "sig" not in given:
+        values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
+    options = _build(EvalOptions, values | given)
+    _check_degradation(options, given)
+    return options
+
+
+# ------------------------------------------------------------------------------------------- contradictions
+
+
+def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:
+    """Return the flags that were given though they do not act, with the condition under which each would."""
+    values = flat(options) | {"has_teacher": getattr(options, "has_teacher", False)}
+    conditions = {name: field.metadata["flag"].when for name, field in flags_of(options).items()}
+    return {
+        name: conditions[name].text
+        for name in given
+        if name in conditions and conditions[name] is not None and not conditions[name].test(values)
+    }
+
+
+def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
+    """Return what is worth knowing of a command line before it is carried out."""
+    found = [
+        f"--{name} has no effect here; it acts with {when}" for name, when in without_effect(given, options).items()
+    ]
+    if isinstance(options, EvalOptions):
+        if options.machine.n_GPUs > 1:
+            found.append("--n_GPUs has no effect here; test.py runs on one")
+        return found
+    if options.loss.objective == "adversarial" and options.loss.pre_train is None and not options.resuming:
+        found.append(
+            "--objective adversarial without --pre_train starts from random weights; the paper starts from the network "
+            "that was trained without a discriminator"
+        )
+    return found
+
+
+def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
+    """Return what a resumed run is told otherwise than at its start, though it decides what the run is."""
+    now, idle = flat(options), without_effect(given, options)
+    fixed = [name for name, field in flags_of(options).items() if not field.metadata["flag"].on_resume]
+    return [
+        f"--{name} {before[name]} (now {now[name]})"
+        for name in fixed
+        if name in before and name not in idle and now[name] is not None and now[name] != before[name]
+    ]
+
+
+def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> None:
+    degradation, test = options.degradation, options.test_degradation
+    manet = degradation.degradation == "manet" or test.protocol == "manet9" or degradation.sv_mode
+    plain = not (degradation.noise or test.jpeg_quality) and degradation.sample_mode == "bicubic"
+    if degradation.sample_mode == "s-fold" and manet:
+        raise ValueError(
+            "--sample_mode s-fold: CDSR's released code has the names of its samplers swapped. Its `bicubic`, the "
+            "default here, takes every s-th pixel; leave --sample_mode out with manet and --sv_mode"
+        )
+    drawn = [test.protocol] if isinstance(options, EvalOptions) else [test.protocol, degradation.degradation]
+    if "second_order" in drawn and not plain:
+        raise ValueError("second_order draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
+    if Path(test.protocol).is_file() and not plain:
+        raise ValueError(
+            f"--protocol {test.protocol} says everything itself: leave out --noise, --jpeg_quality and --sample_mode"
+        )
+    if 0 < test.jpeg_quality < 1:
+        raise ValueError(f"--jpeg_quality {test.jpeg_quality:g} must be in 1..100, or 0 for no JPEG")
+    if degradation.sv_mode and given.keys() & {"protocol", "lambda_1", "lambda_2"}:
+        raise ValueError(
+            f"--sv_mode {degradation.sv_mode} has its own kernels: leave out --protocol, --lambda_1 and --lambda_2"
+        )
+    if degradation.sv_mode and degradation.blur_type == "aniso_gaussian" and test.sig is not None:
+        raise ValueError(f"--sv_mode {degradation.sv_mode} takes --sig with --blur_type iso_gaussian only")
+    iso = degradation.blur_type == "iso_gaussian"
+    if test.protocol == "flags" and not degradation.sv_mode:
+        needed = ("sig",) if iso else ("lambda_1", "lambda_2")
+        missing = [f"--{name}" for name in needed if getattr(test, name) is None]
+        if missing:
+            raise ValueError(f"--protocol flags with --blur_type {degradation.blur_type} needs {' and '.join(missing)}")
+    elif not degradation.sv_mode and (test.sig, test.lambda_1, test.lambda_2) != (None, None, None):
+        raise ValueError(f"--protocol {test.protocol} has its own kernels: leave out --sig, --lambda_1 and --lambda_2")
+
+
+def _check_training(options: TrainOptions) -> None:
+    drawn, loss, network = options.training_degradation, options.loss, options.network
+    for low, high in (("sig_min", "sig_max"), ("lambda_min", "lambda_max")):
+        if getattr(drawn, low) > getattr(drawn, high):
+            raise ValueError(f"--{low} {getattr(drawn, low):g} is more than --{high} {getattr(drawn, high):g}")
+    loading, training = options.loading, options.training
+    if loading.crop_size < loading.patch_size:
+        raise ValueError(f"--crop_size {loading.crop_size} is less than --patch_size {loading.patch_size}")
+    if loading.pool_size and loading.pool_size < training.batch_size:
+        raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
+    if training.batch_size % training.accumulate:
+        raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    if training.lr_sr == 0:
+        raise ValueError("--lr_sr 0: nothing would be learned")
+    if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):
+        raise ValueError(
+            "--objective contrast compares the images of a batch, and two crops of each: "
+            "leave out --accumulate and --pool_size"
+        )
+    if 0 < drawn.jpeg_low < 1:
+        raise ValueError(f"--jpeg_low {drawn.jpeg_low:g} must be in 1..100, or 0 for no JPEG")
+    if loss.pre_train_TA is not None and network.model != "KDSR_S":
+        raise ValueError(f"--pre_train_TA: a student learns from a teacher, --model KDSR_S, not {network.model}")
+    if loss.objective == "distillation":
+        if network.model != "KDSR_S":
+            raise ValueError(f"--objective distillation trains a student, --model KDSR_S, not {network.model}")
+        if loss.pre_train_TA is None and not options.resuming:
+            raise ValueError(
+                "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
+                "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
+            )
+    if loss.objective == "adversarial" and network.model == "KDSR_S" and loss.kd_weight and not options.has_teacher:
+        raise ValueError(
+            "--model KDSR_S --objective adversarial learns from a teacher, too: name its checkpoint with "
+            "--pre_train_TA, or leave the teacher out with --kd_weight 0"
+        )
+    if loss.objective == "contrast" and network.model not in ("CDSR", "DASR"):
+        raise ValueError(
+            f"--objective contrast trains an encoder, which CDSR and DASR have and {network.model} has not"
+        )
+
+
+def _check_epochs(options: TrainOptions) -> None:
+    training, objective, warmup = options.training, options.loss.objective, options.warmup_epochs
+    if options.epochs == 0:
+        raise ValueError(f"--model {options.network.model} --epochs_sr 0: there is nothing to train")
+    if warmup and objective not in ("distillation", "contrast"):
+        raise ValueError(f"--epochs_encoder {warmup}: --objective {objective} gives an encoder nothing to learn alone")
+    if warmup and objective == "distillation" and warmup >= training.epochs_sr:
+        raise ValueError(
+            f"--epochs_encoder {warmup} leaves none of the --epochs_sr {training.epochs_sr} for the SR network"
+        )
+    if warmup and objective == "contrast" and options.loss.freeze_epoch < warmup:
+        raise ValueError(
+            f"--freeze_epoch {options.loss.freeze_epoch} comes before the end of --epochs_encoder {warmup}"
+        )

@@ -7,166 +7,249 @@ python test.py --pre_train MODEL.pt --data_test Demo --dir_demo DIR
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-import build
-from commandline import Given, parse
+import option
+import published
+from data import factory as data_factory
+from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
-from data.images import Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
-from data.testset import PAIRED, STANDARD, Sample, TestSet, paired, to_pixels, to_tensor
-from evaluation import cost, evaluate, quality, report
-from evaluation.evaluate import Score
-from evaluation.results import made_by, results_dir, run_of, slug, write_qualities, write_scores
-from model import BlindSR, load_model, name_of, tiling
-from model import build as build_model
-from option import EvalOptions
-from resolve import notes, resolve
-from utility import Run
+from data.folders import paired
+from data.images import Photo, check_image, list_images, read_image, read_photo, write_photo
+from data.testset import PAIRED, TestSet, to_tensor
+from evaluation import Score, cost, evaluate, metric, report, results, score_image, smallest_hr
+from loss.factory import require
+from model import NETWORKS, BlindSR, build, load_model, name_of
+from option import EvalOptions, Given
+from runtime.device import device as choose_device
+from runtime.precision import Precision
+from runtime.signals import INTERRUPTED
+from utility import Run, argument
 
+NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
-TRAINED_FOR = ("degradation", "blur_type", "noise")  # that decide what a network is tested on
+TRAINED_FOR = ("degradation", "blur_type", "noise")  # decide what a network is tested on
 
 
-# ------------------------------------------------------------------------------------------------------ scores
+# ------------------------------------------------------------------------------------------------------- scores
 
 
-def score(net: BlindSR, benchmarks: Sequence[TestSet], options: EvalOptions, device: torch.device) -> list[Score]:
-    """Every score of every benchmark; with --save_results the images are written as they come."""
-    testing, scores = options.testing, []
-    lpips = None if testing.lpips is None else quality.lpips(testing.lpips, device)
-    for benchmark in benchmarks:
-        folder = results_dir(options) / slug(benchmark.protocol) / benchmark.name
-        scores += evaluate.evaluate(
-            partial(restore, net=net, options=options, device=device),
-            benchmark,
+def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, precision: Precision) -> Tensor:
+    """Return SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
+    testing = options.testing
+    with precision.autocast(lr.device):
+        if testing.tile is None and not testing.self_ensemble:
+            return net(lr, hr).image
+        sr = net.upscale(lr, hr=hr if net.sees_hr else None, tile=testing.tile, self_ensemble=testing.self_ensemble)
+        return sr.to(lr.device)
+
+
+def metrics_of(options: EvalOptions) -> list[str]:
+    """Return the names of the metrics that were asked for."""
+    testing, demo = options.testing, options.images.data_test == "Demo"
+    names = metric.split_names(testing.score) if testing.score else [] if demo else ["psnr", "ssim"]
+    names += [f"lpips_{testing.lpips}"] if testing.lpips else []
+    names += metric.split_names(testing.no_reference) if testing.no_reference else []
+    return list(dict.fromkeys(names))
+
+
+def score(
+    net: BlindSR, test_sets: Sequence[TestSet], options: EvalOptions, precision: Precision, device: torch.device
+) -> list[Score]:
+    """Return every score of every test set; with --save_results write the images as they come."""
+    planes = options.test_degradation.metric
+    with argument("score"):
+        measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
+    scores: list[Score] = []
+    for test_set in test_sets:
+        folder = results.set_folder(results_dir(options, net), test_set)
+        scores += evaluate(
+            partial(restore, net=net, options=options, precision=precision),
+            test_set,
             scale=net.scale,
-            metric_protocol=options.test_degradation.metric,
+            planes=planes,
             device=device,
-            on_image=partial(_write_results, folder) if testing.save_results else None,
-            lpips=lpips,
+            metrics=measures,
+            on_image=partial(results.save_images, folder) if options.testing.save_results else None,
         )
     return scores
 
 
-def _write_results(folder: Path, sample: Sample, sr: Tensor) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for case, image in zip(sample.cases, sr, strict=True):
-        write_image(folder / f"{sample.image}_{slug(case)}.png", to_pixels(image))
-
-
-# ---------------------------------------------------------------------------------------------------- own images
-
-
-def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, device: torch.device) -> Tensor:
-    """SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
+def results_dir(options: EvalOptions, net: BlindSR) -> Path:
+    """Return the folder of all results of this checkpoint."""
     testing = options.testing
-    with build.numerics(options.machine).autocast(device):
-        if testing.tile is None and not testing.self_ensemble:
-            return net(lr, hr).image
-        hr_or_none = hr if net.sees_hr else None
-        sr = tiling.restore(
-            net, lr, hr=hr_or_none, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device
+    return results.results_dir(
+        dir_experiment=testing.dir_experiment,
+        pre_train=testing.pre_train,
+        scale=net.scale,
+        save=testing.save,
+        weights=testing.weights,
+    )
+
+
+def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
+    """Return for the result's JSON files how it was made."""
+    testing = options.testing
+    return results.made_by(
+        net,
+        pre_train=testing.pre_train,
+        weights=testing.weights,
+        precision=options.machine.precision,
+        self_ensemble=testing.self_ensemble,
+        tile=testing.tile,
+    )
+
+
+def report_scores(scores: Sequence[Score], test_sets: Sequence[TestSet], options: EvalOptions, net: BlindSR) -> None:
+    """Print the table of all scores, then write those of each test set."""
+    planes, testing = options.test_degradation.metric, options.testing
+    print(f"{name_of(net)} x{net.scale}, {planes}")
+    print(report.render(report.rows(scores)))
+    name = results.scores_name(
+        planes=planes,
+        precision=options.machine.precision,
+        self_ensemble=testing.self_ensemble,
+        tile=testing.tile,
+    )
+    folder = results_dir(options, net)
+    for test_set in test_sets:
+        own = [score for score in scores if score.set == test_set.name]
+        results.write_test_set(
+            folder, test_set, own, name=name, metric=f"{planes}, border {net.scale}", made=made_by(options, net)
         )
-        return sr.to(device)
+    print(f"written to {folder}")
 
 
-def upscale(net: BlindSR, photo: Photo, options: EvalOptions, device: torch.device) -> Photo:
-    """The photo super-resolved, grey as grey, at its own bit depth; alpha is resized by bicubic interpolation.
+# ------------------------------------------------------------------------------------------------ own photographs
 
-    By tiles where the whole does not fit into memory.
-    """
+
+def upscale(net: BlindSR, photo: Photo, options: EvalOptions, precision: Precision, device: torch.device) -> Photo:
+    """Return the photo super-resolved, grey as grey, at its own bit depth; alpha is resized bicubically."""
     testing = options.testing
-    lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)[None]  # 1 3 H W
-    with build.numerics(options.machine).autocast(device):
-        sr = tiling.restore(net, lr, tile=testing.tile, self_ensemble=testing.self_ensemble, device=device)
-    rgb = sr[0].float().clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
+    lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)  # 3 H W
+    with precision.autocast(device):
+        sr = net.upscale(lr, tile=testing.tile, self_ensemble=testing.self_ensemble)
     alpha = None
     if photo.alpha is not None:
         resized = bicubic(torch.from_numpy(photo.alpha)[None, None], net.scale)[0, 0]
         alpha = resized.clamp(0, 1).numpy()
-    return photo._replace(rgb=rgb, alpha=alpha)
+    return photo._replace(rgb=sr.clamp(0, 1).permute(1, 2, 0).contiguous().numpy(), alpha=alpha)
 
 
-def demo(net: BlindSR, options: EvalOptions, device: torch.device) -> None:
-    """Super-resolve every image of --dir_demo into results/Demo; with --no_reference, score the images written."""
-    source, asked, folder = options.testing.dir_demo, options.testing.no_reference, results_dir(options) / "Demo"
+def demo(net: BlindSR, options: EvalOptions, precision: Precision, device: torch.device) -> None:
+    """Super-resolve every image of --dir_demo into results/Demo, and score what was written where that is asked for."""
+    source, folder = options.testing.dir_demo, results_dir(options, net) / "Demo"
     if source is None:
         raise ValueError("--data_test Demo: name the folder of images with --dir_demo")
     if net.sees_hr:
         raise ValueError(f"--data_test Demo: {name_of(net)} is a teacher and needs the HR image; use its student")
-    paths = list_images(source, "--dir_demo")
-    for path in paths:
-        height, width = check_image(path)
-        if min(height, width) < net.min_size:
-            raise ValueError(f"--dir_demo: {path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
-    qualities = quality.no_reference(asked, device) if asked else []
+    with argument("dir_demo"):
+        paths = list_images(source)
+        for path in paths:
+            height, width = check_image(path)
+            if min(height, width) < net.min_size:
+                raise ValueError(f"{path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
+    with argument("no_reference" if options.testing.no_reference else "score"):
+        measures = [metric.make(name, device=device) for name in metrics_of(options)]
     folder.mkdir(parents=True, exist_ok=True)
     stems = [path.stem for path in paths]
-    scores: dict[str, list[float]] = {}
+    scores: list[Score] = []
     for path in paths:
         name = path.stem if stems.count(path.stem) == 1 else path.name
         out = folder / f"{name}_x{net.scale}.png"
-        write_photo(out, upscale(net, read_photo(path), options, device))
+        write_photo(out, upscale(net, read_photo(path), options, precision, device))
         print(f"{path} -> {out}")
-        scores[out.stem] = [quality.score(to_tensor(read_image(out), device)) for quality in qualities]
-    if qualities:
-        write_qualities(folder / "no_reference", qualities, scores, made_by(net, options))
+        if measures:
+            values = score_image(to_tensor(read_image(out), device), measures)
+            scores.append(Score("Demo", "own images", out.stem, "as they are", values))
+    if scores:
+        print(report.render_images({score.image: score.values for score in scores}))
+        results.write_images_scores(folder / "no_reference", scores, made=made_by(options, net))
+        print(f"written to {folder / 'no_reference'}.csv, .json and others")
 
 
-def options_of(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
-    """What a command line asks for, and the network of its checkpoint, which decides what is published for it."""
-    given = parse(EvalOptions, argv, prog="test.py")
+# ------------------------------------------------------------------------------------------- what is to be tested
+
+
+def released_words(words: Sequence[str]) -> list[str]:
+    """Return a command line of the released KDSR, `main.py --test_only`, as one of this program.
+
+    Flags that only training reads are left out.
+    """
+    parser_words = [word for word in words if word != "--test_only"]
+    ours, theirs = option.flags_of(EvalOptions), option.flags_of(option.TrainOptions)
+    known = {alias for name, field in ours.items() for alias in (name, *field.metadata["flag"].also)}
+    dropped = {alias for name, field in theirs.items() for alias in (name, *field.metadata["flag"].also)} - known
+    kept: list[str] = []
+    skipping = False
+    for word in parser_words:
+        name = word.removeprefix("--").split("=")[0] if word.startswith("--") else None
+        if name is not None:
+            skipping = name in dropped
+        if not skipping:
+            kept.append(word)
+    return kept
+
+
+def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
+    """Return what a command line asks for, and the network of its checkpoint, on which the defaults depend."""
+    given = option.parse(EvalOptions, argv, prog="test.py", names=NAMES)
+    option.forget_released(given)
     path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
     if path is None and name == "BICUBIC" and scale is not None:
-        net = build_model(name, scale=scale)
+        net = build(name, scale=scale)
     elif path is None:
         raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
     else:
-        net = load_model(path, weights=given.get("weights", "auto"))
-        build.require(net, "--pre_train", path, model=name, scale=scale)
-    default = "Demo" if "dir_demo" in given else "+".join(STANDARD)
-    options = resolve(EvalOptions, given, model=name_of(net), scale=net.scale, data_test=default)
-    for note in notes(given, options):
+        given["pre_train"] = path = published.weights_path(path)
+        with argument("pre_train"):
+            net = load_model(path, weights=given.get("weights", "auto"))
+        sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
+        require(net, "pre_train", path, model=name, scale=scale, **sizes)
+    options = option.eval_options(given, model=name_of(net), scale=net.scale)
+    for note in option.notes(given, options):
         print(f"note: {note}")
     return given, options, net
 
 
-def with_luma_of_pairs(options: EvalOptions, benchmarks: Sequence[TestSet], given: Given) -> EvalOptions:
-    """Real pairs are measured alike, however they are named and whatever network restores them: as in their tables.
+def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
+    """Return the options with the luma that tables of real pairs use, whatever network restores them.
 
-    ValueError where other images, which are measured otherwise, are to be scored beside them.
+    Raises ValueError if images that are measured otherwise are to be scored beside them.
     """
-    real, metric = [benchmark.protocol == PAIRED for benchmark in benchmarks], options.test_degradation.metric
-    if "metric" in given or not any(real) or metric == LUMA_OF_PAIRS:
+    real, planes = [test_set.protocol == PAIRED for test_set in test_sets], options.test_degradation.metric
+    if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
         return options
     if not all(real):
         raise ValueError(
             f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PAIRS}, images that "
-            f"are degraded here by {metric}: test them apart, or name one --metric for all"
+            f"are degraded here by {planes}: test them apart, or name one --metric for all"
         )
-    return replace(options, test_degradation=replace(options.test_degradation, metric=LUMA_OF_PAIRS))
+    changed = dataclasses.replace(options.test_degradation, metric=LUMA_OF_PAIRS)
+    return dataclasses.replace(options, test_degradation=changed)
 
 
-def remarks(options: EvalOptions, benchmarks: Sequence[TestSet], given: Given) -> list[str]:
-    """What a user may not have meant: the test is not of what the network was trained for, or of its images."""
+def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> list[str]:
+    """Return what the user may not have meant: a test of other degradations than the network was trained for."""
     found = []
     protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
-    if protocol and all(benchmark.protocol == PAIRED for benchmark in benchmarks) and options.testing.hr_dir is None:
+    if protocol and all(test_set.protocol == PAIRED for test_set in test_sets) and options.testing.hr_dir is None:
         found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
-    for benchmark in benchmarks:
-        if benchmark.protocol != PAIRED and benchmark.hr_paths[0].parent.name.startswith("LR"):
-            found.append(f"the images of {benchmark.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
-    run = None if options.testing.pre_train is None else run_of(options.testing.pre_train)
-    if run is not None and not protocol and any(benchmark.protocol != PAIRED for benchmark in benchmarks):
+    for test_set in test_sets:
+        if test_set.protocol != PAIRED and test_set.hr_paths[0].parent.name.startswith("LR"):
+            found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
+    run = None if options.testing.pre_train is None else results.run_of(options.testing.pre_train)
+    if run is not None and not protocol and any(test_set.protocol != PAIRED for test_set in test_sets):
         tested, trained = vars(options.degradation), {}
         with suppress(ValueError):  # any folder may hold a config.json
             trained = Run(run).config()
@@ -177,57 +260,73 @@ def remarks(options: EvalOptions, benchmarks: Sequence[TestSet], given: Given) -
 
 
 def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
-    """The pairs of --data_test and --hr_dir."""
+    """Return the pairs of --data_test and --hr_dir."""
     if not lr_dir.is_dir():
         raise NotADirectoryError(
             f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
             "are joined by + without --hr_dir, each a folder with LR/ and HR/"
         )
-    return paired(lr_dir, hr_dir, scale, flag="--hr_dir")
+    return paired(lr_dir, hr_dir, scale)
 
 
-def benchmarks_of(options: EvalOptions, net: BlindSR) -> list[TestSet]:
-    """The checked test sets that the options ask for; names those that are not there."""
-    hr_dir, name = options.testing.hr_dir, options.images.data_test
+def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[TestSet]:
+    """Return the checked test sets. One that was asked for and is missing is an error."""
+    hr_dir, names = options.testing.hr_dir, options.images.data_test
+    missing: list[str] = []
     if hr_dir is not None:
-        benchmarks, missing = [real_pairs(Path(name), hr_dir, net.scale)], []
+        test_sets = [real_pairs(Path(names), hr_dir, net.scale)]
     else:
-        benchmarks, missing = build.benchmarks(options, build.protocol(options, net.scale), options.testing.seed)
+        protocol = data_factory.protocol(
+            options.test_degradation.protocol,
+            scale=net.scale,
+            **dataclasses.asdict(options.degradation),
+            **dataclasses.asdict(options.test_degradation),
+        )
+        test_sets, missing = data_factory.test_sets(
+            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=print
+        )
+    if missing and ("data_test" in given or not test_sets):
+        raise FileNotFoundError(
+            f"--data_test: {', '.join(missing)} is no folder, and lies neither in benchmark/ under --dir_data "
+            f"{options.images.dir_data} nor beside it"
+        )
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
-    if not benchmarks:
-        raise FileNotFoundError(
-            f"--data_test {options.images.data_test}: none of these is a folder, or lies in benchmark/ "
-            f"under --dir_data {options.images.dir_data} or beside it"
-        )
-    build.check_benchmarks(benchmarks, net)
-    return benchmarks
+    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
+    return test_sets
+
+
+def run(argv: Sequence[str] | None) -> None:
+    """Do what a command line asks for."""
+    given, options, net = load(argv)
+    machine = options.machine
+    precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
+    device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=print)
+    net.to(device).to(memory_format=precision.memory_format)
+    if options.testing.complexity:
+        found = cost.measure_cost(net, *cost.SIZE, device, precision=machine.precision)
+        print(cost.render_cost(net, found))
+        return
+    if options.images.data_test == "Demo":
+        demo(net, options, precision, device)
+        return
+    test_sets = find_test_sets(given, options, net)
+    options = with_luma_of_pairs(options, test_sets, given)
+    for remark in remarks(options, test_sets, given):
+        print(f"note: {remark}")
+    report_scores(score(net, test_sets, options, precision, device), test_sets, options, net)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     try:
-        given, options, net = options_of(argv)
-        device = build.device(options.machine, print)
-        net.to(device).to(memory_format=build.numerics(options.machine).memory_format)
-        if options.testing.complexity:
-            found = cost.measure(net, *cost.SIZE, device, precision=options.machine.precision)
-            print(cost.report(net, found))
-            return
-        if options.images.data_test == "Demo":
-            demo(net, options, device)
-            return
-        benchmarks = benchmarks_of(options, net)
-        options = with_luma_of_pairs(options, benchmarks, given)
-        for remark in remarks(options, benchmarks, given):
-            print(f"note: {remark}")
-        scores = score(net, benchmarks, options, device)
-    except torch.OutOfMemoryError as error:
+        run(argv)
+    except KeyboardInterrupt:
+        print("test.py: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (torch.OutOfMemoryError, MemoryError) as error:
         sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")
     except (ValueError, OSError) as error:
-        sys.exit(f"test.py: error: {error}")
-    print(f"{name_of(net)} x{net.scale}, {options.test_degradation.metric}")
-    print(report.render(report.rows(scores)))
-    print(f"written to {write_scores(scores, benchmarks, net, options)}")
+        sys.exit(f"test.py: error: {option.as_flags(error)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training loop: step, watch, log, validate, save, resume. It knows steps, devices and files, and no method."""
+"""The training loop: step, log, validate, save, resume. It knows steps, devices and files, and no method."""
 
 from __future__ import annotations
 
@@ -6,31 +6,192 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from data.pairs import Pairs
+from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, load
 from data.testset import TestSet
-from evaluation.evaluate import Score, evaluate, grouped, mean
-from learner import Learner
+from evaluation import Score, evaluate, grouped, mean
 from loss import Objective
-from model import BlindSR
-from plan import Plan
+from model import EMA, BlindSR
+from model.checkpoint import checkpoint, write_file
+from runtime import state as run_state
 from runtime.distributed import Ranks
-from runtime.divergence import DivergenceMonitor, TrainingError, Trouble
+from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
 from runtime.logger import Logger
 from runtime.precision import Precision
 from runtime.signals import StopSignals
-from runtime.state import FORMAT, check_state, no_state
-from utility import Clock, Run, save
+from utility import Clock, Run, atomic_write, host_copy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate as a function of the step: two stretches, each with its own stairs.
+
+    Stairs come where the number of the epoch within its stretch is a multiple of `decay`. The released trainers count
+    epochs from 1 (`first`), so each stair comes one epoch earlier than by counting from 0.
+    """
+
+    epoch_steps: int
+    warmup_epochs: int = 0
+    warmup_rate: float = 0.0
+    warmup_decay: int = 1  # epochs
+    warmup_gamma: float = 1.0
+    rate: float
+    decay: int  # epochs
+    gamma: float
+    first: int = 1
+
+    def __call__(self, step: int) -> float:
+        epoch = step // self.epoch_steps
+        if epoch < self.warmup_epochs:
+            return self.warmup_rate * self.warmup_gamma ** ((epoch + self.first) // self.warmup_decay)
+        return self.rate * self.gamma ** ((epoch - self.warmup_epochs + self.first) // self.decay)
+
+
+class Learner:
+    """What learns: a network with its objective, Adam and moving average, one step at a time.
+
+    Args:
+        ema: decay of the average of the weights, per step; 0: none.
+        accumulate: parts in which a batch goes through the network.
+    """
+
+    def __init__(
+        self,
+        net: BlindSR,
+        objective: Objective[Any],
+        *,
+        beta2: float = 0.999,
+        ema: float = 0.0,
+        accumulate: int = 1,
+        device: torch.device,
+        precision: Precision = Precision(),  # noqa: B008 (frozen)
+        ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    ) -> None:
+        if accumulate > 1 and objective.steps > 1:
+            raise ValueError(f"`accumulate` {accumulate}: this objective takes {objective.steps} steps in each batch")
+        self.device = device
+        self.precision = precision
+        self.ranks = ranks
+        self.accumulate = accumulate
+        self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
+        self.objective = ranks.replicate(objective.to(device))
+        self.ema = EMA(self.net, ema) if ema else None
+        groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
+        if own := [p for p in self.objective.parameters() if p.requires_grad]:
+            groups.append({"params": own, "share": self.objective.rate_share})
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, beta2), fused=device.type == "cuda")
+        self.scaler = precision.scaler(device)
+
+    @property
+    def eval_net(self) -> BlindSR:
+        """What is validated: the network, or the average of its weights."""
+        return self.net if self.ema is None else self.ema.net
+
+    def step(self, batch: Batch, number: int, rate: float) -> dict[str, Tensor]:
+        """Take one training step. Return its losses and the norm of its gradient, which stay on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        self.optimizer.zero_grad()
+        losses: dict[str, Tensor] = {}
+        parts = batch.chunk(self.accumulate)
+        for i, part in enumerate(parts):
+            for phase in self._phases(part, number):
+                self.scaler.scale(phase.total / len(parts)).backward()
+                for name, loss in {**phase.losses, "total": phase.total}.items():
+                    losses[name] = losses.get(name, 0) + loss.detach().float() / len(parts)
+                if phase.step and i == len(parts) - 1:
+                    losses["gradient"] = self._optimize()
+        if self.ema is not None:
+            self.ema.update(self.net)
+        return losses
+
+    def _phases(self, batch: Batch, number: int) -> Iterator[Any]:
+        """Yield the phases of a batch; autocast covers what they compute, not their backward."""
+        phases = self.objective.phases(self.net, batch, number)
+        while True:
+            with self.precision.autocast(self.device):
+                phase = next(phases, None)
+            if phase is None:
+                return
+            yield phase
+
+    def _optimize(self) -> Tensor:
+        """Average the gradients over all ranks and let Adam step; return their norm."""
+        gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        self.ranks.all_reduce_mean_(gradients)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.get_total_norm(gradients)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return norm
+
+    @torch.no_grad()
+    def probe(self, batch: Batch, number: int) -> tuple[Tensor, list[str]]:
+        """Return the first loss of a batch, and the names of its parts, leaving everything as it is."""
+        buffers = list(self.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        phase = next(self._phases(batch.chunk(self.accumulate)[0], number))
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        return phase.total, list(phase.losses)
+
+    def buffers(self) -> Iterator[Tensor]:
+        averaged = () if self.ema is None else self.ema.net.buffers()
+        return chain(self.net.buffers(), self.objective.buffers(), averaged)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return the network, with its average, as a file of weights holds it."""
+        return checkpoint(self.net, None if self.ema is None else self.ema.net)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "net": self.checkpoint(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the tensors of this state. Raise ValueError if it is of another network."""
+        found, own = state["net"], self.checkpoint()
+        if (found["network"], found["config"]) != (own["network"], own["config"]):
+            raise ValueError(
+                f"it is of {found['network']} {found['config']}, the options ask for {own['network']} {own['config']}"
+            )
+        self.net.load_state_dict(found["params"])
+        if self.ema is not None:
+            self.ema.net.load_state_dict(found["params_ema"])
+        self.objective.load_state_dict(state["objective"])
+        fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
+        groups = [group | fused for group in state["optimizer"]["param_groups"]]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
+        self.scaler.load_state_dict(state["scaler"])
 
 
 class Trainer:
-    """Trains `net` on `objective`. All that is random is a function of (seed, step): a resumed run is the same run."""
+    """Trains a network. All that is random is a function of (seed, step), so a resumed run is the same run.
+
+    Args:
+        pairs, batches: HR patches, and how they become LR and HR images.
+        test_sets: validated at the end of each epoch; the first decides which weights are the best.
+        config: written to config.json.
+        steps, epoch_steps: of the whole run, and of an epoch.
+        n_threads: loader processes.
+        metric: planes of PSNR and SSIM.
+        collapse: take back a step whose loss is this many times the running median; 0: never.
+        max_minutes, save_minutes: stop after, save at least every.
+        st_save_epoch, keep: numbered checkpoints from this epoch on, how many of them.
+        begun: when the minutes began, by `time.perf_counter`.
+    """
 
     def __init__(
         self,
@@ -39,212 +200,259 @@ class Trainer:
         objective: Objective[Any],
         pairs: Pairs,
         batches: PatchBatches,
-        benchmarks: Sequence[TestSet],
-        plan: Plan,
+        test_sets: Sequence[TestSet],
+        schedule: Schedule,
         run: Run,
         config: dict[str, Any],
         device: torch.device,
-        numerics: Precision | None = None,
-        ranks: Ranks | None = None,
+        steps: int,
+        epoch_steps: int,
+        metric: str,
+        beta2: float = 0.999,
+        ema: float = 0.0,
+        accumulate: int = 1,
+        collapse: float = 0.0,
+        n_threads: int = 0,
+        print_every: int = 100,
+        max_minutes: float | None = None,
+        save_minutes: float = math.inf,
+        st_save_epoch: int = 0,
+        keep: int = 0,
+        precision: Precision = Precision(),  # noqa: B008 (frozen)
+        ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+        signals: StopSignals | None = None,
+        begun: float | None = None,
     ) -> None:
         own = pairs.draws.batch // pairs.draws.world
-        if own % plan.accumulate:
-            raise ValueError(
-                f"--accumulate {plan.accumulate}: the {own} images of a process cannot be cut into so many"
-            )
-        self.ranks = ranks or Ranks()
-        self.learner = Learner(net, objective, plan, device=device, numerics=numerics or Precision(), ranks=self.ranks)
+        if own % accumulate:
+            raise ValueError(f"`accumulate` {accumulate}: the {own} images of a process cannot be cut into so many")
+        self.learner = Learner(
+            net,
+            objective,
+            beta2=beta2,
+            ema=ema,
+            accumulate=accumulate,
+            device=device,
+            precision=precision,
+            ranks=ranks,
+        )
         self.net, self.objective = self.learner.net, self.learner.objective
         self.pairs = pairs.to(device)
         self.batches = batches
-        self.images = batches.images
-        self.benchmarks = benchmarks
-        self.plan = plan
+        self.test_sets = test_sets
+        self.schedule = schedule
         self.run = run
         self.config = config
         self.device = device
-        self.watch = DivergenceMonitor(
-            plan.collapse, gradients=not self.learner.scaler.is_enabled(), mean=self.ranks.all_reduce_mean
-        )
+        self.steps = steps
+        self.epoch_steps = epoch_steps
+        self.metric = metric
+        self.n_threads = n_threads
+        self.print_every = print_every
+        self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
+        self.save_seconds = 60 * save_minutes
+        self.st_save_epoch = st_save_epoch
+        self.keep = keep
+        self.ranks = ranks
+        self.signals = signals or StopSignals(impatient=ranks.world == 1)
+        self.begun = time.perf_counter() if begun is None else begun
+        scaled = self.learner.scaler.is_enabled()
+        self.monitor = Monitor(collapse, gradients=not scaled, mean=ranks.all_reduce_mean)
+        self.recovery = Recovery(epoch_steps)
         self.clock = Clock(device)
         self.step = 0
         self.epoch = 0  # the last one that was validated
-        self.best: float | None = None  # dB, of the first benchmark
-        self.skipped: list[int] = []  # steps whose batch went wrong
+        self.best: float | None = None  # dB, on the first test set
+        self._untried: tuple[int, Batch] | None = None  # the last step and its batch, to try its weights on
+        self._constant: dict[str, Tensor] = {}  # host copies of what never changes
         self._resumed = False
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def fit(self, begun: float | None = None) -> bool:
-        """Train to the end of the plan. SIGINT, SIGTERM, the end of the time and errors save the last good state.
+    def fit(self) -> bool:
+        """Train to the end. Signals, the end of the time and errors save the last good state first.
 
-        begun: when the time of the plan began, by `time.perf_counter`; default: now. True: it is done, False: it was
-        stopped.
+        Returns True when the run is done, False when it was stopped. Raises TrainingError when it cannot go on.
         """
-        if not self.ranks.all_equal((self.step, self.skipped)):
+        if not self.ranks.all_equal((self.step, self.recovery.skipped)):
             raise ValueError(
-                f"--resume: the processes found different states of {self.run.path}; it must lie in a folder that all "
-                "machines share"
+                f"the processes found different states of {self.run.path}; it must lie in a folder that all machines "
+                "share"
             )
         if self.ranks.is_main:
             self.run.open(self.config, resumed=self._resumed)
-        self.snapshot()
-        self._on_disk = self.step
-        self._saved = time.perf_counter()
-        self._deadline = (self._saved if begun is None else begun) + self.plan.max_seconds
+        self.recovery.keep(self._snapshot())
+        self._on_disk, self._saved = self.step, time.perf_counter()
+        where = {"steps": self.steps, "epoch_steps": self.epoch_steps, "step": self.step, "epoch": self.epoch}
         try:
-            with (
-                StopSignals(impatient=self.ranks.world == 1) as self._interrupt,
-                Logger(
-                    self.run, self.plan, step=self.step, epoch=self.epoch, writes=self.ranks.is_main
-                ) as self._logbook,
-            ):
-                while (done := self._train()) is None:
-                    pass  # something went wrong and was mended: the loader starts again at another step
-                return done
+            with self.signals.deferred(), Logger(self.run, **where, writes=self.ranks.is_main) as self._logger:
+                return self._train()
         except BaseException:
             # Of several processes the others may be gone: what is on the disk stands.
-            if self.ranks.world == 1 and self._good["step"] > self._on_disk:
+            if self.ranks.world == 1 and self.recovery.good["step"] > self._on_disk:
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._save()
             raise
         finally:
             self.run.unlock()
 
-    def _train(self) -> bool | None:
-        """Take steps to the end: True; or until a stop: False. None where it is back at the last good state.
-
-        That is one of the last line of the log, of the end of the epoch, or a later one that was saved. What is healed
-        does not depend on which: all steps up to the one that went wrong are good, and are the same again.
-        """
+    def _train(self) -> bool:
         self.net.train()
-        plan, first = self.plan, self.step
-        steps, pinned = range(first, plan.steps), self.device.type == "cuda"
-        loading = load(self.batches, steps, workers=plan.loader_workers, pinned=pinned)
-        with contextlib.closing(loading) as patches:
+        first, patches = self.step, self._load()
+        try:
             while True:
+                # What is due before the next step?
                 now = time.perf_counter()
-                late = now > self._deadline and self.step > first  # one step at least
-                asked = self._interrupt.asked or self.ranks.orphaned
-                stop, save = self.ranks.any_rank(asked or late, now - self._saved > plan.save_seconds)
-                ended = self.step == plan.steps
-                epoch = self.step // plan.epoch_steps > self.epoch
-                line = ended or self.step % plan.print_every == 0
-                if line or epoch or stop or save:
-                    if trouble := self.watch.look():
-                        self._heal(trouble)
-                        return None
-                    if line and self.watch.noted:
-                        self._report()
-                    self.snapshot()
-                    if epoch or ended or stop or save:
-                        self._save()
+                late = now > self.begun + self.max_seconds and self.step > first  # one step at least
+                stop = self.signals.asked or self.ranks.orphaned or late
+                stop, save = self.ranks.any_rank(stop, now - self._saved > self.save_seconds)
+                done = self.step == self.steps
+                epoch_ends = self.step // self.epoch_steps > self.epoch
+                line = done or self.step % self.print_every == 0
+                look = line or epoch_ends or stop or save or self.step == self.recovery.suspect
+
+                # Judge the steps since the last look and the weights they led to; go back if they are bad.
+                if look and (trouble := self.monitor.read() or self._try_weights()):
+                    patches.close()
+                    self._go_back(trouble)
+                    patches = self._load()
+                    continue
+
+                # Report, snapshot, validate, save.
+                if line and self.monitor.recorded:
+                    self._report()
+                if epoch_ends and not stop:  # who stops a run may not wait for the validation; it comes on resume
+                    self._end_epoch()
+                if look:
+                    self.recovery.keep(self._snapshot())
+                if done or epoch_ends or stop or save:
+                    self._save()
+
+                # Stop.
                 if stop:
                     self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
                     return False
-                if epoch:
-                    self._end_epoch()
-                    self.snapshot()
-                    self._save()
-                if ended:
-                    self.run.log(f"done: {self.plan.steps} steps, {self.run.path}")
+                if done:
+                    self.run.log(f"done: {self.steps} steps, {self.run.path}")
                     return True
+
+                # Step.
                 with self.clock("data"):
                     hr = next(patches)
-                if self.step in self.skipped:
+                if self.step in self.recovery.skipped:
                     self.step += 1
                 else:
                     self.train_step(hr)
-                self._logbook.bar.update()
+                self._logger.bar.update()
+        finally:
+            patches.close()
 
     def train_step(self, hr: Tensor) -> dict[str, Tensor]:
-        """One step on (V·B, 3, s·Q, s·Q) uint8 images of the host; the parts of the loss stay on the device."""
+        """Take one step on (V·B, 3, s·Q, s·Q) uint8 images of the host; return the losses, which stay on the device."""
         with self.clock("degradation"):
-            lr, hr = self.pairs(hr.to(self.device, non_blocking=True), self.step)
+            batch = self.pairs(hr.to(self.device, non_blocking=True), self.step)
         with self.clock("network"):
-            parts = self.learner.step(lr, hr, self.step, self._rate(self.step))
-        self.watch.note(self.step, parts)
+            losses = self.learner.step(batch, self.step, self._rate(self.step))
+        self.monitor.record(self.step, losses)
+        self._untried = self.step, batch
         self.step += 1
-        return parts
+        return losses
+
+    def _load(self) -> Generator[Tensor, None, None]:
+        pinned = self.device.type == "cuda"
+        return load(self.batches, range(self.step, self.steps), workers=self.n_threads, pinned=pinned)
 
     def _rate(self, step: int) -> float:
-        before = [bad for bad in self._troubles(step) if bad < step]
-        return self.plan.schedule(step) * 0.5 ** max(0, len(before) - 1)
+        return self.schedule(step) * self.recovery.rate_factor(step)
 
-    def _troubles(self, step: int) -> list[int]:
-        """The steps that were left out in the epoch of this one."""
-        return [bad for bad in self.skipped if bad // self.plan.epoch_steps == step // self.plan.epoch_steps]
+    # -------------------------------------------------------------------------------------------- when it goes wrong
 
-    def _heal(self, trouble: Trouble) -> None:
-        """Back to the last good state, on without the batch that went wrong; more slowly if it happens again."""
-        good, self.skipped = self._good["step"], [*self.skipped, trouble.step]
-        troubles = len(self._troubles(trouble.step))
-        if troubles > self.plan.patience:
+    def _try_weights(self) -> Trouble | None:
+        """Try the present weights on the last batch: a state is good only if the loss from it is."""
+        if self._untried is None:
+            return None
+        step, batch = self._untried
+        total, names = self.learner.probe(batch, step)
+        if what := self.monitor.judge_weights(total, names):
+            return Trouble(step, what, update=True)
+        self._untried = None
+        return None
+
+    def _go_back(self, trouble: Trouble) -> None:
+        """Return to a good state, to go on without the step that went wrong, more slowly if it happens again."""
+        try:
+            good = self.recovery.recover(trouble)
+        except TrainingError as error:
             self._save()
             raise TrainingError(
-                f"it went wrong {troubles} times in one epoch, the last time at step {trouble.step}: {trouble.what}. "
-                f"{self.run.models} holds the last good state, of step {good}; a run of another name can start from "
-                "model_latest.pt there (--pre_train), with a lower --lr_sr, another --precision or other images"
-            )
-        self._good |= {"skipped": self.skipped}
-        self.load_state_dict(copy.deepcopy(self._good))  # the optimiser goes on with the tensors that it is given
-        self._logbook.bar.n = good
-        slower = f", the learning rate times {0.5 ** (troubles - 1):g}" if troubles > 1 else ""
-        self.run.log(f"step {trouble.step}: {trouble.what}; back to step {good}, on without that batch{slower}")
+                f"{error}. {self.run.models} holds the last good state, of step {self.recovery.good['step']}; a run of "
+                "another name can start from model_latest.pt there (`pre_train`), with a lower `lr_sr`, another "
+                "`precision` or other images"
+            ) from error
+        self.load_state_dict(copy.deepcopy(good))  # the optimiser goes on with the tensors that it is given
+        self._logger.rewind(self.step, self.epoch)
+        factor = self.recovery.rate_factor(trouble.step + 1)
+        slower = f", the learning rate times {factor:g}" if factor < 1 else ""
+        part = "update" if trouble.update else "batch"
+        self.run.log(f"step {trouble.step}: {trouble.what}; back to step {self.step}, on without that {part}{slower}")
 
     # -------------------------------------------------------------------------------------------- log, validate
 
     def _report(self) -> None:
-        steps, losses = self.watch.line()
-        self._logbook.losses(self.step, losses, steps, self._rate(self.step - 1), self.clock.shares())
+        steps, losses = self.monitor.line()
+        self._logger.losses(self.step, losses, steps, self._rate(self.step - 1), self.clock.shares())
 
     def _end_epoch(self) -> None:
-        """Validate, and save what is worth it."""
+        """Validate, and keep the weights that are worth it."""
         start = time.perf_counter()
-        self.epoch = self.step // self.plan.epoch_steps
-        self.ranks.broadcast(self.learner.buffers())  # without a GPU each has BatchNorm statistics of its own
-        psnr = self.validate(self.epoch) if self.benchmarks else None
-        if psnr is not None:
+        self.epoch = self.step // self.epoch_steps
+        self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        if self.test_sets:
+            psnr = self.validate(self.epoch)
             better = self.best is None or psnr > self.best
             self.best = psnr if better else self.best
             if self.ranks.is_main:
                 self._save_models(psnr, better)
-        self._logbook.since += time.perf_counter() - start
+        self._logger.since += time.perf_counter() - start
 
     def _save_models(self, psnr: float, better: bool) -> None:
-        contents = self.learner.checkpoint()
-        if better:
-            save(contents, self.run.models / "model_best.pt")
-        if self.epoch >= self.plan.save_from_epoch:
-            save(contents, self.run.models / f"model_{self.epoch}_psnr_{psnr:.2f}.pt")
-            self.run.drop_old(self.plan.keep)
+        names = ["model_best.pt"] if better else []
+        if self.epoch >= self.st_save_epoch:
+            names.append(f"model_{self.epoch}_psnr_{psnr:.2f}.pt")
+        for name in names:
+            with atomic_write(self.run.models / name) as temporary:
+                write_file(self.learner.checkpoint(), temporary)
+        self.run.drop_old(self.keep)
 
     def validate(self, epoch: int) -> float:
-        """Score the network, or the average of its weights, on every benchmark and log it; the first one's PSNR."""
+        """Score the network, or the average of its weights, on every test set; return the PSNR on the first."""
         self.net.eval()
         rows = []
-        for benchmark in self.benchmarks:
-            psnr, ssim = mean(self.scores(benchmark))
-            if math.isnan(psnr):
+        for test_set in self.test_sets:
+            score = mean(self.scores(test_set))
+            if math.isnan(score["psnr"]):
                 raise TrainingError(
-                    f"the PSNR on {benchmark.name} is nan after step {self.step}: the weights, or statistics of "
-                    f"BatchNorm, are no numbers any more. {self.run.models} may hold a checkpoint of an earlier epoch, "
-                    "from which a run of another name can start (--pre_train)"
+                    f"the PSNR on {test_set.name} is nan after step {self.step}: statistics of BatchNorm, or the "
+                    f"average of the weights, are not finite any more. {self.run.models} may hold a checkpoint of an "
+                    "earlier epoch, from which a run of another name can start (`pre_train`)"
                 )
-            of = {"epoch": epoch, "step": self.step, "set": benchmark.name, "protocol": benchmark.protocol}
-            rows.append({**of, "psnr": f"{psnr:.4f}", "ssim": f"{ssim:.5f}"})
-        self._logbook.scores(rows)
+            row = {"epoch": epoch, "step": self.step, "set": test_set.name, "protocol": test_set.protocol}
+            rows.append({**row, "psnr": f"{score['psnr']:.4f}", "ssim": f"{score['ssim']:.5f}"})
+        self._logger.scores(rows)
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def scores(self, benchmark: TestSet, first: int | None = None) -> list[Score]:
-        """Of the network as it is, each rank restoring its share of the images; `first`: of so many images only."""
+    def scores(self, test_set: TestSet, first: int | None = None) -> list[Score]:
+        """Return the scores of the network as it is; each rank restores its share of the images.
+
+        first: score so many images only.
+        """
         net = self.learner.eval_net
         scores = evaluate(
             lambda lr, hr: net(lr, hr).image,
-            benchmark.part(self.ranks.rank, self.ranks.world),
+            test_set.part(self.ranks.rank, self.ranks.world),
             scale=net.scale,
-            metric_protocol=self.plan.metric,
+            planes=self.metric,
             device=self.device,
             first=first,
         )
@@ -254,45 +462,59 @@ class Trainer:
     # ------------------------------------------------------------------------------------------- save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs to be the same run; of this rank, where ranks differ."""
-        return {
-            "format": FORMAT,
-            "step": self.step,
-            "epoch": self.epoch,
-            "best": self.best,
-            "skipped": list(self.skipped),
-            "watch": self.watch.state_dict(),
+        """Return everything that a resumed run needs to be the same run; of this rank, where ranks differ."""
+        return run_state.compose(
+            step=self.step,
+            epoch=self.epoch,
+            images=self.batches.images,
+            best=self.best,
+            skipped=list(self.recovery.skipped),
+            suspect=self.recovery.suspect,
+            monitor=self.monitor.state_dict(),
+            pairs=self.pairs.state_dict(),
             **self.learner.state_dict(),
-            "pairs": self.pairs.state_dict(),
-            "images": self.images,
-        }
+        )
 
-    def snapshot(self) -> None:
-        """Remember this state as the last good one."""
-        self._good = copy.deepcopy(self.state_dict())
+    def _snapshot(self) -> dict[str, Any]:
+        """Return a copy of the state in host memory. What never changes (a teacher, VGG19) is copied once."""
+        state = self.state_dict()
+        own = state["objective"]
+        constant = {name for name in own if name.split(".")[0] in self.objective.constant}
+        if not self._constant:
+            self._constant = host_copy({name: own[name] for name in constant})
+        state["objective"] = {name: value for name, value in own.items() if name not in constant}
+        state = host_copy(state)
+        state["objective"] |= self._constant
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Be as in this state. ValueError where it is of another network."""
+        """Be as in this state. Raise ValueError if it is of another network."""
         self.learner.load_state_dict(state)
-        self.watch.load_state_dict(state["watch"])
+        self.monitor.load_state_dict(state["monitor"])
         self.pairs.load_state_dict(state["pairs"])
         self.step, self.epoch = state["step"], state["epoch"]
         self.best = None if state["best"] is None else float(state["best"])
-        self.skipped = [int(step) for step in state["skipped"]]
+        self.recovery.skipped = [int(step) for step in state["skipped"]]
+        self.recovery.suspect = state["suspect"]
+        self._untried = None
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state, perhaps of another number of processes. ValueError where it does not fit."""
-        check_state(state, self.run.path, self.run.state, images=self.images, steps=self.plan.steps)
+        """Continue from a saved state, perhaps of another number of processes. Raise ValueError if it does not fit."""
+        run_state.check(state, self.run.state, images=self.batches.images, steps=self.steps)
         try:
             self.load_state_dict(state | {"pairs": self.ranks.shard_state(state["pairs"])})
-        except Exception as error:  # one that is damaged fails in a dozen ways
-            raise no_state(self.run.state, f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # a damaged one fails in a dozen ways
+            raise run_state.not_a_state(self.run.state, f"{type(error).__name__}: {error}") from error
+        self._constant = {}
         self._resumed = True
 
     def _save(self) -> None:
-        """The last good state, whole or not at all."""
-        state = self._good | {"pairs": self.ranks.gather_state(self._good["pairs"])}
+        """Write the last good state, whole or not at all; the one before it stays beside it."""
+        good = self.recovery.good
+        state = good | {"pairs": self.ranks.gather_state(good["pairs"])}
         if self.ranks.is_main:
-            save(state, self.run.state)  # first: weights without a state could not be continued
-            save(state["net"], self.run.models / "model_latest.pt")
+            with atomic_write(self.run.state, keep=self.run.previous) as temporary:
+                write_file(state, temporary)  # first: weights without a state could not be continued
+            with atomic_write(self.run.models / "model_latest.pt") as temporary:
+                write_file(state["net"], temporary)
         self._saved, self._on_disk = time.perf_counter(), state["step"]

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import inspect
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 from tqdm import tqdm
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
@@ -29,22 +34,48 @@ Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name o
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place only when the block ends well and all is on the disk.
+def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place only if the block ends well and all is on the disk.
 
-    OSError where it cannot be written, for want of space or of permission; what was there before is as it was.
+    Raises OSError, naming `path`, if it cannot be written; the file that was there before is untouched then.
+
+    Args:
+        keep: where the file that was there before goes.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _link(path, keep)
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         before = "the one that was there is untouched" if path.exists() else "there was none before"
         raise OSError(error.errno, f"{error.strerror or error}; {before}", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file a second name, taking it from the file that had it. There is no moment without a file at `path`."""
+    temporary = other.with_name(f".{other.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, temporary)
+    temporary.replace(other)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can tell."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -71,13 +102,30 @@ def argument(name: str) -> Iterator[None]:
         raise
 
 
-def save(contents: Any, path: Path) -> None:
-    """`torch.save`, whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        try:
-            torch.save(contents, file)
-        except RuntimeError as error:  # what its writer makes of a full disk
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+def call(builder: Callable[..., T], **values: Any) -> T:
+    """Call a builder with those of the values that it takes by name: the others are somebody else's."""
+    taken = inspect.signature(builder).parameters
+    return builder(**{name: value for name, value in values.items() if name in taken})
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file. Raises ValueError, not naming the file, if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its JSON is nested too deep") from None
+
+
+def host_copy(state: Any) -> Any:
+    """Return a copy of nested dicts, lists and tuples whose tensors are copied to host memory."""
+    if isinstance(state, Tensor):
+        copied = state.detach().to("cpu")
+        return copied.clone() if copied.data_ptr() == state.data_ptr() else copied
+    if isinstance(state, Mapping):
+        return {key: host_copy(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(host_copy, state))
+    return copy.deepcopy(state)
 
 
 class Run:
@@ -91,6 +139,7 @@ class Run:
         self._writes = writes
         self.models = path / "model"
         self.state = self.models / "state.pt"
+        self.previous = self.models / "state_previous.pt"
         self.psnr_log = path / "psnr_log.csv"
         self.loss_log = path / "loss_log.csv"
         self._pending: list[str] | None = []  # lines for log.txt until the run is open
@@ -138,8 +187,8 @@ class Run:
         if not path.exists():
             return {}
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            config = read_json(path)
+        except ValueError:
             config = None
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
@@ -184,22 +233,27 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a CSV file; none where there is no file."""
+    """Return the complete rows of a CSV file; none if there is no file. Raises ValueError for a file that is no CSV."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A process was killed while it wrote, or the power went: half a row, or zeros.
-    rows = csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A process was killed while it wrote, or the power went: half a row, or zeros.
+        rows = list(csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     return [row for row in rows if None not in row and None not in row.values()]
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of a CSV file whose step is later, and what is no whole row: a resumed run writes them again."""
+    """Drop the rows of a CSV file that are of a later step or incomplete: a resumed run writes them again."""
     if path.exists():
         rows = read_rows(path)
         with atomic_write(path) as temporary:
             temporary.touch()
-            append_rows(temporary, [row for row in rows if int(row["step"]) <= step])
+            append_rows(
+                temporary, [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= step]
+            )
 
 
 class Clock:

@@ -1,33 +1,35 @@
 """A folder of images decoded once into one memory-mapped file, of which a crop touches only its own rows.
 
 `<cache>.u8` holds the pixels of all images one after the other, (H, W, 3) uint8 RGB each; `<cache>.json` says where
-each begins and what its source file was like. Both appear whole or not at all.
+each begins, the CRC-32 of its pixels, and size and time of its source file. Both are written completely or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from data.images import BadImage, Size, leave_out, list_images, read_image, too_small
-from utility import TEMPORARY, atomic_write
+from data.images import BadImage, Size, list_images, read_image
+from data.store import leave_out, too_small
+from utility import TEMPORARY, atomic_write, read_json
 
 VERSION = 1
 
 
 class Packed(NamedTuple):
-    """An image in the cache, and its source file as it was."""
+    """An image in the cache, and size and time of its source file."""
 
     name: str
     bytes: int
@@ -35,6 +37,7 @@ class Packed(NamedTuple):
     height: int
     width: int
     offset: int  # of its first byte in the .u8 file
+    crc32: int | None = None  # of its pixels; older caches have none
 
 
 class Skipped(NamedTuple):
@@ -47,6 +50,8 @@ class Skipped(NamedTuple):
 
 
 class Index(NamedTuple):
+    """The content of `<cache>.json`."""
+
     folder: str
     images: list[Packed]
     skipped: list[Skipped]
@@ -65,23 +70,39 @@ class PackedImages:
     """
 
     def __init__(self, cache: str | Path, *, at_least: int = 1) -> None:
-        images = [image for image in read_index(cache).images if min(image.height, image.width) >= at_least]
+        index = read_index(cache)
+        images = [image for image in index.images if min(image.height, image.width) >= at_least]
         self.names = [image.name for image in images]
         self.sizes: list[Size] = [(image.height, image.width) for image in images]
         self._path = _paths(cache)[0]
+        self._bytes = index.size
         self._offsets = [image.offset for image in images]
+        self._file: IO[bytes] | None = None
         self._flat: np.ndarray | None = None
 
     def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """(height, width, 3) uint8 RGB, a read-only view of the file."""
-        if self._flat is None:
-            self._flat = np.asarray(np.memmap(self._path, np.uint8, mode="r"))
+        """Return (height, width, 3) uint8 RGB, a read-only view. Raise BadImage if the file is gone or was cut off."""
+        flat = self._map()
         offset, (rows, columns) = self._offsets[index], self.sizes[index]
-        image = self._flat[offset : offset + 3 * rows * columns].reshape(rows, columns, 3)
+        image = flat[offset : offset + 3 * rows * columns].reshape(rows, columns, 3)
         return image[top : top + height, left : left + width]
 
+    def _map(self) -> np.ndarray:
+        try:
+            if self._file is None:
+                self._file = self._path.open("rb")
+            # To touch what is no longer there would end the process without a word (SIGBUS).
+            size = os.fstat(self._file.fileno()).st_size
+            if size != self._bytes:
+                raise OSError(f"{size} bytes instead of {self._bytes}")
+            if self._flat is None:
+                self._flat = np.asarray(np.memmap(self._file, np.uint8, mode="r"))
+        except OSError as error:
+            raise BadImage(f"{self._path} was changed while it is in use ({error}); pack the images again") from error
+        return self._flat
+
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_flat": None}
+        return {**self.__dict__, "_file": None, "_flat": None}
 
 
 def open_packed(
@@ -92,10 +113,10 @@ def open_packed(
     skip_bad: bool = False,
     log: Callable[[str], None] = print,
 ) -> PackedImages:
-    """The packed images of `folder`; packs them first if the cache is missing, damaged or older than the folder.
+    """Open the packed images of `folder`; pack them first if the cache is missing, damaged or older than the folder.
 
-    Unreadable images and those under `at_least` HR pixels a side raise BadImage, or are left out and named in the log
-    with `skip_bad`. Of several processes one packs; the others wait, and find what it has packed.
+    Unreadable images and those under `at_least` HR pixels a side raise BadImage; with `skip_bad` they are left out and
+    named in the log. Of several processes one packs; the others wait, and use its cache.
     """
     if why_repack(folder, cache):
         with _alone(cache, log):
@@ -112,17 +133,44 @@ def open_packed(
 
 
 def pack(folder: str | Path, cache: str | Path, *, skip_bad: bool = False) -> Index:
-    """Decode every image of `folder` into `<cache>.u8` and `<cache>.json`, with a progress bar.
+    """Decode every image of `folder` into `<cache>.u8` and `<cache>.json`, with a progress bar, and read them back.
 
     Raises BadImage at the first image that cannot be decoded; with `skip_bad` it is noted in the index instead.
+    Raises ValueError if the disk gives back other pixels than were written.
     """
     with _alone(cache, print):
         return _pack(folder, cache, skip_bad=skip_bad)
 
 
+def verify(cache: str | Path) -> int:
+    """Compare all pixels of a cache with the checksums in its index, with a progress bar; return how many images.
+
+    Raises ValueError naming the images whose pixels have changed, or if the index has no checksums (older caches), and
+    FileNotFoundError or ValueError if the cache is missing or damaged.
+    """
+    data, index_path = _paths(cache)
+    index = read_index(cache)
+    if any(image.crc32 is None for image in index.images):
+        raise ValueError(f"{index_path} has no checksums: an older version wrote it; pack the images again")
+    _verify(data, index.images)
+    return len(index.images)
+
+
+def _verify(data: Path, images: Sequence[Packed]) -> None:
+    flat = np.memmap(data, np.uint8, mode="r")
+    changed = [
+        image.name
+        for image in tqdm(images, desc=f"verifying {data}", unit="image", leave=False)
+        if zlib.crc32(flat[image.offset : image.offset + 3 * image.height * image.width].data) != image.crc32
+    ]
+    if changed:
+        listed = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise ValueError(f"{data} is damaged: the pixels of {listed} have changed; pack the images again")
+
+
 @contextmanager
 def _alone(cache: str | Path, log: Callable[[str], None]) -> Iterator[None]:
-    """In this context no other process packs this cache, and what one that was killed left of it is gone."""
+    """Keep other processes from packing this cache, and remove the files of one that was killed while it packed."""
     paths = _paths(cache)
     folder, name = paths[0].parent, Path(cache).name
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +178,7 @@ def _alone(cache: str | Path, log: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        log(f"another process is packing {paths[0]}; waiting for its end")
+        log(f"another process is packing {paths[0]}; waiting for it to end")
         lock.acquire()
     try:
         for path in paths:
@@ -152,14 +200,16 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
             for path, stamp, pixels in zip(paths, stamps, decoded, strict=True):
                 if isinstance(pixels, BadImage):
                     if not skip_bad:
-                        raise BadImage(f"{pixels}; repair or remove it, or pass --skip_bad_images")
+                        raise BadImage(f"{pixels}; repair or remove it, or set `skip_bad_images`")
                     index.skipped.append(Skipped(path.name, *stamp, reason=str(pixels)))
                 else:
                     height, width, _ = pixels.shape
-                    index.images.append(Packed(path.name, *stamp, height, width, offset=flat.tell()))
+                    crc32 = zlib.crc32(pixels.data)
+                    index.images.append(Packed(path.name, *stamp, height, width, offset=flat.tell(), crc32=crc32))
                     flat.write(pixels.data)
         if not index.images:
             raise BadImage(f"{folder} holds no readable image; the first: {index.skipped[0].reason}")
+        _verify(temporary, index.images)
         index_path.unlink(missing_ok=True)  # an old index must never stand beside new pixels
     with atomic_write(index_path) as temporary:
         temporary.write_text(_to_json(index), encoding="utf-8")
@@ -167,7 +217,7 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
 
 
 def why_repack(folder: str | Path, cache: str | Path) -> str | None:
-    """Why `cache` does not serve for `folder` as it is now (missing, damaged, files changed), or None if it does."""
+    """Say why `cache` does not serve for `folder` as it is now (missing, damaged, files changed); None if it does."""
     now = {path.name: _stamp(path) for path in list_images(folder)}
     try:
         index = read_index(cache)
@@ -183,17 +233,18 @@ def why_repack(folder: str | Path, cache: str | Path) -> str | None:
 
 
 def read_index(cache: str | Path) -> Index:
-    """The index of a whole cache. Raises FileNotFoundError if there is none and ValueError if it is damaged."""
+    """Read the index of a complete cache. Raises FileNotFoundError if there is none, ValueError if it is damaged."""
     data, index_path = _paths(cache)
     for path in (data, index_path):
         if not path.exists():
             raise FileNotFoundError(f"there is no {path}")
     try:
-        content = json.loads(index_path.read_text(encoding="utf-8"))
+        content = read_json(index_path)
         version = content["version"]
         images = [Packed(**image) for image in content["images"]] if version == VERSION else []
         skipped = [Skipped(**file) for file in content["skipped"]] if version == VERSION else []
         index = Index(content["folder"], images, skipped)
+        _check_places(images)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{index_path} is damaged ({type(error).__name__}: {error})") from error
     if version != VERSION:
@@ -203,14 +254,21 @@ def read_index(cache: str | Path) -> Index:
     return index
 
 
+def _check_places(images: Sequence[Packed]) -> None:
+    """Raise ValueError unless the images lie one after the other, without gaps."""
+    end = 0
+    for image in images:
+        numbers = (image.bytes, image.mtime_ns, image.height, image.width, image.offset)
+        if not isinstance(image.name, str) or any(type(number) is not int for number in numbers):
+            raise ValueError(f"{image.name}: expected whole numbers, found {numbers}")
+        if min(image.height, image.width) < 1 or image.offset != end:
+            raise ValueError(f"{image.name}: {image.height} x {image.width} pixels at {image.offset} instead of {end}")
+        end += 3 * image.height * image.width
+
+
 def _to_json(index: Index) -> str:
-    content = {
-        "version": VERSION,
-        "folder": index.folder,
-        "images": [image._asdict() for image in index.images],
-        "skipped": [file._asdict() for file in index.skipped],
-    }
-    return json.dumps(content, indent=1)
+    images, skipped = ([entry._asdict() for entry in entries] for entries in (index.images, index.skipped))
+    return json.dumps({"version": VERSION, "folder": index.folder, "images": images, "skipped": skipped}, indent=1)
 
 
 def _paths(cache: str | Path) -> tuple[Path, Path]:

@@ -1,47 +1,97 @@
-"""From HR patches to what a step trains on: degrade them, keep a part of each, mix the pairs of many steps."""
+"""From HR patches to the pairs of a step: degrade them, keep a part of each, mix the pairs of many steps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from data.degradation import Degradation
+from data.degradation.params import concatenate
 from data.sampler import share
 
-# Keeps the streams of random numbers apart that share a seed, from those of the sampler too.
+# Keep the streams of random numbers apart that share a seed, from those of the sampler too.
 _DEGRADATION, _NOISE, _CUT, _MIX = 4, 5, 6, 7
+
+
+class Batch(NamedTuple):
+    """The LR and HR images of a step: V views of each of B images, view-major."""
+
+    lr: Tensor
+    """(V·B, 3, P, P) in [0, 1], multiples of 1/255."""
+    hr: Tensor
+    """(V·B, 3, s·P, s·P) in [0, 1], likewise."""
+    params: Any = None
+    """The degradations of the images, a `Draw` of V·B entries, on the CPU. None for pairs that a pool has mixed, and
+    for groups that differ in what a recipe draws once for all images."""
+
+    def chunk(self, parts: int) -> list[Batch]:
+        """Cut the batch into parts of equal size; the last may be smaller."""
+        chunks, start = [], 0
+        for lr, hr in zip(self.lr.chunk(parts), self.hr.chunk(parts), strict=True):
+            stop = start + len(lr)
+            chunks.append(Batch(lr, hr, None if self.params is None else self.params.part(start, stop)))
+            start = stop
+        return chunks
+
+
+class Group(NamedTuple):
+    """Images of a batch that are degraded, cropped and mixed together, as far as they are this rank's."""
+
+    number: int
+    first: int  # image of the batch, of all ranks together, that the group begins with
+    start: int  # first image of this rank in it
+    stop: int  # one after the last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What decides the random draws of a run, and this rank's share of them."""
+    """The seed and the batch that decide the random draws of a run, and this rank's share of them."""
 
     seed: int
     batch: int  # images per step, of all ranks together
-    together: int | None = None  # images that share what a recipe draws once for a batch; None: all of them
+    group: int | None = None  # images that share what a recipe draws once, the crop and the pool; None: all of a batch
     views: int = 1  # patches per image
     rank: int = 0
     world: int = 1
 
     def numpy(self, *stream: int) -> np.random.Generator:
+        """Return the generator of a stream."""
         return np.random.default_rng((self.seed, *stream))
 
     def torch(self, device: torch.device, *stream: int) -> torch.Generator:
+        """Return the generator of a stream on a device."""
         seed = np.random.SeedSequence((self.seed, *stream)).generate_state(1, np.uint64)[0]
         return torch.Generator(device).manual_seed(int(seed >> 1))
 
+    def groups(self) -> Iterator[Group]:
+        """Yield the groups that this rank has images of."""
+        own, size = share(self.batch, self.rank, self.world), self.group or self.batch
+        for number in range(own.start // size, ceil(own.stop / size)):
+            first = number * size
+            yield Group(number, first, max(own.start, first), min(own.stop, first + size))
+
 
 class Pairs(nn.Module):
-    """The LR and HR images of a step, as a function of its HR patches, of (seed, step, rank) and of the pool.
+    """Makes the LR and HR images of a step; a function of its HR patches, of (seed, step, rank) and of the pool.
 
-    degradation: applied to whole patches; all views of an image get the same. patch: side that is kept of them, LR
-    pixels; it lies anywhere in the patch, so that borders and the grid of JPEG blocks do too. pool: how many pairs of
-    former steps to mix with, of all ranks together; 0: none. ValueError where ranks cannot have equal shares of it.
+    Images are handled in groups (`Draws.group`). Published training of second_order has one group of nine for each GPU;
+    here the groups are the same on any number of ranks, and so are their draws where each rank has whole groups.
+
+    Args:
+        degradation: applied to whole patches; all views of an image get the same.
+        draws: seed, batch and this rank's share.
+        patch: side that is kept of a patch, LR pixels. It lies anywhere in the patch, at the same place for a group, so
+            that borders and the grid of JPEG blocks lie anywhere in it, too.
+        pool: pairs of former steps to mix with, of all ranks together, shared out to the groups; 0: none.
+
+    Raises:
+        ValueError: ranks cannot have equal shares of the batch or the pool.
     """
 
     def __init__(self, degradation: Degradation[Any], draws: Draws, *, patch: int, pool: int = 0) -> None:
@@ -50,58 +100,64 @@ class Pairs(nn.Module):
         self.draws = draws
         self.patch = patch
         if pool % draws.world:
-            raise ValueError(f"--pool_size {pool} cannot be shared out evenly among {draws.world} processes")
+            raise ValueError(f"`pool_size` {pool} cannot be shared out evenly among {draws.world} processes")
+        self._pool_size = pool
         self.pool = Pool(pool // draws.world, patch, patch * degradation.scale) if pool else None
 
     @torch.no_grad()
-    def forward(self, hr: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """(V·B, 3, s·Q, s·Q) uint8 on the device, view-major, to LR (V·B, 3, P, P) and HR (V·B, 3, s·P, s·P) in [0, 1].
+    def forward(self, hr: Tensor, step: int) -> Batch:
+        """Make a batch of (V·B, 3, s·Q, s·Q) uint8 patches on the device, view-major; B counts this rank's images.
 
-        B counts the images of this rank. LR are multiples of 1/255.
-        """
-        hr = hr.float() / 255
-        lr, hr = self._cut(self._degraded(hr, step), hr, step)
-        if self.pool is not None:
-            lr, hr = self.pool(lr, hr, self.draws.numpy(_MIX, step, self.draws.rank))
-        return lr, hr
-
-    def _degraded(self, hr: Tensor, step: int) -> Tensor:
-        """Degradations are drawn for the whole batch by all ranks alike, of which each applies its own.
-
-        On the CPU: the same on any device, and what the host must know needs no reading back. Noise is drawn by rank.
+        Degradations are drawn for whole groups, by all ranks alike, and on the CPU: they are the same on any device,
+        and what the host must know needs no reading back. Each rank draws the noise of its images.
         """
         draws, views = self.draws, self.draws.views
-        own, together = share(draws.batch, draws.rank, draws.world), draws.together or draws.batch
+        own = share(draws.batch, draws.rank, draws.world)
         noise = draws.torch(hr.device, _NOISE, step, draws.rank)
-        images = hr.unflatten(0, (views, -1))  # V B 3 s·Q s·Q
-        parts = []
-        for group in range(own.start // together, ceil(own.stop / together)):
-            first = group * together
-            generator = draws.torch(torch.device("cpu"), _DEGRADATION, step, group)
-            params = self.degradation.sample(min(together, draws.batch - first), generator=generator)
-            start, stop = max(own.start, first), min(own.stop, first + together)
-            params = params.part(start - first, stop - first).repeat(views)
-            some = images[:, start - own.start : stop - own.start].flatten(0, 1)
-            parts.append(self.degradation.apply(some, params, generator=noise).unflatten(0, (views, -1)))
-        return torch.cat(parts, 1).flatten(0, 1)
+        images = (hr.float() / 255).unflatten(0, (views, -1))  # V B 3 s·Q s·Q
+        lr_parts, hr_parts, params_parts = [], [], []
+        for group in draws.groups():
+            generator = draws.torch(torch.device("cpu"), _DEGRADATION, step, group.number)
+            size = min(draws.group or draws.batch, draws.batch - group.first)
+            params = self.degradation.sample(size, generator=generator)
+            params = params.part(group.start - group.first, group.stop - group.first)
+            sharp = images[:, group.start - own.start : group.stop - own.start].flatten(0, 1)
+            blurred = self.degradation.apply(sharp, params.repeat(views), generator=noise)
+            blurred, sharp = self._cut(blurred, sharp, draws.numpy(_CUT, step, group.number))
+            if self.pool is not None:
+                blurred, sharp = self.pool(blurred, sharp, self._rows(group), draws.numpy(_MIX, step, group.start))
+            lr_parts.append(blurred.unflatten(0, (views, -1)))
+            hr_parts.append(sharp.unflatten(0, (views, -1)))
+            params_parts.append(params)
+        params = concatenate(params_parts) if self.pool is None else None
+        return Batch(
+            torch.cat(lr_parts, 1).flatten(0, 1),
+            torch.cat(hr_parts, 1).flatten(0, 1),
+            None if params is None else params.repeat(views),
+        )
 
-    def _cut(self, lr: Tensor, hr: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _cut(self, lr: Tensor, hr: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cut patches of all images at one place."""
         spare = lr.shape[-1] - self.patch
         if not spare:
             return lr, hr
         s, p = self.degradation.scale, self.patch
-        top, left = self.draws.numpy(_CUT, step).integers(0, spare, 2, endpoint=True).tolist()
-        return (
-            lr[..., top : top + p, left : left + p].contiguous(),
-            hr[..., s * top : s * (top + p), s * left : s * (left + p)].contiguous(),
-        )
+        top, left = random.integers(0, spare, 2, endpoint=True).tolist()
+        return lr[..., top : top + p, left : left + p], hr[..., s * top : s * (top + p), s * left : s * (left + p)]
+
+    def _rows(self, group: Group) -> slice:
+        """Return the rows of this rank's pool that belong to a group: as many as its share of the batch."""
+        draws, pool = self.draws, self._pool_size
+        own = share(draws.batch, draws.rank, draws.world)
+        begin, start, stop = (pool * image // draws.batch for image in (own.start, group.start, group.stop))
+        return slice(start - begin, stop - begin)
 
 
 class Pool(nn.Module):
-    """Pairs of former steps (Real-ESRGAN): a batch shares its resizing, so batches are mixed with older ones.
+    """Pairs of former steps (Real-ESRGAN): a group shares its resizing, so its images are mixed with older ones.
 
-    Until it is full, batches pass through and are kept. Then each step takes a batch out of it at random and puts the
-    new one in its place. Images are 8-bit levels, and kept as such.
+    Until the rows of a group are full, its batches pass through and are kept. Then each step takes a batch out of them
+    at random and puts the new one in its place. Images are 8-bit levels, and are kept as such.
     """
 
     lr: Tensor
@@ -109,29 +165,42 @@ class Pool(nn.Module):
 
     def __init__(self, size: int, lr_side: int, hr_side: int) -> None:
         super().__init__()
-        self.filled = 0  # on the host, who decides by it
+        self.held = np.zeros(size, bool)  # rows that hold a pair; on the host, which decides by it
         self.register_buffer("lr", torch.zeros(size, 3, lr_side, lr_side, dtype=torch.uint8))
         self.register_buffer("hr", torch.zeros(size, 3, hr_side, hr_side, dtype=torch.uint8))
 
-    def forward(self, lr: Tensor, hr: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of pairs for a batch of pairs, (B, 3, P, P) and (B, 3, s·P, s·P), multiples of 1/255."""
-        size, batch = len(self.lr), len(lr)
-        if self.filled < size:
-            room = slice(self.filled, min(self.filled + batch, size))
-            self.filled = room.stop
-            self._put(room, lr[: room.stop - room.start], hr[: room.stop - room.start])
+    def forward(self, lr: Tensor, hr: Tensor, rows: slice, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Exchange a batch of pairs, (B, 3, P, P) and (B, 3, s·P, s·P), multiples of 1/255, for another.
+
+        Args:
+            lr: LR images.
+            hr: HR images.
+            rows: the part of the pool that takes part.
+            random: chooses the rows.
+        """
+        empty = rows.start + np.flatnonzero(~self.held[rows])[: len(lr)]
+        if len(empty):
+            self.held[empty] = True
+            self._put(torch.from_numpy(empty), lr[: len(empty)], hr[: len(empty)])
             return lr, hr
-        places = torch.from_numpy(random.permutation(size)[:batch]).to(lr.device, non_blocking=True)
+        places = torch.from_numpy(rows.start + random.permutation(rows.stop - rows.start)[: len(lr)])
+        places = places.to(lr.device, non_blocking=True)
         taken = self.lr[places].float() / 255, self.hr[places].float() / 255
         self._put(places, lr, hr)
         return taken
 
-    def _put(self, places: slice | Tensor, lr: Tensor, hr: Tensor) -> None:
+    def _put(self, places: Tensor, lr: Tensor, hr: Tensor) -> None:
+        places = places.to(lr.device, non_blocking=True)
         self.lr[places] = lr.mul(255).round().byte()
         self.hr[places] = hr.mul(255).round().byte()
 
-    def get_extra_state(self) -> Any:
-        return self.filled
+    def get_extra_state(self) -> Tensor:
+        """Return which rows hold a pair: one entry per row, as the buffers have."""
+        return torch.from_numpy(self.held.astype(np.uint8))
 
     def set_extra_state(self, state: Any) -> None:
-        self.filled = state
+        """Take over which rows hold a pair; former states held their number."""
+        held = np.arange(len(self.held)) < state if isinstance(state, int) else state.cpu().numpy() > 0
+        if held.shape != self.held.shape:
+            raise ValueError(f"the pool of this state has {len(held)} pairs, and this run's has {len(self.held)}")
+        self.held = held

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, pi, radians
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from data.degradation import Degradation, Gaussian, MANet, Params, SecondOrder, SpatiallyVariant
+from data.degradation import DEGRADATIONS, Degradation, Gaussian, MANet, Params, SpatiallyVariant
+from utility import read_json
 
-VERSION = 1  # of what the definitions below mean; a change of any pixel raises it
-Recipe = Literal["gaussian", "gaussian s-fold", "manet", "manet_sv", "second_order"]
+VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
+FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet")  # those that a protocol file may name
+DRAWN = "one draw"  # the case of a recipe that draws its degradation
+NO_SETTINGS = ("scale", "draw_per")  # parameters of builders that change nothing of a single image of known scale
 
 GAUSSIAN8 = {  # σ in HR pixels; ×2 as in KDSR's code (IKC has eight in [0.8, 1.6])
     2: (0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
@@ -41,53 +45,62 @@ class Case(NamedTuple):
     """One kernel of a protocol."""
 
     name: str
-    width: tuple[float, float] | None  # standard deviations, HR pixels; None: the recipe has kernels of its own
+    width: tuple[float, float] | None  # standard deviations, HR pixels; None: the recipe chooses the kernels
     theta: float = 0.0  # radians
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A definition, plain values only: its `digest` tells whether two numbers were made alike."""
+    """The definition of a test, in plain values; its `digest` tells whether two numbers were made alike."""
 
     name: str
     scale: int
-    recipe: Recipe
+    recipe: str  # one of FILE_RECIPES, manet_sv, or, with the case DRAWN, a name in DEGRADATIONS
     cases: tuple[Case, ...]
     noise: float = 0.0  # σ, image range [0, 1]
     quality: float | None = None  # of JPEG, 1..100
-    sv_mode: int = 0  # of manet_sv, 1..5
+    sv_mode: int = 0  # of manet_sv, 1..6
+    noise_var: bool = False  # another noise level in every block of 20×20 LR pixels (manet and manet_sv)
+    settings: tuple[tuple[str, Any], ...] = ()  # flags of a recipe that draws, where they differ from its defaults
 
     def __str__(self) -> str:
-        """`gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`."""
-        noise = f" noise {255 * self.noise:g}" if self.noise else ""
-        return self.name + noise + (f" JPEG {self.quality:g}" if self.quality else "")
+        """Return `gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`, `box radius 3`."""
+        words = [self.name, *(f"{name} {value}" for name, value in self.settings)]
+        if self.noise:
+            words.append(f"{'noise_var' if self.noise_var else 'noise'} {255 * self.noise:g}")
+        if self.quality:
+            words.append(f"JPEG {self.quality:g}")
+        return " ".join(words)
 
     @property
     def definition(self) -> dict[str, Any]:
-        return {"version": VERSION, **asdict(self)}
+        """Everything that decides the pixels, and the name, as values that JSON has."""
+        values = {"version": VERSION, **asdict(self), "settings": dict(self.settings)}
+        # They are younger than the first published digests.
+        return {key: value for key, value in values.items() if value or key not in ("noise_var", "settings")}
 
     @property
     def digest(self) -> str:
         """The first 16 hex digits of the SHA-256 of the definition; the name is not part of it."""
         meaning = {key: value for key, value in self.definition.items() if key != "name"}
         if self.quality is not None:
-            meaning["codec"] = "libjpeg"  # former ones were Real-ESRGAN's
+            meaning["codec"] = "libjpeg"  # the first digests were of Real-ESRGAN's
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def smallest(self) -> int:
-        """Least HR side that can be degraded, pixels."""
+        """The least HR side that can be degraded, pixels."""
         return self._degradation(self.scale, self.scale).smallest
 
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
-        """(3, s·H, s·W), 8-bit levels / 255 -> (3, H, W), likewise, on the same device.
+        """Degrade (3, s·H, s·W), 8-bit levels / 255, to (3, H, W), likewise, on the same device.
 
-        The same pixels on any device: computed in float64, so that no tie of rounding hangs on the order of a sum, with
-        noise drawn on the CPU. `seed` is the name of the random draws.
+        The pixels are the same on any device: they are computed in float64, so that no tie of rounding hangs on the
+        order of a sum, and the noise is drawn on the CPU. `seed` names the random draws.
         """
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))  # always on the CPU
         recipe = self._degradation(hr.shape[1], hr.shape[2])
-        if case.width is None:
+        if case.width is None or self.sv_mode:
             params = recipe.sample(1, generator=generator)
         else:
             params = Params(width=_one(case.width), theta=_one(case.theta) if case.theta else None)  # None is quicker
@@ -99,12 +112,15 @@ class Protocol:
         return recipe.apply(exact[None], params, generator=generator)[0]
 
     def _degradation(self, height: int, width: int) -> Degradation[Any]:
-        if self.recipe == "manet_sv":
-            return SpatiallyVariant(mode=self.sv_mode, scale=self.scale, height=height, width=width)
-        if self.recipe == "second_order":
-            return SecondOrder(scale=self.scale)
+        if self.sv_mode:
+            sig = self.cases[0].width[0] if self.cases[0].width else None
+            return SpatiallyVariant(
+                mode=self.sv_mode, scale=self.scale, height=height, width=width, sig=sig, noise_var=self.noise_var
+            )
+        if self.cases[0].width is None:
+            return DEGRADATIONS[self.recipe](scale=self.scale, **dict(self.settings))
         if self.recipe == "manet":
-            return MANet(scale=self.scale, iso=False, width=(0, 0))
+            return MANet(scale=self.scale, iso=False, width=(0, 0), noise_var=self.noise_var)
         sampling = "s-fold" if self.recipe == "gaussian s-fold" else "bicubic"
         return Gaussian(scale=self.scale, iso=False, width=(0, 0), sampling=sampling)
 
@@ -114,23 +130,43 @@ def _one(value: float | tuple[float, ...]) -> Tensor:
 
 
 def bicubic(scale: int) -> Protocol:
-    """Plain MATLAB bicubic, no blur."""
+    """Return plain MATLAB bicubic, no blur.
+
+    Examples:
+        >>> bicubic(4).digest
+        '4c95185d1767f812'
+    """
     return Protocol("bicubic", scale, "gaussian", (Case("bicubic", (0.0, 0.0)),))
 
 
 def gaussian8(scale: int) -> Protocol:
-    """Eight isotropic kernels (IKC, DASR, KDSR Table 1)."""
+    """Return eight isotropic kernels (IKC, DASR, KDSR Table 1).
+
+    Examples:
+        >>> [case.name for case in gaussian8(4).cases][:3]
+        ['1.80', '2.00', '2.20']
+    """
     return Protocol("gaussian8", scale, "gaussian", tuple(Case(f"{s:.2f}", (s, s)) for s in GAUSSIAN8[scale]))
 
 
 def aniso9(scale: int) -> Protocol:
-    """Nine anisotropic kernels, made for ×4."""
+    """Return nine anisotropic kernels, made for ×4.
+
+    Examples:
+        >>> aniso9(4).cases[0]
+        Case(name='2.0_0.2_0', width=(2.0, 0.2), theta=0.0)
+    """
     cases = tuple(Case(f"{a}_{b}_{degrees}", (a, b), radians(degrees)) for a, b, degrees in ANISO9)
     return Protocol("aniso9", scale, "gaussian", cases)
 
 
 def manet9(scale: int) -> Protocol:
-    """Nine kernels an image (CDSR Table 2): variances 1, 1+s, 1+2s, and rotations 0 and 45 degrees."""
+    """Return nine kernels an image (CDSR Table 2): variances 1, 1+s, 1+2s, and rotations 0 and 45 degrees.
+
+    Examples:
+        >>> manet9(4).cases[1]
+        Case(name='5.0_1.0_0.0', width=(2.23606797749979, 1.0), theta=0.0)
+    """
     levels = [1 + i * scale for i in range(3)]
     kernels = [
         (sig1, sig2, theta)
@@ -143,14 +179,46 @@ def manet9(scale: int) -> Protocol:
     return Protocol("manet9", scale, "manet", cases)
 
 
-def manet_sv(scale: int, mode: int) -> Protocol:
-    """Spatially variant blur, mode 1 to 5 (CDSR, MANet)."""
-    return Protocol(f"manet_sv{mode}", scale, "manet_sv", (Case(f"sv{mode}", None),), sv_mode=mode)
+def manet_sv(scale: int, mode: int, *, sig: float | None = None) -> Protocol:
+    """Return spatially variant blur, mode 1 to 6 (CDSR, MANet).
+
+    Args:
+        scale: HR pixels per LR pixel, along each side.
+        mode: see `SpatiallyVariant`.
+        sig: standard deviation of an isotropic kernel for all blocks, HR pixels; None: the kernels of the mode.
+
+    Examples:
+        >>> str(manet_sv(4, 6)), str(manet_sv(4, 6, sig=1.5))
+        ('manet_sv6', 'manet_sv6 sig 1.5')
+    """
+    if sig is None:
+        return Protocol(f"manet_sv{mode}", scale, "manet_sv", (Case(f"sv{mode}", None),), sv_mode=mode)
+    case = Case(f"sv{mode}_{sig:g}", (sig, sig))
+    return Protocol(f"manet_sv{mode} sig {sig:g}", scale, "manet_sv", (case,), sv_mode=mode)
 
 
-def second_order(scale: int) -> Protocol:
-    """One draw of Real-ESRGAN's degradations for each image: something to validate on where there are no real pairs."""
-    return Protocol("second_order", scale, "second_order", (Case("one draw", None),))
+def one_draw(name: str, scale: int, flags: Mapping[str, Any] | None = None) -> Protocol:
+    """Return a registered recipe as a protocol: one draw for each test image, fixed by the seed.
+
+    It serves for validation where there are no real pairs. Raises KeyError for an unknown name.
+
+    Args:
+        name: of the recipe, in `DEGRADATIONS`.
+        scale: HR pixels per LR pixel, along each side.
+        flags: in published units. Those that the builder takes and that differ from its defaults enter the definition.
+
+    Examples:
+        >>> one_draw("second_order", 4).digest
+        'dc009128f40707e4'
+        >>> str(one_draw("second_order", 4, {"codec": "libjpeg"}))
+        'second_order codec libjpeg'
+    """
+    known = inspect.signature(DEGRADATIONS[name]).parameters
+    chosen = {key: value for key, value in (flags or {}).items() if key in known and key not in NO_SETTINGS}
+    settings = tuple(sorted((key, value) for key, value in chosen.items() if value != known[key].default))
+    rule = Protocol(name, scale, name, (Case(DRAWN, None),), settings=settings)
+    _ = rule.smallest  # builds the recipe: its errors come now, and not with the first image
+    return rule
 
 
 NAMED: dict[str, Callable[[int], Protocol]] = {
@@ -158,30 +226,34 @@ NAMED: dict[str, Callable[[int], Protocol]] = {
     "gaussian8": gaussian8,
     "aniso9": aniso9,
     "manet9": manet9,
-    "second_order": second_order,
 }
 
 
 def read_protocol(path: Path, scale: int) -> Protocol:
-    """A protocol of one's own, from a JSON file like
+    """Read a protocol of one's own from a JSON file like
 
         {"recipe": "gaussian", "kernels": [[2.0, 2.0, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}
 
     recipe: "gaussian", "gaussian s-fold" or "manet". kernels: two standard deviations in HR pixels and a rotation in
     degrees each. noise (grey levels) and jpeg (quality) may be left out. Raises ValueError naming the file and the key.
+
+    Examples:
+        >>> read_protocol(Path("nowhere.json"), 4)  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        ValueError: nowhere.json is not a protocol
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
         recipe, noise = content.pop("recipe"), float(content.pop("noise", 0))
         quality = float(content.pop("jpeg")) if "jpeg" in content else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"--protocol {path}: not a protocol ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is not a protocol ({type(error).__name__}: {error})") from error
     sound = all(min(a, b) >= 0 and max(a, b) < inf and isfinite(degrees) for a, b, degrees in kernels)
     sound &= 0 <= noise <= 255 and (quality is None or 1 <= quality <= 100)
-    if content or recipe not in get_args(Recipe)[:3] or not kernels or not sound:
+    if content or recipe not in FILE_RECIPES or not kernels or not sound:
         raise ValueError(
-            f"--protocol {path}: expected recipe (one of {', '.join(get_args(Recipe)[:3])}), kernels with widths from "
+            f"{path} is not a protocol: expected recipe (one of {', '.join(FILE_RECIPES)}), kernels with widths from "
             f"0 on, and perhaps noise in 0..255 and jpeg in 1..100; found recipe {recipe}, kernels {kernels}, "
             f"noise {noise:g}, jpeg {quality}" + (f", and {', '.join(content)}" if content else "")
         )

@@ -1,4 +1,4 @@
-"""Random patches as a pure function of (seed, step): no state, so resuming at a step is exact and free."""
+"""Random patches as a pure function of (seed, step): there is no state, and to resume at a step is exact and free."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from data.images import BadImage, ImageStore, Size
+from data.images import BadImage, Size
+from data.store import ImageStore
 from runtime.signals import leave_signals_to_the_parent
 
-# Keeps the streams of random numbers apart that share a seed.
+# Keep the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3
 
-AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to: left and right change places, top and bottom, transpose
+AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and right, top and bottom, and to transpose
     "all": (True, True, True),  # the eight symmetries of the square
     "mirror": (True, False, False),
     "none": (False, False, False),
@@ -29,7 +30,7 @@ AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to: left and right ch
 
 
 class Crop(NamedTuple):
-    """Where a patch is cut from its image, and how it is then turned: transposed first, flipped after."""
+    """A place to cut a patch from its image, and the form to turn it into: transposed first, then flipped."""
 
     index: int
     top: int
@@ -41,10 +42,11 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class PatchSampler:
-    """Chooses the patches of a training step; a rank takes its share of them, which all ranks draw alike.
+    """Chooses the patches of a training step; all ranks draw the same, and each takes its share.
 
-    Images are drawn without replacement: step after step the batches run through one random order of all images after
-    another. The places within an image, and the forms of a patch (`augment`), are uniform.
+    Images are drawn without replacement: step by step, the batches run through all images in a random order, then in
+    another one. Places within an image are uniform, and so are the forms (`augment`); all views of an image have one
+    form, as if the image were turned and then cut.
     """
 
     sizes: Sequence[Size]  # of the images: (height, width)
@@ -58,21 +60,21 @@ class PatchSampler:
 
     def __post_init__(self) -> None:
         if not self.sizes:
-            raise ValueError("PatchSampler: expected at least one image, got none")
+            raise ValueError("`sizes`: expected at least one image, got none")
         share(self.batch, self.rank, self.world)
         smallest = min(min(size) for size in self.sizes)
         if smallest < self.patch:
-            raise ValueError(f"--patch_size: patches of {self.patch} HR pixels, but an image has a side of {smallest}")
+            raise ValueError(f"`patch_size`: patches of {self.patch} HR pixels, but an image has a side of {smallest}")
 
     def draw(self, step: int) -> list[Crop]:
-        """This rank's patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
+        """Draw this rank's patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
         indices = self._images(step)
         heights, widths = np.array([self.sizes[index] for index in indices]).T
         shape = (self.views, self.batch)
         places = np.random.default_rng((self.seed, PLACES, step))
         tops = places.integers(0, heights - self.patch, shape, endpoint=True)
         lefts = places.integers(0, widths - self.patch, shape, endpoint=True)
-        forms = np.random.default_rng((self.seed, FORMS, step)).integers(0, 2, (3, *shape), dtype=bool)
+        forms = np.random.default_rng((self.seed, FORMS, step)).integers(0, 2, (3, 1, self.batch), dtype=bool)
         forms &= np.array(AUGMENT[self.augment])[:, None, None]
         own = share(self.batch, self.rank, self.world)
         columns = [np.broadcast_to(values, shape)[:, own].ravel().tolist() for values in (indices, tops, lefts, *forms)]
@@ -84,21 +86,21 @@ class PatchSampler:
 
 
 def share(batch: int, rank: int, world: int) -> slice:
-    """Which images of a batch are this rank's. ValueError where they cannot be shared out evenly."""
+    """Return the images of a batch that are this rank's. Raise ValueError where they cannot be shared out evenly."""
     if batch % world:
-        raise ValueError(f"--batch_size {batch} cannot be shared out evenly among {world} processes")
+        raise ValueError(f"`batch_size` {batch} cannot be shared out evenly among {world} processes")
     size = batch // world
     return slice(rank * size, (rank + 1) * size)
 
 
 @lru_cache(maxsize=4)
 def _order(seed: int, number: int, count: int) -> np.ndarray:
-    """The random order of the images in pass `number` through them."""
+    """Return the random order of the images in pass `number` through them."""
     return np.random.default_rng((seed, ORDER, number)).permutation(count)
 
 
 class PatchBatches(Dataset[torch.Tensor]):
-    """Step -> its patches, (views * batch, 3, P, P) uint8 RGB, view-major; see `load`.
+    """Maps a step to its patches, (views * batch, 3, P, P) uint8 RGB, view-major; see `load`.
 
     Raises BadImage if an image cannot be read.
     """
@@ -109,7 +111,7 @@ class PatchBatches(Dataset[torch.Tensor]):
 
     @property
     def images(self) -> tuple[int, str]:
-        """How many they are, and a digest of their names and sizes: with others the same steps have other patches."""
+        """The number of images, and a digest of their names and sizes: with others, a step has other patches."""
         listed = json.dumps([self.store.names, self.store.sizes])
         return len(self.store.names), hashlib.sha256(listed.encode()).hexdigest()
 
@@ -123,7 +125,7 @@ class PatchBatches(Dataset[torch.Tensor]):
 
 
 def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
-    """A view of (P, P, C) pixels in the crop's form, one of the eight symmetries of the square."""
+    """Return a view of (P, P, C) pixels in the crop's form, one of the eight symmetries of the square."""
     if crop.transpose:
         pixels = pixels.swapaxes(0, 1)
     if crop.flip_h:
@@ -134,7 +136,7 @@ def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
 
 
 class _OrError(Dataset["torch.Tensor | BadImage"]):
-    """An error as a value: raised in a loader process it would come with that one's traceback for a message."""
+    """Hands an error over as a value: raised in a loader process, it would arrive with a traceback as its message."""
 
     def __init__(self, batches: PatchBatches) -> None:
         self.batches = batches
@@ -149,9 +151,9 @@ class _OrError(Dataset["torch.Tensor | BadImage"]):
 def load(
     batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: bool
 ) -> Generator[torch.Tensor, None, None]:
-    """The patches of these steps in their order, the same for any number of loader processes, which end with it.
+    """Yield the patches of these steps in their order, the same for any number of loader processes.
 
-    Raises BadImage if an image cannot be read.
+    The processes end with the generator. Raises BadImage if an image cannot be read.
     """
     others = active_children()
     try:
@@ -167,10 +169,10 @@ def load(
                 raise patches
             yield patches
     except (Exception, KeyboardInterrupt):
-        # The traceback keeps the loader alive, and the end of Python would wait for its processes, which leave signals
-        # to their parent. Nothing of theirs is worth keeping.
+        # The traceback keeps the loader alive, and Python would wait at its end for the loader's processes, which leave
+        # signals to their parent. Nothing they hold is worth keeping.
         for worker in set(active_children()).difference(others):
-            with suppress(RuntimeError):  # of the loader, which sees them die
+            with suppress(RuntimeError):  # which the loader raises when it sees them die
                 worker.kill()
                 worker.join()
         raise

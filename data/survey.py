@@ -1,10 +1,10 @@
-"""A look at every image of a folder: whether it is whole, its size and form, and what it shows.
+"""Survey the images of a folder: which files are damaged, their sizes and forms, and which show the same photograph.
 
-What an image shows is told by the steps of grey between neighbours on a 17 x 17 thumbnail, as one vector of length 1;
-the product of two is their likeness. Among the 134 421 pairs of BSD400, Set5, Set14 and B100 are two of one photograph
-at two sizes, with a likeness of 0.97 and more; the next has 0.45. A copy at half the size and JPEG quality 30 has 0.99,
-one at a quarter and quality 10 at least 0.84, one that lost 5 % of its height and width at the edges at least 0.72.
-Mirrored and turned copies and small crops are not found.
+The content of an image is described by the differences of grey between neighbours on a 17 x 17 thumbnail, as one vector
+of length 1; the product of two vectors is their likeness. Among the 134 421 pairs of BSD400, Set5, Set14 and B100, two
+pairs are one photograph at two sizes, with a likeness of 0.97 and more; the next pair has 0.45. A copy at half the size
+and JPEG quality 30 has 0.99, one at a quarter and quality 10 at least 0.84, one that lost 5 % of its height and width
+at the edges at least 0.72. Mirrored and turned copies and small crops are not found.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from data.images import IMAGE_SUFFIXES, BadImage, Size, check_image, read_photo
+from data.images import FORMATS, IMAGE_SUFFIXES, BadImage, Size, check_image, read_photo
 
 ALIKE = 0.7
-CELLS = 16  # steps on a side of the thumbnail
-ENOUGH = 8 * CELLS  # pixels on a side of what is decoded for it
-FLAT = 0.05  # length of the steps below which they are as likely rounding: half a level of 255 each
+CELLS = 16  # differences on a side of the thumbnail
+ENOUGH = 8 * CELLS  # pixels on a side: a JPEG is decoded no larger than this takes
+FLAT = 0.05  # vectors shorter than this are as likely rounding: half a level of 255 each
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 class Look(NamedTuple):
-    """What a whole image file holds."""
+    """The findings about an image file that is not damaged."""
 
     path: Path
     size: Size
@@ -41,7 +41,7 @@ class Look(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """A training image that shows what a test image shows."""
+    """A training image that shows the same photograph as a test image."""
 
     train: Path
     test: Path
@@ -49,7 +49,7 @@ class Leak(NamedTuple):
 
 
 def survey(paths: Sequence[Path], threads: int) -> tuple[list[Look], list[BadImage]]:
-    """Look at all files, with a progress bar; those that are unreadable or damaged come as errors."""
+    """Look at all files, with a progress bar. Return the findings, and errors about unreadable or damaged files."""
 
     def examine(path: Path) -> Look | BadImage:
         try:
@@ -64,15 +64,15 @@ def survey(paths: Sequence[Path], threads: int) -> tuple[list[Look], list[BadIma
 
 
 def look(path: Path) -> Look:
-    """Raises BadImage for a file that is not whole."""
+    """Look at one file. Raises BadImage if it is damaged."""
     size = check_image(path)
     levels, form = _decode(path)
     return Look(path, size, form, hashlib.sha256(path.read_bytes()).digest(), _shown(levels))
 
 
 def _decode(path: Path) -> tuple[np.ndarray, frozenset[str]]:
-    """(H, W) or (H, W, 3) float32 in [0, 1], of a JPEG about as large as is needed: that decodes many times faster."""
-    with Image.open(path) as image:
+    """Decode (H, W) or (H, W, 3) float32 in [0, 1]; a JPEG only as large as is needed, which is many times faster."""
+    with Image.open(path, formats=FORMATS) as image:
         if image.format == "JPEG":
             form = frozenset({"grey"} if image.mode == "L" else ())
             image.draft("L", (ENOUGH, ENOUGH))
@@ -83,7 +83,7 @@ def _decode(path: Path) -> tuple[np.ndarray, frozenset[str]]:
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, 3) to `Look.shows`."""
+    """Compute `Look.shows` of (H, W) or (H, W, 3)."""
     grey = cv2.resize(image, (CELLS + 1, CELLS + 1), interpolation=cv2.INTER_AREA)
     grey = grey @ LUMA if grey.ndim == 3 else grey
     steps = np.concatenate([np.diff(grey, axis=0).ravel(), np.diff(grey, axis=1).ravel()])
@@ -91,7 +91,7 @@ def _shown(image: np.ndarray) -> np.ndarray:
 
 
 def copies(looks: Sequence[Look]) -> list[list[Path]]:
-    """The files that are the same to the byte, in groups."""
+    """Return groups of files that are the same to the byte."""
     groups: dict[bytes, list[Path]] = defaultdict(list)
     for one in looks:
         groups[one.digest].append(one.path)
@@ -99,7 +99,7 @@ def copies(looks: Sequence[Look]) -> list[list[Path]]:
 
 
 def leaks(train: Sequence[Look], test: Sequence[Look]) -> list[Leak]:
-    """The pairs that are alike, the most alike first."""
+    """Return the pairs that are alike, the most alike first."""
     if not train or not test:
         return []
     likeness = np.stack([one.shows for one in train]) @ np.stack([one.shows for one in test]).T
@@ -109,5 +109,5 @@ def leaks(train: Sequence[Look], test: Sequence[Look]) -> list[Leak]:
 
 
 def unlisted(folder: Path) -> list[Path]:
-    """What is called like an image and is no file: a folder, a link that leads nowhere."""
+    """Return what is named like an image but is not a file: folders, and links that lead nowhere."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_file())

@@ -20,27 +20,27 @@ SIZE = (180, 320)  # LR (height, width) of the published figures: 1280 x 720 at 
 WARM_UP, RUNS = 2, 5
 
 
-class Complexity(NamedTuple):
+class Cost(NamedTuple):
     """The cost of super-resolving one LR image of height x width pixels."""
 
     height: int
     width: int
-    parameters: int  # of the network alone: neither a teacher nor a momentum encoder
+    parameters: int  # without a teacher or a momentum encoder, which only training needs
     macs: int  # multiply-adds of convolutions and matrix products
-    dynamic_macs: int  # those of `macs` in convolutions whose weights the network computes for each image
-    seconds: float  # median of some runs
-    machine: str  # that took these seconds
-    precision: str = "fp32"  # at which it took them
+    dynamic_macs: int  # the part of `macs` in convolutions whose weights the network computes for each image
+    seconds: float  # the median of some runs
+    machine: str  # the GPU or CPU that was timed
+    precision: str = "fp32"  # that the network was timed at
 
 
 class Published(NamedTuple):
-    """Figures of a paper, at scale 4 and LR `SIZE`."""
+    """The figures of a paper, at scale 4 and LR `SIZE`."""
 
     title: str
     network: str
-    sizes: dict[str, int]  # where they are not the defaults
-    parameters: float  # millions
-    macs: float  # giga
+    sizes: dict[str, int]  # arguments of the network that are not the defaults
+    parameters: float  # in millions
+    macs: float  # multiply-adds, in 1e9
     note: str = ""
 
 
@@ -60,25 +60,38 @@ PUBLISHED = (
 )
 
 
-def measure(net: BlindSR, height: int, width: int, device: torch.device, *, precision: str = "fp32") -> Complexity:
-    """Count `net`, and time it on one random LR image; a teacher is given an HR image too.
+def measure_cost(net: BlindSR, height: int, width: int, device: torch.device, *, precision: str = "fp32") -> Cost:
+    """Count the parameters and multiply-adds of a network, and time it on a random LR image of height x width.
 
-    Leaves `net` on `device` and in eval mode. precision: one of `numerics.PRECISIONS`, at which it is timed.
+    Leaves `net` on `device` and in eval mode. A teacher is given an HR image too. precision: one of
+    `runtime.precision.PRECISIONS`, at which the network is timed.
+
+    Examples:
+        >>> from model import build
+        >>> cost = measure_cost(build("BICUBIC", scale=4), 24, 24, torch.device("cpu"))
+        >>> cost.parameters, cost.seconds > 0
+        (0, True)
     """
-    macs, dynamic_macs = count(net, height, width)
+    macs, dynamic_macs = count_macs(net, height, width)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    numerics = Precision(precision)
-    net.eval().to(device).to(memory_format=numerics.memory_format)
-    with numerics.autocast(device):
+    arithmetic = Precision(precision)
+    net.eval().to(device).to(memory_format=arithmetic.memory_format)
+    with arithmetic.autocast(device):
         seconds = _seconds(net, height, width, device)
-    return Complexity(height, width, parameters, macs, dynamic_macs, seconds, _machine(device), precision)
+    return Cost(height, width, parameters, macs, dynamic_macs, seconds, _machine(device), precision)
 
 
-def count(net: BlindSR, height: int, width: int) -> tuple[int, int]:
-    """Multiply-adds for one LR image of height x width, and those of them in dynamic convolutions.
+def count_macs(net: BlindSR, height: int, width: int) -> tuple[int, int]:
+    """Return the multiply-adds for one LR image of height x width, and the part of them in dynamic convolutions.
 
-    Those of convolutions and matrix products, as is usual; computes and allocates nothing. Tools that count by layer
-    miss the dynamic convolutions, as these are no `nn.Conv2d`.
+    As usual, convolutions and matrix products count. Nothing is computed or allocated. Tools that count by layer miss
+    the dynamic convolutions, which are no `nn.Conv2d`.
+
+    Examples:
+        >>> from model import build
+        >>> net = build("EDSR", scale=2, n_feats=8, n_blocks=1)
+        >>> count_macs(net, 10, 10)
+        (511200, 0)
     """
     twin = _weightless(net, **net.config).requires_grad_(False)  # the counter's hooks trip over bare parameters
     with FlopCounterMode(display=False) as counter:
@@ -91,13 +104,19 @@ def count(net: BlindSR, height: int, width: int) -> tuple[int, int]:
 
 
 def published(net: BlindSR) -> Published | None:
-    """The paper's figures for a network of just this size and scale, None where there are none."""
+    """Return the paper's figures for a network of exactly this size and scale, None if there are none.
+
+    Examples:
+        >>> from model import build
+        >>> published(build("KDSR_S", scale=4)).title
+        'KDSR-M'
+    """
     rows = [row for row in PUBLISHED if row.network == name_of(net)]
     return next((row for row in rows if _weightless(net, scale=4, **row.sizes).config == net.config), None)
 
 
-def report(net: BlindSR, cost: Complexity) -> str:
-    """The cost as a table, with what is published for this network and LR size, and where that differs, why."""
+def render_cost(net: BlindSR, cost: Cost) -> str:
+    """Return the cost as a table beside the published figures for this network and LR size, and why they differ."""
     row = published(net) if (cost.height, cost.width) == SIZE else None
     titles = ("counted", f"published ({row.title})" if row else "")
     theirs = (f"{row.parameters:.2f} M", f"{row.macs:.2f} G") if row else ("", "")
@@ -124,27 +143,27 @@ def report(net: BlindSR, cost: Complexity) -> str:
 
 
 def _weightless(net: BlindSR, **config: Any) -> BlindSR:
-    """A network of this kind that has shapes and no weights."""
+    """Return a network of the same class on the meta device: it has shapes and no weights."""
     with torch.device("meta"):
         return type(net)(**config).eval()
 
 
 def _images(net: BlindSR, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """An LR image, and its HR image where the network is a teacher."""
+    """Return a random LR image and, for a teacher, an HR image."""
     lr = torch.rand(1, 3, height, width, device=device)
     return lr, torch.rand(1, 3, net.scale * height, net.scale * width, device=device) if net.sees_hr else None
 
 
 def _seconds(net: BlindSR, height: int, width: int, device: torch.device) -> float:
     images = _images(net, height, width, device)
-    timed = _timed_by_events if device.type == "cuda" else _timed
+    times = _time_on_gpu if device.type == "cuda" else _time_on_cpu
     with torch.inference_mode():
         for _ in range(WARM_UP):
             net(*images)
-        return median(timed(lambda: net(*images)))
+        return median(times(lambda: net(*images)))
 
 
-def _timed(run: Callable[[], object]) -> list[float]:
+def _time_on_cpu(run: Callable[[], object]) -> list[float]:
     moments = [time.perf_counter()]
     for _ in range(RUNS):
         run()
@@ -152,7 +171,7 @@ def _timed(run: Callable[[], object]) -> list[float]:
     return [end - start for start, end in pairwise(moments)]
 
 
-def _timed_by_events(run: Callable[[], object]) -> list[float]:
+def _time_on_gpu(run: Callable[[], object]) -> list[float]:
     events = [torch.cuda.Event(enable_timing=True) for _ in range(RUNS + 1)]
     events[0].record()
     for event in events[1:]:

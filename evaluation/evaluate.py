@@ -1,8 +1,8 @@
-"""The one loop that scores a network (or anything else that upscales) on a test set."""
+"""The one loop that scores a network, or anything else that upscales, on a test set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from statistics import fmean
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from data.testset import Sample, TestSet
 from evaluation import metric
+from evaluation.metric import Measure
+from model import BlindSR
 from runtime.precision import ieee_products
 
 Restore = Callable[[Tensor, Tensor], Tensor]  # LR (N, 3, H, W) and HR (N, 3, s·H, s·W, for teachers only) to SR
@@ -19,60 +21,118 @@ MAX_PIXELS = 2**20  # SR pixels restored at once, where an image has several LR 
 
 
 class Score(NamedTuple):
+    """What the metrics say of one SR image."""
+
     set: str
     protocol: str
     image: str
-    case: str
-    psnr: float  # dB
-    ssim: float
-    lpips: float | None = None  # where it was asked for
+    case: str  # of the protocol: the kernel
+    values: dict[str, float]  # by the metric's name
 
 
 def evaluate(
     restore: Restore,
-    benchmark: TestSet,
+    test_set: TestSet,
     *,
     scale: int,
-    metric_protocol: str,
+    planes: str,
     device: torch.device,
+    metrics: Sequence[str | Measure] = ("psnr", "ssim"),
     on_image: Callable[[Sample, Tensor], None] | None = None,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     first: int | None = None,
 ) -> list[Score]:
-    """PSNR and SSIM by `metric_protocol` of every image under every case, with a border of `scale` pixels cut.
+    """Restore and score every image of a test set under every case of its protocol.
 
-    Degradations and metrics are in float32 without TF32, and so is `restore` unless it enters another arithmetic
-    itself (`Precision.autocast`): a score does not depend on the GPU. `on_image` gets each sample with its SR images
-    (N, 3, s·H, s·W), clamped to [0, 1]. first: so many images only.
+    Degradations and metrics are computed in float32 or better, without TF32; so is `restore`, unless it enters another
+    precision itself (`Precision.autocast`). A score therefore does not depend on the GPU.
+
+    Args:
+        restore: called with LR and HR images in [0, 1], on `device`. Its result is clamped to [0, 1].
+        test_set: its images, with LR images of 1 / `scale` of their size.
+        scale: also the border that PSNR and SSIM cut, in pixels.
+        planes: what PSNR and SSIM compare, a name in `metric.PLANES`.
+        device: where everything is computed.
+        metrics: names, or metrics from `metric.make`. Make those with weights once for several test sets.
+        on_image: called with each sample and its SR images (N, 3, s·H, s·W).
+        first: score only so many images.
+
+    Examples:
+        >>> class Grey:  # a test set of one image, under one case
+        ...     name, protocol = "grey", "nearest"
+        ...     def samples(self, device):
+        ...         yield Sample("a", ["x2"], torch.full((1, 3, 8, 8), 0.5), torch.full((3, 16, 16), 0.5))
+        >>> nearest = torch.nn.Upsample(scale_factor=2)
+        >>> evaluate(lambda lr, hr: nearest(lr), Grey(), scale=2, planes="rgb", device=torch.device("cpu"))
+        [Score(set='grey', protocol='nearest', image='a', case='x2', values={'psnr': inf, 'ssim': 1.0})]
     """
+    measures = [
+        m if isinstance(m, Measure) else metric.make(m, device=device, planes=planes, border=scale) for m in metrics
+    ]
     labels: list[tuple[str, str]] = []
     values: list[Tensor] = []  # read back once, at the end
     with torch.inference_mode(), ieee_products():
-        for sample in islice(benchmark.samples(device), first):
+        for sample in islice(test_set.samples(device), first):
             hr = sample.hr.expand(len(sample.lr), -1, -1, -1)
             at_once = max(1, MAX_PIXELS // (hr.shape[2] * hr.shape[3]))
             sr = torch.cat([restore(a, b) for a, b in zip(sample.lr.split(at_once), hr.split(at_once), strict=True)])
             sr = sr.float().clamp(0, 1)
-            scores = [f(sr, hr, border=scale, protocol=metric_protocol) for f in (metric.psnr, metric.ssim)]
-            if lpips is not None:
-                scores.append(lpips(sr, hr).double())
-            values.append(torch.stack(scores, 1))
+            values.append(torch.stack([measure(sr, hr) for measure in measures], 1))  # N, metrics
             labels += [(sample.image, case) for case in sample.cases]
             if on_image is not None:
                 on_image(sample, sr)
+    names = [measure.name for measure in measures]
     rows = torch.cat(values).tolist() if values else []
-    return [Score(benchmark.name, benchmark.protocol, *label, *row) for label, row in zip(labels, rows, strict=True)]
+    return [
+        Score(test_set.name, test_set.protocol, *label, dict(zip(names, row, strict=True)))
+        for label, row in zip(labels, rows, strict=True)
+    ]
 
 
-def mean(scores: Iterable[Score]) -> tuple[float, float]:
-    """(PSNR, SSIM) over all of these."""
-    rows = list(scores)
-    return fmean(score.psnr for score in rows), fmean(score.ssim for score in rows)
+def smallest_hr(net: BlindSR) -> int:
+    """Return the HR pixels a side that an image needs to be restored by this network and measured.
+
+    Examples:
+        >>> from model import build
+        >>> smallest_hr(build("CDSR", scale=4, n_blocks=1)), smallest_hr(build("EDSR", scale=4, n_blocks=1))
+        (48, 19)
+    """
+    return max(net.scale * net.min_size, metric.smallest_side(net.scale))
+
+
+def score_image(image: Tensor, measures: Iterable[Measure]) -> dict[str, float]:
+    """Return what metrics without a reference say of one (3, H, W) image in [0, 1], by their names.
+
+    Raises ValueError for a metric that needs a reference, or cannot take an image of this size.
+
+    Examples:
+        >>> brightness = Measure("brightness", lambda images: images.mean((1, 2, 3)), needs_reference=False)
+        >>> score_image(torch.full((3, 4, 4), 0.25), [brightness])
+        {'brightness': 0.25}
+    """
+    with torch.inference_mode(), ieee_products():
+        return {measure.name: measure(image[None]).item() for measure in measures}
+
+
+def mean(scores: Iterable[Score]) -> dict[str, float]:
+    """Return the mean over all scores of each metric.
+
+    Examples:
+        >>> mean([Score("Set5", "bicubic", image, "x4", {"psnr": psnr}) for image, psnr in (("a", 30.0), ("b", 20.0))])
+        {'psnr': 25.0}
+    """
+    values = [score.values for score in scores]
+    return {name: fmean(of_image[name] for of_image in values) for name in values[0]}
 
 
 def grouped(scores: Iterable[Score], *fields: str) -> dict[tuple[str, ...], list[Score]]:
-    """The scores by the values of these fields, in their order."""
+    """Return the scores by the values of these fields, groups and scores in their order.
+
+    Examples:
+        >>> scores = [Score("Set5", "bicubic", image, "x4", {}) for image in ("a", "b")]
+        >>> {key: len(group) for key, group in grouped(scores, "set", "case").items()}
+        {('Set5', 'x4'): 2}
+    """
     groups: dict[tuple[str, ...], list[Score]] = {}
-    for row in scores:
-        groups.setdefault(tuple(getattr(row, field) for field in fields), []).append(row)
+    for score in scores:
+        groups.setdefault(tuple(getattr(score, field) for field in fields), []).append(score)
     return groups

@@ -1,88 +1,136 @@
-"""PSNR and SSIM by named protocol: on luma, with which coefficients, or on RGB. All cut a border of `scale` pixels.
+"""The metrics by name, and PSNR and SSIM themselves.
+
+To add a metric, write a function that makes it and enter it in `METRICS`; tables and files follow from the entry.
+
+PSNR and SSIM compare planes of the images, cut by a border of `scale` pixels. `PLANES` names which:
 
 `matlab`  CDSR's tables, and what MATLAB's rgb2ycbcr gives: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
 `kdsr`    KDSR's and DASR's tables: 65.738, 129.057, 25.064, over 256 for PSNR and over 255 (+ 16) for SSIM.
           PSNR is the same to 1e-5, SSIM moves by 1e-4 to 5e-4: never mix the two in a table.
 `rgb`     The three channels alike: PSNR of their common mean squared error, SSIM as their mean.
 
-Everything is computed in float64, on the device of the images.
+They are computed in float64, on the device of the images.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evaluation import quality
+
+Compare = Callable[[Tensor, Tensor], Tensor]  # SR and HR, (B, 3, H, W) in [0, 1], to (B,)
+Judge = Callable[[Tensor], Tensor]  # SR alone
+
+
+class Metric(NamedTuple):
+    """A kind of score: how to make it, and what a table says about it."""
+
+    title: str
+    create: Callable[..., Compare | Judge]  # called with device, planes and border by keyword; may load weights
+    digits: int = 4  # behind the point, in tables
+    unit: str = ""
+    lower_is_better: bool = False
+    needs_reference: bool = True  # `create` gives a function of SR and HR; else of SR alone
+
+    @property
+    def heading(self) -> str:
+        """The head of a table's column: title, unit and an arrow to the better end."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.title}{unit} {'↓' if self.lower_is_better else '↑'}"
+
+
+class Measure(NamedTuple):
+    """A metric ready to be called, with its weights loaded."""
+
+    name: str
+    function: Compare | Judge
+    needs_reference: bool
+
+    def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
+        """Score (B, 3, H, W) images in [0, 1]: (B,) float64. Raises ValueError if `hr` is needed and missing."""
+        if not self.needs_reference:
+            return self.function(sr).double()  # pyright: ignore[reportCallIssue]
+        if hr is None:
+            raise ValueError(f"{self.name} compares with an HR image, and there is none")
+        return self.function(sr, hr).double()  # pyright: ignore[reportCallIssue]
+
 
 def grey_levels(image: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1], rounded to 8 bits, in 0..255 and float64."""
+    """Round (B, 3, H, W) in [0, 1] to 8 bits: 0..255 in float64."""
     return image.double().clamp(0, 1).mul(255).round()
 
 
 class Luma(NamedTuple):
-    """(r, g, b) · RGB (0..255) / divisor + offset."""
+    """The plane (r, g, b) · RGB (0..255) / divisor + offset."""
 
     weights: tuple[float, float, float]
     divisor: float
     offset: float
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1], rounded to 8 bits here, to (B, 1, H, W) in 0..255, not rounded."""
+        """Return the luma of (B, 3, H, W) in [0, 1], rounded to 8 bits before: (B, 1, H, W) in 0..255, not rounded."""
         levels = grey_levels(image)
         weights = levels.new_tensor(self.weights).view(3, 1, 1)
         return (levels * weights).sum(1, keepdim=True) / self.divisor + self.offset
 
 
-class Protocol(NamedTuple):
-    psnr: Callable[[Tensor], Tensor]  # images to the planes that are compared, (B, C, H, W) in 0..255
+class Planes(NamedTuple):
+    """Functions from images to the planes that are compared, (B, C, H, W) in 0..255."""
+
+    psnr: Callable[[Tensor], Tensor]
     ssim: Callable[[Tensor], Tensor]
 
 
 _MATLAB = Luma((65.481, 128.553, 24.966), 255.0, 16.0)
 _KDSR = (65.738, 129.057, 25.064)
-PROTOCOLS = {
-    "matlab": Protocol(psnr=_MATLAB, ssim=_MATLAB),
-    "kdsr": Protocol(psnr=Luma(_KDSR, 256.0, 0.0), ssim=Luma(_KDSR, 255.0, 16.0)),
-    "rgb": Protocol(psnr=grey_levels, ssim=grey_levels),
+PLANES = {
+    "matlab": Planes(psnr=_MATLAB, ssim=_MATLAB),
+    "kdsr": Planes(psnr=Luma(_KDSR, 256.0, 0.0), ssim=Luma(_KDSR, 255.0, 16.0)),
+    "rgb": Planes(psnr=grey_levels, ssim=grey_levels),
 }
 
 
-def smallest(border: int) -> int:
-    """Pixels a side that an image needs, for the SSIM window to fit in when the border is cut."""
-    return 2 * border + 11
+def psnr(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tensor:
+    """Return the peak signal-to-noise ratio in dB: (B,) float64, infinite for equal images.
 
+    Args:
+        sr, hr: (B, 3, H, W) RGB in [0, 1]. Both are rounded to 8 bits first.
+        border: pixels to cut on each side.
+        planes: a name in `PLANES`.
 
-def _checked(sr: Tensor, hr: Tensor, border: int) -> None:
-    if sr.shape != hr.shape or sr.ndim != 4 or sr.shape[1] != 3:
-        raise ValueError(f"SR and HR must both be (B, 3, H, W): got {tuple(sr.shape)} and {tuple(hr.shape)}")
-    if min(sr.shape[2:]) < smallest(border):
-        raise ValueError(f"an image of {tuple(sr.shape[2:])} is too small to be measured with a border of {border}")
+    Raises ValueError for shapes that differ or are too small.
 
-
-def _cut(x: Tensor, border: int) -> Tensor:
-    return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]
-
-
-def psnr(sr: Tensor, hr: Tensor, *, border: int, protocol: str = "matlab") -> Tensor:
-    """Peak signal-to-noise ratio in dB of (B, 3, H, W) images in [0, 1]: (B,) float64, infinite for equal images."""
-    _checked(sr, hr, border)
-    planes = PROTOCOLS[protocol].psnr
-    mse = _cut(planes(sr) - planes(hr), border).square().mean((1, 2, 3))
+    Examples:
+        >>> hr = torch.zeros(1, 3, 24, 24)
+        >>> psnr(hr + 1 / 255, hr, border=4, planes="rgb")
+        tensor([48.1308], dtype=torch.float64)
+    """
+    _check_shapes(sr, hr, border)
+    to_planes = PLANES[planes].psnr
+    mse = _cut(to_planes(sr) - to_planes(hr), border).square().mean((1, 2, 3))
     return 10 * torch.log10(255**2 / mse)
 
 
-def ssim(sr: Tensor, hr: Tensor, *, border: int, protocol: str = "matlab") -> Tensor:
-    """Structural similarity of (B, 3, H, W) images in [0, 1]: (B,) float64.
+def ssim(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tensor:
+    """Return the structural similarity: (B,) float64, 1 for equal images. Arguments and errors as of `psnr`.
 
     11×11 Gaussian window of σ 1.5, its valid region, constants (0.01·255)² and (0.03·255)² (Wang et al., 2004).
+
+    Examples:
+        >>> hr = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+        >>> ssim(hr, hr, border=4), ssim(hr.flip(3), hr, border=4) < 0.5
+        (tensor([1.], dtype=torch.float64), tensor([True]))
     """
-    _checked(sr, hr, border)
-    planes = PROTOCOLS[protocol].ssim
-    x, y = (_cut(planes(image), border).flatten(0, 1)[:, None] for image in (sr, hr))  # (B·C, 1, H, W)
+    _check_shapes(sr, hr, border)
+    to_planes = PLANES[planes].ssim
+    x, y = (_cut(to_planes(image), border).flatten(0, 1)[:, None] for image in (sr, hr))  # (B·C, 1, H, W)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     offsets = torch.arange(11, dtype=x.dtype, device=x.device) - 5
     window = torch.exp(-offsets.square() / (2 * 1.5**2))
@@ -95,3 +143,109 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, protocol: str = "matlab") -> Te
     vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
     similarity = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
     return similarity.unflatten(0, (len(sr), -1)).flatten(1).mean(1)
+
+
+def smallest_side(border: int) -> int:
+    """Return the pixels a side that an image needs for the SSIM window to fit in when the border is cut.
+
+    Examples:
+        >>> smallest_side(border=4)
+        19
+    """
+    return 2 * border + 11
+
+
+def _check_shapes(sr: Tensor, hr: Tensor, border: int) -> None:
+    if sr.shape != hr.shape or sr.ndim != 4 or sr.shape[1] != 3:
+        raise ValueError(f"SR and HR must both be (B, 3, H, W): got {tuple(sr.shape)} and {tuple(hr.shape)}")
+    if min(sr.shape[2:]) < smallest_side(border):
+        raise ValueError(f"an image of {tuple(sr.shape[2:])} is too small to be measured with a border of {border}")
+
+
+def _cut(x: Tensor, border: int) -> Tensor:
+    return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]
+
+
+# ----------------------------------------------------------------------------------------------------- the table
+
+
+def _psnr(*, device: torch.device, planes: str, border: int) -> Compare:
+    return partial(psnr, planes=planes, border=border)
+
+
+def _ssim(*, device: torch.device, planes: str, border: int) -> Compare:
+    return partial(ssim, planes=planes, border=border)
+
+
+def _lpips(features: str) -> Metric:
+    def create(*, device: torch.device, planes: str, border: int) -> Compare:
+        return quality.lpips(features, device)
+
+    return Metric(f"LPIPS {features}", create, lower_is_better=True)
+
+
+def _no_reference(name: str, *, lower_is_better: bool = False) -> Metric:
+    def create(*, device: torch.device, planes: str, border: int) -> Judge:
+        return quality.no_reference(name, device)
+
+    return Metric(name, create, lower_is_better=lower_is_better, needs_reference=False)
+
+
+METRICS: dict[str, Metric] = {
+    "psnr": Metric("PSNR", _psnr, digits=3, unit="dB"),
+    "ssim": Metric("SSIM", _ssim),
+    "lpips_alex": _lpips("alex"),
+    "lpips_vgg": _lpips("vgg"),
+    "niqe": _no_reference("niqe", lower_is_better=True),
+    "musiq": _no_reference("musiq"),
+    "clipiqa": _no_reference("clipiqa"),
+}
+
+
+def find(name: str) -> Metric:
+    """Return the metric of this name: one of `METRICS`, or any that pyiqa has and that needs no reference.
+
+    Loads no weights. Raises ValueError for an unknown name, or if pyiqa is not installed to ask.
+
+    Examples:
+        >>> find("psnr").heading, find("niqe").heading
+        ('PSNR (dB) ↑', 'niqe ↓')
+    """
+    if name in METRICS:
+        return METRICS[name]
+    learned = quality.pyiqa_metrics(f"{name} is none of {', '.join(METRICS)}; to be looked for elsewhere it")
+    if name not in learned:
+        raise ValueError(
+            f"there is no metric {name}; there are {', '.join(METRICS)} and, of pyiqa, {', '.join(learned)}"
+        )
+    return _no_reference(name, lower_is_better=learned[name])
+
+
+def make(name: str, *, device: torch.device, planes: str = "matlab", border: int = 0) -> Measure:
+    """Return the metric of this name ready to be called, with its weights loaded onto `device`.
+
+    Args:
+        name: as `find` takes it.
+        device: where learned metrics compute.
+        planes: which planes PSNR and SSIM compare, a name in `PLANES`.
+        border: pixels that PSNR and SSIM cut on each side.
+
+    Raises ValueError, saying what to do, if a library or weights cannot be had.
+
+    Examples:
+        >>> measure = make("psnr", device=torch.device("cpu"), border=2)
+        >>> measure(torch.zeros(2, 3, 16, 16), torch.ones(2, 3, 16, 16)).round(decimals=2)
+        tensor([1.3200, 1.3200], dtype=torch.float64)
+    """
+    metric = find(name)
+    return Measure(name, metric.create(device=device, planes=planes, border=border), metric.needs_reference)
+
+
+def split_names(asked: str) -> list[str]:
+    """Return the names in a list that is joined by +, which may also end a name.
+
+    Examples:
+        >>> split_names("niqe+clipiqa++musiq")
+        ['niqe', 'clipiqa+', 'musiq']
+    """
+    return re.split(r"\+(?=[a-z])", asked)

@@ -1,37 +1,40 @@
-"""Scores as learned from what people see. Optional extras, from libraries that calibrated them on the authors' code.
+"""Learned metrics. Optional extras, from libraries that calibrated them on the authors' code.
 
 LPIPS: `pip install torchmetrics torchvision`. Metrics without a reference (NIQE, MUSIQ, CLIP-IQA, ...):
-`pip install pyiqa`, large, but the only one that has all those which real-world papers report.
+`pip install pyiqa`. It is large, but the only library with all of those that real-world papers report.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function of SR and HR, (B, 3, H, W) in [0, 1] each, to (B,): 0 for equal images, whole images without a border.
+    """Load LPIPS (Zhang et al., 2018): a function of SR and HR, (B, 3, H, W) in [0, 1] each, to (B,).
 
-    features: "alex", AlexNet's (CDSR's tables), or "vgg" (KDSR-GAN's). Their ImageNet weights come from torchvision,
-    which loads them once. Raises ValueError, with what to do, where the library or the weights cannot be had.
+    It is 0 for equal images, and takes whole images without cutting a border.
+
+    Args:
+        features: "alex" for AlexNet's (CDSR's tables), or "vgg" for VGG16's (KDSR-GAN's). torchvision downloads their
+            ImageNet weights once.
+        device: where the network computes.
+
+    Raises ValueError, saying what to do, if the library or the weights cannot be had.
     """
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # pyright: ignore
     except ImportError as error:
-        raise ValueError(
-            f"--lpips {features} needs a library: pip install torchmetrics torchvision ({error})"
-        ) from error
+        raise ValueError(f"LPIPS needs a library: pip install torchmetrics torchvision ({error})") from error
     try:
         network = LearnedPerceptualImagePatchSimilarity(net_type=features, normalize=True).to(device)
     except (OSError, RuntimeError, ImportError) as error:
         raise ValueError(
-            f"--lpips {features}: torchvision could not load the weights of its {features} network ({error}). On a "
-            "machine without the internet, copy them into ~/.cache/torch/hub/checkpoints from one that has it"
+            f"torchvision could not load the weights of its {features} network for LPIPS ({error}). On a machine "
+            "without the internet, copy them into ~/.cache/torch/hub/checkpoints from one that has it"
         ) from error
 
     def distance(sr: Tensor, hr: Tensor) -> Tensor:
@@ -42,47 +45,44 @@ def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Ten
     return distance
 
 
-class Quality(NamedTuple):
-    """A metric that needs no reference."""
+def no_reference(name: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Load a metric of pyiqa that needs no reference: a function of images (B, 3, H, W) in [0, 1] to (B,).
 
-    name: str
-    lower_better: bool
-    score: Callable[[Tensor], float]  # of an image (3, H, W) in [0, 1]; ValueError for one that it cannot take
+    Images are scored one by one. The function raises ValueError for an image that the metric cannot take.
 
-
-def no_reference(asked: str, device: torch.device) -> list[Quality]:
-    """Metrics by their names in pyiqa, joined by +, with which names may end too. Their weights are loaded once.
-
-    Raises ValueError, with what to do, for an unknown name, or where the library or the weights cannot be had.
+    Raises ValueError, saying what to do, if pyiqa has no such metric, or it or its weights cannot be had.
     """
-    names = re.split(r"\+(?=[a-z])", asked)  # niqe+clipiqa++musiq: there is a clipiqa+
-    try:
-        import pyiqa  # pyright: ignore
-    except ImportError as error:
-        raise ValueError(f"--no_reference {asked} needs a library: pip install pyiqa ({error})") from error
-    known = pyiqa.list_models("NR")
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f"--no_reference {asked}: pyiqa has no {' and no '.join(unknown)}; "
-            f"without a reference it has {', '.join(known)}"
-        )
-    return [_quality(name, pyiqa.create_metric, device) for name in names]
+    known = pyiqa_metrics(name)
+    if name not in known:
+        raise ValueError(f"pyiqa has no {name}; without a reference it has {', '.join(known)}")
+    import pyiqa  # pyright: ignore
 
-
-def _quality(name: str, create: Callable[..., torch.nn.Module], device: torch.device) -> Quality:
     try:
-        network = create(name, device=device)
+        network = pyiqa.create_metric(name, device=device)
     except (OSError, RuntimeError, ImportError) as error:
         raise ValueError(
-            f"--no_reference {name}: pyiqa could not load it or its weights ({error}). On a machine without the "
-            "internet, copy ~/.cache/torch/hub/pyiqa, and for CLIP ~/.cache/clip, from one that has it"
+            f"pyiqa could not load {name} or its weights ({error}). On a machine without the internet, copy "
+            "~/.cache/torch/hub/pyiqa, and for CLIP ~/.cache/clip, from one that has it"
         ) from error
 
-    def score(image: Tensor) -> float:
+    def score(images: Tensor) -> Tensor:
         try:
-            return float(network(image[None].to(device)))
+            return torch.stack([network(image[None].float().to(device)).reshape(()) for image in images])
         except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
-            size = " x ".join(map(str, image.shape[1:]))
-            raise ValueError(f"--no_reference {name} takes no image of {size} pixels ({error})") from error
+            size = " x ".join(map(str, images.shape[2:]))
+            raise ValueError(f"{name} takes no image of {size} pixels ({error})") from error
 
-    return Quality(name, bool(network.lower_better), score)
+    return score
+
+
+def pyiqa_metrics(asked: str) -> Mapping[str, bool]:
+    """Return the metrics of pyiqa without a reference: for each name, if a lower value is better.
+
+    Raises ValueError, saying that `asked` needs it, if pyiqa is not installed.
+    """
+    try:
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS  # pyright: ignore
+    except ImportError as error:
+        raise ValueError(f"{asked} needs a library: pip install pyiqa ({error})") from error
+    configs: Mapping[str, Mapping[str, Any]] = DEFAULT_CONFIGS
+    return {name: bool(c.get("lower_better")) for name, c in sorted(configs.items()) if c["metric_mode"] == "NR"}

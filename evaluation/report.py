@@ -1,42 +1,49 @@
-"""Scores as tables: text, Markdown, LaTeX. What is counted, and over what, is the same in all of them."""
+"""Scores as tables: text, Markdown, LaTeX. All forms show the same numbers."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from statistics import fmean, pstdev
 from typing import Literal, NamedTuple
 
-from evaluation.evaluate import Score, grouped
+from tabulate import tabulate
+
+from evaluation import metric
+from evaluation.evaluate import Score, grouped, mean
 
 Form = Literal["text", "markdown", "latex"]
 FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # and the suffix of a file
-HEADER = ("set", "protocol", "kernel", "images", "PSNR", "±", "SSIM", "±")
-LPIPS = ("LPIPS", "±")  # where it was measured
+LABELS = ("set", "protocol", "kernel", "images")
+_TABULATE: dict[Form, str] = {"text": "plain", "markdown": "pipe", "latex": "latex"}
+_LATEX_SIGNS = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 
 
 class Row(NamedTuple):
-    """A mean and its spread: the standard deviation over the images, each with the mean of its kernels."""
+    """Means and spreads of some scores.
+
+    The spread is the standard deviation over the images, each with the mean over its kernels; nan where a value is
+    infinite.
+    """
 
     set: str
     protocol: str
     case: str  # a kernel, or "all"
     images: int
-    psnr: float
-    psnr_spread: float
-    ssim: float
-    ssim_spread: float
-    lpips: float | None
-    lpips_spread: float | None
-
-    def cells(self) -> tuple[str, ...]:
-        numbers = (f"{self.psnr:.3f}", f"{self.psnr_spread:.2f}", f"{self.ssim:.4f}", f"{self.ssim_spread:.3f}")
-        perceived = () if self.lpips is None else (f"{self.lpips:.4f}", f"{self.lpips_spread:.3f}")
-        return (self.set, self.protocol, self.case, str(self.images), *numbers, *perceived)
+    means: dict[str, float]  # by the metric's name
+    spreads: dict[str, float]
 
 
 def rows(scores: Sequence[Score]) -> list[Row]:
-    """For each set and protocol a row over all kernels, then one for each kernel."""
+    """Return for each set and protocol a row over all kernels, if there are several, and a row for each kernel.
+
+    Examples:
+        >>> scores = [Score("Set5", "p", "a", case, {"psnr": psnr}) for case, psnr in (("1.8", 30.0), ("2.0", 28.0))]
+        >>> [(row.case, row.means) for row in rows(scores)]
+        [('all', {'psnr': 29.0}), ('1.8', {'psnr': 30.0}), ('2.0', {'psnr': 28.0})]
+    """
     table = []
     for (name, protocol), group in grouped(scores, "set", "protocol").items():
         cases = grouped(group, "case")
@@ -47,51 +54,71 @@ def rows(scores: Sequence[Score]) -> list[Row]:
 
 
 def _row(name: str, protocol: str, case: str, scores: Sequence[Score]) -> Row:
-    images = grouped(scores, "image").values()
-
-    def spread(metric: str) -> tuple[float, float]:
-        means = [fmean(getattr(score, metric) for score in image) for image in images]
-        return fmean(means), pstdev(means) if all(map(isfinite, means)) else nan  # equal images: infinite PSNR
-
-    perceived = (None, None) if scores[0].lpips is None else spread("lpips")
-    return Row(name, protocol, case, len(images), *spread("psnr"), *spread("ssim"), *perceived)
+    images = [mean(image) for image in grouped(scores, "image").values()]
+    by_metric = {key: [image[key] for image in images] for key in images[0]}
+    spreads = {key: pstdev(values) if all(map(isfinite, values)) else nan for key, values in by_metric.items()}
+    return Row(name, protocol, case, len(images), {key: fmean(values) for key, values in by_metric.items()}, spreads)
 
 
 def render(table: Sequence[Row], form: Form = "text") -> str:
-    """The rows, with a header."""
-    header = HEADER if table[0].lpips is None else HEADER + LPIPS
-    return _layout([header, *(row.cells() for row in table)], form, labels=3)
+    """Return the rows as a table: for each metric its mean and spread.
+
+    Examples:
+        >>> print(render(rows([Score("Set5", "bicubic", "a", "x4", {"psnr": 30.0})])))
+        set   protocol  kernel  images  PSNR (dB) ↑     ±
+        Set5  bicubic   x4           1       30.000  0.00
+    """
+    metrics = {name: metric.find(name) for name in table[0].means}
+    header = [*LABELS, *(cell for kind in metrics.values() for cell in (kind.heading, "±"))]
+    lines = []
+    for row in table:
+        numbers = [
+            f"{value:.{digits}f}"
+            for name, kind in metrics.items()
+            for value, digits in ((row.means[name], kind.digits), (row.spreads[name], kind.digits - 1))
+        ]
+        lines.append([row.set, row.protocol, row.case, str(row.images), *numbers])
+    return _layout(header, lines, form, labels=3)
 
 
-def render_qualities(header: Sequence[str], scores: Mapping[str, Sequence[float]], form: Form = "text") -> str:
-    """What metrics without a reference say of each image, and their means. header: a name for each metric."""
-    means = map(fmean, zip(*scores.values(), strict=True))
-    lines = [(name, *(f"{value:.4f}" for value in values)) for name, values in [("mean", means), *scores.items()]]
-    return _layout([("image", *header), *lines], form, labels=1)
+def render_images(scores: Mapping[str, Mapping[str, float]], form: Form = "text") -> str:
+    """Return a table of single images: first the means, then the values of each image, by its name.
+
+    Examples:
+        >>> print(render_images({"cat": {"niqe": 4.0}, "dog": {"niqe": 5.0}}))
+        image  niqe ↓
+        mean   4.5000
+        cat    4.0000
+        dog    5.0000
+    """
+    metrics = {name: metric.find(name) for name in next(iter(scores.values()))}
+    means = {name: fmean(values[name] for values in scores.values()) for name in metrics}
+    lines = [
+        [image, *(f"{values[name]:.{kind.digits}f}" for name, kind in metrics.items())]
+        for image, values in [("mean", means), *scores.items()]
+    ]
+    return _layout(["image", *(kind.heading for kind in metrics.values())], lines, form, labels=1)
 
 
-def _layout(lines: Sequence[Sequence[str]], form: Form, labels: int) -> str:
-    """A header and rows; so many columns are labels, and the others numbers."""
-    header = lines[0]
-    if form == "markdown":
-        body = [f"| {' | '.join(line)} |" for line in lines]
-        return "\n".join([body[0], "|---" * len(header) + "|", *body[1:]])
-    if form == "latex":
-        body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
-        columns = "l" * labels + "r" * (len(header) - labels)
-        head = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline"]
-        return "\n".join([*head, *body[1:], r"\hline", r"\end{tabular}"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < labels else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+def _layout(header: Sequence[str], lines: Sequence[Sequence[str]], form: Form, labels: int) -> str:
+    """Lay out strings as a table. The first `labels` columns are names, aligned to the left, the others numbers."""
+    escape = _markdown if form == "markdown" else _one_line
+    body = [[escape(cell) for cell in line] for line in (header, *lines)]
+    columns = ["left"] * labels + ["right"] * (len(header) - labels)
+    # Text has its header as a row like the others: tabulate would make the columns wider for it.
+    rows, headers = (body, ()) if form == "text" else (body[1:], body[0])
+    # No number is parsed, so that a name like 0801 or 1e5 stays as it is.
+    table = tabulate(rows, headers, tablefmt=_TABULATE[form], colalign=columns, disable_numparse=True)
+    if form == "latex":  # tabulate escapes & % $ # _ ^ { } ~ and backslashes
+        for sign, command in _LATEX_SIGNS.items():
+            table = table.replace(sign, command)
+    return table
 
 
-def _latex(cell: str) -> str:
-    for sign, command in (("_", r"\_"), ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$")):
-        cell = cell.replace(sign, command)
-    return cell
+def _one_line(cell: str) -> str:
+    return " ".join(cell.split())
+
+
+def _markdown(cell: str) -> str:
+    """Escape what Markdown would read as markup, and | first of all, which ends a cell."""
+    return html.escape(re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", _one_line(cell)), quote=False)

@@ -1,130 +1,179 @@
-"""Where the results of `test.py` go, and how they say what they were made of and how."""
+"""Where the results of a test go, and the files that say what was measured and how it was made."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from data.testset import TestSet, fingerprint
-from evaluation import evaluate, report
-from evaluation.evaluate import Score
-from evaluation.quality import Quality
+from torch import Tensor
+
+from data.images import write_image
+from data.testset import Sample, TestSet, fingerprint, to_pixels
+from evaluation import report
+from evaluation.evaluate import Score, mean
 from model import BlindSR, name_of
-from option import EvalOptions
 from utility import atomic_write, environment
+
+LABELS = ("set", "protocol", "image", "case")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 
 
 @cache
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits. Each file is read once."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """The directory of the run that wrote a checkpoint; None where it lies elsewhere."""
+    """Return the directory of the run that wrote a checkpoint, None if it lies elsewhere.
+
+    Examples:
+        >>> run_of(Path("experiment/cdsr_x4/model/model_best.pt")).as_posix()
+        'experiment/cdsr_x4'
+        >>> run_of(Path("downloads/cdsr.pt")) is None
+        True
+    """
     return checkpoint.parent.parent if checkpoint.parent.name == "model" else None
 
 
-def results_dir(options: EvalOptions) -> Path:
-    """`results/<checkpoint>/` in the directory that --save names, or of the run that the checkpoint lies in.
+def results_dir(
+    *, dir_experiment: Path, pre_train: Path | None, scale: int, save: str | None = None, weights: str = "auto"
+) -> Path:
+    """Return `results/<checkpoint>/` in the directory `save`, or in that of the run that the checkpoint lies in.
 
-    Neither: test_<checkpoint>_<its SHA-256, 8 digits>, for files of different networks may have one name.
+    With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>: files of different networks may have the
+    same name. Without a checkpoint (`pre_train` None) the network is bicubic interpolation.
+
+    Examples:
+        >>> results_dir(dir_experiment=Path("experiment"), pre_train=None, scale=4).as_posix()
+        'experiment/test_bicubic_x4/results/bicubic_x4'
+        >>> best = Path("experiment/run_x4/model/model_best.pt")
+        >>> results_dir(dir_experiment=Path("experiment"), pre_train=best, scale=4, weights="params").as_posix()
+        'experiment/run_x4/results/model_best_params'
     """
-    testing = options.testing
-    checkpoint, save = testing.pre_train, testing.save
-    if checkpoint is None:
-        name = f"bicubic_x{testing.scale}"
-        return testing.dir_experiment / (save or f"test_{name}") / "results" / name
-    run = testing.dir_experiment / (save or f"test_{checkpoint.stem}_{sha256(checkpoint)[:8]}")
-    if save is None:
-        run = run_of(checkpoint) or run
-    return run / "results" / (checkpoint.stem + ("" if testing.weights == "auto" else f"_{testing.weights}"))
+    if pre_train is None:
+        name = f"bicubic_x{scale}"
+        return dir_experiment / (save or f"test_{name}") / "results" / name
+    run = dir_experiment / save if save else run_of(pre_train)
+    run = run or dir_experiment / f"test_{pre_train.stem}_{sha256(pre_train)[:8]}"
+    return run / "results" / (pre_train.stem + ("" if weights == "auto" else f"_{weights}"))
 
 
-def made_by(net: BlindSR, options: EvalOptions) -> dict[str, Any]:
-    """Of what network a result is and how it was made, for its JSON file."""
-    testing = options.testing
+def made_by(
+    net: BlindSR, *, pre_train: Path | None, weights: str, precision: str, self_ensemble: bool, tile: int | None
+) -> dict[str, Any]:
+    """Return for a result's JSON file which network made it, and how."""
     return {
         "network": name_of(net),
         **net.config,
-        "checkpoint": str(testing.pre_train),
-        "weights": testing.weights,
-        "sha256": testing.pre_train and sha256(testing.pre_train),
-        "precision": options.machine.precision,
-        "self_ensemble": testing.self_ensemble,
-        "tile": testing.tile,
+        "checkpoint": str(pre_train),
+        "weights": weights,
+        "sha256": pre_train and sha256(pre_train),
+        "precision": precision,
+        "self_ensemble": self_ensemble,
+        "tile": tile,
         **environment(),
     }
 
 
-def write_result(
-    stem: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], table: Callable[[report.Form], str], **made: Any
+def slug(text: str) -> str:
+    """Return a text as part of a file's name: without parentheses, with _ for spaces.
+
+    Examples:
+        >>> slug("manet9 (prepared)")
+        'manet9_prepared'
+    """
+    return "_".join(text.replace("(", "").replace(")", "").split())
+
+
+def set_folder(results: Path, test_set: TestSet) -> Path:
+    """Return the folder of a test set's scores and images."""
+    return results / slug(test_set.protocol) / test_set.name
+
+
+def scores_name(*, planes: str, precision: str = "fp32", self_ensemble: bool = False, tile: int | None = None) -> str:
+    """Return the stem of the files of scores that were made in this way.
+
+    Examples:
+        >>> scores_name(planes="kdsr"), scores_name(planes="rgb", precision="bf16", tile=64)
+        ('scores_kdsr', 'scores_rgb_tile64_bf16')
+    """
+    parts = ["scores", planes]
+    parts += ["ensemble"] if self_ensemble else []
+    parts += [f"tile{tile}"] if tile else []
+    parts += [precision] if precision != "fp32" else []
+    return "_".join(parts)
+
+
+def write_test_set(
+    results: Path, test_set: TestSet, scores: Sequence[Score], *, name: str, metric: str, made: Mapping[str, Any]
 ) -> None:
-    """All scores as <stem>.csv, their table in every form, and as <stem>.json how they were made."""
+    """Write the scores of one test set into its folder under `results`. Print them first: the disk may be full.
+
+    Args:
+        results: as `results_dir` returns it.
+        test_set: what was tested; its digests are noted.
+        scores: those of this set.
+        name: stem of the files, as `scores_name` returns it.
+        metric: how PSNR and SSIM were measured, for the JSON file: "matlab, border 4".
+        made: as `made_by` returns it.
+
+    Raises OSError, naming the file, if it cannot be written. No file is left half written.
+    """
+    table = report.rows(scores)
+    about = {
+        "protocol": test_set.protocol,
+        "digest": test_set.digest,
+        "images": fingerprint(test_set.hr_paths),
+        "metric": metric,
+    }
+    stem = set_folder(results, test_set) / name
+    _write(stem, scores, partial(report.render, table), {**table[0].means, **about, **made})
+
+
+def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> None:
+    """Write the scores of single images, such as own photographs; `stem` is the path of the files without suffix.
+
+    Raises OSError, naming the file, if it cannot be written.
+    """
+    table = partial(report.render_images, {score.image: score.values for score in scores})
+    _write(stem, scores, table, {**mean(scores), **made})
+
+
+def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:
+    """Write the SR images (N, 3, s·H, s·W) of a sample as <image>_<case>.png; for `evaluate`'s `on_image`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case, image in zip(sample.cases, sr, strict=True):
+        with atomic_write(folder / f"{sample.image}_{slug(case)}.png") as temporary:
+            write_image(temporary, to_pixels(image))
+
+
+def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], str], made: Mapping[str, Any]) -> None:
+    """Write scores as <stem>.csv, their table in every form, and as <stem>.json how they were made."""
     stem.parent.mkdir(parents=True, exist_ok=True)
+    names = list(scores[0].values)
     with atomic_write(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow([*LABELS, *names])
+        for score in scores:
+            writer.writerow([*map(harmless, score[:4]), *(score.values[name] for name in names)])
     for form, suffix in report.FORMS.items():
         with atomic_write(Path(f"{stem}{suffix}")) as temporary:
             temporary.write_text(table(form) + "\n", encoding="utf-8")
     with atomic_write(Path(f"{stem}.json")) as temporary:
-        temporary.write_text(json.dumps(made, indent=1))
+        temporary.write_text(json.dumps(made, indent=1), encoding="utf-8")
 
 
-def slug(text: str) -> str:
-    """As part of a file's name."""
-    return "_".join(text.replace("(", "").replace(")", "").split())
+def harmless(cell: str) -> str:
+    """Return a name for a CSV cell: with an apostrophe before it where a spreadsheet would run it as a formula.
 
-
-def write_scores(scores: Sequence[Score], benchmarks: Sequence[TestSet], net: BlindSR, options: EvalOptions) -> Path:
-    """For each set its scores as CSV, its tables, and as JSON how they were made; returns the folder of all."""
-    testing, metric = options.testing, options.test_degradation.metric
-    name = metric + ("_ensemble" if testing.self_ensemble else "") + (f"_tile{testing.tile}" if testing.tile else "")
-    precision = options.machine.precision
-    name += "" if precision == "fp32" else f"_{precision}"
-    made, groups = made_by(net, options), evaluate.grouped(scores, "set")
-    for benchmark in benchmarks:
-        rows = groups[benchmark.name,]
-        table = report.rows(rows)
-        perceived = {} if testing.lpips is None else {f"lpips_{testing.lpips}": table[0].lpips}
-        write_result(
-            results_dir(options) / slug(benchmark.protocol) / benchmark.name / f"scores_{name}",
-            Score._fields,
-            rows,
-            partial(report.render, table),
-            psnr=table[0].psnr,
-            ssim=table[0].ssim,
-            **perceived,
-            protocol=benchmark.protocol,
-            digest=benchmark.digest,
-            images=fingerprint(benchmark.hr_paths),
-            metric=f"{metric}, border {net.scale}",
-            **made,
-        )
-    return results_dir(options)
-
-
-def write_qualities(
-    stem: Path, qualities: Sequence[Quality], scores: Mapping[str, Sequence[float]], made: Mapping[str, Any]
-) -> None:
-    """Print and write what the metrics say of each image."""
-    names = [quality.name for quality in qualities]
-    header = [f"{quality.name} {'↓' if quality.lower_better else '↑'}" for quality in qualities]
-    means = map(fmean, zip(*scores.values(), strict=True))
-    write_result(
-        stem,
-        ("image", *names),
-        [(image, *values) for image, values in scores.items()],
-        partial(report.render_qualities, header, scores),
-        **dict(zip(names, means, strict=True)),
-        **made,
-    )
-    print(report.render_qualities(header, scores))
-    print(f"written to {stem}.csv, .json and others")
+    Examples:
+        >>> harmless("=1+1"), harmless("baby")
+        ("'=1+1", 'baby')
+    """
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -1,10 +1,21 @@
-"""The objectives: one file each. An objective is given the network, calls it, and names the parts of its loss."""
+"""Objectives, one file each, and the factory that builds them by name."""
 
 from loss.adversarial import GAN, Adversarial
 from loss.contrast import Contrast
 from loss.distillation import Distillation
-from loss.objective import Objective
+from loss.factory import OBJECTIVES
+from loss.objective import Objective, Phase
 from loss.perceptual import Perceptual
 from loss.pixel import Pixel
 
-__all__ = ["GAN", "Adversarial", "Contrast", "Distillation", "Objective", "Perceptual", "Pixel"]
+__all__ = [
+    "GAN",
+    "OBJECTIVES",
+    "Adversarial",
+    "Contrast",
+    "Distillation",
+    "Objective",
+    "Perceptual",
+    "Phase",
+    "Pixel",
+]

@@ -1,38 +1,40 @@
-"""KDSRGAN-S, the last stage of real-world KDSR: the student learns to deceive a discriminator, too."""
+"""KDSRGAN-S, the last stage of real-world KDSR (ICLR 2023): the student also learns to deceive a discriminator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.degradation.sharpen import sharpen as sharpened
+from data.pairs import Batch
 from loss.distillation import divergence
-from loss.objective import Objective
+from loss.objective import Objective, Phase
 from loss.perceptual import Perceptual
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
 
 
 class Criterion(NamedTuple):
-    """Losses of logits, each a mean over all of them. The discriminator's is the sum of its two."""
+    """Losses of logits, each a mean over all of them. The discriminator's loss is the sum of its two."""
 
-    generator: Callable[[Tensor], Tensor]  # of SR, which is to look real
-    real: Callable[[Tensor], Tensor]  # of HR, which is to be told as real
-    fake: Callable[[Tensor], Tensor]  # of SR, which is to be told as fake
+    generator: Callable[[Tensor], Tensor]  # logits of SR, which should look real
+    real: Callable[[Tensor], Tensor]  # logits of HR, which the discriminator should call real
+    fake: Callable[[Tensor], Tensor]  # logits of SR, which the discriminator should call fake
 
 
 def cross_entropy_real(logits: Tensor) -> Tensor:
-    """Binary cross entropy with the label 1."""
+    """Return the binary cross entropy with the label 1."""
     return F.softplus(-logits).mean()
 
 
 def cross_entropy_fake(logits: Tensor) -> Tensor:
-    """Binary cross entropy with the label 0."""
+    """Return the binary cross entropy with the label 0."""
     return F.softplus(logits).mean()
 
 
@@ -65,7 +67,7 @@ GAN = {
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """What is recorded in this context gives the module's parameters no gradient, but its input."""
+    """Let gradients in this block pass through the module to its input, but not into its parameters."""
     before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     module.requires_grad_(False)
     try:
@@ -76,25 +78,28 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 class Adversarial(Objective[BlindSR]):
-    """L1 + perceptual + GAN + KL for the network, d_real + d_fake for the discriminator, in one total.
+    """L1 + perceptual + GAN + KL for the network, then d_real + d_fake for the discriminator.
 
-    The two sums share no trainable parameter: the discriminator is frozen in the first, SR is detached in the second.
-    So one backward of the total gives each player the gradient of its own sum, and one optimiser of both, which
-    `parameters()` offers the discriminator to, steps them at once. The released code steps them one after the other,
-    but shows the discriminator the SR image of before the network's step: that is the same. The discriminator's passes
-    come in the order of that code (SR for the network, HR, SR), each with one power iteration of its spectral norms.
-    (PyTorch's parametrization updates the two vectors of an iteration in the other order than its older function,
-    which that code uses: logits differ by some 1e-2 until the vectors have converged.)
+    Three phases, one optimiser step at their end: the network's loss with the discriminator frozen, then the
+    discriminator's on HR and on SR without gradient to the network. No trainable parameter is in both, so one Adam with
+    two groups does what the released code does by turns, which shows the discriminator the SR image of before the
+    network's step. The discriminator's passes come in that code's order (SR for the network, HR, SR), each with one
+    power iteration of its spectral norms.
 
-    discriminator: its player; HR patches must have sides that are multiples of its `multiple`.
-    perceptual: None leaves this part out.
-    teacher: its embedding only is asked for; frozen. None leaves the KL part out, and any network can be trained.
-    gan: one of `GAN`.
-    sharpen: L1 and perceptual compare with the USM-sharpened HR image (V2 of real-world KDSR). The teacher and the
-        discriminator always see the plain one. (The released V2 code sharpens only what the teacher sees; its options
-        say that it is meant for the losses.)
-    l1_weight, perceptual_weight, gan_weight, kd_weight: of the network's parts. temperature: τ of the KL part.
+    Args:
+        discriminator: HR patches must have sides that are multiples of its `multiple`.
+        perceptual: None leaves this part out.
+        teacher: frozen; only its embedding is asked for. None leaves the KL part out: any network can be trained.
+        gan: one of `GAN`.
+        sharpen: compare L1 and perceptual loss with the USM-sharpened HR image (V2 of real-world KDSR). Teacher and
+            discriminator always see the plain one. (The released V2 code sharpens only what the teacher sees; its
+            options say that it is meant for the losses.)
+        l1_weight, perceptual_weight, gan_weight, kd_weight: weights of the network's parts.
+        temperature: τ of the KL part.
+        rate_share: learning rate of the discriminator, relative to the network's.
     """
+
+    constant: ClassVar[tuple[str, ...]] = ("teacher", "perceptual")
 
     def __init__(
         self,
@@ -109,6 +114,7 @@ class Adversarial(Objective[BlindSR]):
         gan_weight: float = 1.0,
         kd_weight: float = 1.0,
         temperature: float = 0.15,
+        rate_share: float = 1.0,
     ) -> None:
         super().__init__()
         self.discriminator = discriminator
@@ -117,36 +123,79 @@ class Adversarial(Objective[BlindSR]):
         self.gan = gan
         self.sharpen = sharpen
         self.temperature = temperature
-        self.weights = {
-            "l1": l1_weight,
-            "perceptual": perceptual_weight,
-            "gan": gan_weight,
-            "kl": kd_weight,
-            "d_real": 1.0,
-            "d_fake": 1.0,
-        }
+        self.rate_share = rate_share
+        self.weights = {"l1": l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
 
-    def forward(self, net: BlindSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
+    def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
+        lr, hr, _ = batch
+        # The network, judged by a discriminator that stays as it is.
         restored = net(lr, hr)
         sr = restored.image.float()
-        parts = self._pixels(sr, hr)
+        losses = self._pixels(sr, hr)
         with frozen(self.discriminator):
-            parts["gan"] = self.gan.generator(self._logits(sr))
+            losses["gan"] = self.gan.generator(self._logits(sr))
         if self.teacher is not None:
             with torch.no_grad():
                 target = self.teacher.embed(lr, hr).projection
-            parts["kl"] = divergence(restored.embedding.projection, target, self.temperature)
-        parts["d_real"] = self.gan.real(self._logits(hr))
-        parts["d_fake"] = self.gan.fake(self._logits(sr.detach()))
-        parts["total"] = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
-        return parts
+            losses["kl"] = divergence(restored.embedding.projection, target, self.temperature)
+        total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        sr = sr.detach()
+        del restored
+        yield Phase(losses, total, step=False)
+
+        # The discriminator, on each kind of image alone: less memory than both at once.
+        real = self.gan.real(self._logits(hr))
+        yield Phase({"d_real": real}, real, step=False)
+        fake = self.gan.fake(self._logits(sr))
+        yield Phase({"d_fake": fake}, fake)
 
     def _pixels(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
         target = sharpened(hr) if self.sharpen else hr
-        parts = {"l1": F.l1_loss(sr, target)}
+        losses = {"l1": F.l1_loss(sr, target)}
         if self.perceptual is not None:
-            parts["perceptual"] = self.perceptual(sr, target)
-        return parts
+            losses["perceptual"] = self.perceptual(sr, target)
+        return losses
 
     def _logits(self, image: Tensor) -> Tensor:
         return self.discriminator(image).float()
+
+
+def build_adversarial(
+    *,
+    teacher: BlindSR | None = None,
+    d_feats: int = 64,
+    gan: str = "vanilla",
+    vgg: Path | None = None,
+    pretrained: bool = True,
+    perceptual_weight: float = 1.0,
+    lr_sr: float,
+    lr_d: float,
+    sharpen: bool = False,
+    l1_weight: float = 1.0,
+    gan_weight: float = 1.0,
+    kd_weight: float = 1.0,
+    temperature: float = 0.15,
+) -> Adversarial:
+    """Build the objective with its discriminator and, where it has a weight, the perceptual loss.
+
+    Args:
+        d_feats: channels of the discriminator.
+        gan: a name in `GAN`.
+        vgg: VGG19's weights; None: downloaded once.
+        pretrained: False leaves VGG19's weights to `load_state_dict`.
+        lr_sr, lr_d: learning rates of network and discriminator.
+    """
+    perceptual = Perceptual(weights=vgg, pretrained=pretrained) if perceptual_weight else None
+    return Adversarial(
+        UNetDiscriminator(n_feats=d_feats),
+        perceptual=perceptual,
+        teacher=teacher,
+        gan=GAN[gan],
+        sharpen=sharpen,
+        l1_weight=l1_weight,
+        perceptual_weight=perceptual_weight,
+        gan_weight=gan_weight,
+        kd_weight=kd_weight,
+        temperature=temperature,
+        rate_share=lr_d / lr_sr,
+    )

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from loss.objective import Objective
+from data.pairs import Batch
+from loss.objective import Objective, Phase
 from model.moco import ContrastiveSR, MoCo
 
 
 class Contrast(Objective[ContrastiveSR]):
     """L1(SR, HR of crop 1) in 0..255 + c_weight · cross entropy of crop 1 against crop 2 and the queue.
 
-    net: the network whose encoder the key encoder starts from. c_weight: of the cross entropy.
-    warmup_steps: for so long the encoder learns alone, from the contrast.
-    freeze_step: from here on the encoder is fixed, its BatchNorm statistics included, and there is no contrast.
+    Args:
+        net: the network whose encoder the key encoder starts from.
+        c_weight: weight of the cross entropy.
+        warmup_steps: for so long the encoder learns alone, from the contrast.
+        freeze_step: from here on the encoder learns nothing and there is no contrast. As in the released code it stays
+            in training mode: it normalises with the statistics of the batch.
+        queue: number of negatives.
     """
 
     views: ClassVar[int] = 2
@@ -37,24 +43,23 @@ class Contrast(Objective[ContrastiveSR]):
         self.c_weight = c_weight
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step
-        self.partial = True
 
-    def forward(self, net: ContrastiveSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
-        query, key = lr.chunk(2)
-        target = hr.chunk(2)[0]
+    def phases(self, net: ContrastiveSR, batch: Batch, step: int) -> Iterator[Phase]:
+        query, key = batch.lr.chunk(2)
+        target = batch.hr.chunk(2)[0]
         if step >= self.freeze_step:
-            net.encoder.eval()
             with torch.no_grad():
                 code = net.embed(query).code
             l1 = self._l1(net.restore(query, code), target)
-            return {"l1": l1, "total": l1}
-        if step < self.warmup_steps:
+            yield Phase({"l1": l1}, l1)
+        elif step < self.warmup_steps:
             contrast = self._contrast(net, net.embed(query).projection, key)
-            return {"contrast": contrast, "total": self.c_weight * contrast}
-        restored = net(query)
-        l1 = self._l1(restored.image, target)
-        contrast = self._contrast(net, restored.embedding.projection, key)
-        return {"l1": l1, "contrast": contrast, "total": l1 + self.c_weight * contrast}
+            yield Phase({"contrast": contrast}, self.c_weight * contrast)
+        else:
+            restored = net(query)
+            l1 = self._l1(restored.image, target)
+            contrast = self._contrast(net, restored.embedding.projection, key)
+            yield Phase({"l1": l1, "contrast": contrast}, l1 + self.c_weight * contrast)
 
     @staticmethod
     def _l1(sr: Tensor, hr: Tensor) -> Tensor:

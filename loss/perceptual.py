@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision import models
 
-from model import read_file
+from model.checkpoint import read_file
+from utility import argument
 
 # Of torchvision's `features`: the convolutions that are compared, conv1_2, conv2_2, conv3_4, conv4_4, conv5_4.
 WEIGHTS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
-SOURCE = models.VGG19_Weights.IMAGENET1K_V1
+URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
+SHA256 = "dcbb9e9d"  # the first digits of the file's hash, which its name holds
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB, range [0, 1]
 
 
 def vgg19() -> nn.Sequential:
-    """torchvision's VGG19 up to conv5_4, its weights 0, its layers numbered as there."""
-    with torch.device("meta"):  # its classifier, which nobody needs, is six times as large
-        whole = models.vgg19(init_weights=False).features
-    layers = nn.Sequential(*list(whole.children())[: max(WEIGHTS) + 1]).to_empty(device="cpu")
-    for parameter in layers.parameters():
+    """Return VGG19 up to conv5_4, its weights 0, its layers numbered as torchvision's `features`."""
+    layers: list[nn.Module] = []
+    planes = 3
+    for width, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+        for _ in range(count):
+            # Not in place: what stands before the ReLU is compared.
+            layers += [nn.Conv2d(planes, width, 3, padding=1), nn.ReLU()]
+            planes = width
+        layers.append(nn.MaxPool2d(2, 2))
+    network = nn.Sequential(*layers[: max(WEIGHTS) + 1])
+    for parameter in network.parameters():
         nn.init.zeros_(parameter)
-    for index in WEIGHTS:
-        if index + 1 < len(layers):
-            layers[index + 1] = nn.ReLU()  # torchvision's would overwrite what is compared
-    return layers
+    return network
 
 
 def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
-    """Fill `vgg19()` from a file of torchvision's state dict; from torchvision's own, downloaded once, for None.
+    """Fill `vgg19()` from a file of torchvision's state dict, which None downloads once.
 
-    Raises FileNotFoundError, or ValueError where nothing can be downloaded or the file is of another network.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: nothing can be downloaded, or the file is damaged or of another network.
     """
     path = path or _download()
-    contents, state, wrong = read_file(path, "--vgg"), {}, []
+    with argument("vgg"):
+        contents, state, wrong = read_file(path), {}, []
+        if path.name == Path(URL).name and not _sha256(path).startswith(SHA256):
+            raise ValueError(f"{path} is damaged: its SHA-256 does not begin with {SHA256}. Get it again from {URL}")
     for name, own in vgg.state_dict().items():
         state[name] = value = contents.get(f"features.{name}")
         found = tuple(value.shape) if isinstance(value, Tensor) else "missing"
@@ -46,24 +56,28 @@ def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
-            f"--vgg: {path} is no state dict of torchvision's VGG19: {'; '.join(wrong[:3])}{more}. "
-            f"The right file is {SOURCE.url}"
+            f"`vgg`: {path} is no state dict of torchvision's VGG19: {'; '.join(wrong[:3])}{more}. "
+            f"The right file is {URL}"
         )
     vgg.load_state_dict(state)
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _download() -> Path:
-    """The file where PyTorch keeps it; fetched first where it is not there yet."""
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(SOURCE.url).name)
+    """Return the file where PyTorch keeps it; fetch it first where it is not there yet."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(URL).name)
     if path.exists():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(SOURCE.url, str(path), hash_prefix=path.stem.split("-")[1])
+        torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256)
     except (OSError, RuntimeError) as error:  # no internet, no room; a broken download
         raise ValueError(
-            f"--vgg: the perceptual loss needs VGG19's weights, which cannot be downloaded ({error}). Get {SOURCE.url} "
-            f"on another machine and put it at {path}, or name it with --vgg"
+            f"`vgg`: the perceptual loss needs VGG19's weights, which cannot be downloaded ({error}). Get {URL} "
+            f"on another machine and put it at {path}, or name it with `vgg`"
         ) from error
     return path
 
@@ -71,8 +85,9 @@ def _download() -> Path:
 class Perceptual(nn.Module):
     """Σ weight · L1(features of SR, features of HR), each a mean. The network is frozen, and float32 under autocast.
 
-    weights: a file of torchvision's VGG19 state dict; None: downloaded, once. pretrained: False leaves the weights
-    0, for `load_state_dict` to fill.
+    Args:
+        weights: a file of torchvision's VGG19 state dict; None: downloaded once.
+        pretrained: False leaves the weights 0, for `load_state_dict` to fill.
     """
 
     smallest: ClassVar[int] = 16  # pixels a side, for four poolings
@@ -90,7 +105,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def features(self, image: Tensor) -> dict[int, Tensor]:
-        """Of (B, 3, H, W) in [0, 1], 16 pixels a side or more: what the layers of `WEIGHTS` put out, by their index."""
+        """Return the outputs of the layers of `WEIGHTS` by index; (B, 3, H, W) in [0, 1], 16 pixels a side or more."""
         kept = {}
         x = (image - self.mean) / self.std
         for index, layer in enumerate(self.vgg):
@@ -100,7 +115,7 @@ class Perceptual(nn.Module):
         return kept
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """The loss of (B, 3, H, W) in [0, 1] against their targets, a scalar; no gradient reaches the targets."""
+        """Return the loss of (B, 3, H, W) in [0, 1], a scalar; no gradient reaches the targets."""
         with torch.autocast(sr.device.type, enabled=False):
             with torch.no_grad():
                 target = self.features(hr.float())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from collections.abc import Iterator
 
-from loss.objective import Objective
+import torch.nn.functional as F
+
+from data.pairs import Batch
+from loss.objective import Objective, Phase
 from model import BlindSR
 
 
 class Pixel(Objective[BlindSR]):
     """Mean absolute difference of (B, 3, s·H, s·W) images in [0, 1]."""
 
-    def forward(self, net: BlindSR, lr: Tensor, hr: Tensor, step: int) -> dict[str, Tensor]:
-        l1 = F.l1_loss(net(lr, hr).image.float(), hr)
-        return {"l1": l1, "total": l1}
+    def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
+        l1 = F.l1_loss(net(batch.lr, batch.hr).image.float(), batch.hr)
+        yield Phase({"l1": l1}, l1)

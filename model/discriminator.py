@@ -2,8 +2,8 @@
 
 https://arxiv.org/abs/2107.10833
 
-Section 3.4; every convolution but the first and the last has a spectral norm. The published code uses PyTorch's former
-`torch.nn.utils.spectral_norm`, this one its parametrization.
+Section 3.4; every convolution but the first and the last has a spectral norm (https://arxiv.org/abs/1802.05957), as
+PyTorch's former `torch.nn.utils.spectral_norm` computes it, which the published code uses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .autocast import in_float32
 
@@ -38,9 +37,9 @@ class UNetDiscriminator(nn.Module):
         super().__init__()
         c = n_feats
         self.head = nn.Conv2d(3, c, 3, padding=1)
-        self.down = nn.ModuleList(_normed(n, 2 * n, 4, stride=2) for n in (c, 2 * c, 4 * c))
-        self.up = nn.ModuleList(_normed(2 * n, n, 3) for n in (4 * c, 2 * c, c))
-        self.fuse = nn.ModuleList(_normed(c, c, 3) for _ in range(2))
+        self.down = nn.ModuleList(SpectralConv2d(n, 2 * n, 4, stride=2) for n in (c, 2 * c, 4 * c))
+        self.up = nn.ModuleList(SpectralConv2d(2 * n, n, 3) for n in (4 * c, 2 * c, c))
+        self.fuse = nn.ModuleList(SpectralConv2d(c, c, 3) for _ in range(2))
         self.tail = nn.Conv2d(c, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,17 +70,35 @@ class UNetDiscriminator(nn.Module):
             )
 
 
-class _Conv(nn.Conv2d):
-    """A convolution whose parametrised weight is computed without autocast."""
+class SpectralConv2d(nn.Conv2d):
+    """A convolution without bias whose weight is divided by an estimate σ = uᵀWv of its largest singular value.
+
+    u and v start at random. In training mode each pass takes one step of the power iteration first: v = Wᵀu, then
+    u = Wv, both normalised. (PyTorch's parametrization takes fifteen steps at the start, and u before v.) Autocast
+    does not round what makes the weight.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, n_in: int, n_out: int, kernel_size: int, *, stride: int = 1) -> None:
+        super().__init__(n_in, n_out, kernel_size, stride=stride, padding=1, bias=False)
+        self.register_buffer("u", F.normalize(torch.randn(n_out), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(n_in * kernel_size**2), dim=0))
+
+    def normalised_weight(self) -> Tensor:
+        """Return the weight over σ, (n_out, n_in, k, k); in training mode after a step of the power iteration."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            matrix = self.weight.flatten(1)  # (n_out, n_in·k·k)
+            if self.training:
+                with torch.no_grad():
+                    self.v.copy_(F.normalize(matrix.T @ self.u, dim=0, eps=1e-12))
+                    self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-12))
+            # Copies, for the next pass overwrites the vectors before this one's backward.
+            return self.weight / (self.u.clone() @ (matrix @ self.v.clone()))
 
     def forward(self, input: Tensor) -> Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            weight = self.weight
-        return self._conv_forward(input, weight, self.bias)
-
-
-def _normed(n_in: int, n_out: int, kernel_size: int, stride: int = 1) -> nn.Module:
-    return spectral_norm(_Conv(n_in, n_out, kernel_size, stride=stride, padding=1, bias=False))
+        return self._conv_forward(input, self.normalised_weight(), None)
 
 
 def _act(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Several processes that train one network: who they are, and what they tell each other.
+"""Several processes that train one network: who they are, and what they exchange.
 
-Started by `torchrun`, or by `main.py --n_GPUs N` which starts it. Without them all is done by one, `Ranks()`.
+`torchrun` starts them, or `launch`. Without either, one process does everything: `Ranks()`.
 """
 
 from __future__ import annotations
@@ -9,31 +9,39 @@ import logging
 import os
 import signal
 import sys
-import warnings
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from runtime.signals import STOPPED
+from runtime.signals import STOPPED, watched
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # for one that is late: validation and its files take that long at most
+Module = TypeVar("Module", bound=nn.Module)
+TIMEOUT = timedelta(minutes=30)  # to wait for a late process: validation and its files take that long at most
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all; `local` among those of its machine. parent: `torchrun`, by its id, if there is one."""
+    """This process among all of a run.
+
+    Attributes:
+        rank: its number, from 0.
+        world: the number of processes.
+        local: its number on its own machine.
+        parent: process id of the launcher, if there is one.
+    """
 
     rank: int = 0
     world: int = 1
@@ -42,132 +50,168 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes."""
+        """True in the one process that writes files."""
         return self.rank == 0
 
     @property
     def orphaned(self) -> bool:
-        """Whether the process that would tell this one to stop was killed."""
+        """True once the launcher, which would pass on a signal to stop, was killed."""
         return self.parent is not None and self.parent != os.getppid()
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
-        """Whether it is true of any of them, for each flag. The host waits for the others, not for the device."""
+        """Return for each flag if it is true on any rank. The host waits for the other ranks, not for its device."""
         if self.world == 1:
             return flags
-        told = torch.tensor(flags, dtype=torch.uint8)
-        dist.all_reduce(told, dist.ReduceOp.MAX)  # on the CPU, by gloo
-        return tuple(bool(flag) for flag in told)
+        shared = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)  # on the CPU, by gloo
+        return tuple(bool(flag) for flag in shared)
 
     def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """Of all ranks, on whatever device."""
+        """Return the mean over all ranks of a tensor, which may be overwritten, on any device."""
         if self.world > 1:
             dist.all_reduce(values)
             values = values / self.world
         return values
 
     def all_equal(self, value: object) -> bool:
-        """Whether it is the same for all of them."""
-        if self.world == 1:
-            return True
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return all(other == value for other in values)
+        """Return True if all ranks hold an equal value."""
+        return not self.differing({"value": value})
 
-    def gather(self, own: Sequence[T]) -> list[T]:
-        """The whole list that was dealt out to the ranks like cards, in its order again."""
-        if self.world == 1:
-            return list(own)
-        hands: list[Any] = [None] * self.world
-        dist.all_gather_object(hands, list(own))
-        nothing = object()
-        return [card for card in chain.from_iterable(zip_longest(*hands, fillvalue=nothing)) if card is not nothing]
+    def differing(self, values: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return what the ranks disagree on: the value of every rank, in order, for each key that is not the same.
+
+        A key that a rank lacks counts as None there. Every rank gets the same answer; it is empty if all agree. The
+        values are pickled: compare digests, not images.
+        """
+        everyone = self._all_gather(dict(values))
+        keys = dict.fromkeys(chain.from_iterable(everyone))
+        found = {key: [held.get(key) for held in everyone] for key in keys}
+        return {key: held for key, held in found.items() if any(value != held[0] for value in held)}
+
+    def gather(self, shard: Sequence[T]) -> list[T]:
+        """Return the whole list on every rank, in order. `shard` is every `world`-th item of it from `rank` on."""
+        missing = object()
+        items: Iterator[Any] = chain.from_iterable(zip_longest(*self._all_gather(list(shard)), fillvalue=missing))
+        return [item for item in items if item is not missing]
 
     def gather_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """A state of which each rank has its own share: rows of tensors are dealt out like cards, counts add up."""
+        """Return the whole state of which each rank holds a shard: rows in the order of the ranks; counts add up."""
         if self.world == 1:
             return dict(state)
         return {
-            key: self._rows(value) if isinstance(value, Tensor) else value * self.world for key, value in state.items()
-        }
-
-    def shard_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """This rank's share of it."""
-        return {
-            key: value[self.rank :: self.world] if isinstance(value, Tensor) else value // self.world
+            key: self._gather_rows(value) if isinstance(value, Tensor) else value * self.world
             for key, value in state.items()
         }
 
-    def _rows(self, own: Tensor) -> Tensor:
-        hands = [torch.empty_like(own, device="cpu") for _ in range(self.world)]
-        dist.all_gather(hands, own.cpu())
-        return torch.stack(hands, 1).flatten(0, 1)
+    def shard_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return this rank's shard of a whole state: its share of the rows of each tensor, and of counts."""
+        return {
+            key: value.chunk(self.world)[self.rank] if isinstance(value, Tensor) else value // self.world
+            for key, value in state.items()
+        }
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Everyone takes the first one's values."""
+        """Overwrite the tensors with those of rank 0."""
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """In this context the first one goes ahead, and the others find what it has prepared."""
+        """Run this block on rank 0 first; the others then find what it has prepared."""
         if self.world > 1 and not self.is_main:
             dist.barrier()
         yield
         if self.world > 1 and self.is_main:
             dist.barrier()
 
-    def wrap(self, module: nn.Module, device: torch.device, *, partial: bool) -> nn.Module:
-        """The module whose gradients are the mean over all ranks. partial: some parameters get none at times.
+    def replicate(self, module: Module) -> Module:
+        """Return the module as every rank trains it: with the weights and buffers of rank 0.
 
-        On GPUs BatchNorm takes its statistics over all ranks, too. PyTorch cannot do that on the CPU: there each rank
-        takes those of its own images.
+        On GPUs BatchNorm takes its statistics over all ranks. PyTorch cannot do that on the CPU: there each rank uses
+        those of its own images.
         """
         if self.world == 1:
             return module
-        if device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        self.broadcast(module.buffers())
-        ids = [device.index] if device.type == "cuda" else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer versions call `broadcast_buffers` otherwise
-            return nn.parallel.DistributedDataParallel(
-                module, ids, broadcast_buffers=False, find_unused_parameters=partial, gradient_as_bucket_view=True
-            )
+        if any(tensor.is_cuda for tensor in module.parameters()):
+            module = cast(Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+        self.broadcast(chain(module.parameters(), module.buffers()))
+        return module
+
+    def all_reduce_mean_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over all ranks, in place; all travel as one.
+
+        Called on the gradients after backward. That needs no wrapper around the network, so an objective may take
+        several steps in a batch and leave any parameter without gradient, and costs one message instead of an overlap.
+        """
+        if self.world == 1 or not tensors:
+            return
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(together)
+        together /= self.world
+        for tensor, mean in zip(tensors, together.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def _all_gather(self, value: T) -> list[T]:
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def _gather_rows(self, shard: Tensor) -> Tensor:
+        shards = [torch.empty_like(shard, device="cpu") for _ in range(self.world)]
+        dist.all_gather(shards, shard.cpu())
+        return torch.cat(shards)
 
 
 def launched() -> bool:
-    """Whether `torchrun` started this process."""
+    """Return True in a process that `torchrun` or `launch` started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def join() -> Ranks:
-    """Meet the other processes that `torchrun` started; alone where it did not."""
+    """Meet the other processes of the launcher; return `Ranks()` where there is none."""
     if not launched():
         return Ranks()
     ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), parent=os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     return ranks
 
 
 def leave() -> None:
-    """Once all are here: `torchrun` ends those that are still at work when one exits with another code than 0."""
+    """Wait for the other processes and part: the launcher ends them all when one exits with a code other than 0."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
 def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:
-    """Be `torchrun` with so many processes of the program, and exit. One that fails ends them all."""
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # of what they say themselves
+    """Run `program` in so many processes of this machine, as `torchrun --standalone` does, and exit.
+
+    When one process fails, the others are ended. The exit code is 0, `STOPPED` if the run was stopped and saved, or 1.
+    `argv` goes to the program alone: torchrun's own parser would take `--sig` for a short form of an option of its.
+    """
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun's default: each process would take all cores
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # any free port
+        max_restarts=0,
+        signals_to_handle=",".join(number.name for number in watched()),
+    )
     try:
-        run.main(["--standalone", f"--nproc_per_node={processes}", str(program), *argv])
+        elastic_launch(config, sys.executable)("-u", str(program), *argv)
     except SignalException:
-        sys.exit(STOPPED)  # they were told, have saved and said how to go on
+        sys.exit(STOPPED)  # the processes got the signal too, have saved and said how to resume
     except ChildFailedError as error:
-        # SIGTERM is what torchrun sends to the others once one has ended with another code than 0.
+        # Once one process has ended with a code other than 0, the launcher sends SIGTERM to the others.
         codes = {failure.exitcode for failure in error.failures.values()} - {-signal.SIGTERM}
         if codes == {STOPPED}:
             sys.exit(STOPPED)

@@ -1,4 +1,8 @@
-"""What tells that a training went wrong: a loss or gradient that is no number, or a loss far above what it was."""
+"""Notice when a training run goes wrong, and find the state and the steps to go on without.
+
+`Monitor` reads the losses of the steps: one that is not finite, or far above what is usual, is trouble. `Recovery`
+keeps the last two good states in host memory and decides which one to return to and which steps to leave out.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +16,32 @@ import torch
 from torch import Tensor
 
 HISTORY = 500  # steps whose median is the usual loss
-OVERFLOWS = 20  # of float16 in a row that its loss scaler is left to deal with
-ENOUGH = 100  # of these steps, before a loss is called far above their median
+ENOUGH = 100  # of these steps, before `factor` applies
+EARLY = 1e4  # stands for `factor` before that: early losses fall fast, but an explosion must not pass
+OVERFLOWS = 20  # of float16 in a row that are left to the loss scaler
+PATIENCE = 5  # how often an epoch may go wrong
+DOUBT = 4  # bad steps in a row straight after a good state that put it in doubt
 
 
 class Trouble(NamedTuple):
     step: int
     what: str
+    update: bool = False  # the update of this step is to blame, not its batch
 
 
 class TrainingError(RuntimeError):
-    """It went wrong again and again."""
+    """Training went wrong and cannot go on by itself."""
 
 
-class DivergenceMonitor:
-    """Keeps the losses of the steps, on the device until somebody looks, and tells when they go wrong.
+class Monitor:
+    """Keeps the losses of the steps on the device until they are read, and tells the first step that went wrong.
 
-    Steps are looked at one by one, so what is found does not depend on when it is looked for.
+    Steps are judged one by one, so the verdict does not depend on when the losses are read.
 
-    factor: a total loss so many times the median of the last ones is a collapse; 0: never. gradients: whether a
-    gradient that is no number counts (a loss scaler deals with those of float16). mean: of the values of all ranks.
+    Args:
+        factor: a total loss this many times the median of the last ones is a collapse; 0: never.
+        gradients: a gradient that is not finite is trouble (with float16 the loss scaler deals with it).
+        mean: averages values over all ranks.
     """
 
     def __init__(
@@ -41,64 +51,125 @@ class DivergenceMonitor:
         self.gradients = gradients
         self.mean = mean
         self._unread: list[tuple[int, dict[str, Tensor]]] = []
-        self._line: dict[str, list[float]] = defaultdict(list)  # what was read since the last line of the log
-        self._overflows = 0  # steps in a row whose gradient was no number
-        self._names: list[str] = []  # parts of the last loss; others are another stretch of the schedule
+        self._line: dict[str, list[float]] = defaultdict(list)  # read since the last line of the log
+        self._overflows = 0  # steps in a row whose gradient was not finite
+        self._names: list[str] = []  # parts of the last loss; other parts are another stretch of the schedule
         self._totals: list[float] = []  # of the last good steps with these parts
 
-    def note(self, step: int, parts: dict[str, Tensor]) -> None:
-        """The scalars of a step, "total" and "gradient" among them; they stay where they are."""
-        self._unread.append((step, parts))
+    def record(self, step: int, losses: dict[str, Tensor]) -> None:
+        """Take the scalars of a step, "total" and "gradient" among them; they stay where they are."""
+        self._unread.append((step, losses))
 
     @property
-    def noted(self) -> int:
+    def recorded(self) -> int:
         """Steps since the last line of the log."""
         return len(self._unread) + len(self._line.get("total", ()))
 
-    def look(self) -> Trouble | None:
-        """Read what was noted, all at once; the first of these steps that went wrong, if any."""
+    def read(self) -> Trouble | None:
+        """Read what was recorded, all at once, and return the first step that went wrong."""
         if not self._unread:
             return None
-        stacked = torch.stack([part.float() for _, parts in self._unread for part in parts.values()])
+        stacked = torch.stack([loss.float() for _, losses in self._unread for loss in losses.values()])
         values = iter(self.mean(stacked).tolist())
         unread, self._unread = self._unread, []
-        for step, parts in unread:
-            losses = {name: next(values) for name in parts}
-            if what := self._wrong(losses):
+        for step, losses in unread:
+            numbers = {name: next(values) for name in losses}
+            if what := self._judge(numbers):
                 return Trouble(step, what)
-            for name, value in losses.items():
-                self._line[name].append(value)
+            self._remember(numbers)
         return None
 
-    def _wrong(self, losses: Mapping[str, float]) -> str | None:
-        """What is wrong with a step; one that is good is remembered."""
-        total, gradient, names = losses["total"], losses["gradient"], sorted(losses)
+    def judge_weights(self, total: Tensor, names: list[str]) -> str | None:
+        """Return what is wrong with weights whose loss on a batch is `total`, if anything."""
+        (value,) = self.mean(total.detach().float().reshape(1)).tolist()
+        if not math.isfinite(value):
+            return f"the weights give a loss of {value}"
+        return self._too_large(value, names)
+
+    def _judge(self, losses: Mapping[str, float]) -> str | None:
+        total, gradient = losses["total"], losses["gradient"]
         if not math.isfinite(total):
             return f"the loss is {total}"
         self._overflows = 0 if math.isfinite(gradient) else self._overflows + 1
         if self._overflows > (0 if self.gradients else OVERFLOWS):
             return f"the gradient's norm is {gradient}"
-        if names != self._names:
-            self._names, self._totals = names, []
-        usual = median(self._totals) if self.factor and len(self._totals) >= ENOUGH else 0.0
-        if total > self.factor * usual > 0:  # a hinge loss may be negative, and is no measure then
+        return self._too_large(total, sorted(losses.keys() - {"total", "gradient"}))
+
+    def _too_large(self, total: float, names: list[str]) -> str | None:
+        if not self.factor or not self._totals or sorted(names) != self._names:
+            return None
+        usual = median(self._totals)
+        factor = self.factor if len(self._totals) >= ENOUGH else max(self.factor, EARLY)
+        if total > factor * usual > 0:  # a hinge loss may be negative, and is no measure then
             return f"the loss is {total:.4g}, {total / usual:.0f} times its running median"
-        self._totals = [*self._totals, total][-HISTORY:]
         return None
 
+    def _remember(self, losses: Mapping[str, float]) -> None:
+        names = sorted(losses.keys() - {"total", "gradient"})
+        if names != self._names:
+            self._names, self._totals = names, []
+        self._totals = [*self._totals, losses["total"]][-HISTORY:]
+        for name, value in losses.items():
+            self._line[name].append(value)
+
     def line(self) -> tuple[int, dict[str, float]]:
-        """How many steps were read since the last call, and the mean of each part over those that had it."""
+        """Return how many steps were read since the last call, and the mean of each part over those that had it."""
         steps, losses = len(self._line["total"]), {name: fmean(values) for name, values in self._line.items()}
         self._line.clear()
         return steps, losses
 
     def state_dict(self) -> dict[str, Any]:
-        """Of what was read."""
         return {"line": dict(self._line), "overflows": self._overflows, "names": self._names, "totals": self._totals}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Forgets what was noted and not read."""
+        """Go on from what was read; forget what was recorded and not read."""
         self._unread.clear()
         self._line = defaultdict(list, {name: list(values) for name, values in state["line"].items()})
         self._overflows = int(state["overflows"])
         self._names, self._totals = list(state["names"]), [float(total) for total in state["totals"]]
+
+
+class Recovery:
+    """Keeps the last two good states of a run, and the steps that are left out of it.
+
+    A step that goes wrong is left out, and the run repeats the steps since the last good state. It then tries its
+    weights just before that step (`suspect`): if they are bad already, the update before is left out, too.
+    """
+
+    def __init__(self, epoch_steps: int) -> None:
+        self.epoch_steps = epoch_steps
+        self.skipped: list[int] = []
+        self.suspect: int | None = None
+        self.good: dict[str, Any] = {}
+        self._previous: dict[str, Any] = {}
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Take a state, a copy, that was seen to be good."""
+        if self.good and self.good["step"] != state["step"]:
+            self._previous = self.good
+        self.good = state
+
+    def recover(self, trouble: Trouble) -> dict[str, Any]:
+        """Leave a step out and return the state to go on from. Raise TrainingError where there is no way on."""
+        first = self.good["step"]
+        self.skipped = sorted({*self.skipped, trouble.step})
+        self.suspect = None if trouble.update else trouble.step
+        in_a_row = range(first, trouble.step + 1)
+        if self._previous and len(in_a_row) >= DOUBT and set(in_a_row) <= set(self.skipped):
+            self.skipped = sorted({*self.skipped, first - 1})
+            self.good, self._previous = self._previous, {}
+        if (troubles := self.troubles(trouble.step, including=True)) > PATIENCE:
+            raise TrainingError(
+                f"it went wrong {troubles} times in one epoch, the last time at step {trouble.step}: {trouble.what}"
+            )
+        self.good |= {"skipped": list(self.skipped), "suspect": self.suspect}
+        return self.good
+
+    def troubles(self, step: int, *, including: bool = False) -> int:
+        """Return how many steps were left out of the epoch of this step before it."""
+        epoch = step // self.epoch_steps
+        return sum(s // self.epoch_steps == epoch and (including or s < step) for s in self.skipped)
+
+    def rate_factor(self, step: int) -> float:
+        """Return what the learning rate is multiplied with: it halves from the second time an epoch goes wrong."""
+        return 0.5 ** max(0, self.troubles(step) - 1)

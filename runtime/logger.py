@@ -1,35 +1,38 @@
-"""What a run tells: lines on the screen and in log.txt, rows of its tables, values for TensorBoard, curves."""
+"""Tell what a run does: lines on the screen and in log.txt, rows of its tables, values for TensorBoard, curves."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from plan import Plan
 from utility import Run, append_rows, draw_curves, duration, forget_after, naming_file
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Logger:
-    """Kept by the first of all processes; the others have one that writes nothing.
+    """Writes the logs of a run; on all ranks but the main one it writes nothing.
 
-    step, epoch: where the run goes on; what its tables hold of later ones gets written again.
+    Args:
+        steps, epoch_steps: of the whole run, and of an epoch.
+        step, epoch: where the run goes on; rows of later ones are dropped, for they will be written again.
+        writes: this process is the one that writes.
     """
 
-    def __init__(self, run: Run, plan: Plan, *, step: int, epoch: int, writes: bool) -> None:
+    def __init__(self, run: Run, *, steps: int, epoch_steps: int, step: int, epoch: int, writes: bool) -> None:
         self.run = run
-        self.plan = plan
-        self.since = time.perf_counter()  # the last line, without the time that went into validation
+        self.steps = steps
+        self.epoch_steps = epoch_steps
+        self.since = time.perf_counter()  # the last line; time that went into validation is added to it
+        self._writes = writes
         self._tensorboard: SummaryWriter | None = None
-        if writes:
-            forget_after(run.loss_log, step)
-            forget_after(run.psnr_log, epoch * plan.epoch_steps)
-            self._tensorboard = SummaryWriter(str(run.path / "tb"), purge_step=step + 1)
-        self.bar = tqdm(total=plan.steps, initial=step, unit="step", disable=None if writes else True)
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=None if writes else True)
+        self.rewind(step, epoch)
 
     def __enter__(self) -> Logger:
         return self
@@ -40,34 +43,48 @@ class Logger:
             with naming_file(self.run.path / "tb"):
                 self._tensorboard.close()
 
+    def rewind(self, step: int, epoch: int) -> None:
+        """Go back to a step: drop what the tables hold of later ones."""
+        self.bar.n = step
+        if not self._writes:
+            return
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        forget_after(self.run.loss_log, step)
+        forget_after(self.run.psnr_log, epoch * self.epoch_steps)
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        self._tensorboard = SummaryWriter(str(self.run.path / "tb"), purge_step=step + 1)
+
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
-        """The mean losses of the last `steps` steps. shares: of the parts of a step in its time."""
+        """Log the mean losses of the last `steps` steps; `shares` tells where their time went."""
         now = time.perf_counter()
         rate, self.since = steps / (now - self.since), now
-        epoch, left = (step - 1) // self.plan.epoch_steps + 1, duration((self.plan.steps - step) / rate)
+        epoch, left = (step - 1) // self.epoch_steps + 1, duration((self.steps - step) / rate)
         values = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         self.bar.set_postfix_str(f"{values}  {shares}")
         self.run.log(
-            f"epoch {epoch}  step {step}/{self.plan.steps}  lr {learning_rate:.3g}  {values}"
+            f"epoch {epoch}  step {step}/{self.steps}  lr {learning_rate:.3g}  {values}"
             f"  |  {rate:.2f} steps/s, {left} left  |  {shares}"
         )
-        if self._tensorboard is not None:
-            append_rows(self.run.loss_log, [{"step": step, "part": k, "value": v} for k, v in losses.items()])
-            told = {**losses, "learning rate": learning_rate, "steps per second": rate}
-            self._chart(self._tensorboard, {f"train/{name}": value for name, value in told.items()}, step)
+        if self._writes:
+            rows = [{"step": step, "part": name, "value": value} for name, value in losses.items()]
+            append_rows(self.run.loss_log, rows)
+        told = {**losses, "learning rate": learning_rate, "steps per second": rate}
+        self._chart({f"train/{name}": value for name, value in told.items()}, step)
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A row for each benchmark: epoch, step, set, protocol, psnr, ssim."""
+        """Log a row for each test set: epoch, step, set, protocol, psnr, ssim."""
         for row in rows:
             self.run.log("epoch {epoch}  {set}  {protocol}  PSNR {psnr} dB  SSIM {ssim}".format_map(row))
-            if self._tensorboard is not None:
-                values = {f"{name}/{row['set']}": float(row[name]) for name in ("psnr", "ssim")}
-                self._chart(self._tensorboard, values, row["step"])
-        if self._tensorboard is not None:
+            self._chart({f"{name}/{row['set']}": float(row[name]) for name in ("psnr", "ssim")}, row["step"])
+        if self._writes:
             append_rows(self.run.psnr_log, rows)
             draw_curves(self.run)
 
-    def _chart(self, writer: SummaryWriter, values: Mapping[str, float], step: int) -> None:
+    def _chart(self, values: Mapping[str, float], step: int) -> None:
+        if self._tensorboard is None:
+            return
         with naming_file(self.run.path / "tb"):
             for name, value in values.items():
-                writer.add_scalar(name, value, step)
+                self._tensorboard.add_scalar(name, value, step)

@@ -1,15 +1,15 @@
-"""In which arithmetic a run computes, and whether it is to give the same bits each time.
+"""The arithmetic of a run: float32, TF32 or autocast, and whether it must give the same bits each time.
 
-Autocast rounds what a network computes on maps, and nothing else. In float32 stay, whatever the precision: weights,
-their moving average and Adam; degradations, losses and metrics; and of a network the first and the last convolution,
-the mean colour, the sum of the residual blocks, means over pixels, all that is computed of an embedding (both softmaxes
+Autocast rounds the maps inside a network and nothing else. Whatever the precision, float32 stay the weights, their
+moving average and Adam; degradations, losses and metrics; and in a network the first and the last convolution, the
+mean colour, the sum of the residual blocks, means over pixels, everything computed from an embedding (both softmaxes
 of CDSR, the weights of dynamic convolutions), the logits of the contrast, the statistics of BatchNorm and spectral
-norms (`model.layer.in_float32`).
+norms.
 
-With `deterministic`, all that is done here has CUDA kernels that give the same bits each time. PyTorch then takes
-slower convolutions, and in the GAN's discriminator a slower bilinear enlargement, whose own backward adds up in any
-order. What it would refuse is backward through reflected borders or bicubic enlargement, adaptive pooling, a cross
-entropy of maps, grid sampling: the degradations need the first two, and are never differentiated.
+With `deterministic`, every operation of this project has a CUDA kernel that gives the same bits each time. PyTorch
+then picks slower convolutions and, in the GAN's discriminator, a slower bilinear upsampling, because the backward of
+the usual one adds up in any order. PyTorch refuses the backward of reflection padding, bicubic upsampling, adaptive
+pooling, a cross entropy of maps and grid sampling. The degradations use the first two and are never differentiated.
 """
 
 from __future__ import annotations
@@ -24,32 +24,39 @@ from typing import Concatenate, ParamSpec
 import torch
 from torch import Tensor
 
+P = ParamSpec("P")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 _REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_SWITCHES = (
+_CUDA_SWITCHES = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
+)
+_ALL_SWITCHES = (
+    *_CUDA_SWITCHES,
+    torch.backends.mkldnn.matmul,  # pyright: ignore[reportAttributeAccessIssue]
+    torch.backends.mkldnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The arithmetic of a network's products; weights, optimiser, losses and degradations are float32 whatever it is.
+    """The precision of a network's products; weights, optimiser, losses and degradations are float32 in any case.
 
-    precision: fp32; tf32: products of a GPU with 10 bits of mantissa; bf16 and fp16: autocast. deterministic: only
-    kernels that give the same bits each time; PyTorch raises where an operation has none.
+    Attributes:
+        precision: fp32; tf32, products with 10 bits of mantissa on a GPU; bf16 or fp16, by autocast.
+        deterministic: use only kernels that give the same bits each time; PyTorch raises where there is none.
     """
 
     precision: str = "fp32"
     deterministic: bool = False
 
     def prepare(self, *, one_size: bool = False) -> None:
-        """Set the switches of this process; call it before the GPU is first used.
+        """Set the switches of this process. Call it before the GPU is first used.
 
-        one_size: whether most images have the same one, so that it is worth looking for its quickest convolution. That
-        may be another one each time, and is not looked for with `deterministic`.
+        one_size: most images have the same size, so that searching for the fastest convolution pays. The search may
+        end differently each time, so `deterministic` skips it.
         """
-        for switch in _SWITCHES:
+        for switch in _CUDA_SWITCHES:
             switch.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
         torch.backends.cudnn.benchmark = one_size and not self.deterministic
         if self.deterministic:
@@ -57,7 +64,7 @@ class Precision:
         torch.use_deterministic_algorithms(self.deterministic)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context in which a network is called; tf32 there holds inside `ieee_products` too."""
+        """Return the context to call a network in. Its TF32 also holds inside `ieee_products`."""
         if self.precision == "tf32":
             return _tf32_products()
         dtype = _REDUCED.get(self.precision)
@@ -65,42 +72,32 @@ class Precision:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of a network's weights, which its maps follow: units for reduced products want channels last."""
+        """The layout of a network's weights, which its maps follow: tensor cores want channels last."""
         return torch.channels_last if self.precision in _REDUCED else torch.contiguous_format
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
-        """Of the loss: float16 has too few exponents for small gradients."""
+        """Return the loss scaler, enabled for fp16 alone: its exponents are too few for small gradients."""
         return torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
 
 
 @contextmanager
 def _tf32_products() -> Iterator[None]:
-    before = [switch.fp32_precision for switch in _SWITCHES]
+    before = [switch.fp32_precision for switch in _CUDA_SWITCHES]
     try:
-        for switch in _SWITCHES:
+        for switch in _CUDA_SWITCHES:
             switch.fp32_precision = "tf32"
         yield
     finally:
-        for switch, precision in zip(_SWITCHES, before, strict=True):
+        for switch, precision in zip(_CUDA_SWITCHES, before, strict=True):
             switch.fp32_precision = precision
-
-
-P = ParamSpec("P")
-
-_ALL_SWITCHES = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
-    torch.backends.mkldnn.matmul,  # pyright: ignore[reportAttributeAccessIssue]
-    torch.backends.mkldnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
-)
 
 
 def full_precision(
     operation: Callable[Concatenate[Tensor, P], Tensor],
 ) -> Callable[Concatenate[Tensor, P], Tensor]:
-    """Decorator of an operation on a tensor, its first argument: no autocast, and products without TF32 or bf16.
+    """Decorate an operation on a tensor, its first argument, to run without autocast, TF32 and bf16 products.
 
-    An 8-bit level is 4e-3 wide; TF32 rounds its factors to 5e-4, which moves pixels to the neighbouring level.
+    An 8-bit level is 4e-3 wide, and TF32 rounds its factors to 5e-4: that moves pixels to the neighbouring level.
     """
 
     @functools.wraps(operation)
@@ -114,8 +111,8 @@ def full_precision(
 
 @contextmanager
 def ieee_products() -> Iterator[None]:
-    """In this context float32 products are not rounded to TF32 or bf16."""
-    # Only what is reduced gets touched: reading a switch resolves what it inherits, so writing it back would pin it.
+    """Keep float32 products in this block from being rounded to TF32 or bf16."""
+    # Touch only what is reduced: reading a switch resolves what it inherits, so writing it back would pin it.
     reduced = [(switch, switch.fp32_precision) for switch in _ALL_SWITCHES]
     reduced = [(switch, precision) for switch, precision in reduced if precision not in ("none", "ieee")]
     try:

@@ -16,6 +16,7 @@ from model import CDSR, build, checkpoint, official
 from runtime.precision import ieee_products
 from runtime.signals import STOPPED
 from scripts import reproduce
+from tests.phases import losses_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU = torch.device("cuda")
@@ -75,7 +76,7 @@ def test_gradients_are_those_of_the_cpu(index):
         torch.manual_seed(3)
         net, objective = net.to(device), objective.to(device)
         with ieee_products():
-            objective(net, lr.to(device), hr.to(device), 0)["total"].backward()
+            losses_of(objective, net, lr.to(device), hr.to(device))["total"].backward()
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in net.parameters() if p.grad is not None]))
     assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 1e-4
 

@@ -18,8 +18,8 @@ Padding = Literal["reflect", "replicate"]
 def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int = 1) -> Tensor:
     """Correlate each image with its own kernel.
 
-    In float32 a convolution where that is the quickest: of sampled pixels only, and on the CPU. Else the product is
-    taken in the Fourier domain: of every pixel on a GPU, and in float64, which libraries convolve slowly.
+    Float32 images are convolved on the CPU, and wherever only sampled pixels are wanted: that is the quickest there.
+    Every pixel on a GPU, and float64, which libraries convolve slowly, go through the Fourier domain.
 
     Args:
         x: (B, C, H, W).
@@ -29,9 +29,17 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
 
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)).
+
+    Raises:
+        ValueError: the kernels do not fit the images, or the images are too small to be reflected.
+
+    Examples:
+        >>> kernel = torch.full((1, 3, 3), 1 / 9)
+        >>> blur(torch.ones(1, 3, 8, 8), kernel, stride=2).shape
+        torch.Size([1, 3, 4, 4])
     """
     if kernel.ndim != 3 or len(kernel) != len(x) or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
-        raise ValueError(f"kernel: expected (B, k, k) = ({len(x)}, k, k) with odd k, got {tuple(kernel.shape)}")
+        raise ValueError(f"`kernel`: expected (B, k, k) = ({len(x)}, k, k) with odd k, got {tuple(kernel.shape)}")
     kernel = kernel.to(x)
     padded = pad(x, kernel.shape[-1], padding)
     if x.dtype == torch.float64 or (x.is_cuda and stride == 1):
@@ -45,7 +53,7 @@ def blur_separable(
 ) -> Tensor:
     """Blur with unrotated kernels and resample, in one pair of products: (R·T_y)·X·(C·T_x)ᵀ.
 
-    T_y and T_x are the banded matrices of the two one-dimensional blurs of a sample.
+    R and C resample rows and columns; T_y and T_x are the banded matrices of the two one-dimensional blurs of a sample.
 
     Args:
         x: (B, C, H, W).
@@ -56,9 +64,17 @@ def blur_separable(
 
     Returns:
         (B, C, h, w).
+
+    Raises:
+        ValueError: the profiles do not fit the images, or the images are too small to be reflected.
+
+    Examples:
+        >>> half = torch.eye(8)[::2]  # takes every second sample
+        >>> blur_separable(torch.ones(1, 3, 8, 8), torch.full((1, 2, 3), 1 / 3), half, half).shape
+        torch.Size([1, 3, 4, 4])
     """
     if profile.ndim != 3 or profile.shape[:2] != (len(x), 2) or profile.shape[2] % 2 == 0:
-        raise ValueError(f"profile: expected (B, 2, k) = ({len(x)}, 2, k) with odd k, got {tuple(profile.shape)}")
+        raise ValueError(f"`profile`: expected (B, 2, k) = ({len(x)}, 2, k) with odd k, got {tuple(profile.shape)}")
     profile = profile.to(x)
     padded = pad(x, profile.shape[-1], padding)
     across = _after_blur(columns, profile[:, 0])
@@ -69,15 +85,20 @@ def blur_separable(
 
 
 def pad(x: Tensor, size: int, padding: Padding) -> Tensor:
-    """Extend (B, C, H, W) by size // 2 pixels on every side, so that kernels of odd size keep H and W."""
+    """Extend (B, C, H, W) by size // 2 pixels on every side, so that kernels of odd size keep H and W.
+
+    Examples:
+        >>> pad(torch.ones(1, 3, 8, 8), 5, "replicate").shape
+        torch.Size([1, 3, 12, 12])
+    """
     margin = size // 2
     if padding == "reflect" and min(x.shape[-2:]) <= margin:
-        raise ValueError(f"image: expected sides above {margin} for a blur of size {size}, got {tuple(x.shape)}")
+        raise ValueError(f"`x`: expected sides above {margin} for a blur of size {size}, got {tuple(x.shape)}")
     return F.pad(x, (margin,) * 4, mode=padding)
 
 
 def _after_blur(matrix: Tensor, profile: Tensor) -> Tensor:
-    """(h, L) and (B, k) -> (B, h, L + k - 1): the product matrix · T, with T[i, i + t] = profile[t]."""
+    """Multiply (h, L) by T with T[i, i + t] = profile[t], for (B, k) profiles: (B, h, L + k - 1)."""
     taps = profile.shape[-1]
     spread = F.pad(matrix, (taps - 1, taps - 1))[:, None]  # (h, 1, L + 2k - 2)
     return F.conv1d(spread, profile.flip(-1)[:, None]).transpose(0, 1)
@@ -95,7 +116,7 @@ def _fourier(padded: Tensor, kernel: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _fast_length(length: int) -> int:
-    """The next length without a prime factor above 5: with one (212 = 4·53) a Fourier transform takes much longer."""
+    """Return the next length without a prime factor above 5: with one, a Fourier transform takes much longer."""
     rest = length
     for prime in (2, 3, 5):
         while rest % prime == 0:

@@ -21,15 +21,15 @@ FAMILIES = (
     "sinc",
 )
 SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1)
-"""How often a blur is of each family: .45, .25, .12, .03, .12, .03 of the nine in ten that are no sinc."""
+"""Share of each family: .45, .25, .12, .03, .12, .03 of the nine kernels in ten that are no sinc."""
 SINC_SHARE = 0.8
-"""How often the last filter is a sinc."""
+"""Share of the last filters that are a sinc."""
 SIZES = (7, 9, 11, 13, 15, 17, 19, 21)
 _GENERALISED, _PLATEAU, _SINC = (FAMILIES.index(name) for name in ("generalised iso", "plateau iso", "sinc"))
 
 
 class KernelParams(NamedTuple):
-    """One kernel per sample. What a family does not use has a value too, without effect."""
+    """One kernel per sample. Fields that a family does not use hold a value without effect."""
 
     family: Tensor
     """(B,) index into `FAMILIES`, int64."""
@@ -46,14 +46,19 @@ class KernelParams(NamedTuple):
 
 
 def mixed_kernel(params: KernelParams) -> Tensor:
-    """Kernels of all families, each of its own size in the middle of a common window of 21. They sum to 1.
+    """Compute kernels of all families, each of its own size in the middle of a window of 21. They sum to 1.
 
     With q = pᵀΣ⁻¹p as in `gaussian_kernel` and r the distance from the centre: Gaussian exp(-q / 2), generalised
-    exp(-q^β / 2), plateau 1 / (1 + q^β), sinc ω·J₁(ωr) / 2πr. All are computed for every sample, and one is picked:
-    a branch would read the families back to the host.
+    exp(-q^β / 2), plateau 1 / (1 + q^β), sinc ω·J₁(ωr) / 2πr. Every family is computed for every sample and one is
+    picked: a branch would read the families back to the host.
 
     Returns:
         (B, 21, 21) in float64. Values below float64 eps times the largest are 0, as in `gaussian_kernel`.
+
+    Examples:
+        >>> kernels = mixed_kernel(draw_blurs(4, (0.2, 3.0), torch.Generator().manual_seed(0)))
+        >>> kernels.shape, kernels.sum((1, 2)).round(decimals=6).tolist()
+        (torch.Size([4, 21, 21]), [1.0, 1.0, 1.0, 1.0])
     """
     family, beta, cutoff, size = (field[:, None, None] for field in (params.family, *params[3:]))
     q = quadratic_form(params.width, params.theta, SIZES[-1])
@@ -68,10 +73,20 @@ def mixed_kernel(params: KernelParams) -> Tensor:
 
 
 def draw_blurs(batch: int, width: tuple[float, float], generator: torch.Generator) -> KernelParams:
-    """Kernels of the mixture: widths uniform in their range, rotations in (-π, π), sizes in 7, 9, ..., 21.
+    """Draw kernels of the mixture: widths uniform in their range, rotations in (-π, π), sizes in 7, 9, ..., 21.
 
     β of a generalised kernel is U(0.5, 1) or U(1, 4), that of a plateau 1 or U(1, 2), with even chances. A sinc's
     cutoff is U(π/3, π) in sizes below 13 and U(π/5, π) from there.
+
+    Args:
+        batch: number of kernels.
+        width: range of the standard deviations, pixels.
+        generator: on the CPU.
+
+    Examples:
+        >>> params = draw_blurs(100, (0.2, 3.0), torch.Generator().manual_seed(0))
+        >>> bool(params.width.min() >= 0.2), bool(params.width.max() <= 3.0)
+        (True, True)
     """
 
     def draw(low: Tensor | float, high: Tensor | float) -> Tensor:
@@ -94,7 +109,13 @@ def draw_blurs(batch: int, width: tuple[float, float], generator: torch.Generato
 
 
 def draw_last_filters(batch: int, generator: torch.Generator) -> KernelParams:
-    """Eight times in ten a sinc with a cutoff of U(π/3, π), of a size as in `draw_blurs`; else the identity."""
+    """Draw a sinc with a cutoff of U(π/3, π) eight times in ten, of a size as in `draw_blurs`; else the identity.
+
+    Examples:
+        >>> params = draw_last_filters(1000, torch.Generator().manual_seed(0))
+        >>> 0.75 < float((params.family == FAMILIES.index("sinc")).float().mean()) < 0.85
+        True
+    """
     sinc = uniform(0.0, 1.0, (batch,), generator) < SINC_SHARE
     zeros = torch.zeros(batch, dtype=torch.float64)
     cutoff = uniform(pi / 3, pi, (batch,), generator)
@@ -107,6 +128,6 @@ def _draw_sizes(batch: int, generator: torch.Generator) -> Tensor:
 
 
 def _sinc(radius: Tensor, cutoff: Tensor) -> Tensor:
-    """The circular low-pass filter of (B, 1, 1) cutoffs ω at (k, k) radii: ω·J₁(ωr) / 2πr, ω² / 4π in the centre."""
+    """Compute the circular low-pass filter, ω·J₁(ωr) / 2πr, of (B, 1, 1) cutoffs at (k, k) radii; ω² / 4π at r = 0."""
     wave = torch.special.bessel_j1(cutoff * radius)
     return torch.where(radius > 0, cutoff * wave / (2 * pi * radius.clamp(min=1)), cutoff.square() / (4 * pi))

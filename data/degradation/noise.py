@@ -2,28 +2,71 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import torch
 from torch import Tensor
 
-from data.degradation.params import move
+from data.degradation.params import move, uniform
+
+NOISE_BLOCK = 20
+"""Side of the blocks of CDSR's varying noise, LR pixels."""
+CLEAN = 0.2
+"""Share of images, or of blocks, that get no noise in CDSR's degradations."""
 
 
 def add_noise(x: Tensor, sigma: Tensor, generator: torch.Generator, *, grey: Tensor | None = None) -> Tensor:
-    """Add Gaussian noise, another value for every pixel and channel; the result is not clamped.
+    """Add Gaussian noise that is drawn for every pixel and channel; the result is not clamped.
 
     Args:
         x: (B, C, H, W).
-        sigma: (B,) standard deviations, in the units of x.
+        sigma: (B,) standard deviations, in the units of x; or (B, H, W), one per pixel.
         generator: the noise is drawn on its device and then moved, so that a CPU generator gives the same noise
             wherever x lives.
         grey: (B,) bool, the images whose channels all get the same noise.
+
+    Returns:
+        (B, C, H, W).
+
+    Examples:
+        >>> x = torch.zeros(2, 3, 64, 64)
+        >>> noisy = add_noise(x, torch.tensor([0.0, 0.1]), torch.Generator().manual_seed(0))
+        >>> [round(image.std().item(), 2) for image in noisy]
+        [0.0, 0.1]
     """
     noise = move(torch.randn(x.shape, generator=generator, device=generator.device), x.device)
     return x + _per_image(sigma, x) * _grey_where(grey, noise.to(x.dtype))
 
 
+def draw_block_sigma(strongest: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Draw CDSR's varying noise (its `noise_var`): another strength in every block of 20×20 pixels.
+
+    A block has no noise with probability 0.2, else σ ~ U(0, strongest).
+
+    Args:
+        strongest: (B,) largest standard deviations.
+        size: height and width of the images, pixels; the blocks at the right and at the bottom may be cut off.
+        generator: draws on its own device, the result is moved to that of `strongest`.
+
+    Returns:
+        (B, H, W) standard deviations, one per pixel.
+
+    Examples:
+        >>> sigma = draw_block_sigma(torch.tensor([10.0]), (30, 50), torch.Generator().manual_seed(0))
+        >>> sigma.shape, len(sigma.unique()) <= 6
+        (torch.Size([1, 30, 50]), True)
+    """
+    height, width = size
+    blocks = (len(strongest), ceil(height / NOISE_BLOCK), ceil(width / NOISE_BLOCK))
+    share = uniform(0.0, 1.0, blocks, generator)
+    share = share.where(uniform(0.0, 1.0, blocks, generator) >= CLEAN, 0.0)
+    sigma = strongest[:, None, None] * move(share, strongest.device)
+    sigma = sigma.repeat_interleave(NOISE_BLOCK, 1).repeat_interleave(NOISE_BLOCK, 2)
+    return sigma[:, :height, :width]
+
+
 def add_poisson(x: Tensor, strength: Tensor, generator: torch.Generator, *, grey: Tensor) -> Tensor:
-    """Add what the counting of photons adds, times `strength` (Real-ESRGAN); the result is not clamped.
+    """Add the noise of counted photons, times `strength` (Real-ESRGAN); the result is not clamped.
 
     White stands for v photons, the number of different 8-bit values of the image, rounded up to a power of two.
 
@@ -32,6 +75,15 @@ def add_poisson(x: Tensor, strength: Tensor, generator: torch.Generator, *, grey
         strength: (B,) 1: Poisson noise as it is.
         generator: as in `add_noise`.
         grey: (B,) bool, the images whose channels all get the same noise: that of the grey image.
+
+    Returns:
+        (B, 3, H, W).
+
+    Examples:
+        >>> x = torch.zeros(1, 3, 8, 8)  # no light, no noise
+        >>> noisy = add_poisson(x, torch.ones(1), torch.Generator(), grey=torch.tensor([False]))
+        >>> torch.equal(noisy, x)
+        True
     """
     red, green, blue = x.split(1, dim=1)
     luma = 0.2989 * red + 0.5870 * green + 0.1140 * blue  # ITU-R BT.601
@@ -43,26 +95,27 @@ def add_poisson(x: Tensor, strength: Tensor, generator: torch.Generator, *, grey
 
 
 def _distinct(levels: Tensor) -> Tensor:
-    """How many of the values 0..255 each image of (B, C, H, W) has: (B,), int64."""
+    """Count how many of the values 0..255 each image of (B, C, H, W) has: (B,), int64."""
     return levels.new_zeros(len(levels), 256).scatter_(1, levels.flatten(1), 1).sum(1)
 
 
 def _next_power_of_two(count: Tensor) -> Tensor:
-    """1, 2, 4, ..., 256 for counts of up to 256; in integers, since logarithms of powers of two round anyhow."""
+    """Round counts of up to 256 up to 1, 2, 4, ..., 256, in integers: logarithms of powers of two would round too."""
     powers = 1 << torch.arange(9, device=count.device)
     return powers[torch.bucketize(count, powers)]
 
 
 def _per_image(values: Tensor, x: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, 1), as a factor of x."""
-    return move(values, x.device).to(x.dtype)[:, None, None, None]
+    """Shape (B,) to (B, 1, 1, 1), or (B, H, W) to (B, 1, H, W), as a factor of x."""
+    values = move(values, x.device).to(x.dtype)
+    return values[:, None, None, None] if values.ndim == 1 else values[:, None]
 
 
 def _grey_where(grey: Tensor | None, noise: Tensor) -> Tensor:
-    """(B, C, H, W) noise, that of the first channel in all of them where `grey`."""
+    """Return (B, C, H, W) noise with its first channel in all channels where `grey`."""
     return noise if grey is None else _where(grey, noise[:, :1], noise)
 
 
 def _where(chosen: Tensor, x: Tensor, other: Tensor) -> Tensor:
-    """The images of x where `chosen`, (B,) bool, and of `other` elsewhere."""
+    """Take the images of x where `chosen`, (B,) bool, and those of `other` elsewhere."""
     return torch.where(move(chosen, x.device)[:, None, None, None], x, other)

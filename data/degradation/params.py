@@ -1,8 +1,8 @@
-"""What every degradation recipe shares: the seam, the parameters of one Gaussian blur, and the draws."""
+"""The parts that all degradation recipes share: their interface, the parameters of one Gaussian blur, the draws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -14,53 +14,62 @@ T = TypeVar("T", bound="tuple[Any, ...]")
 
 
 class Draw(Protocol):
-    """The degradations of a batch as they were drawn: a named tuple whose tensors hold one entry per sample."""
+    """The degradations drawn for a batch: a named tuple whose tensors hold one entry per sample."""
 
     def repeat(self: D, views: int) -> D:
-        """The same for V crops of each image, view-major: entry v·B + b is the degradation of image b."""
+        """Return the same for V crops of each image, view-major: entry v·B + b is the degradation of image b."""
         ...
 
     def to(self: D, device: torch.device) -> D:
-        """The same on `device`."""
+        """Return the same on `device`."""
         ...
 
     def part(self: D, start: int, stop: int) -> D:
-        """Those of the samples start, ..., stop - 1: the share of a rank or of a micro-batch."""
+        """Return samples start, ..., stop - 1: the share of a rank or of a micro-batch."""
         ...
 
 
 class Degradation(Protocol[D]):
-    """A recipe, with the draws that are its own: the random choice apart from its application."""
+    """A recipe that turns HR images into LR images; the random choice is apart from its application.
+
+    A recipe that draws some of its choices once for a whole batch may say in an attribute `group` for how many images
+    at most; `data.factory.pairs` then draws for each such group by itself.
+    """
 
     @property
     def scale(self) -> int:
-        """How many HR pixels make one LR pixel, along each side."""
+        """HR pixels per LR pixel, along each side."""
         ...
 
     @property
     def smallest(self) -> int:
-        """Least HR side that `apply` takes, pixels."""
+        """The least HR side that `apply` takes, pixels."""
         ...
 
     def sample(self, batch: int, *, generator: torch.Generator) -> D:
-        """Draw the degradations of a batch, on the generator's device. Every recipe takes a generator of the CPU."""
+        """Draw the degradations of a batch, on the generator's device. Every recipe takes a generator on the CPU."""
         ...
 
     def apply(self, hr: Tensor, params: D, *, generator: torch.Generator) -> Tensor:
-        """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. The generator draws the noise."""
+        """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. The generator draws the noise."""
         ...
 
 
 class Params(NamedTuple):
-    """One degradation per sample; None where no sample of the batch has any.
+    """One Gaussian degradation per sample; a field is None where no sample of the batch has any.
 
-    An unrotated blur is separable, which is faster. It is told by the None of theta: choosing by the values would read
-    them back to the host. Zeros in theta give the same image, slower.
+    An unrotated blur is separable, which is faster. Only `theta=None` says that it is unrotated: to look at the values
+    would read them back to the host. Zeros in theta give the same image, more slowly.
+
+    Examples:
+        >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 3.0]]))
+        >>> params.repeat(2).width.shape, params.part(1, 2).width.tolist()
+        (torch.Size([4, 2]), [[3.0, 3.0]])
     """
 
     width: Tensor
     """(B, 2) standard deviations of the Gaussian along its two axes (x and y if not rotated), HR pixels; 0: no blur.
-    Spatially variant: (B, nH, nW, 2), one per block."""
+    Spatially variant: (B, nH, nW, 2), one pair per block."""
     theta: Tensor | None = None
     """(B,) rotation in radians, or (B, nH, nW). None: not rotated."""
     noise: Tensor | None = None
@@ -69,23 +78,36 @@ class Params(NamedTuple):
     """(B,) JPEG quality, 1..100."""
 
     def repeat(self, views: int) -> Params:
+        """Return the same for V crops of each image, view-major."""
         return map_tensors(self, lambda field: torch.cat([field] * views))
 
     def to(self, device: torch.device) -> Params:
+        """Return the same on `device`."""
         return map_tensors(self, lambda field: move(field, device))
 
     def part(self, start: int, stop: int) -> Params:
+        """Return samples start, ..., stop - 1."""
         return map_tensors(self, lambda field: field[start:stop])
 
 
 def uniform(low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """U(low, high) of the given shape, float64 on the generator's device; the limits may be one per sample."""
+    """Draw U(low, high) of the given shape, float64 on the generator's device; the limits may be one per sample.
+
+    Examples:
+        >>> uniform(2.0, 3.0, (4,), torch.Generator().manual_seed(0)).floor().tolist()
+        [2.0, 2.0, 2.0, 2.0]
+    """
     draw = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
     return low + (high - low) * draw
 
 
 def map_tensors(fields: T, change: Callable[[Tensor], Tensor]) -> T:
-    """A named tuple with its tensors changed, also those of named tuples in it; everything else stays."""
+    """Return a named tuple with its tensors changed, also those of named tuples in it; everything else stays.
+
+    Examples:
+        >>> map_tensors(Params(torch.ones(1, 2)), lambda field: 3 * field).width.tolist()
+        [[3.0, 3.0]]
+    """
 
     def changed(field: Any) -> Any:
         if isinstance(field, Tensor):
@@ -95,26 +117,71 @@ def map_tensors(fields: T, change: Callable[[Tensor], Tensor]) -> T:
     return type(fields)(*map(changed, fields))
 
 
+def concatenate(draws: Sequence[Any]) -> Any:
+    """Concatenate the draws of several groups of images, in their order.
+
+    Returns:
+        The named tuple of all of them, or None where they differ in a choice that holds for a whole group.
+
+    Examples:
+        >>> concatenate([Params(torch.ones(1, 2)), Params(torch.zeros(2, 2))]).width.shape
+        torch.Size([3, 2])
+        >>> concatenate([Params(torch.ones(1, 2)), Params(torch.ones(1, 2), theta=torch.ones(1))]) is None
+        True
+    """
+    first = draws[0]
+    if len(draws) == 1:
+        return first
+    fields = []
+    for values in zip(*draws, strict=True):
+        if all(isinstance(value, Tensor) for value in values):
+            fields.append(torch.cat(values))
+        elif all(isinstance(value, tuple) for value in values):
+            fields.append(concatenate(values))
+            if fields[-1] is None:
+                return None
+        elif any(isinstance(value, Tensor) for value in values) or any(value != values[0] for value in values):
+            return None
+        else:
+            fields.append(values[0])
+    return type(first)(*fields)
+
+
 def move(x: Tensor, device: torch.device) -> Tensor:
-    """`x` on `device`, without the host waiting for an accelerator that is busy."""
+    """Return `x` on `device`, without the host waiting for an accelerator that is busy.
+
+    Examples:
+        >>> move(torch.ones(2), torch.device("cpu")).device.type
+        'cpu'
+    """
     return x.to(device, non_blocking=device.type != "cpu")
 
 
 def check_recipe(*, scale: int, width: tuple[float, float], noise: float, quality: float | None) -> None:
-    """Raise ValueError where the ranges of a recipe make no sense."""
+    """Raise ValueError where the ranges of a recipe make no sense.
+
+    Examples:
+        >>> check_recipe(scale=4, width=(0.2, 4.0), noise=15, quality=None)
+        Traceback (most recent call last):
+        ValueError: `noise`: expected a standard deviation in [0, 1], got 15; divide 8-bit units by 255
+    """
     if scale < 1:
-        raise ValueError(f"scale: expected 1 or more, got {scale}")
+        raise ValueError(f"`scale`: expected 1 or more, got {scale}")
     if not 0 <= width[0] <= width[1]:
-        raise ValueError(f"width: expected 0 <= min <= max (standard deviations, HR pixels), got {width}")
+        raise ValueError(f"`width`: expected 0 <= min <= max (standard deviations, HR pixels), got {width}")
     if not 0 <= noise <= 1:
-        raise ValueError(f"noise: expected a standard deviation in [0, 1], got {noise}; divide 8-bit units by 255")
+        raise ValueError(f"`noise`: expected a standard deviation in [0, 1], got {noise}; divide 8-bit units by 255")
     if quality is not None and not 1 <= quality <= 100:
-        raise ValueError(f"quality: expected the lowest JPEG quality, 1..100, got {quality}")
+        raise ValueError(f"`quality`: expected the lowest JPEG quality, 1..100, got {quality}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """What the recipes of one Gaussian blur are drawn from."""
+    """The ranges that the recipes of one Gaussian blur draw from, in units of the inside.
+
+    Raises:
+        ValueError: a range makes no sense.
+    """
 
     scale: int
     iso: bool
@@ -135,15 +202,34 @@ class Ranges:
 
     @property
     def smallest(self) -> int:
-        """Least HR side that `apply` takes, pixels: a reflected border is narrower than the image."""
+        """The least HR side that `apply` takes, pixels: a reflected border is narrower than the image."""
         return self.size // 2 + 1
 
 
+def given_range(low: float | None, high: float | None, *, names: tuple[str, str], recipe: str) -> tuple[float, float]:
+    """Return (low, high) as floats. Raise ValueError, naming both flags, where one is None.
+
+    Examples:
+        >>> given_range(0.2, None, names=("sig_min", "sig_max"), recipe="gaussian")
+        Traceback (most recent call last):
+        ValueError: `sig_min` and `sig_max`: the range that gaussian draws its kernels from needs both
+    """
+    if low is None or high is None:
+        raise ValueError(f"`{names[0]}` and `{names[1]}`: the range that {recipe} draws its kernels from needs both")
+    return float(low), float(high)
+
+
 def check_hr(hr: Tensor, scale: int, draws: int) -> None:
-    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and so many degradations were drawn."""
+    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and B degradations were drawn.
+
+    Examples:
+        >>> check_hr(torch.zeros(2, 3, 48, 48), scale=4, draws=2)
+    """
     if hr.ndim != 4 or hr.shape[1] != 3:
-        raise ValueError(f"hr: expected (B, 3, s·H, s·W), got {tuple(hr.shape)}")
+        raise ValueError(f"`hr`: expected (B, 3, s·H, s·W), got {tuple(hr.shape)}")
     if hr.shape[2] % scale or hr.shape[3] % scale:
-        raise ValueError(f"hr: expected sides that are multiples of the scale {scale}, got {tuple(hr.shape)}; crop it")
+        raise ValueError(
+            f"`hr`: expected sides that are multiples of the scale {scale}, got {tuple(hr.shape)}; crop it"
+        )
     if draws != len(hr):
-        raise ValueError(f"params: expected one degradation for each of {len(hr)} images, got {draws}")
+        raise ValueError(f"`params`: expected one degradation for each of {len(hr)} images, got {draws}")

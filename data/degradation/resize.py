@@ -1,4 +1,4 @@
-"""Resampling as products with matrices: rows and columns are resampled apart."""
+"""Resampling as products with matrices, one for the rows and one for the columns."""
 
 from __future__ import annotations
 
@@ -13,23 +13,36 @@ from runtime.precision import full_precision
 
 
 def bicubic_matrix(length: int, scale: float | Fraction, *, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """MATLAB's bicubic resampling of `length` samples, edges clamped, as a matrix.
+    """Return the matrix of MATLAB's bicubic resampling of `length` samples, edges clamped.
 
-    Keys' cubic (a = -0.5), widened by 1 / scale when shrinking (antialias), weights normalised. MATLAB itself mirrors
-    at the edges; the published code clamps, and so does this.
+    The kernel is Keys' cubic (a = -0.5), widened by 1 / scale when shrinking (antialias), its weights normalised.
+    MATLAB itself mirrors at the edges; the published code clamps, and so does this.
 
     Args:
         length: samples before.
         scale: samples after per sample before; a float stands for the nearest simple fraction (1/3 is exactly a third).
+        device: of the matrix.
+        dtype: of the matrix; it is computed in float64.
 
     Returns:
         (ceil(length · scale), length). It is cached: do not write into it.
+
+    Examples:
+        >>> matrix = bicubic_matrix(12, 1 / 3, device=torch.device("cpu"), dtype=torch.float64)
+        >>> matrix.shape, matrix.sum(1).round(decimals=6).tolist()
+        (torch.Size([4, 12]), [1.0, 1.0, 1.0, 1.0])
     """
     return _bicubic_matrix(length, Fraction(scale).limit_denominator(1000), device, dtype)
 
 
 def bicubic_matrices(x: Tensor, scale: float | Fraction) -> tuple[Tensor, Tensor]:
-    """The `bicubic_matrix` of the rows and that of the columns of (B, C, H, W)."""
+    """Return the `bicubic_matrix` of the rows and that of the columns of (B, C, H, W).
+
+    Examples:
+        >>> rows, columns = bicubic_matrices(torch.zeros(1, 3, 8, 12), 1 / 4)
+        >>> rows.shape, columns.shape
+        (torch.Size([2, 8]), torch.Size([3, 12]))
+    """
     height, width = x.shape[-2:]
     return (
         bicubic_matrix(height, scale, device=x.device, dtype=x.dtype),
@@ -39,7 +52,12 @@ def bicubic_matrices(x: Tensor, scale: float | Fraction) -> tuple[Tensor, Tensor
 
 @full_precision
 def bicubic(x: Tensor, scale: float | Fraction) -> Tensor:
-    """MATLAB bicubic resize of (B, C, H, W) to (B, C, ceil(H·scale), ceil(W·scale)); the result is not clamped."""
+    """Resize (B, C, H, W) as MATLAB's bicubic to (B, C, ceil(H·scale), ceil(W·scale)); the result is not clamped.
+
+    Examples:
+        >>> bicubic(torch.ones(1, 3, 8, 12), 1 / 4).shape
+        torch.Size([1, 3, 2, 3])
+    """
     rows, columns = bicubic_matrices(x, scale)
     return rows @ x @ columns.T
 
@@ -58,7 +76,7 @@ def _bicubic_matrix(length: int, scale: Fraction, device: torch.device, dtype: t
 
 
 def _cubic(t: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -0.5."""
+    """Evaluate Keys' cubic convolution kernel with a = -0.5."""
     t = t.abs()
     near = (1.5 * t - 2.5) * t * t + 1
     far = ((-0.5 * t + 2.5) * t - 4) * t + 2

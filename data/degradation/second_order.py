@@ -1,10 +1,10 @@
-"""The `second_order` recipe: everything that happens to an image, twice (Real-ESRGAN, ICCVW 2021; KDSR-GAN)."""
+"""The `second_order` recipe: blur, resize, noise and JPEG, twice (Real-ESRGAN, ICCVW 2021; KDSR-GAN)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import ceil
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,12 @@ from data.degradation.second_order_params import Mode, PassParams, SecondOrderPa
 from runtime.precision import full_precision
 
 _REFLECTED = SIZES[-1] // 2 + 1
-"""Least side of an image that is blurred, pixels."""
+"""The least side of an image that can be blurred, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What one of the two passes is drawn from."""
+    """The ranges that one of the two passes is drawn from."""
 
     blur: float
     """Share of the batches that are blurred."""
@@ -49,10 +49,10 @@ class Pass:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("width", "factor", "noise", "poisson", "quality") and not 0 <= value[0] <= value[1]:
-                raise ValueError(f"{field.name}: expected 0 <= min <= max, got {value}")
+                raise ValueError(f"`{field.name}`: expected 0 <= min <= max, got {value}")
 
     def sample(self, batch: int, generator: torch.Generator) -> PassParams:
-        """The draws of one pass, on the CPU."""
+        """Draw one pass for a batch, on the CPU."""
         poisson = _chance(0.5, generator)
         return PassParams(
             blurred=_chance(self.blur, generator),
@@ -95,10 +95,20 @@ SECOND = Pass(
 class SecondOrder:
     """Blur → resize → noise → JPEG, and again, with a sinc and the resize to LR before or after the last JPEG.
 
-    Factor, interpolation and kind of noise are one for the batch, as is whether there is a second blur and what comes
-    last; kernels, noise levels and JPEG qualities are one per image. Published training takes crops of 400 pixels at
-    ×4, degrades them and crops once more, and mixes the batches in a pool.
+    A batch shares the factors and interpolations of its resizing, the kinds of noise, whether there is a second blur,
+    and what comes last; kernels, noise levels and JPEG qualities are drawn for every image. Published training takes
+    crops of 400 pixels at ×4, degrades them, crops once more, and mixes the batches in a pool; each GPU does so for
+    its own nine images.
+
+    Examples:
+        >>> recipe, generator = SecondOrder(scale=4), torch.Generator().manual_seed(0)
+        >>> params = recipe.sample(1, generator=generator)
+        >>> recipe.apply(torch.rand(1, 3, 96, 120), params, generator=generator).shape
+        torch.Size([1, 3, 24, 30])
     """
+
+    group: ClassVar[int] = 9
+    """Images of a GPU in published training: they are degraded, cropped and mixed together."""
 
     scale: int
     first: Pass = FIRST
@@ -108,21 +118,31 @@ class SecondOrder:
 
     def __post_init__(self) -> None:
         if self.scale < 1:
-            raise ValueError(f"scale: expected 1 or more, got {self.scale}")
+            raise ValueError(f"`scale`: expected 1 or more, got {self.scale}")
         if self.codec not in get_args(Codec):
-            raise ValueError(f"codec: expected one of {get_args(Codec)}, got {self.codec!r}")
+            raise ValueError(f"`codec`: expected one of {get_args(Codec)}, got {self.codec!r}")
+
+    @classmethod
+    def from_flags(cls, *, scale: int, codec: Codec = "realesrgan") -> SecondOrder:
+        """Build the recipe as published, but for the codec. Raises ValueError for an unknown one.
+
+        Examples:
+            >>> SecondOrder.from_flags(scale=4).codec
+            'realesrgan'
+        """
+        return cls(scale=scale, codec=codec)
 
     @property
     def smallest(self) -> int:
-        """Least HR side that `apply` takes, pixels: after the strongest shrinking, kernels must still fit."""
+        """The least HR side that `apply` takes, pixels: after the strongest shrinking, kernels must still fit."""
         return max(ceil(_REFLECTED / self.first.factor[0]), _REFLECTED * self.scale)
 
     def sample(self, batch: int, *, generator: torch.Generator) -> SecondOrderParams:
-        """The draws of a batch. ValueError for a generator that is not on the CPU."""
+        """Draw the degradations of a batch. Raises ValueError for a generator that is not on the CPU."""
         if generator.device.type != "cpu":
             raise ValueError(
-                f"generator: expected one on the CPU, got {generator.device}: the host has to know what was drawn for "
-                "the whole batch, and would wait for the device; `apply` moves the rest to the images"
+                f"`generator`: expected one on the CPU, got {generator.device}: the host has to know what was drawn "
+                "for the whole batch, and would wait for the device; `apply` moves the rest to the images"
             )
         return SecondOrderParams(
             self.first.sample(batch, generator),
@@ -133,13 +153,13 @@ class SecondOrder:
         )
 
     def apply(self, hr: Tensor, params: SecondOrderParams, *, generator: torch.Generator) -> Tensor:
-        """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. The generator draws the noise.
+        """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. The generator draws the noise.
 
-        ValueError for sides that are no multiples of the scale, or below `smallest`.
+        Raises ValueError for sides that are no multiples of the scale, or below `smallest`.
         """
         check_hr(hr, self.scale, len(params.last_filter.size))
         if min(hr.shape[-2:]) < self.smallest:
-            raise ValueError(f"hr: expected sides of at least {self.smallest} pixels, got {tuple(hr.shape)}")
+            raise ValueError(f"`hr`: expected sides of at least {self.smallest} pixels, got {tuple(hr.shape)}")
         params = params.to(hr.device)
         first, second = params.first, params.second
         height, width = (side // self.scale for side in hr.shape[-2:])
@@ -161,7 +181,7 @@ class SecondOrder:
 
 @full_precision
 def _resize(x: Tensor, to: float | tuple[int, int], mode: Mode) -> Tensor:
-    """By a factor, or to (height, width)."""
+    """Resize by a factor, or to (height, width)."""
     if isinstance(to, tuple):
         return F.interpolate(x, size=to, mode=mode)
     return F.interpolate(x, scale_factor=to, mode=mode)

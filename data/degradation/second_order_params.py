@@ -1,4 +1,4 @@
-"""What `second_order` draws."""
+"""The draws of `second_order`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Mode = Literal["area", "bilinear", "bicubic"]
 
 
 class PassParams(NamedTuple):
-    """One of the two passes; tensors are one degradation per sample, everything else holds for the whole batch."""
+    """The draws of one of the two passes: tensors hold one entry per sample, everything else is one for the batch."""
 
     blurred: bool
-    """Whether there is a blur."""
+    """True where the batch is blurred."""
     kernel: KernelParams
     """The blur."""
     factor: float
@@ -35,7 +35,7 @@ class PassParams(NamedTuple):
 
 
 class SecondOrderParams(NamedTuple):
-    """Choices that hold for the whole batch are plain values: tensors would have to be read back to the host."""
+    """The draws of a batch. Choices for the whole batch are plain values: tensors would be read back to the host."""
 
     first: PassParams
     second: PassParams
@@ -47,10 +47,13 @@ class SecondOrderParams(NamedTuple):
     """Resize, filter, JPEG; or JPEG, resize, filter."""
 
     def repeat(self, views: int) -> SecondOrderParams:
+        """Return the same for V crops of each image, view-major."""
         return map_tensors(self, lambda field: torch.cat([field] * views))
 
     def to(self, device: torch.device) -> SecondOrderParams:
+        """Return the same on `device`."""
         return map_tensors(self, lambda field: move(field, device))
 
     def part(self, start: int, stop: int) -> SecondOrderParams:
+        """Return samples start, ..., stop - 1."""
         return map_tensors(self, lambda field: field[start:stop])

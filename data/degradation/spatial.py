@@ -14,6 +14,7 @@ from data.degradation.kernel import manet_kernel
 from data.degradation.params import Params, check_hr, check_recipe, uniform
 from runtime.precision import full_precision
 
+MODES = range(1, 7)
 _BLOCK = 40
 """Side of a block, HR pixels."""
 _CHUNK = 2**24
@@ -22,7 +23,7 @@ _CHUNK = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class SpatiallyVariant:
-    """Test modes 1 to 5 for HR images of one size; kernels, padding, sampling and ending are those of `MANet`.
+    """Test modes 1 to 6 for HR images of one size; kernels, padding, sampling and ending are those of `MANet`.
 
     Every HR pixel is blurred with the kernel of its own block of 40×40. Over the h-th of nH rows and w-th of nW columns
     of blocks, with a = 2.325·s and b = 0.175·s, the variances v₁, v₂ and the rotation θ are
@@ -32,6 +33,15 @@ class SpatiallyVariant:
     3. v₁ = a + b, v₂ = b, θ = π·h/nH
     4. v₁ = a·w/nW + b, v₂ = a·h/nH + b, θ = π·h/nH
     5. v₁, v₂ ~ U(b, a + b), θ ~ U(0, π)
+    6. v₁ = a + b, v₂ = b, θ = π/4 where h + w is even, else 3π/4
+
+    With `sig` every mode has the same isotropic kernel in all blocks, as CDSR's code with isotropic blur.
+
+    Examples:
+        >>> recipe, generator = SpatiallyVariant(mode=6, scale=2, height=80, width=120), torch.Generator()
+        >>> params = recipe.sample(1, generator=generator)
+        >>> params.width.shape, recipe.apply(torch.rand(1, 3, 80, 120), params, generator=generator).shape
+        (torch.Size([1, 2, 3, 2]), torch.Size([1, 3, 40, 60]))
     """
 
     mode: int
@@ -41,49 +51,60 @@ class SpatiallyVariant:
     width: int
     """HR width, pixels."""
     noise: float = 0.0
-    """Standard deviation, the same for all images, image range [0, 1]."""
+    """Standard deviation, the same for all images, image range [0, 1]; the strongest with `noise_var`."""
+    noise_var: bool = False
+    """Another noise level in every block of 20×20 LR pixels, drawn by `apply`."""
+    sig: float | None = None
+    """Standard deviation of an isotropic kernel for all blocks, HR pixels; None: the kernels of the mode."""
     size: int = 21
     """Side of the window that holds a kernel."""
 
     def __post_init__(self) -> None:
-        check_recipe(scale=self.scale, width=(0.0, 0.0), noise=self.noise, quality=None)
-        if self.mode not in range(1, 6):
-            raise ValueError(f"sv_mode: expected 1 to 5, got {self.mode}")
+        check_recipe(scale=self.scale, width=(0.0, self.sig or 0.0), noise=self.noise, quality=None)
+        if self.mode not in MODES:
+            raise ValueError(f"`sv_mode`: expected {MODES[0]} to {MODES[-1]}, got {self.mode}")
 
     @property
     def smallest(self) -> int:
-        """Least HR side that `apply` takes, pixels."""
+        """The least HR side that `apply` takes, pixels."""
         return self.scale
 
     def sample(self, batch: int, *, generator: torch.Generator) -> Params:
-        """Widths (B, nH, nW, 2), rotations (B, nH, nW) and the noise (B,), on the generator's device."""
-        grid = (batch, *self._blocks)
+        """Draw widths (B, nH, nW, 2), rotations (B, nH, nW) and the noise (B,), on the generator's device."""
         device = generator.device
+        noise = torch.full((batch,), self.noise, dtype=torch.float64, device=device) if self.noise else None
+        if self.sig is not None:
+            width = torch.full((batch, *self._blocks, 2), self.sig, dtype=torch.float64, device=device)
+            return Params(width, None, noise)
+        grid = (batch, *self._blocks)
         a, b = 2.325 * self.scale, 0.175 * self.scale
-        h, w = (torch.arange(n, dtype=torch.float64, device=device) / n for n in self._blocks)
-        down, across = h[:, None].expand(grid), w.expand(grid)  # (B, nH, nW) in [0, 1)
+        rows, columns = (torch.arange(n, dtype=torch.float64, device=device) for n in self._blocks)
+        down = (rows / len(rows))[:, None].expand(grid)  # (B, nH, nW) in [0, 1)
+        across = (columns / len(columns)).expand(grid)
         top, none = torch.ones_like(down), torch.zeros_like(down)
         if self.mode == 5:
             down, across, theta = (uniform(0.0, 1.0, grid, generator) for _ in range(3))
+        elif self.mode == 6:
+            theta = (0.25 + 0.5 * ((rows[:, None] + columns) % 2)).expand(grid)  # a chessboard
         else:
             theta = down if self.mode in (3, 4) else none
-        first = top if self.mode in (1, 3) else across
-        second = none if self.mode == 3 else down
+        first = top if self.mode in (1, 3, 6) else across
+        second = none if self.mode in (3, 6) else down
         variance = a * torch.stack([first, second], dim=-1) + b
-        noise = torch.full((batch,), self.noise, dtype=torch.float64, device=device) if self.noise else None
         return Params(variance.sqrt(), pi * theta, noise)
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
-        """(B, 3, s·H, s·W) in [0, 1] -> (B, 3, H, W), multiples of 1/255. ValueError for another size."""
+        """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. ValueError for another size."""
         check_hr(hr, self.scale, len(params.width))
         if hr.shape[-2:] != (self.height, self.width) or params.width.shape[1:3] != self._blocks:
             raise ValueError(
-                f"hr: expected {self.height}×{self.width} pixels and {self._blocks} blocks, "
+                f"`hr`: expected {self.height}×{self.width} pixels and {self._blocks} blocks, "
                 f"got {tuple(hr.shape[-2:])} and {tuple(params.width.shape[1:3])}"
             )
         params = params.to(hr.device)
         kernels = manet_kernel(params.width, params.theta, self.size, self.scale)
-        return finish(_blur_blocks(255 * hr, kernels, self.scale), params, generator)
+        lr = _blur_blocks(255 * hr, kernels, self.scale)
+        return finish(lr, params, generator, noise_var=self.noise_var)
 
     @property
     def _blocks(self) -> tuple[int, int]:

@@ -10,19 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from data.images import (
-    BadImage,
-    ImageFolder,
-    Photo,
-    Selection,
-    check_image,
-    check_images,
-    list_images,
-    read_image,
-    read_photo,
-    write_image,
-    write_photo,
-)
+from data.images import BadImage, Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
+from data.store import ImageFolder, Selection, check_images
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 20, 28
@@ -66,14 +55,14 @@ def test_hidden_files_are_not_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty"])
-def test_list_errors_name_flag_and_folder(tmp_path: Path, kind: str) -> None:
+def test_list_errors_name_the_folder(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / kind
     if kind == "file":
         folder.touch()
     if kind == "empty":
         folder.mkdir()
-    with pytest.raises(OSError, match=rf"--dir_test.*{re.escape(str(folder))}"):
-        list_images(folder, "--dir_test")
+    with pytest.raises(OSError, match=re.escape(str(folder))):
+        list_images(folder)
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -261,7 +250,7 @@ def test_bad_and_small_images_stop_or_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not an image")
     paths, log = list_images(tmp_path), []
 
-    with pytest.raises(BadImage, match=r"(?s)--skip_bad_images.*small\.png is 29 x 40.*--patch_size.*text\.png"):
+    with pytest.raises(BadImage, match=r"(?s)`skip_bad_images`.*small\.png is 29 x 40.*`patch_size`.*text\.png"):
         check_images(paths, at_least=30, skip_bad=False)
     assert check_images(paths, at_least=30, skip_bad=True, log=log.append) == [(tmp_path / "good.png", (30, 40))]
     assert len(log) == 2
@@ -300,3 +289,95 @@ def test_selection_is_a_store_of_some_images(tmp_path: Path) -> None:
     assert some.names == ["3.png", "1.png"]
     assert some.sizes == [(20, 33), (20, 31)]
     np.testing.assert_array_equal(some.crop(1, 2, 3, 8, 9), folder.crop(1, 2, 3, 8, 9))
+
+
+# ------------------------------------------------------------------------------------------------ other formats
+
+
+def several(path: Path, **options: object) -> Path:
+    """Save two different frames."""
+    frames = [Image.fromarray(pixels(3)) for _ in range(2)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)  # pyright: ignore[reportArgumentType]
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+def test_several_frames_are_refused_or_named(tmp_path: Path, suffix: str) -> None:
+    path, log = several(tmp_path / f"a.{suffix}"), []
+    for read in (check_image, read_image, read_photo):
+        with pytest.raises(BadImage, match=rf"a\.{suffix} .*2 frames or pages"):
+            read(path)
+    assert read_photo(path, log=log.append).rgb.shape == (HEIGHT, WIDTH, 3)
+    assert check_image(path, log=log.append) == (HEIGHT, WIDTH)
+    assert len(log) == 2
+    assert all("only the first is read" in line for line in log)
+
+
+def test_the_previews_of_a_photograph_do_not_count(tmp_path: Path) -> None:
+    path = several(tmp_path / "a.jpg", format="MPO")
+    with Image.open(path) as image:
+        first = np.asarray(image)
+    assert check_image(path) == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(read_image(path), first)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n", "PostScript"),
+        (b"GIF89a" + bytes(20), "a GIF"),
+        (b"\0\0\0\x18ftypheic" + bytes(20), "a HEIC"),
+        (b"\0\0\0\x18ftypavif" + bytes(20), "an AVIF"),
+    ],
+)
+def test_another_format_under_the_name_of_a_png_is_told(
+    tmp_path: Path, content: bytes, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above all no file may start the interpreter of PostScript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    (tmp_path / "a.png").write_bytes(content)
+    for read in (check_image, read_image, read_photo):
+        with pytest.raises(BadImage, match=rf"a\.png cannot be read as an image: it is {what}"):
+            read(tmp_path / "a.png")
+
+
+def test_files_in_other_formats_are_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.gif", "c.HEIC", "notes.txt"):
+        (tmp_path / name).touch()
+    log: list[str] = []
+    assert [path.name for path in list_images(tmp_path, log=log.append)] == ["a.png"]
+    assert len(log) == 1
+    assert log[0].endswith("b.gif, c.HEIC")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no image .*in other formats: b\.gif, c\.HEIC"):
+        list_images(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ metadata
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_exif_comes_back_and_says_upright(tmp_path: Path, suffix: str, bits: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    path = save(tmp_path / f"a.{suffix}", exif=exif)
+    photo = read_photo(path)._replace(bits=bits)
+    write_photo(tmp_path / "b.png", photo)
+    with Image.open(tmp_path / "b.png") as image:
+        image.load()
+        again = image.getexif()
+        assert (again[0x0112], again[0x010F].rstrip("\0")) == (1, "Maker")
+        if suffix != "tif":  # Pillow does not write it there
+            assert again.get_ifd(0x8769)[0x9003].rstrip("\0") == "2020:01:02 03:04:05"
+        assert 0x0111 not in again  # where a TIFF keeps its pixels
+    np.testing.assert_array_equal(read_photo(tmp_path / "b.png").rgb, photo.rgb)  # not turned again
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_is_left_behind(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", exif=b"Exif\0\0" + b"MM\0*" + bytes(range(60)))
+    write_photo(tmp_path / "b.png", read_photo(path))
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), read_image(path))

@@ -12,8 +12,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from data.images import BadImage, ImageFolder, check_images, list_images, read_image
-from data.packed import PackedImages, open_packed, pack, read_index, why_repack
+from data.images import BadImage, list_images, read_image
+from data.packed import PackedImages, open_packed, pack, read_index, verify, why_repack
+from data.store import ImageFolder, check_images
 
 RNG = np.random.default_rng(0)
 
@@ -111,7 +112,7 @@ def test_damaged_cache_is_refused_and_packed_again(folder: Path, tmp_path: Path)
 def test_bad_image_stops_packing_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     path = folder / "rgb.png"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(BadImage, match=r"rgb\.png.*--skip_bad_images"):
+    with pytest.raises(BadImage, match=r"rgb\.png.*`skip_bad_images`"):
         open_packed(folder, tmp_path / "cache", log=lambda _: None)
     assert {path.name for path in tmp_path.iterdir()} <= {"HR", ".cache.lock"}
 
@@ -170,7 +171,7 @@ def test_bad_and_small_images_are_left_out_and_named_each_time(folder: Path, tmp
     open_packed(folder, cache, at_least=1, skip_bad=True, log=log.append)
     assert len(log) == 1
     assert "text.png" in log[0]
-    with pytest.raises(BadImage, match=r"(?s)--skip_bad_images.*text\.png.*bmp\.bmp is 26 x 34.*--patch_size"):
+    with pytest.raises(BadImage, match=r"(?s)`skip_bad_images`.*text\.png.*bmp\.bmp is 26 x 34.*`patch_size`"):
         open_packed(folder, cache, at_least=30)
     for index, name in enumerate(store.names):  # places survive the gaps
         np.testing.assert_array_equal(store.crop(index, 0, 0, *store.sizes[index]), read_image(folder / name))
@@ -197,3 +198,96 @@ def test_crops_cannot_change_the_cache(folder: Path, tmp_path: Path) -> None:
     store = open_packed(folder, tmp_path / "cache", log=lambda _: None)
     with pytest.raises(ValueError, match="read-only"):
         store.crop(0, 0, 0, 4, 4)[:] = 0
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+def test_every_changed_pixel_is_found(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    index = pack(folder, cache)
+    assert verify(cache) == len(index.images)
+    for image in (index.images[0], index.images[-1]):
+        content = bytearray((tmp_path / "cache.u8").read_bytes())
+        content[image.offset + 3 * image.height * image.width - 1] ^= 1
+        (tmp_path / "cache.u8").write_bytes(content)
+        with pytest.raises(ValueError, match=image.name):
+            verify(cache)
+
+
+def test_a_disk_that_gives_back_other_pixels_is_noticed_at_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = np.memmap
+
+    def damaged(*args: object, **more: object) -> np.ndarray:
+        pixels = np.array(truth(*args, **more))  # pyright: ignore[reportCallIssue, reportArgumentType]
+        pixels[0] ^= 1
+        return pixels
+
+    monkeypatch.setattr(np, "memmap", damaged)
+    with pytest.raises(ValueError, match="is damaged: the pixels of bmp"):
+        pack(folder, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache*"))
+
+
+def test_older_caches_without_checksums_still_open(folder: Path, tmp_path: Path) -> None:
+    cache, index = tmp_path / "cache", tmp_path / "cache.json"
+    pack(folder, cache)
+    content = json.loads(index.read_text())
+    for image in content["images"]:
+        del image["crc32"]
+    index.write_text(json.dumps(content))
+    assert why_repack(folder, cache) is None
+    assert len(open_packed(folder, cache).names) == 10
+    with pytest.raises(ValueError, match="has no checksums"):
+        verify(cache)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"offset": -3},
+        {"offset": 0.0},
+        {"offset": 3},
+        {"offset": True},
+        {"height": 0},
+        {"height": -20},
+        {"width": 40.0},
+        {"name": 7},
+    ],
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_index_of_impossible_places_is_refused(change: dict[str, object], which: int, tmp_path: Path) -> None:
+    folder, index = tmp_path / "HR", tmp_path / "cache.json"
+    folder.mkdir()
+    for name in "ab":
+        noise(20, 40).save(folder / f"{name}.png")
+    pack(folder, tmp_path / "cache")
+    content = json.loads(index.read_text())
+    content["images"][which] |= change
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"cache\.json is damaged"):
+        PackedImages(tmp_path / "cache")
+    assert len(open_packed(folder, tmp_path / "cache", log=lambda _: None).names) == 2  # packed again
+
+
+def test_a_file_that_is_cut_off_during_a_run_is_an_error(folder: Path, tmp_path: Path) -> None:
+    """Not the end of the process, which is what happens to those who read beyond the end of a mapped file."""
+    store = open_packed(folder, tmp_path / "cache", log=lambda _: None)
+    store.crop(9, 0, 0, 4, 4)
+    os.truncate(tmp_path / "cache.u8", 100)
+    for opened in (store, pickle.loads(pickle.dumps(store))):
+        with pytest.raises(BadImage, match=r"cache\.u8 was changed while it is in use \(100 bytes instead of \d+\)"):
+            opened.crop(9, 0, 0, 4, 4)
+    (tmp_path / "cache.u8").unlink()
+    with pytest.raises(BadImage, match=r"cache\.u8"):
+        pickle.loads(pickle.dumps(store)).crop(9, 0, 0, 4, 4)
+
+
+def test_packing_again_does_not_disturb_those_who_read(folder: Path, tmp_path: Path) -> None:
+    store = open_packed(folder, tmp_path / "cache", log=lambda _: None)
+    before = np.array(store.crop(9, 0, 0, 4, 4))
+    noise(30, 30).save(folder / "a.png")
+    pack(folder, tmp_path / "cache")
+    np.testing.assert_array_equal(store.crop(9, 0, 0, 4, 4), before)

@@ -8,14 +8,24 @@ import torch
 
 from data.degradation import quantize
 from data.degradation.resize import bicubic
-from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, read_protocol
+from data.factory import protocol
+from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, one_draw, read_protocol
 
-DIGESTS = {
-    "second_order": "dc009128f40707e4",
-    "bicubic": "4c95185d1767f812",
-    "gaussian8": "473fedb71e1a3679",
-    "aniso9": "b3bff0419a942ebd",
-    "manet9": "84b3a2b59ee6b591",
+DIGESTS = {  # by the protocol in words: x2, x3, x4
+    "bicubic": ("f77065262df15a6a", "5166311dc7414034", "4c95185d1767f812"),
+    "gaussian8": ("591abe81dd49f2a0", "c3707ad9d7feca87", "473fedb71e1a3679"),
+    "aniso9": ("7977eccdc1b9ddd3", "4b646466790d6881", "b3bff0419a942ebd"),
+    "manet9": ("53e22075e7a7b63a", "671584a235f507b4", "84b3a2b59ee6b591"),
+    "second_order": ("8afac90a270f3e02", "e93b2f3ed0c9f042", "dc009128f40707e4"),
+    "manet_sv1": ("819109d11397b961", "3e4093a15044495f", "d8e3795e438ffb1f"),
+    "manet_sv2": ("4a3b810bebd755c7", "528a8c1bafdf34f4", "27d51fb3384db76e"),
+    "manet_sv3": ("06eb3ab83a3f9b47", "87c84dec6e02b4cb", "d87d6d46c04f829c"),
+    "manet_sv4": ("d16e6560ba93ca02", "4e0ae26a38f52176", "a679976edd5dd9cd"),
+    "manet_sv5": ("5414529de7eef699", "b6d9c0718bd556b1", "e097cd635a771ffe"),
+    "manet9 noise 15": ("8a22dba86887f75e", "3259d8b3920f52b1", "5ea1a1d4d1b30f36"),
+    "gaussian8 noise 10 JPEG 75": ("3484d72080a244d2", "79d24c9ec62597ea", "0927896298a51898"),
+    "aniso9 s-fold": ("8c4c50d06268068a", "3f28b62aee579b1d", "aa83a4002bb13d0d"),
+    "manet_sv5 noise 15": ("44c07e059d2fff11", "79e501e48a731e35", "f2e8b78378d70194"),
 }
 
 
@@ -120,6 +130,28 @@ def test_spatially_variant(mode, hr):
     assert torch.equal(rule.degrade(hr, rule.cases[0], seed="b"), lr) == (mode != 5)  # mode 5 draws its kernels
 
 
+@pytest.mark.parametrize("mode", [1, 5, 6])
+def test_isotropic_blocks_are_those_of_one_kernel(mode, hr):
+    blocks = protocol("", scale=2, sv_mode=mode, blur_type="iso_gaussian", sig=1.7)
+    plain = protocol("flags", scale=2, degradation="manet", blur_type="iso_gaussian", sig=1.7)
+    assert len({blocks.digest, plain.digest, manet_sv(2, mode).digest, manet_sv(2, mode, sig=1.8).digest}) == 4
+    lr, expected = (rule.degrade(hr, rule.cases[0], seed="a") for rule in (blocks, plain))
+    assert (lr - expected).abs().max() < 1.5 / 255
+    assert (lr != expected).float().mean() < 1e-3
+
+
+def test_noise_of_blocks_is_fixed_by_the_seed_and_within_its_range(hr):
+    rule = protocol("manet9", scale=2, noise=15, noise_var=True)
+    assert str(rule) == "manet9 noise_var 15"
+    case = rule.cases[0]
+    noisy = rule.degrade(hr, case, seed="a")
+    assert torch.equal(noisy, rule.degrade(hr, case, seed="a"))
+    noise = 255 * (noisy - manet9(2).degrade(hr, case, seed="a"))
+    deviation = noise[:, :40, :60].unfold(1, 20, 20).unfold(2, 20, 20).transpose(0, 2).flatten(2).std(2).flatten()
+    assert deviation.max() < 16.5
+    assert deviation.max() - deviation.min() > 4  # another level in every block
+
+
 def test_the_digest_is_of_the_meaning():
     assert gaussian8(4).digest == replace(gaussian8(4), name="mine").digest
     others = [gaussian8(2), aniso9(4), manet9(4), replace(gaussian8(4), noise=0.1), replace(gaussian8(4), quality=75.0)]
@@ -128,8 +160,22 @@ def test_the_digest_is_of_the_meaning():
 
 def test_digests_stay_what_they_are():
     """Results that were published with a digest must find it again: whoever changes these raises VERSION."""
-    digests = {name: rule(4).digest for name, rule in NAMED.items()}
-    assert digests == DIGESTS
+    for place, scale in enumerate((2, 3, 4)):
+        rules = [*(rule(scale) for rule in NAMED.values()), one_draw("second_order", scale)]
+        rules += [manet_sv(scale, mode) for mode in range(1, 6)]
+        rules += [
+            protocol("manet9", scale=scale, noise=15),
+            protocol("gaussian8", scale=scale, noise=10, jpeg_quality=75),
+            protocol("aniso9", scale=scale, sample_mode="s-fold"),
+            protocol("", scale=scale, blur_type="aniso_gaussian", sv_mode=5, noise=15),
+        ]
+        assert {str(rule): rule.digest for rule in rules} == {name: row[place] for name, row in DIGESTS.items()}
+
+
+def test_what_is_younger_than_the_digests_is_no_part_of_old_definitions():
+    old = {"version", "name", "scale", "recipe", "cases", "noise", "quality", "sv_mode"}
+    assert manet9(4).definition.keys() == old
+    assert "noise_var" in protocol("manet9", scale=4, noise=15, noise_var=True).definition
 
 
 def test_a_protocol_of_ones_own(tmp_path, hr):
@@ -158,5 +204,5 @@ def test_a_protocol_of_ones_own(tmp_path, hr):
 def test_protocol_files_that_are_none(content, tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"--protocol .*mine\.json"):
+    with pytest.raises(ValueError, match=r"mine\.json is not a protocol"):
         read_protocol(path, 4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluation import cost
-from evaluation.cost import RUNS, WARM_UP, Complexity, count, measure, report
+from evaluation.cost import RUNS, WARM_UP, Cost, count_macs, measure_cost, render_cost
 from model import build
 
 SIZES = {"M": {}, "L": {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}}
@@ -23,7 +23,7 @@ def without_weights(name, **config):
 
 def costed(net, height=180, width=320):
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    return Complexity(height, width, parameters, *count(net, height, width), 0.5, "a machine")
+    return Cost(height, width, parameters, *count_macs(net, height, width), 0.5, "a machine")
 
 
 @pytest.mark.parametrize("name", ["KDSR_S", "KDSR_T"])
@@ -36,14 +36,14 @@ def test_multiply_adds_are_the_sum_over_the_layers(name, scale):
     restoration = 27 * c + blocks * 9 * c**2 + 9 * c**2 + 9 * scale**2 * c**2 + 27 * c * scale**2
     estimator = 9 * planes * c + resblocks * 18 * c**2 + 9 * (2 + 4 + 8) * c**2
     once = (16 + 16 + 4) * c**2 + blocks * (1 + 9) * c**2
-    assert count(net, 6, 7) == (42 * (dynamic + restoration + estimator) + once, 42 * dynamic)
+    assert count_macs(net, 6, 7) == (42 * (dynamic + restoration + estimator) + once, 42 * dynamic)
 
 
 @pytest.mark.parametrize(
     ("size", "macs", "by_layer"), [("M", 228.6, 226.9), ("L", 625.5, 623.6), ("GAN", 762.3, 759.5)]
 )
 def test_the_published_sizes(size, macs, by_layer):
-    total, dynamic = count(without_weights("KDSR_S", scale=4, **SIZES[size]), *cost.SIZE)
+    total, dynamic = count_macs(without_weights("KDSR_S", scale=4, **SIZES[size]), *cost.SIZE)
     assert total / 1e9 == pytest.approx(macs, abs=0.05)
     assert (total - dynamic) / 1e9 == pytest.approx(by_layer, abs=0.05)
 
@@ -59,7 +59,7 @@ def test_the_published_sizes(size, macs, by_layer):
 def test_the_report_shows_both_figures(size, title, published, note):
     net = without_weights("KDSR_S", scale=4, **SIZES[size])
     cost = costed(net)
-    text = report(net, cost)
+    text = render_cost(net, cost)
     assert f"published ({title})" in text
     for ours, theirs in zip((f"{cost.parameters / 1e6:.3f} M", f"{cost.macs / 1e9:.2f} G"), published, strict=True):
         line = next(line for line in text.split("\n") if ours in line)
@@ -78,16 +78,16 @@ def test_nothing_published_is_claimed_for_another_network_scale_or_image_size():
         (student, (320, 180)),
     ]
     for net, size in others:
-        text = report(net, costed(net, *size))
+        text = render_cost(net, costed(net, *size))
         assert "nothing is published" in text
         assert "published (" not in text
-    assert "nothing is published" not in report(student, costed(student))
+    assert "nothing is published" not in render_cost(student, costed(student))
 
 
 def test_cdsr_has_no_mean_shift_but_dynamic_convolutions():
     net = without_weights("CDSR", scale=2, n_blocks=1)
     cost = costed(net, 24, 25)
-    assert "mean-shift" not in report(net, cost)
+    assert "mean-shift" not in render_cost(net, cost)
     assert cost.dynamic_macs == 2 * 9 * 64 * 24 * 25  # two DQAs in a block
 
 
@@ -105,7 +105,7 @@ def test_time_is_of_one_run_after_the_warm_up_in_eval_mode(name, device):
         time.sleep(0.2 if len(runs) <= WARM_UP + RUNS // 2 else 0.02)
 
     net.register_forward_hook(first_runs_are_slow)
-    cost = measure(net, 9, 10, torch.device(device))
+    cost = measure_cost(net, 9, 10, torch.device(device))
     assert runs == [(False, True, (1, 3, 9, 10), device)] * (WARM_UP + RUNS)
     assert 0.02 <= cost.seconds < 0.2
     assert (cost.height, cost.width) == (9, 10)

@@ -15,8 +15,8 @@ def test_official_numbers(distortion, scale, official_numbers):
     numbers = official_numbers("metric")
     sr, hr = numbers[distortion] / 255, numbers["hr"] / 255
 
-    def value(function, protocol):
-        return function(sr, hr, border=scale, protocol=protocol).item()
+    def value(function, planes):
+        return function(sr, hr, border=scale, planes=planes).item()
 
     key = f"{distortion}_x{scale}"
     cdsr = [value(metric.psnr, "kdsr"), value(metric.psnr, "matlab"), value(metric.ssim, "matlab")]
@@ -26,6 +26,27 @@ def test_official_numbers(distortion, scale, official_numbers):
     assert [value(metric.psnr, "matlab")] == pytest.approx(numbers[f"kdsr_matlab/{key}"].tolist(), abs=1e-5)
 
 
+def test_the_table_makes_the_functions():
+    sr, hr = torch.rand(2, 2, 3, 24, 24)
+    for name, function in (("psnr", metric.psnr), ("ssim", metric.ssim)):
+        measure = metric.make(name, device=sr.device, planes="kdsr", border=3)
+        assert torch.equal(measure(sr, hr), function(sr, hr, border=3, planes="kdsr"))
+
+
+@pytest.mark.parametrize("name", metric.METRICS)
+def test_an_arrow_points_to_the_better_end(name):
+    kind = metric.find(name)
+    assert kind.heading.endswith("↓" if kind.lower_is_better else "↑")
+    assert kind.lower_is_better == (name in ("lpips_alex", "lpips_vgg", "niqe"))
+    assert kind.needs_reference == (name not in ("niqe", "musiq", "clipiqa"))
+
+
+def test_a_metric_that_compares_needs_an_image_to_compare_with():
+    measure = metric.make("psnr", device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="psnr compares with an HR image"):
+        measure(torch.rand(1, 3, 24, 24))
+
+
 def test_known_values():
     hr = torch.zeros(1, 3, 40, 40)
     grey = torch.full((1, 3, 40, 40), 1 / 255)
@@ -33,6 +54,11 @@ def test_known_values():
     assert metric.psnr(grey, hr, border=4).item() == pytest.approx(20 * math.log10(255 / step))
     assert metric.psnr(hr, hr, border=4).item() == math.inf
     assert metric.ssim(hr, hr, border=4).item() == 1
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
 
 
 def test_the_border_does_not_count_and_the_inside_does():
@@ -62,7 +88,7 @@ def test_a_batch_is_its_images_one_by_one(photo):
 def test_ssim_is_that_of_scikit_image(photo):
     hr = torch.from_numpy(photo[:96, :80]).permute(2, 0, 1)[None] / 255
     sr = (hr + 0.05 * torch.randn(hr.shape)).clamp(0, 1)
-    luma = metric.PROTOCOLS["matlab"].ssim
+    luma = metric.PLANES["matlab"].ssim
     x, y = (luma(image)[0, 0].numpy() for image in (sr, hr))
     options = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     similarity = structural_similarity(x, y, full=True, **options)[1]
@@ -83,7 +109,7 @@ def test_rgb_is_the_definition_and_scikit_image(photo):
     sr = (hr + 0.05 * torch.randn(hr.shape)).clamp(0, 1)
     x, y = ((255 * image).round()[..., 4:-4, 4:-4] for image in (sr, hr))
     expected = 10 * math.log10(255**2 / (x - y).square().mean().item())
-    assert metric.psnr(sr, hr, border=4, protocol="rgb").item() == pytest.approx(expected, rel=1e-6)
+    assert metric.psnr(sr, hr, border=4, planes="rgb").item() == pytest.approx(expected, rel=1e-6)
     channels = [
         structural_similarity(
             *(image[0, c].double().numpy() for image in (x, y)),
@@ -95,4 +121,4 @@ def test_rgb_is_the_definition_and_scikit_image(photo):
         )[1][5:-5, 5:-5].mean()
         for c in range(3)
     ]
-    assert metric.ssim(sr, hr, border=4, protocol="rgb").item() == pytest.approx(sum(channels) / 3, abs=1e-6)
+    assert metric.ssim(sr, hr, border=4, planes="rgb").item() == pytest.approx(sum(channels) / 3, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Learned metrics are optional: without their libraries or weights a test says what to do."""
+"""Learned metrics are optional: without their libraries or weights an error says what to do."""
 
 import sys
 from types import ModuleType
@@ -6,23 +6,23 @@ from types import ModuleType
 import pytest
 import torch
 
-from data.images import list_images
-from data.protocol import bicubic
-from data.testset import Degraded
-from evaluation import quality
-from evaluation.evaluate import evaluate
-from evaluation.report import render, rows
+from evaluation import metric
+from evaluation.evaluate import score_image
 
 CPU = torch.device("cpu")
 
 
-def test_without_the_library(monkeypatch):
+def make(name):
+    return metric.make(name, device=CPU)
+
+
+def test_lpips_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
-    with pytest.raises(ValueError, match="--lpips alex needs a library: pip install torchmetrics"):
-        quality.lpips("alex", CPU)
+    with pytest.raises(ValueError, match="LPIPS needs a library: pip install torchmetrics"):
+        make("lpips_alex")
 
 
-def test_without_the_weights(monkeypatch):
+def test_lpips_without_the_weights(monkeypatch):
     library = ModuleType("torchmetrics.image.lpip")
 
     def offline(**options):
@@ -31,28 +31,31 @@ def test_without_the_weights(monkeypatch):
     library.LearnedPerceptualImagePatchSimilarity = offline  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", library)
     with pytest.raises(ValueError, match=r"could not load the weights of its vgg network.*checkpoints"):
-        quality.lpips("vgg", CPU)
+        make("lpips_vgg")
 
 
-def test_it_stands_in_the_scores_and_the_table(photo_folder):
-    benchmark = Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), bicubic(2))
-    scores = evaluate(
-        lambda lr, hr: hr,
-        benchmark,
-        scale=2,
-        metric_protocol="rgb",
-        device=CPU,
-        lpips=lambda sr, hr: (sr - hr).abs().mean((1, 2, 3)) + 0.25,
-    )
-    assert [score.lpips for score in scores] == [0.25, 0.25]
-    assert "LPIPS" in render(rows(scores))
-    assert "0.2500" in render(rows(scores), "markdown")
+def test_lpips_is_asked_for_images_one_by_one(monkeypatch):
+    class Distance(torch.nn.Module):
+        def __init__(self, net_type, normalize):
+            super().__init__()
+            assert (net_type, normalize) == ("vgg", True)
+
+        def forward(self, sr, hr):
+            assert len(sr) == 1
+            return (sr - hr).abs().mean()
+
+        def reset(self):
+            pass
+
+    library = ModuleType("torchmetrics.image.lpip")
+    library.LearnedPerceptualImagePatchSimilarity = Distance  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", library)
+    sr = torch.stack([torch.full((3, 4, 4), level) for level in (0.25, 0.5)])
+    assert make("lpips_vgg")(sr, torch.zeros(2, 3, 4, 4)).tolist() == [0.25, 0.5]
 
 
 class Stub(torch.nn.Module):
-    """Like pyiqa's: lower is better, (1, 1)."""
-
-    lower_better = True
+    """Like pyiqa's: gives (1, 1)."""
 
     def forward(self, image):
         if min(image.shape[2:]) < 16:
@@ -67,40 +70,43 @@ def pyiqa(monkeypatch):
             raise OSError("no route to host")
         return Stub().to(device)
 
-    library = ModuleType("pyiqa")
-    library.list_models = lambda mode: {"NR": ["clipiqa+", "musiq", "niqe"]}[mode]  # pyright: ignore[reportAttributeAccessIssue]
+    library, configs = ModuleType("pyiqa"), ModuleType("pyiqa.default_model_configs")
     library.create_metric = create_metric  # pyright: ignore[reportAttributeAccessIssue]
+    configs.DEFAULT_CONFIGS = {  # pyright: ignore[reportAttributeAccessIssue]
+        "ssim": {"metric_mode": "FR"},
+        "clipiqa+": {"metric_mode": "NR"},
+        "brisque": {"metric_mode": "NR", "lower_better": True},
+        **{name: {"metric_mode": "NR"} for name in ("musiq", "niqe")},
+    }
     monkeypatch.setitem(sys.modules, "pyiqa", library)
+    monkeypatch.setitem(sys.modules, "pyiqa.default_model_configs", configs)
 
 
 @pytest.mark.usefixtures("pyiqa")
 def test_metrics_without_a_reference():
-    (niqe,) = quality.no_reference("niqe", CPU)
-    assert (niqe.name, niqe.lower_better) == ("niqe", True)
-    assert niqe.score(torch.full((3, 20, 30), 0.25)) == 0.25
-    assert [metric.name for metric in quality.no_reference("niqe+clipiqa++niqe", CPU)] == [
-        "niqe",
-        "clipiqa+",
-        "niqe",
-    ]
-    with pytest.raises(ValueError, match=r"--no_reference niqe takes no image of 8 x 30 pixels \(too small\)"):
-        niqe.score(torch.zeros(3, 8, 30))
-    with pytest.raises(ValueError, match=r"--no_reference niqe\+nique: pyiqa has no nique;.* musiq, niqe"):
-        quality.no_reference("niqe+nique", CPU)
-    with pytest.raises(ValueError, match=r"--no_reference musiq: .*no route to host.*hub/pyiqa"):
-        quality.no_reference("niqe+musiq", CPU)
+    measures = [make(name) for name in metric.split_names("niqe+clipiqa++brisque")]
+    assert score_image(torch.full((3, 20, 30), 0.25), measures) == {"niqe": 0.25, "clipiqa+": 0.25, "brisque": 0.25}
+    assert metric.find("brisque").heading == "brisque ↓"
+    assert metric.find("clipiqa+").heading == "clipiqa+ ↑"
+    with pytest.raises(ValueError, match=r"niqe takes no image of 8 x 30 pixels \(too small\)"):
+        score_image(torch.zeros(3, 8, 30), measures)
+    with pytest.raises(ValueError, match=r"no metric nique; there are psnr, .*brisque, clipiqa\+, musiq, niqe"):
+        make("nique")
+    with pytest.raises(ValueError, match=r"musiq or its weights \(no route to host\).*hub/pyiqa"):
+        make("musiq")
 
 
-def test_without_the_library_of_metrics_without_a_reference(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(ValueError, match="--no_reference niqe needs a library: pip install pyiqa"):
-        quality.no_reference("niqe", CPU)
+@pytest.mark.parametrize("name", ["niqe", "maniqa"])
+def test_without_the_library_of_metrics_without_a_reference(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa.default_model_configs", None)
+    with pytest.raises(ValueError, match=rf"^{name} .*needs a library: pip install pyiqa"):
+        make(name)
 
 
 def test_the_library_itself():
-    """On the one of its metrics that needs no weights: the entropy of the grey levels, in bits."""
+    """Uses the one of its metrics that needs no weights: the entropy of the grey levels, in bits."""
     pytest.importorskip("pyiqa")
-    (entropy,) = quality.no_reference("entropy", CPU)
-    assert not entropy.lower_better
-    assert entropy.score(torch.full((3, 64, 64), 0.5)) == pytest.approx(0, abs=0.01)
-    assert entropy.score(torch.arange(4).div(3).repeat(3, 64, 16)) == pytest.approx(2, abs=0.01)
+    entropy = make("entropy")
+    assert not metric.find("entropy").lower_is_better
+    assert entropy(torch.full((1, 3, 64, 64), 0.5)).item() == pytest.approx(0, abs=0.01)
+    assert entropy(torch.arange(4).div(3).repeat(1, 3, 64, 16)).item() == pytest.approx(2, abs=0.01)

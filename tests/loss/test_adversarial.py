@@ -13,6 +13,7 @@ from loss.distillation import divergence
 from loss.perceptual import Perceptual
 from model import build
 from model.discriminator import UNetDiscriminator
+from tests.phases import losses_of
 
 TINY = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
 
@@ -97,7 +98,7 @@ def test_the_parts_and_their_weights(student, teacher, discriminator, perceptual
         kd_weight=7,
     )
     lr, hr = images
-    parts = objective(student, lr, hr, 0)
+    parts = losses_of(objective, student, lr, hr, 0)
     assert list(parts) == ["l1", "perceptual", "gan", "kl", "d_real", "d_fake", "total"]
     restored = student(lr)
     torch.testing.assert_close(parts["l1"], (restored.image - hr).abs().mean())
@@ -111,7 +112,7 @@ def test_the_parts_and_their_weights(student, teacher, discriminator, perceptual
 @pytest.mark.parametrize("name", ["KDSR_T", "EDSR"])
 def test_without_teacher_and_vgg_any_network_can_be_trained(name, discriminator, images):
     net = build(name, **({"scale": 2, "n_feats": 8, "n_blocks": 1} if name == "EDSR" else TINY))
-    parts = Adversarial(discriminator)(net, *images, 0)
+    parts = losses_of(Adversarial(discriminator), net, *images, 0)
     assert list(parts) == ["l1", "gan", "d_real", "d_fake", "total"]
     parts["total"].backward()
     assert gradients(net).keys() == dict(net.named_parameters()).keys()
@@ -122,7 +123,7 @@ def test_sharpening_is_for_l1_and_perceptual_alone(student, teacher, discriminat
     lr = F.avg_pool2d(hr, 2)
     settings = {"perceptual": perceptual, "teacher": teacher}
     plain, sharp = (
-        Adversarial(copy.deepcopy(discriminator), sharpen=wanted, **settings)(student, lr, hr, 0)
+        losses_of(Adversarial(copy.deepcopy(discriminator), sharpen=wanted, **settings), student, lr, hr)
         for wanted in (False, True)
     )
     changed = {name for name in plain if not torch.equal(plain[name], sharp[name])}
@@ -132,16 +133,16 @@ def test_sharpening_is_for_l1_and_perceptual_alone(student, teacher, discriminat
 
 def test_a_patch_that_does_not_fit(student, discriminator):
     with pytest.raises(ValueError, match=r"multiples of 8, got \(1, 3, 28, 28\)"):
-        Adversarial(discriminator)(student, torch.rand(1, 3, 14, 14), torch.rand(1, 3, 28, 28), 0)
+        losses_of(Adversarial(discriminator), student, torch.rand(1, 3, 14, 14), torch.rand(1, 3, 28, 28))
 
 
 def test_its_state_is_all_that_a_resumed_run_needs(student, teacher, discriminator, perceptual, images):
     objective = Adversarial(discriminator, perceptual=perceptual, teacher=teacher)
-    objective(student, *images, 0)  # moves the vectors of the spectral norms
+    losses_of(objective, student, *images, 0)  # moves the vectors of the spectral norms
     empty = Perceptual(pretrained=False), build("KDSR_T", **TINY), UNetDiscriminator(n_feats=4)
     resumed = Adversarial(empty[2], perceptual=empty[0], teacher=empty[1])
     resumed.load_state_dict(objective.state_dict())
-    assert resumed(student, *images, 1) == objective(student, *images, 1)
+    assert losses_of(resumed, student, *images, 1) == losses_of(objective, student, *images, 1)
 
 
 # ----------------------------------------------------------------------------------------------- who learns
@@ -170,7 +171,7 @@ def test_only_the_discriminator_is_offered_to_the_optimiser(discriminator, teach
 
 @pytest.mark.parametrize("part", ["l1", "gan", "kl", "d_real", "d_fake"])
 def test_each_part_trains_one_player(part, student, teacher, discriminator, images):
-    parts = Adversarial(discriminator, teacher=teacher)(student, *images, 0)
+    parts = losses_of(Adversarial(discriminator, teacher=teacher), student, *images)
     parts[part].backward()
     assert bool(gradients(student)) == (part in ("l1", "gan", "kl"))
     assert bool(gradients(discriminator)) == (part in ("d_real", "d_fake"))
@@ -204,7 +205,7 @@ def test_one_backward_is_the_alternating_training(gan, student, teacher, discrim
     for step in range(3):
         alternate(other, rival, teacher, perceptual, GAN[gan], lr, hr, optimizers)
         optimizer.zero_grad()
-        objective(student, lr, hr, step)["total"].backward()
+        losses_of(objective, student, lr, hr, step)["total"].backward()
         optimizer.step()
         for ours, theirs in ((student, other), (discriminator, rival)):
             assert gradients(ours).keys() == dict(ours.named_parameters()).keys()
@@ -228,7 +229,7 @@ def train(objective, net, players, images, steps):
     optimizer = torch.optim.Adam([p for player in players for p in player.parameters()], lr=2e-3)
     rows = []
     for step in range(steps):
-        parts = objective(net, *images, step)
+        parts = losses_of(objective, net, *images, step)
         optimizer.zero_grad()
         parts["total"].backward()
         optimizer.step()

@@ -5,7 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.discriminator import UNetDiscriminator
+from model.discriminator import SpectralConv2d, UNetDiscriminator
+
+
+def weight_of(layer):
+    return layer.normalised_weight() if isinstance(layer, SpectralConv2d) else layer.weight
 
 
 def test_a_logit_for_every_pixel():
@@ -47,14 +51,14 @@ def test_a_copy_by_state_dict_is_the_same_in_what_follows():
 def test_the_inner_layers_have_a_spectral_norm_of_one():
     torch.manual_seed(0)
     discriminator = UNetDiscriminator(n_feats=4)
-    for name, parameter in discriminator.named_parameters():
-        if name.endswith("original"):
-            nn.init.normal_(parameter, std=3)
+    for layer in discriminator.modules():
+        if isinstance(layer, SpectralConv2d):
+            nn.init.normal_(layer.weight, std=3)
     for _ in range(200):
         discriminator(torch.rand(1, 3, 8, 8))
     discriminator.eval()
     convolutions = [layer for layer in discriminator.modules() if isinstance(layer, nn.Conv2d)]
-    head, *norms, tail = (torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() for layer in convolutions)
+    head, *norms, tail = (torch.linalg.matrix_norm(weight_of(layer).flatten(1), 2).item() for layer in convolutions)
     assert norms == pytest.approx([1] * 8, abs=1e-3)
     assert abs(head - 1) > 0.05
     assert abs(tail - 1) > 0.05
@@ -65,7 +69,8 @@ def test_it_is_the_published_arrangement():
     discriminator = UNetDiscriminator(n_feats=4).eval()
     convolutions = [layer for layer in discriminator.modules() if isinstance(layer, nn.Conv2d)]
     x0, *inner, last = (
-        lambda x, layer=layer: F.conv2d(x, layer.weight, layer.bias, layer.stride, padding=1) for layer in convolutions
+        lambda x, layer=layer: F.conv2d(x, weight_of(layer), layer.bias, layer.stride, padding=1)
+        for layer in convolutions
     )
     act, up = nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2, mode="bilinear")
     x = torch.rand(2, 3, 24, 32)
@@ -78,3 +83,24 @@ def test_it_is_the_published_arrangement():
     y = act(inner[5](up(y))) + first
     expected = last(act(inner[7](act(inner[6](y)))))
     torch.testing.assert_close(discriminator(x), expected)
+
+
+def test_the_spectral_norm_is_pytorchs_former_one():
+    ours = SpectralConv2d(3, 8, 4, stride=2)
+    theirs = torch.nn.utils.spectral_norm(nn.Conv2d(3, 8, 4, stride=2, padding=1, bias=False))
+    state = {"weight_orig": ours.weight.detach(), "weight_u": ours.u, "weight_v": ours.v}
+    theirs.load_state_dict({name: value.clone() for name, value in state.items()})
+    for training in (True, True, False):
+        x = torch.rand(2, 3, 8, 8)
+        ours.train(training), theirs.train(training)
+        outputs = ours(x), theirs(x)
+        torch.testing.assert_close(*outputs)
+        for output in outputs:
+            output.square().sum().backward()
+        torch.testing.assert_close(ours.weight.grad, theirs.weight_orig.grad)
+    torch.testing.assert_close((ours.u, ours.v), (theirs.weight_u, theirs.weight_v))
+
+
+def test_two_passes_before_backward():
+    layer = SpectralConv2d(3, 4, 3)
+    (layer(torch.rand(1, 3, 6, 6)).sum() + layer(torch.rand(1, 3, 6, 6)).sum()).backward()

@@ -1,6 +1,7 @@
-"""Precision from the command line to the files: what a score may lose, and what a run must keep."""
+"""Precision: its switches, what a score may lose, and what a run must keep in float32."""
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -8,13 +9,14 @@ import torch
 import torch.nn.functional as F
 
 import main
+from data.degradation import Gaussian, MANet, Params
 from data.degradation.resize import bicubic
 from data.images import write_image
 from data.protocol import bicubic as bicubic_protocol
 from data.testset import Degraded
-from evaluation.evaluate import evaluate, mean
+from evaluation import evaluate, mean
 from model import build, load_model
-from runtime.precision import Precision, ieee_products
+from runtime.precision import Precision, full_precision, ieee_products
 from runtime.signals import STOPPED
 
 CPU = torch.device("cpu")
@@ -37,7 +39,7 @@ def _as_before():
 
 @pytest.fixture(scope="session")
 def trained(photo):
-    """Makes networks that have learned a little, so that weights and images are of the usual size: ×2 bicubic."""
+    """Train networks a little, ×2 bicubic, so that weights and images are of the usual size."""
     nets = {}
 
     def train(name):
@@ -68,22 +70,22 @@ def trained(photo):
 
 
 @pytest.fixture
-def benchmark(photo, tmp_path):
+def half(photo, tmp_path):
     write_image(tmp_path / "half.png", photo[:160, 256:448].copy())
     return Degraded("half", [tmp_path / "half.png"], bicubic_protocol(2))
 
 
-def scored(net, benchmark, precision, device):
-    """(PSNR, SSIM) as test.py measures them."""
-    numerics = Precision(precision)
-    numerics.prepare()
-    net.to(device).to(memory_format=numerics.memory_format)
+def scored(net, half, precision, device):
+    """Return PSNR and SSIM as test.py measures them."""
+    arithmetic = Precision(precision)
+    arithmetic.prepare()
+    net.to(device).to(memory_format=arithmetic.memory_format)
 
     def restore(lr, hr):
-        with numerics.autocast(device):
+        with arithmetic.autocast(device):
             return net(lr).image
 
-    return mean(evaluate(restore, benchmark, scale=2, metric_protocol="matlab", device=device))
+    return mean(evaluate(restore, half, scale=2, planes="matlab", device=device))
 
 
 @pytest.mark.parametrize(
@@ -95,25 +97,25 @@ def scored(net, benchmark, precision, device):
     ],
 )
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_reduced_precision_costs_next_to_nothing(name, device, precision, trained, benchmark):
+def test_a_reduced_precision_costs_next_to_nothing(name, device, precision, trained, half):
     device, net = torch.device(device), trained(name)
-    exact = scored(net, benchmark, "fp32", device)
-    assert exact[0] > 28  # dB: it has learned something
-    reduced = scored(net, benchmark, precision, device)
+    exact = scored(net, half, "fp32", device)
+    assert exact["psnr"] > 28  # dB: it has learned something
+    reduced = scored(net, half, precision, device)
     assert reduced != exact  # it was reduced indeed
-    assert reduced[0] == pytest.approx(exact[0], abs=0.02)
-    assert reduced[1] == pytest.approx(exact[1], abs=5e-4)
+    assert reduced["psnr"] == pytest.approx(exact["psnr"], abs=0.02)
+    assert reduced["ssim"] == pytest.approx(exact["ssim"], abs=5e-4)
 
 
 # ----------------------------------------------------------------------------------------------- switches
 
 
 def test_tf32_is_for_the_network_and_not_for_the_score_around_it():
-    numerics = Precision("tf32")
-    numerics.prepare()
+    arithmetic = Precision("tf32")
+    arithmetic.prepare()
     assert (MATMUL.fp32_precision, CONV.fp32_precision) == ("tf32", "tf32")  # backward runs outside of autocast
     with ieee_products():
-        with numerics.autocast(CPU):
+        with arithmetic.autocast(CPU):
             assert (MATMUL.fp32_precision, CONV.fp32_precision) == ("tf32", "tf32")
         assert (MATMUL.fp32_precision, CONV.fp32_precision) == ("ieee", "ieee")
 
@@ -127,12 +129,56 @@ def test_float32_is_float32_whatever_was_set_before():
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_reduced_products(precision, dtype):
-    numerics = Precision(precision)
-    with numerics.autocast(CPU):
+    arithmetic = Precision(precision)
+    with arithmetic.autocast(CPU):
         assert (torch.rand(2, 2) @ torch.rand(2, 2)).dtype == dtype
-    assert numerics.scaler(CPU).is_enabled() == (precision == "fp16")
-    weight = torch.rand(4, 4, 3, 3).to(memory_format=numerics.memory_format)
+    assert arithmetic.scaler(CPU).is_enabled() == (precision == "fp16")
+    weight = torch.rand(4, 4, 3, 3).to(memory_format=arithmetic.memory_format)
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def reduced() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("reduced")
+def test_switches_are_off_inside_and_restored_after():
+    seen = []
+
+    @full_precision
+    def operation(x: torch.Tensor) -> torch.Tensor:
+        seen.append((MATMUL.fp32_precision, torch.is_autocast_enabled("cpu")))
+        raise RuntimeError
+
+    outside = MATMUL.fp32_precision
+    assert outside not in ("none", "ieee")
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(RuntimeError):
+            operation(torch.zeros(1))
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == [("ieee", False)]
+    assert MATMUL.fp32_precision == outside
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.usefixtures("reduced")
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("recipe", [Gaussian, MANet])
+def test_recipes_do_not_notice_autocast(recipe, rotated):
+    degradation = recipe(scale=4, iso=not rotated, width=(0.2, 4.0))
+    hr = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    theta = torch.ones(2) if rotated else None
+    params = Params(torch.full((2, 2), 1.5), theta, quality=torch.full((2,), 60.0))
+    generator = torch.Generator()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = degradation.apply(hr, params, generator=generator)
+    torch.set_float32_matmul_precision("highest")
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, degradation.apply(hr, params, generator=generator))
 
 
 # --------------------------------------------------------------------------------------------------- runs
@@ -149,7 +195,7 @@ RUNS = {
 
 @pytest.fixture
 def run_main(photo_folder, tmp_path):
-    """Runs main.py on the small photographs; returns the run's directory."""
+    """Run main.py on the small photographs and return the run's directory."""
 
     def call(arguments):
         argv = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} {TINY} {arguments}".split()

@@ -79,12 +79,12 @@ def test_gaussian_blurs_compose():
 
 @pytest.mark.parametrize("shape", [(2, 21, 21), (3, 20, 20), (3, 21, 19), (21, 21)])
 def test_wrong_kernels(shape):
-    with pytest.raises(ValueError, match="kernel: expected"):
+    with pytest.raises(ValueError, match="`kernel`: expected"):
         blur(images(), torch.ones(shape))
 
 
 def test_wrong_profiles():
-    with pytest.raises(ValueError, match="profile: expected"):
+    with pytest.raises(ValueError, match="`profile`: expected"):
         blur_separable(images(), torch.ones(3, 21), *bicubic_matrices(images(), 1))
 
 

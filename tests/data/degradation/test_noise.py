@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data.degradation.noise import add_noise, add_poisson
+from data.degradation.noise import add_noise, add_poisson, draw_block_sigma
 
 DOUBLE = torch.float64
 
@@ -95,3 +95,14 @@ def test_poisson_batch_equals_one_by_one():
     together = (add_poisson(x, torch.ones(2), rng(), grey=grey) - x).std((1, 2, 3))
     alone = [(add_poisson(x[i : i + 1], torch.ones(1), rng(5), grey=grey[:1]) - x[i : i + 1]).std() for i in range(2)]
     torch.testing.assert_close(together, torch.stack(alone), rtol=0.05, atol=0)
+
+
+def test_block_sigma_is_constant_in_blocks_and_cut_off_at_the_edges():
+    sigma = draw_block_sigma(torch.tensor([1.0, 2.0]), (50, 70), rng())
+    assert sigma.shape == (2, 50, 70)
+    for top in range(0, 50, 20):
+        for left in range(0, 70, 20):
+            block = sigma[:, top : top + 20, left : left + 20].flatten(1)
+            assert torch.equal(block.amin(1), block.amax(1))
+    assert (sigma.amax((1, 2)) <= torch.tensor([1.0, 2.0])).all()
+    assert len(sigma.unique()) > 15

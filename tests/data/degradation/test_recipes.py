@@ -20,7 +20,9 @@ RECIPES: dict[str, Degradation] = {
     "gaussian s-fold": Gaussian(scale=2, iso=False, width=(0.2, 4.0), sampling="s-fold"),
     "manet iso": MANet(scale=4, iso=True, width=(0.8, 3.2), noise=0.1),
     "manet aniso": MANet(scale=3, iso=False, width=(0.7, 2.7), noise=0.1, quality=75),
+    "manet blocks of noise": MANet(scale=2, iso=False, width=(0.7, 2.7), noise=0.1, noise_var=True),
     "spatial": SpatiallyVariant(mode=5, scale=2, height=48, width=60, noise=0.1),
+    "spatial iso": SpatiallyVariant(mode=5, scale=2, height=48, width=60, noise=0.1, noise_var=True, sig=1.5),
 }
 
 
@@ -146,7 +148,7 @@ def test_wrong_choices():
     with pytest.raises(ValueError, match="sampling"):
         Gaussian(scale=4, iso=True, width=(0.2, 4.0), sampling="nearest")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="sv_mode"):
-        SpatiallyVariant(mode=6, scale=4, height=48, width=48)
+        SpatiallyVariant(mode=7, scale=4, height=48, width=48)
 
 
 def test_params_are_honoured_whatever_the_recipe_draws():
@@ -243,8 +245,9 @@ def test_manet_draws(assert_uniform):
 
 
 def test_manet_iso_draws(assert_uniform):
+    """Published ranges of iso kernels are standard deviations, those of aniso ones variances."""
     params = MANet(scale=4, iso=True, width=(1.0, 3.0)).sample(4000, generator=rng())
-    assert_uniform(params.width[:, 0].square(), 1.0, 9.0)
+    assert_uniform(params.width[:, 0], 1.0, 3.0)
     assert torch.equal(params.width[:, 0], params.width[:, 1])
     assert params.theta is None
 
@@ -263,3 +266,12 @@ def test_one_degradation_for_the_batch(recipe):
 def test_quantize():
     x = torch.tensor([-0.2, 0.0, 0.4 / 255, 0.6 / 255, 254.6 / 255, 1.3])
     torch.testing.assert_close(quantize(x) * 255, torch.tensor([0.0, 0.0, 0.0, 1.0, 255.0, 255.0]))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_applying_reads_nothing_back_to_the_host(name):
+    """On the meta device there are shapes and no values: whatever looks at one fails."""
+    recipe = RECIPES[name]
+    params = recipe.sample(2, generator=rng())
+    lr = recipe.apply(images(2).to("meta"), params, generator=rng())
+    assert lr.shape == (2, 3, 48 // recipe.scale, 60 // recipe.scale)

@@ -259,3 +259,14 @@ def test_ten_thousand_batches(assert_shares, assert_uniform):
         for p in draws
     ]
     assert (torch.corrcoef(torch.tensor(table).double().T) - torch.eye(6)).abs().max() < 0.05
+
+
+def test_applying_reads_nothing_back_to_the_host():
+    """On the meta device there are shapes and no values. Poisson noise has no implementation there."""
+    recipe = SecondOrder(scale=4)
+    for seed in range(6):
+        params = recipe.sample(2, generator=rng(seed))
+        first, second = (one._replace(poisson=False) for one in (params.first, params.second))
+        hr = torch.zeros(2, 3, 96, 120, device="meta")
+        lr = recipe.apply(hr, params._replace(first=first, second=second), generator=rng())
+        assert lr.shape == (2, 3, 24, 30)

@@ -83,3 +83,36 @@ def test_images_of_another_size():
     params = recipe(1).sample(2, generator=rng())
     with pytest.raises(ValueError, match="84×96"):
         recipe(1).apply(torch.zeros(2, 3, 84, 98), params, generator=rng())
+
+
+def test_mode_6_is_a_chessboard_of_two_rotations():
+    params = recipe(6, 4).sample(1, generator=rng())
+    assert params.theta is not None
+    torch.testing.assert_close(params.width[0, ..., 0], torch.full((3, 3), 10.0).double().sqrt())  # (2.5 - 0.175 + ...)
+    torch.testing.assert_close(params.width[0, ..., 1], torch.full((3, 3), 0.7).double().sqrt())
+    expected = torch.tensor([[1.0, 3.0, 1.0], [3.0, 1.0, 3.0], [1.0, 3.0, 1.0]], dtype=torch.float64) * torch.pi / 4
+    torch.testing.assert_close(params.theta[0], expected)
+
+
+@pytest.mark.parametrize("mode", range(1, 7))
+def test_isotropic_kernels_are_those_of_manet_in_every_mode(mode):
+    own = SpatiallyVariant(mode=mode, scale=2, height=84, width=96, sig=1.7)
+    lr = own.apply(images(), own.sample(2, generator=rng()), generator=rng())
+    width = torch.full((2, 2), 1.7, dtype=torch.float64)
+    expected = MANet(scale=2, iso=True, width=(1.7, 1.7)).apply(images(), Params(width), generator=rng())
+    difference = (lr - expected).abs() * 255
+    assert difference.max() < 1.5
+    assert (difference > 0.5).float().mean() < 1e-3
+
+
+def test_noise_differs_from_block_to_block():
+    grey = torch.full((8, 3, 320, 240), 0.5)
+    own = SpatiallyVariant(mode=1, scale=2, height=320, width=240, noise=0.1, noise_var=True)
+    noise = own.apply(grey, own.sample(8, generator=rng()), generator=rng()) - 128 / 255
+    blocks = noise.unfold(2, 20, 20).unfold(3, 20, 20)  # (8, 3, 8, 6, 20, 20)
+    deviation = blocks.transpose(1, 3).flatten(3).std(-1).flatten()  # 384 blocks
+    silent = deviation < 1e-6
+    assert silent.float().mean().item() == pytest.approx(0.2, abs=0.08)
+    loud = deviation[~silent].sort().values
+    assert loud[-1] < 0.11
+    torch.testing.assert_close(loud, torch.linspace(0, 0.1, len(loud)), rtol=0, atol=0.012)  # uniform

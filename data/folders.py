@@ -1,0 +1,169 @@
+"""Folders of test images: find a test set by its name, and pair the LR and HR images that lie in it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.images import list_images
+from data.protocol import Protocol
+from data.testset import MANIFEST, PAIRED, Degraded, Pair, Prepared, TestSet, fingerprint
+from utility import read_json
+
+
+def hr_folder(folder: Path, rule: Protocol) -> Path:
+    """Return where a prepared set keeps its HR images."""
+    return folder / ("HR_sv" if rule.sv_mode else "HR_si")
+
+
+def lr_folder(folder: Path, rule: Protocol) -> Path:
+    """Return where a prepared set keeps the LR images of this mode and noise."""
+    return folder / f"LR_mode{rule.sv_mode}_noise{255 * rule.noise:g}{'_var' if rule.noise_var else ''}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read how each LR folder of a prepared set was made; empty for sets from elsewhere.
+
+    Raises ValueError for a damaged manifest, and for a `name`, `image` or `case` that is not a plain file name: they
+    become parts of paths.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        manifest = read_json(path)
+        for made in manifest.values():
+            _ = made["digest"], made["seed"]
+            names = [entry[key] for entry in made["images"] for key in ("name", "image", "case")]
+            if strange := [name for name in names if not _is_file_name(name)]:
+                raise ValueError(f"{strange[0]!r} is not a plain file name")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    return manifest
+
+
+def _is_file_name(name: object) -> bool:
+    if not isinstance(name, str) or name in ("", ".."):
+        return False
+    return Path(name).name == name and not re.search(r"[/\\\x00-\x1f]", name)
+
+
+def fits(folder: Path, rule: Protocol, seed: int) -> bool:
+    """Tell whether a folder is a set prepared for this protocol and seed. CDSR's own sets have no manifest."""
+    if not lr_folder(folder, rule).is_dir():
+        return False
+    made = read_manifest(folder).get(lr_folder(folder, rule).name)
+    if made is None:
+        plain = rule.quality is None and not rule.noise_var
+        return rule.name in ("manet9", f"manet_sv{rule.sv_mode}") and plain
+    return made["digest"] == rule.digest and made["seed"] == seed
+
+
+def prepared(folder: Path, rule: Protocol, seed: int) -> Prepared:
+    """Pair the images of a prepared set in the published layout. Raises ValueError or OSError for missing ones."""
+    lr_dir, hr_dir = lr_folder(folder, rule), hr_folder(folder, rule)
+    if not fits(folder, rule, seed):
+        found = ", ".join(sorted(path.name for path in folder.glob("LR_*"))) or "no LR folder"
+        raise ValueError(
+            f"{folder} holds {found}, and none of them is {rule} ({lr_dir.name}, {rule.digest}) with `seed` {seed}"
+        )
+    lr = {path.stem: path for path in list_images(lr_dir)}
+    hr = {path.stem: path for path in list_images(hr_dir)}
+    made, name = read_manifest(folder).get(lr_dir.name), folder.name.removesuffix(f"_x{rule.scale}")
+    wanted = set(lr) if made is None else {entry["name"] for entry in made["images"]}
+    if alone := sorted(wanted - lr.keys() | wanted - hr.keys() | (set() if made else hr.keys() - lr.keys())):
+        raise ValueError(
+            f"{len(alone)} images of {folder} lack their partner of the same name in {lr_dir.name} or "
+            f"{hr_dir.name}: {', '.join(alone[:5])}"
+        )
+    if made is None:
+        pairs = [Pair(lr[stem], hr[stem], *_image_and_case(stem, rule)) for stem in lr]
+        return Prepared(name, f"{rule} (prepared)", "unknown", pairs, rule.scale)
+    pairs = [
+        Pair(lr[e["name"]], hr[e["name"]], e["image"], e["case"], e.get("lr_sha256"), e.get("hr_sha256"))
+        for e in made["images"]
+    ]
+    return Prepared(name, str(rule), rule.digest, pairs, rule.scale)
+
+
+def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:
+    if rule.sv_mode:
+        return name, rule.cases[0].name
+    named = re.fullmatch(r"(.+)_(\d+\.\d_\d+\.\d_\d+\.\d)", name)
+    return (named[1], named[2]) if named else (name, "prepared")
+
+
+def paired(lr_dir: Path, hr_dir: Path, scale: int) -> Prepared:
+    """Pair real LR and HR images. Raises ValueError or OSError for missing folders and images without a partner.
+
+    An LR and an HR image belong together if their names are the same, or are so without endings like those of `0801x4`,
+    `0801_x4`, `Canon_001_LR4` and `Canon_001_HR`. Where both folders are one, the HR images end on `_HR` or `_GT`.
+    """
+    lr, hr = list_images(lr_dir), list_images(hr_dir)
+    if lr_dir.resolve() == hr_dir.resolve():
+        hr = [path for path in lr if re.search(r"(?i)[_-](HR|GT)$", path.stem)]
+        lr = [path for path in lr if path not in hr]
+    pairs = _pair_up(lr, hr, scale)
+    folder = _absolute(lr_dir)
+    named = {"LR": folder.parent.name, f"LR_x{scale}": folder.parent.name}
+    name = named.get(folder.name, f"{folder.parent.name}_{folder.name}" if folder.name[:2] == "LR" else folder.name)
+    return Prepared(name, PAIRED, fingerprint([pair.lr for pair in pairs]), pairs, scale)
+
+
+def _pair_up(lr: Sequence[Path], hr: Sequence[Path], scale: int) -> list[Pair]:
+    def bare(path: Path) -> str:
+        return re.sub(rf"(?i)([_-]?x{scale}[a-z]?|[_-](LR{scale}?|HR|GT))$", "", path.stem)
+
+    failures: list[list[Path]] = []
+    for name in (lambda path: path.stem, bare):
+        counts = Counter(map(name, lr)), Counter(map(name, hr))
+        wrong = [path for path in (*lr, *hr) if any(count[name(path)] != 1 for count in counts)]
+        if not wrong:
+            partner = {name(path): path for path in hr}
+            return [Pair(path, partner[name(path)], name(path), PAIRED) for path in lr]
+        failures.append(wrong)
+    wrong = min(failures, key=len)
+    raise ValueError(
+        f"{len(wrong)} of {len(lr)} LR and {len(hr)} HR images have no partner of their name, or more "
+        f"than one: {', '.join(map(str, wrong[:5]))}"
+    )
+
+
+def _absolute(path: Path) -> Path:
+    """Make a path absolute; a link keeps its own name, and is not called as what it leads to."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def roots_around(dir_data: Path) -> list[Path]:
+    """Return where test sets are looked for: under `dir_data`, beside it and above."""
+    return [dir_data, *dir_data.absolute().parents[:2]]
+
+
+def find(
+    name: str, roots: Sequence[Path], rule: Protocol, *, seed: int, log: Callable[[str], None] | None = None
+) -> TestSet | None:
+    """Find the test set of this name; None where there is none. Raises ValueError or OSError for one that is wrong.
+
+    `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`:
+    - with `HR_si` or `HR_sv` in it, a set that was prepared, which must be of this protocol;
+    - with `LR_x<s>` or `LR` beside `HR` in it, real pairs, whatever the protocol;
+    - else a folder of HR images, or one with `HR` in it. A set that was prepared of them by this protocol, `<Set>_x<s>`
+      beside it, goes first.
+    """
+    places = [Path(name), *(root / sub / name for root in roots for sub in ("benchmark", "."))]
+    for place in map(_absolute, places):
+        if any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
+            return prepared(place, rule, seed)
+        lr_dir = next((place / lr for lr in (f"LR_x{rule.scale}", "LR") if (place / lr).is_dir()), None)
+        if lr_dir is not None and (place / "HR").is_dir():
+            return paired(lr_dir, place / "HR", rule.scale)
+        beside = place.with_name(f"{place.name}_x{rule.scale}")
+        if fits(beside, rule, seed):
+            return prepared(beside, rule, seed)
+        if place.is_dir():
+            hr = place / "HR" if (place / "HR").is_dir() else place
+            return Degraded(hr.parent.name if hr.name == "HR" else hr.name, list_images(hr, log=log), rule, seed)
+    return None

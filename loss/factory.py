@@ -1,0 +1,109 @@
+"""From plain values to a network, its teacher and its objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import model
+from loss.adversarial import build_adversarial
+from loss.contrast import Contrast
+from loss.distillation import Distillation
+from loss.objective import Objective
+from loss.pixel import Pixel
+from model import BlindSR
+from utility import argument, call
+
+# An entry is given those of the flags that it takes by name, and, where it takes them: `net`, `teacher` (None: there is
+# none), `warmup_steps` and `freeze_step`, and `pretrained` (False: its weights come with the state of a run).
+OBJECTIVES: dict[str, Callable[..., Objective[Any]]] = {
+    "pixel": Pixel,
+    "distillation": Distillation,
+    "contrast": Contrast,
+    "adversarial": build_adversarial,
+}
+
+
+def network(
+    name: str,
+    *,
+    scale: int,
+    sizes: dict[str, int],
+    pre_train: Path | None = None,
+    log: Callable[[str], None] = print,
+) -> BlindSR:
+    """Build a network, fresh or with weights to start from.
+
+    A student may start from a teacher's SR network, as the released stage S does. From a network of another scale
+    everything is taken whose shape fits: all but the upsampler.
+
+    Raises:
+        ValueError: sizes that the network does not have, or weights of another network or size.
+        FileNotFoundError: there is no such file.
+    """
+    if pre_train is None:
+        return model.build(name, scale=scale, **sizes)
+    with argument("pre_train"):
+        source = model.load_model(pre_train)
+    if name == "KDSR_S" and source.sees_hr:
+        require(source, "pre_train", pre_train, scale=scale, **sizes)
+        student = model.build("KDSR_S", **source.config)
+        take_restoration(student, source)
+        return student
+    require(source, "pre_train", pre_train, model=name, **sizes)
+    if source.scale == scale:
+        return source.train()
+    net = model.build(name, **source.config | {"scale": scale})
+    fresh = model.warm_start(net, source)
+    log(f"{pre_train} is a network for x{source.scale}; at x{scale} these start afresh: {', '.join(fresh)}")
+    return net
+
+
+def take_restoration(student: BlindSR, teacher: BlindSR) -> None:
+    """Start a student as published: with the teacher's SR network, and an estimator of its own."""
+    student.get_submodule("restoration").load_state_dict(teacher.get_submodule("restoration").state_dict())
+
+
+def require(net: BlindSR, argument: str, path: Path, **asked: str | int | None) -> None:
+    """Raise ValueError unless a loaded network is what was asked for; None asks for nothing."""
+    found = {"model": model.name_of(net), **net.config}
+    for name, value in asked.items():
+        if value is not None and found.get(name) != value:
+            raise ValueError(f"`{argument}` {path} holds {name} {found.get(name)}, and `{name}` {value} was asked for")
+
+
+def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (published name)
+    """Return the teacher of a student; without a file an empty one, whose weights come with the state of a run."""
+    if pre_train_TA is None:
+        return model.build("KDSR_T", **net.config)
+    with argument("pre_train_TA"):
+        loaded = model.load_model(pre_train_TA)
+    require(loaded, "pre_train_TA", pre_train_TA, model="KDSR_T", **net.config)
+    return loaded
+
+
+def check_teacher(objective: Objective[Any], pre_train_TA: Path | None) -> None:  # noqa: N803
+    """Raise ValueError if a run that goes on is given another teacher than the one it began with."""
+    own = getattr(objective, "teacher", None)
+    if pre_train_TA is None or own is None:
+        return
+    with argument("pre_train_TA"):
+        asked = model.load_model(pre_train_TA).state_dict()
+    if any(not torch.equal(value.cpu(), asked[name]) for name, value in own.state_dict().items()):
+        raise ValueError(
+            f"`pre_train_TA` {pre_train_TA} is not the teacher that this run began with; leave it out to go on with "
+            "that one, or start a run of another name"
+        )
+
+
+def objective(name: str, net: BlindSR, **values: Any) -> Objective[Any]:
+    """Build what `net` is trained for; a student without weights of its own starts from its teacher's SR network.
+
+    Args:
+        name: one of `OBJECTIVES`.
+        values: the flags, and what `OBJECTIVES` says is given beside them.
+    """
+    return call(OBJECTIVES[name], net=net, **values)

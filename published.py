@@ -1,0 +1,131 @@
+"""What the papers fix: the defaults of each network, recipe and objective, in the units of the flags.
+
+A flag whose default is `AS_PUBLISHED` takes it from here. Rows are merged in this order: network, recipe or blur,
+objective; the more special one wins. A network without a row gets `PLAIN`. The values are those of each paper's
+released options and scripts; docs/papers_vs_code.md tells where paper and code differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PLAIN: dict[str, Any] = {
+    "degradation": "gaussian",
+    "objective": "pixel",
+    "draw_per": "image",
+    "metric": "kdsr",
+    "patch_size": 48,
+    "batch_size": 16,
+    "epochs_encoder": -1,
+    "epochs_sr": 300,
+    "lr_encoder": 2e-4,
+    "lr_sr": 1e-4,
+    "lr_decay_sr": 200,
+    "beta2": 0.999,
+    "ema": 0.0,
+    "augment": "all",
+}
+_KDSR = {**PLAIN, "draw_per": "batch", "patch_size": 64, "batch_size": 64}
+_CONTRAST = {"objective": "contrast", "batch_size": 32, "epochs_sr": 500, "lr_encoder": 1e-3, "lr_decay_sr": 125}
+_REAL = {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6, "batch_size": 72, "patch_size": 64}  # 8 GPUs, 9 images each
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "KDSR_T": {**_KDSR, "epochs_sr": 500, "lr_decay_sr": 125},
+    "KDSR_S": {**_KDSR, "objective": "distillation", "epochs_sr": 600, "lr_decay_sr": 150},
+    "KDSR_S aniso_gaussian": {"epochs_encoder": 100, "epochs_sr": 500, "lr_decay_sr": 125},
+    "KDSR_T second_order": {**_REAL, "epochs_sr": 1000, "lr_decay_sr": 1000},
+    "KDSR_S second_order": {**_REAL, "epochs_sr": 1000, "lr_sr": 2e-4, "lr_decay_sr": 600},
+    "KDSR_S adversarial": {"epochs_sr": 400, "lr_sr": 1e-4, "lr_decay_sr": 400},
+    "CDSR": {**PLAIN, **_CONTRAST, "degradation": "manet", "metric": "matlab"},
+    "DASR": {**PLAIN, **_CONTRAST, "epochs_encoder": 100},
+    # Not blind: sizes are the papers', the degradation is that of the blind networks they are compared with.
+    "EDSR": {**PLAIN, "draw_per": "batch"},
+    "RRDB": {**PLAIN, "draw_per": "batch", "patch_size": 32, "epochs_sr": 1000, "lr_sr": 2e-4},
+    "second_order": {
+        "draw_per": "image",
+        "crop_size": 100,
+        "augment": "mirror",
+        "epochs_encoder": -1,
+        "beta2": 0.99,
+        "ema": 0.999,
+        "metric": "matlab",  # the luma of the tables of real photographs
+    },
+}
+# (sig_min, sig_max) by recipe, blur and scale: standard deviations, but variances for manet with aniso_gaussian.
+_MANET = {2: (0.35, 5.0), 3: (0.525, 7.5), 4: (0.7, 10.0)}
+_GAUSSIAN = {2: (0.2, 2.0), 3: (0.2, 3.0), 4: (0.2, 4.0)}
+LAMBDA_MAX = 4.0  # KDSR's, at every scale
+PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}  # of iso and aniso; else the recipe's
+POOLED = 20  # batches in the pool of pairs: 180 pairs for the nine images of a GPU
+NOISY_KERNEL = {"protocol": "flags", "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120.0}  # KDSR validates noisy training
+NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever --noise says
+
+
+def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the published value of every flag that has one, for this network and what the command line says."""
+    values = dict(PUBLISHED.get(model, PLAIN))
+    blur = given.get("blur_type", "iso_gaussian")
+    recipe = given.get("degradation", values["degradation"])
+    objective = given.get("objective", values["objective"])
+    for setting in (recipe if recipe == "second_order" else blur, objective):
+        values |= PUBLISHED.get(setting, {}) | PUBLISHED.get(f"{model} {setting}", {})
+    if objective not in ("distillation", "contrast"):
+        values["epochs_encoder"] = -1
+    values.setdefault("crop_size", given.get("patch_size", values["patch_size"]))
+    pooled = recipe == "second_order" and objective != "contrast"
+    values["pool_size"] = POOLED * given.get("batch_size", values["batch_size"]) if pooled else 0
+    values["sig_min"], values["sig_max"] = _widths(model, recipe, blur, scale)
+    values["lambda_max"] = LAMBDA_MAX
+    iso, aniso = PROTOCOLS.get(recipe, (recipe, recipe))
+    one_kernel = given.keys() & {"sig", "lambda_1", "lambda_2"}
+    values["protocol"] = "flags" if one_kernel else aniso if blur == "aniso_gaussian" else iso
+    return values
+
+
+def _widths(model: str, recipe: str, blur: str, scale: int) -> tuple[float, float]:
+    if recipe == "manet":
+        return _MANET[scale]
+    if model == "DASR" and blur == "iso_gaussian":
+        return _GAUSSIAN[4]  # also at x2
+    return _GAUSSIAN[scale]
+
+
+def validation(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the released trainer of this network validates, where that is not how it trains."""
+    noisy = model.startswith("KDSR") and given.get("blur_type") == "aniso_gaussian" and given.get("noise", 0) > 0
+    if not noisy or given.keys() & {"protocol", "lambda_1", "lambda_2", "degradation"}:
+        return {}
+    return {**NOISY_KERNEL, "data_test": "Set14"}
+
+
+def validation_noise(model: str, blur_type: str, noise: float) -> float:
+    """Return the noise of the validation images, in grey levels, for training with noise up to `noise`."""
+    noisy = model.startswith("KDSR") and blur_type == "aniso_gaussian" and noise > 0
+    return NOISY_LEVEL if noisy else noise
+
+
+def epoch_steps(model: str, recipe: str, batch_size: int, images: int) -> int:
+    """Return how many steps the released trainer of this network calls an epoch.
+
+    The released loaders repeat the images until they make up 1000 batches at most. KDSR keeps the last batch, which is
+    not full (971 steps for the 3450 images of DF2K; here it is full), CDSR and DASR drop it (970).
+    """
+    if recipe == "second_order" or model not in ("KDSR_T", "KDSR_S", "CDSR", "DASR"):
+        return 1000
+    repeated = max(1000 * batch_size // images, 1) * images
+    steps = -(-repeated // batch_size) if model.startswith("KDSR") else repeated // batch_size
+    return max(steps, 1)
+
+
+def first_epoch(recipe: str) -> int:
+    """Return from which number the stairs of the learning rate count epochs; real-world training counts iterations."""
+    return 0 if recipe == "second_order" else 1
+
+
+def weights_path(path: Path) -> Path:
+    """Return the file that one of the released trainers' names stands for: `model_TA_last.pt` is `model_latest.pt`."""
+    latest = path.with_name("model_latest.pt")
+    released = path.name in ("model_TA_last.pt", "model_ST_last.pt", "model_last.pt")
+    return latest if released and not path.exists() and latest.exists() else path

@@ -1,0 +1,111 @@
+"""The files of a test: what they hold, and what they leave alone."""
+
+import csv
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.images import list_images, read_image
+from data.protocol import bicubic
+from data.testset import Degraded, Sample
+from evaluation import results
+from evaluation.evaluate import Score
+from evaluation.report import FORMS
+
+SCORES = [
+    Score("Set5", "bicubic", image, "bicubic", {"psnr": psnr, "niqe": -1.5})
+    for image, psnr in (("0", 30.0), ("1", 20.0))
+]
+
+
+@pytest.fixture
+def write(photo_folder, tmp_path):
+    """Writes scores of Set5; returns the stem of the files."""
+    test_set = Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), bicubic(2))
+
+    def call(scores=SCORES):
+        made = {"network": "EDSR"}
+        results.write_test_set(tmp_path, test_set, scores, name="scores_rgb", metric="rgb, border 2", made=made)
+        return tmp_path / "bicubic/Set5/scores_rgb"
+
+    return call
+
+
+def test_the_files_of_a_test_set(write):
+    stem = write()
+    about = json.loads(stem.with_suffix(".json").read_text())
+    assert (about["psnr"], about["niqe"], about["network"], about["metric"]) == (25.0, -1.5, "EDSR", "rgb, border 2")
+    assert len(about["digest"]) == len(about["images"]) == 16
+    found = list(csv.DictReader(stem.with_suffix(".csv").open(encoding="utf-8")))
+    assert [(row["image"], float(row["psnr"]), row["niqe"]) for row in found] == [
+        ("0", 30.0, "-1.5"),
+        ("1", 20.0, "-1.5"),
+    ]
+    for suffix in FORMS.values():
+        assert "25.000" in stem.with_suffix(suffix).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["=cmd", "+1", "-1", "@a", "\ta"])
+def test_no_cell_is_a_formula(name, write):
+    stem = write([SCORES[0]._replace(image=name)])
+    (row,) = csv.DictReader(stem.with_suffix(".csv").open(encoding="utf-8", newline=""))
+    assert row["image"] == f"'{name}"
+
+
+def test_links_are_replaced_and_not_followed(write, tmp_path):
+    stem = write()
+    for path in stem.parent.iterdir():
+        kept = tmp_path / f"kept{path.suffix}"
+        kept.write_text("kept")
+        path.unlink()
+        path.symlink_to(kept)
+    write()
+    for path in stem.parent.iterdir():
+        assert not path.is_symlink()
+        assert (tmp_path / f"kept{path.suffix}").read_text() == "kept"
+
+
+def test_a_full_disk_leaves_what_was_there_and_names_the_file(write, monkeypatch):
+    stem = write()
+    before = stem.with_suffix(".json").read_text()
+
+    def full(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device.*scores_rgb\.txt"):
+        write()
+    assert stem.with_suffix(".json").read_text() == before
+    assert not list(stem.parent.glob(".*"))
+
+
+def test_scores_of_single_images(tmp_path):
+    scores = [Score("Demo", "", name, "", {"niqe": value}) for name, value in (("a", 4.0), ("b", 5.0))]
+    results.write_images_scores(tmp_path / "Demo/no_reference", scores, made={"network": "EDSR"})
+    assert json.loads((tmp_path / "Demo/no_reference.json").read_text()) == {"niqe": 4.5, "network": "EDSR"}
+    assert (tmp_path / "Demo/no_reference.txt").read_text(encoding="utf-8").split("\n")[0] == "image  niqe ↓"
+
+
+def test_images_replace_links(tmp_path):
+    sample = Sample("a", ["k (1)", "k2"], torch.zeros(2, 3, 2, 2), torch.zeros(3, 4, 4))
+    (tmp_path / "a_k2.png").symlink_to(tmp_path / "elsewhere")
+    results.save_images(tmp_path, sample, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4))
+    assert [read_image(tmp_path / f"a_{case}.png").mean() for case in ("k_1", "k2")] == [0, 255]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_files_of_one_name_lie_apart(tmp_path):
+    folders = set()
+    for name in ("a", "b"):
+        path = tmp_path / name / "model_best.pt"
+        path.parent.mkdir()
+        path.write_bytes(name.encode())
+        folders.add(results.results_dir(dir_experiment=tmp_path, pre_train=path, scale=4))
+    assert len(folders) == 2
+    shutil.copy(path, tmp_path / "model_best.pt")
+    folders.add(results.results_dir(dir_experiment=tmp_path, pre_train=tmp_path / "model_best.pt", scale=4))
+    assert len(folders) == 2  # the same bytes are the same network
