@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 import option
-import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
@@ -211,7 +210,8 @@ def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
     elif path is None:
         raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
     else:
-        given["pre_train"] = path = published.weights_path(path)
+        given |= option.weights(given)
+        path = given["pre_train"]
         with argument("pre_train"):
             net = load_model(path, weights=given.get("weights", "auto"))
         sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
@@ -286,10 +286,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=print
         )
     if missing and ("data_test" in given or not test_sets):
-        raise FileNotFoundError(
-            f"--data_test: {', '.join(missing)} is no folder, and lies neither in benchmark/ under --dir_data "
-            f"{options.images.dir_data} nor beside it"
-        )
+        raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
