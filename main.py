@@ -188,7 +188,7 @@ def prepare(
     begun: float | None = None,
 ) -> Trainer:
     """Return the trainer that a command line asks for, at the step where it is to start."""
-    run = Run(options.run_dir, writes=ranks.is_main)
+    run = Run(options.run_dir, writes=ranks.is_main, wording=option.as_flags)
     check_run(given, options, run)
     if options.resuming and ranks.is_main and not options.saving.dry_run:
         run.lock()  # before the state is read

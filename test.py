@@ -40,6 +40,11 @@ KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "la
 TRAINED_FOR = ("degradation", "blur_type", "noise")  # decide what a network is tested on
 
 
+def say(text: str) -> None:
+    """Print a line of the rooms as users of the command line know it."""
+    print(option.as_flags(text))
+
+
 # ------------------------------------------------------------------------------------------------------- scores
 
 
@@ -283,7 +288,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
             **dataclasses.asdict(options.test_degradation),
         )
         test_sets, missing = data_factory.test_sets(
-            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=print
+            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )
     if missing and ("data_test" in given or not test_sets):
         raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
@@ -298,7 +303,7 @@ def run(argv: Sequence[str] | None) -> None:
     given, options, net = load(argv)
     machine = options.machine
     precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
-    device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=print)
+    device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=say)
     net.to(device).to(memory_format=precision.memory_format)
     if options.testing.complexity:
         found = cost.measure_cost(net, *cost.SIZE, device, precision=machine.precision)
