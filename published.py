@@ -60,7 +60,7 @@ LAMBDA_MAX = 4.0  # KDSR's, at every scale
 PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}  # of iso and aniso; else the recipe's
 POOLED = 20  # batches in the pool of pairs: 180 pairs for the nine images of a GPU
 NOISY_KERNEL = {"protocol": "flags", "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120.0}  # KDSR validates noisy training
-NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever --noise says
+NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever the noise in training
 
 
 def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -330,7 +330,7 @@ class Trainer:
 
                 # Stop.
                 if stop:
-                    self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
+                    self.run.log(f"stopped after step {self.step}; continue with the same command and `resume`")
                     return False
                 if done:
                     self.run.log(f"done: {self.steps} steps, {self.run.path}")

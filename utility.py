@@ -131,12 +131,15 @@ def host_copy(state: Any) -> Any:
 class Run:
     """The directory of a run, or of a test's results. Nothing is written before `open`.
 
-    writes: whether this process is the one that does.
+    Args:
+        writes: this process is the one that writes.
+        wording: how lines of the log are put, such as arguments as the flags of a command line.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, *, writes: bool = True, wording: Callable[[str], str] = str) -> None:
         self.path = path
         self._writes = writes
+        self._wording = wording
         self.models = path / "model"
         self.state = self.models / "state.pt"
         self.previous = self.models / "state_previous.pt"
@@ -157,7 +160,7 @@ class Run:
             self._lock.acquire()
         except Timeout:
             raise BlockingIOError(
-                f"--save: another process is writing {self.path}; wait for its end, or give this run another name"
+                f"`save`: another process is writing {self.path}; wait for its end, or give this run another name"
             ) from None
 
     def unlock(self) -> None:
@@ -170,7 +173,7 @@ class Run:
         """
         self.lock()
         if self.exists and not resumed:
-            raise FileExistsError(f"--save: another process has begun {self.path}; continue it with --resume")
+            raise FileExistsError(f"`save`: another process has begun {self.path}; continue it with `resume`")
         for left in (*self.path.glob(f".*{TEMPORARY}"), *self.models.glob(f".*{TEMPORARY}")):
             left.unlink()  # of a process that was killed while it wrote
         if resumed:
@@ -207,6 +210,7 @@ class Run:
         """A line on the screen and in log.txt."""
         if not self._writes:
             return
+        text = self._wording(text)
         tqdm.write(text)
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
         if self._pending is not None:
