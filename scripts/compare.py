@@ -9,7 +9,6 @@ networks' cost per step is very different: it shows how the machinery behaves, n
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
+
 from data.protocol import gaussian8
 from data.testset import Sample, find, roots_around
 from evaluation import report
@@ -61,7 +61,7 @@ def curves(runs: dict[str, Path], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program(__file__, __doc__)
     parser.add_argument("--dir_data", required=True, type=Path)
     parser.add_argument("--data_train", help="the training set under --dir_data, where it is not DF2K")
     parser.add_argument("--minutes", type=float, default=4.0, help="of training for each method (default: 4)")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import sys
@@ -21,13 +20,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from forecast import dry_run
+
 import main
 from data.degradation.resize import bicubic
 from data.images import list_images, read_image, write_image
 from data.protocol import gaussian8
 from data.testset import Degraded
 from evaluation.evaluate import Restore, Score, evaluate, mean
-from forecast import dry_run
 from model import load_model
 from scripts.drawing import enlarge, side_by_side
 
@@ -127,7 +127,7 @@ def run(minutes: float, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program(__file__, __doc__)
     parser.add_argument("--minutes", type=float, default=4.5, help="of training, both stages together (default: 4.5)")
     parser.add_argument("--out", type=Path, help="folder for everything (default: experiment/demo_<date>_<time>)")
     given = parser.parse_args()

@@ -10,7 +10,6 @@ beside AIM2019/LR and NTIRE2020 likewise. What cannot be measured is listed with
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import build
+
 from data.protocol import NAMED
 from data.testset import PAIRED, TestSet, find, roots_around
 from evaluation import quality, report
@@ -145,7 +145,7 @@ def show(line: Line) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     tables = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program(__file__, __doc__)
     parser.add_argument("table", choices=tuple(tables))
     parser.add_argument("--row", help="this row only")
     parser.add_argument("--weights", required=True, type=Path, help="their folder; with --row a file")
