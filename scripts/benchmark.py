@@ -3,10 +3,10 @@
     python scripts/benchmark.py --precision bf16                                    # published sizes: for a GPU
     python scripts/benchmark.py --precision bf16 --size 64x64 --batch 2 --patch 24  # for a CPU
 
-All variants run by turns in one process, on the same weights and random images; the figures are medians over the rounds.
-The baseline computes as the official code does (float32, NCHW, one grouped convolution for all samples of a dynamic
-convolution, dense blocks that concatenate), but is not the official code. A step is forward, backward and Adam of the
-published objective, without data and degradation.
+All variants run by turns in one process, on the same weights and random images; the figures are medians over the
+rounds. The baseline computes as the official code does (float32, NCHW, one grouped convolution for all samples of a
+dynamic convolution, dense blocks that concatenate), but is not the official code. A step is forward, backward and Adam
+of the published objective, without data and degradation.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _timed(work: Work, runs: int, device: torch.device) -> tuple[float, int]:
 
 
 def table(title: str, works: Sequence[tuple[Variant, Work]], results: Sequence[Measured]) -> str:
-    """Return a line for each variant: time, half its range, how many times as fast as the baseline of the same round."""
+    """Return a line for each variant: time, half its range, and its speed relative to the baseline by rounds."""
     baseline, lines = results[0].milliseconds, [title]
     for (variant, _), (milliseconds, peak) in zip(works, results, strict=True):
         middle = median(milliseconds)

@@ -9,9 +9,9 @@ stay ours in the other one. OUT's suffix names the container: .pt and .pth are P
 also be a folder with config.json and model.safetensors.
 
 Published are plain state dicts, as the authors of KDSR, CDSR, DASR and ESRGAN give them away. If IN holds the moving
-average of the weights too, they become `{"params", "params_ema"}`, as those of KDSR-GAN: BasicSR, on which that is built,
-loads what its option `param_key` names. What published files hold beside the network (CDSR's momentum encoder and queue)
-is left out.
+average of the weights too, they become `{"params", "params_ema"}`, as those of KDSR-GAN: BasicSR, on which that is
+built, loads what its option `param_key` names. What published files hold beside the network (CDSR's momentum encoder
+and queue) is left out.
 
 Of our networks spandrel, and so chaiNNer, knows one: RRDB x2 and x4, as ESRGAN. It has no KDSR, CDSR, DASR or EDSR;
 these run in their authors' code (EDSR: here only).
