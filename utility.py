@@ -351,6 +351,8 @@ def draw_curves(run: Run) -> None:
         psnr[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
     losses: Lines = defaultdict(list)
     for row in read_rows(run.loss_log):
+        if row["part"] == "gradient":  # the norm of the gradients, no loss
+            continue
         losses[row["part"]].append((int(row["step"]), float(row["value"])))
     for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
         if not lines:

@@ -1,13 +1,17 @@
-"""Weights as the papers' authors publish them to ours, and ours to theirs.
+"""Convert weights between our files, .pt or .safetensors, and those that the papers' authors publish.
 
-    python scripts/convert_weights.py IN.pt OUT.pt
+    python scripts/convert_weights.py kdsr_s.pt kdsr_s.safetensors            # the same network in the other container
+    python scripts/convert_weights.py theirs.pth ours.safetensors             # published weights become ours
+    python scripts/convert_weights.py ours.pt theirs.pth --to published       # and ours become published ones
 
-The direction follows from IN.pt. What theirs hold beside the network (CDSR's momentum encoder and queue) is left out,
-as it is in the files that they publish.
+Without --to, published weights become ours; ours become published ones if both files are of one container, and else
+stay ours in the other one. OUT's suffix names the container: .pt and .pth are PyTorch's, .safetensors the other. IN may
+also be a folder with config.json and model.safetensors.
 
-Theirs is a plain state dict, as the authors of KDSR, CDSR, DASR and ESRGAN publish it, where IN.pt holds one set of
-weights. Where it holds their moving average too, theirs is `{"params", "params_ema"}`, as KDSR-GAN's is: BasicSR, on
-which that is built, takes what its option `param_key` names.
+Published are plain state dicts, as the authors of KDSR, CDSR, DASR and ESRGAN give them away. If IN holds the moving
+average of the weights too, they become `{"params", "params_ema"}`, as those of KDSR-GAN: BasicSR, on which that is
+built, loads what its option `param_key` names. What published files hold beside the network (CDSR's momentum encoder
+and queue) is left out.
 
 Of our networks spandrel, and so chaiNNer, knows one: RRDB x2 and x4, as ESRGAN. It has no KDSR, CDSR, DASR or EDSR;
 these run in their authors' code (EDSR: here only).
@@ -15,49 +19,85 @@ these run in their authors' code (EDSR: here only).
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import torch
+from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model import WEIGHTS, BlindSR, checkpoint, load_model, name_of, official, read_file
+from model import BlindSR, foreign, load_model, name_of, read_file, save_model
 from model.rrdb import RRDBNet
-from utility import save
+from model.weight_file import PARTS
+from scripts.program import one_line, program
+from utility import atomic_write
+
+CONTAINERS = {".pt": "PyTorch", ".pth": "PyTorch", ".safetensors": "safetensors"}  # by suffix
 
 
-def convert(source: Path, out: Path) -> str:
-    """Write `out`; says what it is. Raises ValueError or OSError."""
+def convert(source: Path, out: Path, to: str | None = None) -> str:
+    """Write `out` and return what it holds, in words.
+
+    Args:
+        source: weights of ours, or published ones.
+        out: a file that is not there yet.
+        to: "ours" or "published"; None as the program's help says.
+
+    Raises:
+        ValueError: the suffix of `out` is unknown, `source` holds no network, or it cannot be written in this form.
+        OSError: a file is missing, there already, or cannot be written.
+    """
+    if out.suffix not in CONTAINERS:
+        raise ValueError(f"OUT {out}: its suffix must be one of {', '.join(CONTAINERS)}")
     if out.exists():
         raise FileExistsError(f"OUT: {out} is there already; name another file")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"OUT: there is no folder {out.parent}")
-    contents = read_file(source, "IN")
-    both = {"params", "params_ema"} <= contents.keys()
-    nets = [load_model(source, flag="IN", weights=weights) for weights in (WEIGHTS[1:] if both else WEIGHTS[:1])]
-    if "network" not in contents:
-        save(checkpoint(*nets), out)
-    elif both:
-        save({weights: official.write(net) for weights, net in zip(WEIGHTS[1:], nets, strict=True)}, out)
+    contents = {"network": None} if source.is_dir() else read_file(source)
+    both = contents.keys() >= set(PARTS)
+    net, ema = load_model(source, weights="params" if both else "auto"), None
+    if both:
+        ema = load_model(source, weights="params_ema")
+    if to is None:
+        other = CONTAINERS.get(source.suffix, "safetensors") != CONTAINERS[out.suffix]
+        to = "ours" if "network" not in contents or other else "published"
+    if to == "ours":
+        save_model(net, out, ema=ema)
     else:
-        save(official.write(nets[0]), out)
-    return f"{out}: {name_of(nets[0])} {nets[0].config}, {_names(contents, nets[0])}{', and its average' * both}"
+        _write_published(net, ema, out)
+    return f"{out}: {name_of(net)} {net.config}, {_names(to, net)}{', and its average' * both}"
 
 
-def _names(contents: dict[str, Any], net: BlindSR) -> str:
-    if "network" not in contents:
+def _write_published(net: BlindSR, ema: BlindSR | None, out: Path) -> None:
+    """Write what the authors' code loads: without a digest, which it would take for a weight."""
+    if ema is not None and out.suffix == ".safetensors":
+        raise ValueError(f"OUT {out}: published .safetensors files hold one set of weights, IN has two; name a .pth")
+    states = {part: foreign.write(each) for part, each in zip(PARTS, (net, ema), strict=True) if each is not None}
+    with atomic_write(out) as temporary:
+        if out.suffix == ".safetensors":
+            save_file({name: value.contiguous() for name, value in states[PARTS[0]].items()}, temporary)
+        else:
+            torch.save(states[PARTS[0]] if ema is None else states, temporary)
+
+
+def _names(to: str, net: BlindSR) -> str:
+    if to == "ours":
         return "our key names"
     knows = "knows it as ESRGAN" if isinstance(net, RRDBNet) else "has no such architecture"
     return f"official key names (spandrel, chaiNNer's loader, {knows})"
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = program(__file__, __doc__)
+    parser.add_argument("source", type=Path, metavar="IN", help="weights to read")
+    parser.add_argument("out", type=Path, metavar="OUT", help="file to write, .pt, .pth or .safetensors")
+    parser.add_argument("--to", choices=("ours", "published"), help="key names of OUT (default: see above)")
+    given = parser.parse_args(argv)
+    with one_line(parser.prog, vars(given)):
+        print(convert(given.source, given.out, given.to))
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="IN.pt")
-    parser.add_argument("out", type=Path, metavar="OUT.pt")
-    given = parser.parse_args()
-    try:
-        print(convert(given.source, given.out))
-    except (ValueError, OSError) as error:
-        sys.exit(f"convert_weights.py: error: {error}")
+    main()

@@ -1,35 +1,37 @@
-"""The main job in miniature, on photographs that come with scikit-image: a small KDSR teacher, then its student.
+"""Do the main job in miniature: train a small KDSR teacher, distil its student, and test that against bicubic.
 
-×4 under isotropic Gaussian blur of unknown width. Tested on photographs that training never saw, against bicubic.
+×4 under isotropic Gaussian blur of unknown width, on photographs that come with scikit-image; those of the test are not
+trained on. All of it takes --minutes at most, also on a machine that becomes busy; each line tells what is left.
 
     bash scripts/demo.sh [--minutes 5]
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import skimage.data
 import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import main
 from data.degradation.resize import bicubic
 from data.images import list_images, read_image, write_image
 from data.protocol import gaussian8
-from data.testset import Degraded
-from evaluation.evaluate import Restore, Score, evaluate, mean
-from forecast import dry_run
-from model import load_model
+from data.testset import Degraded, Sample
+from evaluation import Restore, Score, evaluate, mean
+from model import BlindSR, load_model
+from scripts.clock import train
 from scripts.drawing import enlarge, side_by_side
+from scripts.program import check_folder, one_line, program, real
+from utility import duration
 
 SCALE = 4
 TRAIN = (
@@ -42,15 +44,15 @@ TRAIN = (
     "rocket.jpg",
 )
 TEST = ("astronaut.png", "chelsea.png")
-EPOCHS = 8  # of each stage; the learning rate is halved every second one
-TEACHER_SHARE = 0.4  # of the time
+TEACHER_SHARE = 0.4  # of the time of training
+TESTING = 30  # seconds that are kept for the test and the pictures, or a fifth of the demo if that is less
+DRAWING = 3  # seconds of these for the pictures
 SHOWN = ("astronaut", "2.60", (50, 165, 110))  # image, kernel; top, left and side of the crop
 SIZE = ["--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1", "--patch_size", "24", "--batch_size", "8"]
-SCHEDULE = ["--lr_sr", "1e-3", "--epochs_sr", str(EPOCHS), "--lr_decay_sr", "2"]
 
 
 def copy_photos(folder: Path) -> tuple[Path, Path]:
-    """Training and test photographs as PNG files in two folders."""
+    """Write training and test photographs as PNG files into two folders, and return these."""
     source = Path(skimage.data.__file__).parent
     for part, names in (("train", TRAIN), ("test", TEST)):
         (folder / part).mkdir(parents=True)
@@ -59,80 +61,116 @@ def copy_photos(folder: Path) -> tuple[Path, Path]:
     return folder / "train", folder / "test"
 
 
-def train(arguments: Sequence[str], seconds: float) -> Path:
-    """One stage, of as many steps as fit into the time; the network's file."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        trainer = main.prepare(*main.options_of([*arguments, "--dry_run"]))
-        per_step = dry_run(trainer) / trainer.plan.steps
-    epoch = max(1, int(seconds / per_step / EPOCHS))
-    stage = [
-        *arguments,
-        "--epochs_sr",
-        str(EPOCHS),
-        "--test_every",
-        str(epoch),
-        "--print_every",
-        str(max(1, epoch // 2)),
-    ]
-    print(f"\npython main.py {' '.join(stage)}\n")
-    main.main(stage)
-    return main.options_of(stage)[1].run_dir / "model" / "model_latest.pt"
-
-
 def table(baseline: Sequence[Score], ours: Sequence[Score]) -> str:
-    """PSNR and SSIM of bicubic and of the student for each blur width, and their mean."""
+    """Return PSNR and SSIM of bicubic and of the student for each blur width, and their mean."""
     lines = [f"{'blur σ':>8}{'bicubic':>20}{'student':>20}{'gain':>10}"]
-    for case in [*dict.fromkeys(row.case for row in ours), "mean"]:
+    for case in [*sorted({row.case for row in ours}), "mean"]:
         pair = [mean(row for row in rows if case in (row.case, "mean")) for rows in (baseline, ours)]
-        values = "".join(f"{psnr:>12.2f} /{ssim:.4f}" for psnr, ssim in pair)
-        lines.append(f"{case:>8}{values}{pair[1][0] - pair[0][0]:>+9.2f} dB")
+        values = "".join(f"{row['psnr']:>12.2f} /{row['ssim']:.4f}" for row in pair)
+        lines.append(f"{case:>8}{values}{pair[1]['psnr'] - pair[0]['psnr']:>+9.2f} dB")
     return "\n".join(lines)
 
 
-def run(minutes: float, folder: Path) -> None:
+def of_network(net: BlindSR) -> Restore:
+    """Return the restoration of a network as `evaluate` takes it."""
+    return lambda lr, hr: net(lr, hr).image
+
+
+def test(
+    restores: dict[str, Restore], photos: Sequence[Path], *, until: float
+) -> tuple[dict[str, list[Score]], dict[str, Tensor]]:
+    """Score restorations under the kernels of `gaussian8`, as many as there is time for; one in any case.
+
+    Args:
+        restores: by their names.
+        photos: HR images.
+        until: when to begin with no other kernel, by `time.perf_counter`.
+
+    Returns:
+        The scores of each, and the images to be drawn.
+    """
+    scores: dict[str, list[Score]] = {name: [] for name in restores}
+    shown: dict[str, Tensor] = {}
+    rule = gaussian8(SCALE)
+    for case in sorted(rule.cases, key=lambda case: case.name != SHOWN[1]):  # the one to be drawn comes first
+        if shown and time.perf_counter() > until:
+            print(f"time is up: {case.name} and the kernels after it are left out of the test")
+            break
+        test_set = Degraded("photographs", photos, replace(rule, cases=(case,)))
+        for name, restore in restores.items():
+
+            def keep(sample: Sample, sr: Tensor, name: str = name) -> None:
+                if (sample.image, sample.cases[0]) == SHOWN[:2]:
+                    shown.update({"LR": enlarge(sample.lr[0], SCALE), name: sr[0], "HR": sample.hr})
+
+            cpu = torch.device("cpu")
+            scores[name] += evaluate(restore, test_set, scale=SCALE, planes="kdsr", device=cpu, on_image=keep)
+    return scores, shown
+
+
+def run(seconds: float, folder: Path, begun: float) -> None:
+    """Train, test, draw and print.
+
+    Args:
+        seconds: for the whole demo.
+        folder: for everything that is written.
+        begun: when the demo began, by `time.perf_counter`.
+    """
+    end = begun + seconds
+    trained = end - min(TESTING, seconds / 5)  # when training must have ended
     photos, unseen = copy_photos(folder / "photos")
     common = ["--scale", str(SCALE), "--blur_type", "iso_gaussian", "--sig_min", "0.2", "--sig_max", "4.0"]
     common += ["--dir_data", str(photos), "--data_cache", str(folder / "cache"), "--data_test", str(unseen)]
-    common += ["--sig", "2.6", "--draw_per", "image", "--dir_experiment", str(folder), *SIZE, *SCHEDULE]
-    seconds = 60 * minutes
-    teacher = train(["--model", "KDSR_T", "--save", "teacher", *common], TEACHER_SHARE * seconds)
+    common += ["--sig", "2.6", "--draw_per", "image", "--dir_experiment", str(folder), *SIZE]
+
+    print(f"1 of 3: the teacher, which sees the HR image too. {left(end)}")
+    share = TEACHER_SHARE * (trained - time.perf_counter())
+    teacher = train(["--model", "KDSR_T", "--save", "teacher", *common], seconds=share, job="demo", end=end)
+
+    print(f"\n2 of 3: the student, which learns from the teacher and sees the LR image alone. {left(end)}")
     distil = ["--model", "KDSR_S", "--save", "student", "--pre_train_TA", str(teacher), *common]
-    student = train(distil, (1 - TEACHER_SHARE) * seconds)
+    student = train(distil, seconds=trained - time.perf_counter(), job="demo", end=end)
 
-    net = load_model(student)
-    benchmark = Degraded("photographs", list_images(unseen), gaussian8(SCALE))
-    shown: dict[str, Tensor] = {}
-
-    def scores(name: str, restore: Restore) -> list[Score]:
-        def keep(sample, sr) -> None:
-            if sample.image == SHOWN[0]:
-                at = sample.cases.index(SHOWN[1])
-                shown.update({"LR": enlarge(sample.lr[at], SCALE), name: sr[at], "HR": sample.hr})
-
-        return evaluate(
-            restore, benchmark, scale=SCALE, metric_protocol="kdsr", device=torch.device("cpu"), on_image=keep
-        )
-
-    baseline = scores("bicubic", lambda lr, hr: bicubic(lr, SCALE))
-    ours = scores("KDSR student", lambda lr, hr: net(lr).image)
-    text = table(baseline, ours)
+    print(f"\n3 of 3: the test. {left(end)}")
+    restores = {"bicubic": lambda lr, hr: bicubic(lr, SCALE), "KDSR student": of_network(load_model(student))}
+    scores, shown = test(restores, list_images(unseen), until=end - DRAWING)
+    text = table(*scores.values())
     (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
     order = ("LR", "bicubic", "KDSR student", "HR")
     side_by_side(folder / "side_by_side.png", {name: shown[name] for name in order}, SHOWN[2])
     runs = student.parent.parent
     print(f"\nphotographs not trained on: {', '.join(TEST)}; PSNR (dB) / SSIM on luma\n{text}\n")
     print(f"pictures: {folder / 'side_by_side.png'}\ncurves:   {runs / 'psnr.png'}, {runs / 'loss.png'}")
+    print(f"time:     {duration(time.perf_counter() - begun)} of {duration(seconds)}")
     print("\nnext, super-resolve images of your own:")
     print(f"  .venv/bin/python test.py --pre_train {student} --data_test Demo --dir_demo FOLDER")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=4.5, help="of training, both stages together (default: 4.5)")
+def left(end: float) -> str:
+    """Return in words how long the demo will still take."""
+    return f"{duration(max(0.0, end - time.perf_counter()))} left of the demo"
+
+
+def parse() -> Namespace:
+    """Return what the command line asks for."""
+    parser = program(__file__, __doc__)
+    minutes = "of the whole demo, without the installation (default: %(default)s)"
+    parser.add_argument("--minutes", type=real(0, 60 * 24, above=True), default=5.0, help=minutes)
     parser.add_argument("--out", type=Path, help="folder for everything (default: experiment/demo_<date>_<time>)")
     given = parser.parse_args()
     if given.out is not None and given.out.exists():
         parser.error(f"--out {given.out} is there already; name another folder")
-    if not given.minutes > 0:
-        parser.error(f"--minutes {given.minutes}: must be more than 0")
-    run(given.minutes, given.out or Path("experiment") / time.strftime("demo_%Y%m%d_%H%M%S"))
+    return given
+
+
+def main() -> None:
+    begun = time.perf_counter() - (time.time() - psutil.Process().create_time())  # before the imports
+    given = parse()
+    with one_line("demo.py", vars(given)):
+        out = given.out or Path("experiment") / time.strftime("demo_%Y%m%d_%H%M%S")
+        check_folder("--out", out)
+        run(60 * given.minutes, out, begun)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What a network's encoder has learned of degradations: a picture, a cluster score and a classification accuracy.
+"""Show what a network's encoder has learned of degradations: a picture, a cluster score and a classification accuracy.
 
     python scripts/embeddings.py --pre_train MODEL.pt --hr DIR --out DIR [--method tsne|pca] [--space code|projection]
 
@@ -13,11 +13,10 @@ accuracy    of a linear classifier that tells the kernel from the frozen embeddi
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import hashlib
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from math import degrees
 from pathlib import Path
@@ -38,23 +37,26 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.images import ImageFolder, check_images, list_images
+from data.images import list_images
 from data.protocol import NAMED, Case, Protocol
 from data.sampler import PatchBatches, PatchSampler
+from data.store import ImageFolder, check_images
+from evaluation.results import sha256
 from model import BlindSR, load_model, name_of
 from scripts.drawing import widths
-from utility import atomic_write, environment
+from scripts.program import check_folder, file_name, one_line, program, real, whole
+from utility import argument, atomic_write, environment
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
 AT_ONCE = 64  # patches in a batch
 
 
 class Embedded(NamedTuple):
-    """N embeddings with what they are of."""
+    """N embeddings, and the kernel and image of each."""
 
     vectors: np.ndarray  # (N, D) float
     degradation: np.ndarray  # (N,) index of the case of the protocol
-    image: np.ndarray  # (N,) index of the image that the patch is from
+    image: np.ndarray  # (N,) index of the image that the patch was cut from
 
 
 # ------------------------------------------------------------------------------------------------- embeddings
@@ -63,7 +65,7 @@ class Embedded(NamedTuple):
 def random_patches(
     paths: Sequence[Path], *, side: int, count: int, seed: int, skip_bad: bool
 ) -> tuple[Tensor, list[int]]:
-    """`count` random patches of every image, (N, 3, side, side) uint8, and the index of the image of each.
+    """Cut `count` random patches from every image: (N, 3, side, side) uint8, and the index of the image of each.
 
     Raises BadImage for images that cannot be read or are smaller; with `skip_bad` they are left out and named.
     """
@@ -76,10 +78,10 @@ def random_patches(
 def embed(
     net: BlindSR, patches: Tensor, images: Sequence[int], rule: Protocol, *, space: str, seed: int, device: torch.device
 ) -> Embedded:
-    """Embeddings of (N, 3, s·P, s·P) uint8 patches under every case of the protocol, case after case.
+    """Embed (N, 3, s·P, s·P) uint8 patches under every case of the protocol, case after case.
 
     space: `code`, which steers the restoration, or `projection`, which the loss of the encoder sees. Raises ValueError
-    for a network that has none.
+    if the network embeds nothing.
     """
     net = net.eval().to(device)
     parts = []
@@ -103,14 +105,14 @@ def embed(
 
 
 def silhouette(embedded: Embedded) -> float:
-    """Mean silhouette coefficient of the clusters that the degradations make, -1..1; 0: they do not differ."""
+    """Return the mean silhouette coefficient of the clusters that the degradations make, -1..1; 0: no clusters."""
     return float(silhouette_score(embedded.vectors, embedded.degradation))
 
 
 def probe_accuracy(embedded: Embedded, *, seed: int) -> float:
-    """Share of the embeddings whose degradation a logistic regression tells, trained on the other half of the images.
+    """Return the share of embeddings whose degradation a logistic regression tells, trained on the other images.
 
-    Raises ValueError for a single image.
+    Each half of the images is tested after training on the other half. Raises ValueError for a single image.
     """
     if len(set(embedded.image.tolist())) < 2:
         raise ValueError("the images: two at least are needed, to train the classifier on one half and test the other")
@@ -126,7 +128,7 @@ def probe_accuracy(embedded: Embedded, *, seed: int) -> float:
 
 
 def flatten(vectors: np.ndarray, method: str, *, seed: int) -> np.ndarray:
-    """(N, D) to (N, 2) by `tsne` or `pca`."""
+    """Project (N, D) to (N, 2) by `tsne` or `pca`."""
     if method == "pca":
         return PCA(n_components=2, random_state=seed).fit_transform(vectors)
     perplexity = min(30, (len(vectors) - 1) / 3)
@@ -134,7 +136,7 @@ def flatten(vectors: np.ndarray, method: str, *, seed: int) -> np.ndarray:
 
 
 def label(case: Case) -> str:
-    """`σ 1.80`, `σ 3.00 × 1.00, 45°`: what a legend says."""
+    """Return the text of a legend: `σ 1.80`, `σ 3.00 × 1.00, 45°`."""
     if case.width is None:
         return case.name
     rotation = "" if case.width[0] == case.width[1] else f", {degrees(case.theta):.0f}°"
@@ -142,7 +144,7 @@ def label(case: Case) -> str:
 
 
 def scatter(points: np.ndarray, degradation: np.ndarray, labels: Sequence[str], title: str) -> Figure:
-    """The (N, 2) points, one colour for each degradation in their order."""
+    """Draw (N, 2) points, in one colour for each degradation."""
     figure = Figure(figsize=(8.5, 6.5), layout="constrained")
     axes = figure.add_subplot(title=title, xticks=[], yticks=[])
     colours = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(labels)))
@@ -158,19 +160,27 @@ def scatter(points: np.ndarray, degradation: np.ndarray, labels: Sequence[str], 
 
 
 def title_of(path: Path) -> str:
-    """A checkpoint of a run with the run's name: files called `model_best.pt` are many."""
+    """Return a checkpoint's name, with its run's: many files are called `model_best.pt`."""
     return "/".join(path.parts[-3:]) if path.parent.name == "model" else path.name
 
 
-def run(given: argparse.Namespace) -> None:
-    net = load_model(given.pre_train)
+def run(given: Namespace) -> None:
+    """Embed, measure, draw and write. Raise ValueError or OSError that names the argument to mend."""
+    if given.out.suffix and not given.out.is_dir():
+        raise ValueError(
+            f"--out {given.out}: name a folder, for a picture and a JSON file; this looks like a file's name"
+        )
+    check_folder("--out", given.out)
+    with argument("pre_train"):
+        net = load_model(given.pre_train)
     name = given.protocol or PROTOCOLS.get(name_of(net), "gaussian8")
     rule = dataclasses.replace(NAMED[name](net.scale), noise=given.noise / 255)
     if len(rule.cases) < 2:
         raise ValueError(f"--protocol {name} has a single kernel; embeddings are compared across several")
     if given.patch_size < net.min_size:
         raise ValueError(f"--patch_size {given.patch_size}: {name_of(net)} needs {net.min_size} LR pixels a side")
-    paths = list_images(given.hr, "--hr")[: given.limit]
+    with argument("hr"):
+        paths = list_images(given.hr)[: given.limit]
     side = given.patch_size * net.scale
     patches, images = random_patches(
         paths, side=side, count=given.patches, seed=given.seed, skip_bad=given.skip_bad_images
@@ -181,7 +191,7 @@ def run(given: argparse.Namespace) -> None:
         "network": name_of(net),
         **net.config,
         "checkpoint": str(given.pre_train),
-        "sha256": hashlib.sha256(given.pre_train.read_bytes()).hexdigest(),
+        "sha256": sha256(given.pre_train),
         "protocol": str(rule),
         "degradations": [label(case) for case in rule.cases],
         "space": given.space,
@@ -196,8 +206,8 @@ def run(given: argparse.Namespace) -> None:
     write(embedded, summary, given)
 
 
-def write(embedded: Embedded, summary: dict[str, Any], given: argparse.Namespace) -> None:
-    """The picture and the JSON file; prints the measures and where these are."""
+def write(embedded: Embedded, summary: dict[str, Any], given: Namespace) -> None:
+    """Write the picture and the JSON file; print the measures and where the files are."""
     measures = (
         f"silhouette {summary['silhouette']:.3f}, accuracy {100 * summary['accuracy']:.1f} % "
         f"(chance {100 * summary['chance']:.1f} %)"
@@ -208,7 +218,7 @@ def write(embedded: Embedded, summary: dict[str, Any], given: argparse.Namespace
     figure = scatter(points, embedded.degradation, summary["degradations"], title)
     given.out.mkdir(parents=True, exist_ok=True)
     network = f"{summary['network']}_x{summary['scale']}"
-    stem = "_".join([network, *summary["protocol"].split(), given.space, given.method])
+    stem = file_name("_".join([network, *summary["protocol"].split(), given.space, given.method]))
     with atomic_write(given.out / f"{stem}.png") as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     with atomic_write(given.out / f"{stem}.json") as temporary:
@@ -218,7 +228,7 @@ def write(embedded: Embedded, summary: dict[str, Any], given: argparse.Namespace
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program(__file__, __doc__)
     parser.add_argument("--pre_train", type=Path, required=True, help="the checkpoint")
     parser.add_argument("--hr", type=Path, required=True, help="folder of HR images")
     parser.add_argument(
@@ -227,22 +237,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="how the picture is made (tsne)")
     parser.add_argument("--space", choices=("code", "projection"), default="code", help="which embedding (code)")
     parser.add_argument("--protocol", choices=sorted(NAMED), help="the kernels (gaussian8; CDSR: manet9)")
-    parser.add_argument("--noise", type=float, default=0.0, help="σ in grey levels of 255 (0)")
-    parser.add_argument("--limit", type=int, default=100, help="use no more than the first images of the folder (100)")
-    parser.add_argument("--patches", type=int, default=4, help="random patches of an image (4)")
-    parser.add_argument("--patch_size", type=int, default=48, help="side of a patch, LR pixels (48)")
-    parser.add_argument("--seed", type=int, default=1, help="of the patches, noise, halves and t-SNE (1)")
+    parser.add_argument("--noise", type=real(0, 255), default=0.0, help="σ in grey levels of 255 (0)")
+    parser.add_argument(
+        "--limit", type=whole(1), default=100, help="use no more than the first images of the folder (100)"
+    )
+    parser.add_argument("--patches", type=whole(1), default=4, help="random patches of an image (4)")
+    parser.add_argument("--patch_size", type=whole(1), default=48, help="side of a patch, LR pixels (48)")
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=1, help="of the patches, noise, halves, t-SNE (1)")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable and too small images")
     given = parser.parse_args(argv)
-    for name in ("limit", "patches"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name} {getattr(given, name)}: must be 1 or more")
-    if not 0 <= given.noise <= 255:
-        parser.error(f"--noise {given.noise}: must be in 0..255")
-    try:
+    with one_line(parser.prog, vars(given)):
         run(given)
-    except (ValueError, OSError) as error:
-        sys.exit(f"embeddings.py: error: {error}")
 
 
 if __name__ == "__main__":

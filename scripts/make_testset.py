@@ -7,33 +7,29 @@ Same seed, same pixels, on any machine. `test.py` uses such a folder where it li
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.degradation import DEGRADATIONS
+from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
-from data.protocol import NAMED, Protocol, manet_sv, read_protocol
-from data.testset import MANIFEST, Degraded, fingerprint, hr_folder, lr_folder, read_manifest, to_pixels
-from utility import atomic_write
-
-
-def digest(pixels: np.ndarray) -> str:
-    """SHA-256 of the pixels with their size; how a file compresses them plays no part."""
-    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+from data.protocol import NAMED, Protocol, manet_sv, one_draw, read_protocol
+from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
+from scripts.program import check_folder, file_name, one_line, program, real, whole
+from utility import argument, atomic_write
 
 
 def entry(rule: Protocol, hr: Sequence[Path], seed: int) -> dict[str, Any]:
-    """What the manifest says of one LR folder, its images apart."""
+    """Return what the manifest says of one LR folder, its images apart."""
     return {
         "protocol": str(rule),
         "digest": rule.digest,
@@ -44,7 +40,14 @@ def entry(rule: Protocol, hr: Sequence[Path], seed: int) -> dict[str, Any]:
 
 
 def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
-    """Write the set; returns the number of LR images. Raises FileExistsError where `out` holds a different one."""
+    """Write the set, and return the number of its LR images. The LR folder appears when all of them are there.
+
+    The manifest holds the digest of the pixels of every LR and HR image; whoever reads the set compares them.
+
+    Raises:
+        FileExistsError: `out` holds a different set.
+        BadImage: an HR image is damaged, too small, or named like another one.
+    """
     manifest, made = read_manifest(out), entry(rule, hr, seed)
     lr_dir, hr_dir = lr_folder(out, rule), hr_folder(out, rule)
     before = manifest.get(lr_dir.name)
@@ -55,54 +58,75 @@ def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
         raise FileExistsError(f"--out: {lr_dir} holds {before['protocol']} of other images, kernels or seed")
     if any(other["source"] != made["source"] for other in manifest.values()):
         raise FileExistsError(f"--out: {out} was made of other HR images")
-    for folder in (lr_dir, hr_dir):
+    test_set = Degraded(out.name, hr, rule, seed)
+    test_set.check(at_least=1)
+    partial = lr_dir.with_name(f".{lr_dir.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)  # of a call that was interrupted
+    for folder in (partial, hr_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    benchmark = Degraded(out.name, hr, rule, seed)
-    benchmark.check(at_least=1)
-    images = []
-    for sample in benchmark.samples(torch.device("cpu")):
-        target = to_pixels(sample.hr)
-        for case, name, image in zip(rule.cases, sample.cases, sample.lr, strict=True):
-            stem = sample.image if rule.sv_mode else f"{sample.image}_{name}"
-            pixels = to_pixels(image)
-            write_image(lr_dir / f"{stem}.png", pixels)
-            write_image(hr_dir / f"{stem}.png", target)
-            said = {"name": stem, "image": sample.image, "case": name, "width": case.width, "theta": case.theta}
-            images.append({**said, "lr_sha256": digest(pixels), "hr_sha256": digest(target)})
-    with atomic_write(out / MANIFEST) as temporary:
-        temporary.write_text(json.dumps({**manifest, lr_dir.name: {**made, "images": images}}, indent=1))
+    images: dict[str, dict[str, Any]] = {}
+    try:
+        for sample in test_set.samples(torch.device("cpu")):
+            target = to_pixels(sample.hr)
+            for case, name, image in zip(rule.cases, sample.cases, sample.lr, strict=True):
+                stem = file_name(sample.image if rule.sv_mode else f"{sample.image}_{name}")
+                if stem in images:
+                    raise ValueError(f"`hr`: two images would be written as {stem}.png; give one of them another name")
+                pixels = to_pixels(image)
+                write_image(partial / f"{stem}.png", pixels)
+                write_image(hr_dir / f"{stem}.png", target)
+                told = {"name": stem, "image": sample.image, "case": name, "width": case.width, "theta": case.theta}
+                images[stem] = {**told, "lr_sha256": pixel_digest(pixels), "hr_sha256": pixel_digest(target)}
+        with atomic_write(out / MANIFEST) as temporary:
+            entries = {**manifest, lr_dir.name: {**made, "images": list(images.values())}}
+            temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        shutil.rmtree(lr_dir, ignore_errors=True)  # of the same pixels
+        partial.rename(lr_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return len(images)
 
 
+def rule_of(protocol: str, scale: int, sv_mode: int | None, noise: float) -> Protocol:
+    """Return the protocol that the command line asks for. Raise ValueError if it is unknown."""
+    if sv_mode is not None:
+        rule = manet_sv(scale, sv_mode)
+    elif protocol in NAMED:
+        rule = NAMED[protocol](scale)
+    elif protocol in DEGRADATIONS:
+        rule = one_draw(protocol, scale)
+    elif Path(protocol).is_file():
+        rule = read_protocol(Path(protocol), scale)
+    else:
+        raise ValueError(
+            f"`protocol` {protocol} is none of {', '.join((*NAMED, *DEGRADATIONS))}, manet_sv, and no file"
+        )
+    return replace(rule, noise=noise / 255) if noise else rule
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--protocol", required=True, help=f"{', '.join(NAMED)}, manet_sv, or a protocol file")
+    parser = program(__file__, __doc__)
+    parser.add_argument(
+        "--protocol", required=True, help=f"{', '.join(NAMED)}, manet_sv, a recipe that draws, or a protocol file"
+    )
     parser.add_argument("--scale", required=True, type=int, choices=(2, 3, 4))
     parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example benchmark/Set5_x4")
-    parser.add_argument("--noise", type=float, default=0.0, help="σ in grey levels of 255 (default: 0)")
-    parser.add_argument("--sv_mode", type=int, choices=range(1, 6), help="of manet_sv")
-    parser.add_argument("--seed", type=int, default=1, help="of the noise (default: 1)")
+    parser.add_argument("--noise", type=real(0, 255), default=0.0, help="σ in grey levels of 255 (default: 0)")
+    parser.add_argument("--sv_mode", type=int, choices=range(1, 7), help="kernels of manet_sv")
+    parser.add_argument("--seed", type=whole(0), default=1, help="seed of noise and draws (default: 1)")
     given = parser.parse_args(argv)
     if (given.protocol == "manet_sv") != (given.sv_mode is not None):
         parser.error("--protocol manet_sv and --sv_mode go together")
-    if given.noise and (given.protocol == "second_order" or given.protocol not in (*NAMED, "manet_sv")):
+    if given.noise and given.protocol not in (*NAMED, "manet_sv"):
         parser.error(f"--protocol {given.protocol} says all of itself: leave out --noise")
-    if not 0 <= given.noise <= 255:
-        parser.error(f"--noise {given.noise:g} must be in 0..255")
-    try:
-        if given.sv_mode is not None:
-            rule = manet_sv(given.scale, given.sv_mode)
-        elif given.protocol in NAMED:
-            rule = NAMED[given.protocol](given.scale)
-        else:
-            rule = read_protocol(Path(given.protocol), given.scale)
-        if given.noise:
-            rule = replace(rule, noise=given.noise / 255)
-        count = write(rule, list_images(given.hr, "--hr"), given.out, given.seed)
-    except (ValueError, OSError) as error:
-        sys.exit(f"make_testset.py: error: {error}")
-    print(f"{count} LR images of {rule} x{rule.scale} ({rule.digest}) in {lr_folder(given.out, rule)}")
+    with one_line(parser.prog, vars(given)):
+        rule = rule_of(given.protocol, given.scale, given.sv_mode, given.noise)
+        check_folder("--out", given.out)
+        with argument("hr"):
+            paths = list_images(given.hr)
+        count = write(rule, paths, given.out, given.seed)
+        print(f"{count} LR images of {rule} x{rule.scale} ({rule.digest}) in {lr_folder(given.out, rule)}")
 
 
 if __name__ == "__main__":

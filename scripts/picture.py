@@ -1,15 +1,15 @@
-"""A photograph beside what networks make of it: its pixels enlarged, bicubic, each network, and the HR image if any.
+"""Draw a photograph beside what networks make of it: its pixels enlarged, bicubic, each network, the HR image if any.
 
     python scripts/picture.py LR.png kdsr_s.pt [more.pt] --out picture.jpg [--names KDSR ...] [--hr HR.png]
                               [--crop TOP LEFT SIDE]
 
-Below each the crop, in HR pixels (default: the middle). With --hr each title tells PSNR on luma (metric `matlab`).
+Below each stands the crop, in HR pixels (default: the middle). With --hr each title tells PSNR on luma (`matlab`).
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,39 +18,46 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import build
 from data.degradation.resize import bicubic
 from data.images import read_image
 from data.testset import to_tensor
 from evaluation import metric
-from model import BlindSR, load_model, tiling
-from option import Machine
+from model import BlindSR, load_model
+from runtime.device import device as choose_device
+from runtime.precision import Precision
 from scripts.drawing import enlarge, side_by_side
+from scripts.program import check_picture, one_line, program
+from utility import argument
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 Crop = tuple[int, int, int]  # top, left, side
 
 
 def read(path: Path) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
+    """Read an image as (1, 3, H, W) in [0, 1]."""
     return to_tensor(read_image(path), torch.device("cpu"))[None]
 
 
 def scale_of(nets: Mapping[str, BlindSR]) -> int:
-    """What all of them enlarge by. ValueError where that is not one factor."""
+    """Return the factor that all networks enlarge by. Raise ValueError if there are several."""
     first, *others = {net.scale for net in nets.values()}
     if others:
-        raise ValueError("MODEL.pt: these networks enlarge by different factors, and are not comparable")
+        raise ValueError("`networks`: these networks enlarge by different factors, and are not comparable")
     return first
 
 
-def draw(
-    out: Path, lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR], crop: Crop, device: torch.device
-) -> None:
-    """lr: (1, 3, H, W); hr: (1, 3, s·H, s·W); both in [0, 1]. crop: in HR pixels."""
+def draw(out: Path, lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR], crop: Crop) -> None:
+    """Draw the picture.
+
+    Args:
+        lr, hr: (1, 3, H, W) and (1, 3, s·H, s·W) in [0, 1].
+        crop: in HR pixels.
+    """
     scale = scale_of(nets)
     images = {"bicubic": bicubic(lr, scale)}
     for name, net in nets.items():
-        images[name] = tiling.restore(net, lr, hr=hr if net.sees_hr else None, device=device)
+        images[name] = net.upscale(lr, hr=hr if net.sees_hr else None)
     shown = {"LR": enlarge(lr[0], scale)}
     for name, image in images.items():
         psnr = "" if hr is None else f"\n{metric.psnr(image, hr, border=scale).item():.2f} dB"
@@ -58,12 +65,14 @@ def draw(
     side_by_side(out, shown if hr is None else shown | {"HR": hr[0]}, crop)
 
 
-def run(given: argparse.Namespace, names: Sequence[str]) -> None:
-    """Raises ValueError or OSError that name the argument to mend."""
+def run(given: Namespace, names: Sequence[str]) -> None:
+    """Restore and draw. Raise ValueError or OSError that names the argument to mend."""
+    check_picture("--out", given.out, PICTURES)
     if given.out.resolve() in [path.resolve() for path in (given.lr, given.hr) if path is not None]:
         raise ValueError(f"--out {given.out} is one of the photographs")
-    device = build.device(Machine(), print)
-    nets = {name: load_model(path, device, flag="MODEL.pt") for name, path in zip(names, given.networks, strict=True)}
+    device = choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print)
+    with argument("networks"):
+        nets = {name: load_model(path, device) for name, path in zip(names, given.networks, strict=True)}
     lr, hr = read(given.lr), None if given.hr is None else read(given.hr)
     height, width = (scale_of(nets) * side for side in lr.shape[-2:])
     if hr is None and (teachers := [name for name, net in nets.items() if net.sees_hr]):
@@ -75,14 +84,14 @@ def run(given: argparse.Namespace, names: Sequence[str]) -> None:
     top, left, side = given.crop or ((height - middle) // 2, (width - middle) // 2, middle)
     if min(top, left, side - 1, height - top - side, width - left - side) < 0:
         raise ValueError(f"--crop {top} {left} {side}: the image has {height} x {width} pixels")
-    draw(given.out, lr, hr, nets, (top, left, side), device)
+    draw(given.out, lr, hr, nets, (top, left, side))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program(__file__, __doc__)
     parser.add_argument("lr", type=Path, metavar="LR.png", help="the photograph, as it is")
     parser.add_argument("networks", type=Path, nargs="+", metavar="MODEL.pt", help="checkpoints, ours or official ones")
-    parser.add_argument("--out", type=Path, required=True, help="PNG or JPEG file to write")
+    parser.add_argument("--out", type=Path, required=True, help=f"picture to write: {', '.join(PICTURES)}")
     parser.add_argument("--names", nargs="+", help="of the networks, as titles (default: the names of the files)")
     parser.add_argument("--hr", type=Path, help="the HR image, if there is one")
     parser.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="in HR pixels")
@@ -90,11 +99,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = given.names or [path.stem for path in given.networks]
     if len(names) != len(given.networks) or len({*names, "LR", "bicubic", "HR"}) < len(names) + 3:
         parser.error(f"--names: the {len(given.networks)} networks need as many names, all different")
-    try:
+    with one_line(parser.prog, vars(given)):
         run(given, names)
-    except (ValueError, OSError) as error:
-        sys.exit(f"picture.py: error: {error}")
-    print(given.out)
+        print(given.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""What the programs of this folder share: how they end, and how they read numbers and name files."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from runtime.divergence import TrainingError
+from runtime.signals import INTERRUPTED
+
+
+def program(file: str, text: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the program in this file, whose docstring is its help."""
+    return argparse.ArgumentParser(
+        prog=Path(file).name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+@contextmanager
+def one_line(name: str, flags: Collection[str]) -> Iterator[None]:
+    """End the program with one line if this block raises an error that a user can mend, or Ctrl-C interrupts it.
+
+    Args:
+        name: of the program, for the message.
+        flags: names of its arguments; where an error of the rooms names one of them in backticks, it becomes a flag.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        sys.exit(f"{name}: error: out of memory ({error})")
+    except (TrainingError, ValueError, OSError) as error:
+        text = re.sub(r"`(\w+)`", lambda word: f"--{word[1]}" if word[1] in flags else word[0], str(error))
+        sys.exit(f"{name}: error: {text}")
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a type for argparse: whole numbers from `low` on, up to `high` if there is one."""
+
+    def read(word: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", word) or int(word) < low or (high is not None and int(word) > high):
+            allowed = f"of {low} or more" if high is None else f"in {low}..{high}"
+            raise argparse.ArgumentTypeError(f"{word} is not a whole number {allowed}")
+        return int(word)
+
+    return read
+
+
+def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """Return a type for argparse: finite numbers in [low, high]; with `above`, more than `low`."""
+
+    def read(word: str) -> float:
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or math.isinf(value) or (above and value == low):
+            allowed = f"{'above' if above else 'from'} {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
+            raise argparse.ArgumentTypeError(f"{word} is not a number {allowed}")
+        return value
+
+    return read
+
+
+def size(word: str) -> tuple[int, int]:
+    """Read `180x320`, a height and a width, for argparse."""
+    sides = re.fullmatch(r"(\d+)x(\d+)", word)
+    if not sides or 0 in (height_width := (int(sides[1]), int(sides[2]))):
+        raise argparse.ArgumentTypeError(f"{word} is no size; expected height and width in pixels, like 180x320")
+    return height_width
+
+
+def check_picture(argument: str, path: Path, suffixes: Collection[str]) -> None:
+    """Raise ValueError or OSError unless a picture can be written here; `argument` named the path."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{argument} {path}: expected a name that ends in {', '.join(suffixes)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{argument} {path} is a folder; name a file")
+    check_folder(argument, path.parent)
+
+
+def check_folder(argument: str, path: Path) -> None:
+    """Raise NotADirectoryError if a folder cannot be here or be made here; `argument` named the path."""
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{argument}: {nearest} is a file, and no folder")
+
+
+def file_name(text: str) -> str:
+    """Return a text as part of a file name that every system takes: what some systems refuse becomes an underscore.
+
+    Examples:
+        >>> file_name('12:30 "Rome"')
+        '12_30 _Rome_'
+    """
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
