@@ -1,4 +1,4 @@
-"""What the papers fix: the defaults of each network, recipe and objective, in the units of the flags.
+"""The settings that the papers fix: the defaults of each network, recipe and objective, in the units of the flags.
 
 A flag whose default is `AS_PUBLISHED` takes it from here. Rows are merged in this order: network, recipe or blur,
 objective; the more special one wins. A network without a row gets `PLAIN`. The values are those of each paper's

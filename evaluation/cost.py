@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and time, beside the published figures."""
+"""The cost of a network: parameters, multiply-adds and time, beside the published figures."""
 
 from __future__ import annotations
 

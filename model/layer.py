@@ -31,7 +31,7 @@ class Embedding(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What a network returns, in training and in evaluation."""
+    """The output of a network, in training and in evaluation."""
 
     image: Tensor  # (B, 3, s·H, s·W), RGB, nominally in [0, 1], not clamped
     embedding: Embedding
@@ -257,7 +257,7 @@ class Upsampler(nn.Sequential):
 
 
 class ReceptiveField(NamedTuple):
-    """How far a chain of convolutions sees."""
+    """The reach of a chain of convolutions."""
 
     radius: int  # input pixels that one output pixel sees on each side of its position
     stride: Fraction  # input pixels from one output pixel to the next
