@@ -185,7 +185,7 @@ class Run:
         self._pending = None
 
     def config(self) -> dict[str, Any]:
-        """Return the options that the run was started with; empty without a file. Raises ValueError for a damaged one."""
+        """Return the options that the run was started with, {} without a file. Raises ValueError if it is damaged."""
         path = self.path / "config.json"
         if not path.exists():
             return {}

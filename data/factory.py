@@ -19,7 +19,7 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, ImageStore, Selection, check_images
 from data.testset import Degraded, TestSet
 from runtime.distributed import Ranks
-from utility import argument
+from utility import argument, call
 
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
 
@@ -41,9 +41,7 @@ def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     """
     if name not in DEGRADATIONS:
         raise ValueError(f"`degradation` {name} is none of {', '.join(DEGRADATIONS)}")
-    builder = DEGRADATIONS[name]
-    known = inspect.signature(builder).parameters
-    return builder(scale=scale, **{key: value for key, value in flags.items() if key in known})
+    return call(DEGRADATIONS[name], scale=scale, **flags)
 
 
 def protocol(
