@@ -1,7 +1,6 @@
 """`test.py` as its users call it: scores, prepared sets, pictures of one's own."""
 
 import csv
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -10,21 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import test
 from data.degradation import quantize
 from data.degradation.resize import bicubic
+from data.folders import find
 from data.images import Photo, list_images, read_image, read_photo, write_image, write_photo
 from data.protocol import manet9
-from data.testset import find
 from evaluation import metric, quality
-from model import build, checkpoint, official
-
-# There is a package called `test` in Python's own library.
-spec = importlib.util.spec_from_file_location("test_program", Path(__file__).parents[1] / "test.py")
-assert spec is not None
-assert spec.loader is not None
-test = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(test)
-
+from model import build, checkpoint, foreign
 
 @pytest.fixture
 def model_file(tmp_path):
@@ -34,7 +26,7 @@ def model_file(tmp_path):
         path = tmp_path / "run" / "model" / f"{name}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         net = build(network, **config)
-        torch.save(official.write(net) if theirs else checkpoint(net), path)
+        torch.save(foreign.write(net) if theirs else checkpoint(net), path)
         return path
 
     return write
@@ -199,7 +191,7 @@ def test_which_weights_are_scored(pairs, tmp_path):
     sizes = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
     net, average = build("KDSR_S", **sizes), build("KDSR_S", **sizes)
     torch.save(checkpoint(net, average), tmp_path / "both.pt")
-    torch.save({"params_ema": official.write(average)}, tmp_path / "average.pt")
+    torch.save({"params_ema": foreign.write(average)}, tmp_path / "average.pt")
     psnr = {}
     for run in ("both", "both_params", "both_params_ema", "average"):
         name, _, weights = run.partition("_")
