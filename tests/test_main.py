@@ -329,7 +329,10 @@ def same(a, b):
         (f"--model KDSR_T {REAL} --objective adversarial --lr_sr 0", ["--lr_sr 0", "nothing would be learned"]),
         (f"--model KDSR_T {REAL} --accumulate 3", ["--batch_size 2", "--accumulate 3"]),
         (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
-        (f"--model KDSR_T {REAL} --protocol second_order --noise 5", ["second_order draws everything itself", "--noise"]),
+        (
+            f"--model KDSR_T {REAL} --protocol second_order --noise 5",
+            ["second_order draws everything itself", "--noise"],
+        ),
     ],
 )
 def test_bad_input_of_the_real_world(arguments, words, refused):
@@ -392,7 +395,9 @@ def test_a_run_is_not_its_weights(run_main, refused):
 def test_test_only_is_test_py(photo_folder, tmp_path, capsys):
     torch.save(checkpoint(build("KDSR_S", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)), tmp_path / "s.pt")
     words = f"--test_only --resume 0 --model blindsr --scale 2 --dir_data {photo_folder} --pre_train_ST {tmp_path}/s.pt"
-    main.main(f"{words} --data_test Set5 --save_results False --epochs_sr 3 --dir_experiment {tmp_path} --save t".split())
+    main.main(
+        f"{words} --data_test Set5 --save_results False --epochs_sr 3 --dir_experiment {tmp_path} --save t".split()
+    )
     assert "Set5  gaussian8" in capsys.readouterr().out
     assert (tmp_path / "t/results/s/gaussian8/Set5/scores_kdsr.csv").exists()
 
