@@ -271,6 +271,8 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
             f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
             "are joined by + without --hr_dir, each a folder with LR/ and HR/"
         )
+    if not hr_dir.is_dir():
+        raise NotADirectoryError(f"--hr_dir: there is no folder {hr_dir}")
     return paired(lr_dir, hr_dir, scale)
 
 
