@@ -168,7 +168,7 @@ def run(given: Namespace) -> None:
     """Embed, measure, draw and write. Raise ValueError or OSError that names the argument to mend."""
     if given.out.suffix and not given.out.is_dir():
         raise ValueError(
-            f"--out {given.out}: name a folder, for a picture and a JSON file; this looks like a file's name"
+            f"--out {given.out} looks like the name of a file; name a folder, for a picture and a JSON file"
         )
     check_folder("--out", given.out)
     with argument("pre_train"):

@@ -24,8 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import build
-
+from data import factory as data_factory
 from data.folders import find, roots_around
 from data.protocol import NAMED
 from data.testset import PAIRED, TestSet

@@ -9,6 +9,10 @@
 # OUT     where runs are kept (default: experiment)
 # FLAGS   further flags for main.py, for example FLAGS="--data_cache --n_threads 8"; TEST_FLAGS for test.py
 # A stage that stops early ends the row; called again, the row goes on where it stopped.
+#
+# A student learns from the last weights of its teacher, and the last weights of a run are what a row tests: no
+# validation chooses what a table reports. (The checkpoint that CDSR's published command tests was chosen by its PSNR on
+# Set5, as its name says: model_best.pt is that one here.)
 
 set -euo pipefail
 : "${DATA:?name the folder of the images, for example DATA=/data bash $0}"
@@ -33,14 +37,14 @@ if [ -n "${QUICK:-}" ]; then
 fi
 stages=("$@")
 
-known() { # STAGES that a row has; ends where another one was asked for
+known() { # STAGES of this row; exit if another one was asked for
     local stage
     for stage in "${stages[@]}"; do
         [[ " $* " == *" $stage "* ]] || { echo "$0: there is no stage $stage, but $*" >&2 && exit 2; }
     done
 }
 
-wanted() { # whether a stage was asked for; without a list all are
+wanted() { # STAGE: was it asked for? Without a list all are
     [ ${#stages[@]} -eq 0 ] || [[ " ${stages[*]} " == *" $1 "* ]]
 }
 
@@ -51,11 +55,11 @@ run_main() { # RUN DIRECTORY, then flags: start it, or continue it
     "$PYTHON" main.py "${common[@]}" "${@:2}" "${train[@]}" "${flags[@]}" "${resume[@]}"
 }
 
-run_tests() { # RUN DIRECTORY, iso|aniso, NOISE, which several levels in TEST_NOISE go before
+run_tests() { # RUN DIRECTORY, iso|aniso, NOISE unless TEST_NOISE names several levels
     local level
     for level in ${TEST_NOISE:-$3}; do
-        echo "== test of $1, noise $level"
-        "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_best.pt" --blur_type "$2_gaussian" \
+        echo "== test of $1, its last weights, noise $level"
+        "$PYTHON" test.py --dir_data "$DATA" --pre_train "$OUT/$1/model/model_latest.pt" --blur_type "$2_gaussian" \
             --noise "$level" "${tested[@]}" "${test_flags[@]}"
     done
 }
@@ -73,7 +77,7 @@ kdsr() { # NAME SCALE iso|aniso, flags of both stages, then -- and flags of the 
     fi
     if wanted student; then
         run_main "$student_run" --model KDSR_S --save "$name" "${shape[@]}" "${student[@]}" \
-            --pre_train_TA "$OUT/$teacher_run/model/model_best.pt"
+            --pre_train_TA "$OUT/$teacher_run/model/model_latest.pt"
     fi
     if wanted test; then
         run_tests "$student_run" "$blur" 0
@@ -106,7 +110,7 @@ real() { # STAGES of KDSR for real photographs: teacher (KDSRNet-T), student (KD
     done
 }
 
-real_test() { # CHECKPOINT, the last one: a GAN is not chosen by its PSNR. Table 3 where its pairs are there
+real_test() { # CHECKPOINT: Table 3 if its pairs are there
     local pairs=() flags=(--degradation second_order) set
     for set in AIM2019 NTIRE2020; do
         if [ -d "$DATA/$set" ] || [ -d "$DATA/benchmark/$set" ]; then pairs+=("$set"); fi
@@ -121,7 +125,7 @@ real_test() { # CHECKPOINT, the last one: a GAN is not chosen by its PSNR. Table
         echo "no test sets under $DATA: $1 was not tested"
         return
     fi
-    echo "== test of $1"
+    echo "== test of $1, the last weights"
     "$PYTHON" test.py --dir_data "$DATA" --pre_train "$1" "${flags[@]}" "${test_flags[@]}"
 }
 

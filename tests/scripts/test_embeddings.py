@@ -204,12 +204,17 @@ def test_picture_and_scores_of_a_checkpoint(
         ("--limit 1", "two at least are needed"),
         ("--patch_size 6", "--patch_size 6: CDSR needs 12 LR pixels a side"),
         ("--patch_size 50", "are 100 HR pixels a side"),
+        ("--limit 0", "0 is not a whole number of 1 or more"),
+        ("--noise 256", "256 is not a number from 0 to 255"),
+        ("--hr nowhere", "--hr: there is no folder nowhere"),
+        ("--pre_train none.pt", "--pre_train: there is no file none.pt"),
+        ("--out emb.png", "--out emb.png looks like the name of a file; name a folder"),
     ],
 )
-def test_what_cannot_be_done_is_said(more, message, model_file, photo_folder, tmp_path):
+def test_what_cannot_be_done_is_said(more, message, model_file, photo_folder, tmp_path, capsys):
     path = model_file("CDSR", scale=2, n_blocks=1)
     hr = photo_folder / "train" / "HR"
     with pytest.raises(SystemExit) as caught:
         main(f"--pre_train {path} --hr {hr} --out {tmp_path / 'out'} {more}".split())
-    assert message in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert message in f"{caught.value}{capsys.readouterr().err}"
+    assert [file.name for file in tmp_path.iterdir()] == ["run_x2"]
