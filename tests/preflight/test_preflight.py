@@ -108,5 +108,5 @@ def test_validation_is_looked_at_as_it_will_be(options: Options) -> None:
     """The released KDSR validates noisy training with noise 10, and so does a check of it."""
     asked = options("--blur_type aniso_gaussian --noise 25 --data_test Set5", network="--model KDSR_T --n_feats 8")
     assert (asked.degradation.noise, asked.validation["noise"]) == (25, 10)
-    (told,) = [found for found in preflight.test_images(asked, []) if "test set Set5" in found.text]
+    (told,) = [found for found in preflight.test_images(asked, [], True) if "test set Set5" in found.text]
     assert told.text.endswith("lambda 4 1.5 theta 120 noise 10")
