@@ -400,7 +400,7 @@ def test_a_run_is_not_its_weights(student):
 
 
 def test_a_picture_after_a_switch(student, capsys):
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         test.main(f"--pre_train {student} --cpu photo.jpg".split())
     assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
 

@@ -219,7 +219,7 @@ def test_a_signal_saves_and_stops(trainer_in):
     trainer.fit()
     assert trainer.step == 6
     assert torch.load(trainer.run.state, weights_only=True)["step"] == 6
-    assert "continue with the same command and --resume" in (trainer.run.path / "log.txt").read_text()
+    assert "continue with the same command and `resume`" in (trainer.run.path / "log.txt").read_text()
 
 
 def test_time_is_up(trainer_in):
