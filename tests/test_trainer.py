@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forecast import dry_run
+from plan import Plan, Schedule
 from torch import nn
 
 import model
@@ -19,10 +21,8 @@ from data.pairs import Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from data.testset import Degraded
-from forecast import dry_run
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
-from plan import Plan, Schedule
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
