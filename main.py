@@ -45,9 +45,18 @@ NAMES = {
 
 
 def build_trainer(
-    options: TrainOptions, run: Run, ranks: Ranks, signals: StopSignals | None = None, begun: float | None = None
+    options: TrainOptions,
+    run: Run,
+    ranks: Ranks,
+    signals: StopSignals | None = None,
+    begun: float | None = None,
+    *,
+    need_test_sets: bool = False,
 ) -> Trainer:
-    """Put all parts of a run together. Raise ValueError or OSError that names the argument or the file to mend."""
+    """Put all parts of a run together. Raise ValueError or OSError that names the argument or the file to mend.
+
+    need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
+    """
     network, degradation, loading = options.network, options.degradation, options.loading
     loss, training, saving, machine = options.loss, options.training, options.saving, options.machine
     precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
@@ -66,14 +75,7 @@ def build_trainer(
         **dataclasses.asdict(degradation),
         **dataclasses.asdict(options.training_degradation),
     )
-    noise = published.validation_noise(network.model, degradation.blur_type, degradation.noise)
-    protocol = data_factory.protocol(
-        options.test_degradation.protocol,
-        scale=network.scale,
-        **dataclasses.asdict(dataclasses.replace(degradation, noise=noise)),
-        **dataclasses.asdict(options.training_degradation),
-        **dataclasses.asdict(options.test_degradation),
-    )
+    protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     net = loss_factory.network(
         network.model, scale=network.scale, sizes=options.sizes, pre_train=loss.pre_train, log=run.log
     )
@@ -92,6 +94,8 @@ def build_trainer(
     test_sets, missing = data_factory.test_sets(
         options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
     )
+    if missing and need_test_sets:
+        raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
     if not test_sets:
         store, test_sets = data_factory.hold_out(store, folder, protocol=protocol, seed=loading.seed, log=run.log)
     elif missing:
@@ -184,7 +188,7 @@ def prepare(
     begun: float | None = None,
 ) -> Trainer:
     """Return the trainer that a command line asks for, at the step where it is to start."""
-    run = Run(options.run_dir, writes=ranks.is_main)
+    run = Run(options.run_dir, writes=ranks.is_main, wording=option.as_flags)
     check_run(given, options, run)
     if options.resuming and ranks.is_main and not options.saving.dry_run:
         run.lock()  # before the state is read
@@ -194,7 +198,7 @@ def prepare(
         run.log(f"note: {note}")
     if ranks.is_main:
         preflight.before_start(options, run.log)
-    trainer = build_trainer(options, run, ranks, signals, begun)
+    trainer = build_trainer(options, run, ranks, signals, begun, need_test_sets="data_test" in given)
     if options.resuming:
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)

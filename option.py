@@ -13,6 +13,7 @@ import difflib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import published
 from utility import Run
 
 DEFAULT_SCALE = 4
+TRAINING_TEST_SET = "Set5"
 BESIDE_FOLDER = Path()  # of --data_cache without a value
 AS_PUBLISHED = object()  # the default comes from published.py
 REQUIRED = object()
@@ -102,6 +104,25 @@ WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
 )
+
+
+def _chosen(o: Mapping[str, Any], *protocols: str) -> bool:
+    """Tell whether recipe and blur act in a test: they choose its protocol, unless that is named."""
+    return ON_THE_FLY.test(o) and ("protocol" not in o["given"] or o["protocol"] in protocols)
+
+
+RECIPE = When(
+    "--protocol flags, or a test without --protocol",
+    lambda o: "objective" in o or _chosen(o, "flags"),
+)
+BLUR = When(
+    "a recipe other than second_order; in tests with --protocol flags, --sv_mode, or without --protocol",
+    lambda o: ONE_BLUR.test(o) if "objective" in o else o["sv_mode"] > 0 or _chosen(o, "flags", "gaussian", "manet"),
+)
+SAMPLER = When(
+    "a recipe other than second_order, and images that are degraded here",
+    lambda o: ONE_BLUR.test(o) and ON_THE_FLY.test(o),
+)
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
 DEMO = When("--data_test Demo", lambda o: o["data_test"] == "Demo")
 CHECKPOINT = When("--pre_train", lambda o: o["pre_train"] is not None)
@@ -120,7 +141,9 @@ ANISO_KERNEL = When(
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU", on_resume=True)
-    n_GPUs: int = flag(1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0, on_resume=True)  # noqa: N815 (published name)
+    n_GPUs: int = flag(  # noqa: N815 (published name)
+        1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0, high=1024, on_resume=True
+    )
     precision: str = flag(
         "fp32",
         "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",
@@ -181,16 +204,16 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationOptions:
-    degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation")
+    degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation", when=RECIPE)
     blur_type: str = flag(
-        "iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"), when=ONE_BLUR
+        "iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"), when=BLUR
     )
     sample_mode: str = flag(
         "bicubic",
         "downsampler of gaussian; in CDSR's released code `bicubic` means every s-th pixel, and so it does for manet",
         also=("mode",),
         choices=("bicubic", "s-fold"),
-        when=ONE_BLUR,
+        when=SAMPLER,
     )
     noise: float = flag(
         0.0,
@@ -457,6 +480,13 @@ class TrainOptions:
         """The sizes of the network that were asked for."""
         return _sizes(self.network)
 
+    @property
+    def validation(self) -> dict[str, Any]:
+        """The flags that say how validation images are made; their noise is the released trainer's."""
+        given, drawn = self.degradation, self.training_degradation
+        noise = published.validation_noise(self.network.model, given.blur_type, given.noise)
+        return {**vars(given), **vars(drawn), **vars(self.test_degradation), "noise": noise}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
@@ -478,7 +508,7 @@ Options = TypeVar("Options", TrainOptions, EvalOptions)
 
 
 def _sizes(section: NetworkOptions | EvaluationOptions) -> dict[str, int]:
-    sizes = {name: getattr(section, name) for name in ("n_feats", "n_blocks", "n_resblocks")}
+    sizes = {"n_feats": section.n_feats, "n_blocks": section.n_blocks, "n_resblocks": section.n_resblocks}
     return {name: size for name, size in sizes.items() if size is not None}
 
 
@@ -494,18 +524,18 @@ def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in sections(options):
         values |= dataclasses.asdict(getattr(options, name))
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def differences(options: TrainOptions) -> str:
     """Return a table of the flags whose value is not the default; config.json holds all."""
-    fields, values = flags_of(options), flat(options)
-    usual = published.defaults(options.network.model, options.network.scale, {})
-    rows = {
-        name: value
-        for name, value in values.items()
-        if value is not None and value != usual.get(name, fields[name].default)
-    }
+    usual = {name: field.default for name, field in flags_of(options).items()}
+    usual |= published.defaults(options.network.model, options.network.scale, {}) | {"data_test": TRAINING_TEST_SET}
+    rows = {name: value for name, value in flat(options).items() if value is not None and value != _plain(usual[name])}
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
@@ -523,21 +553,36 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
     def unknown(self, words: list[str]) -> NoReturn:
-        known = [option for action in self._actions for option in action.option_strings]
-        name = words[0].split("=")[0]
+        word = words[0].split("=")[0]
+        if not word.startswith("-"):
+            self.error(f"{words[0]!r} belongs to no flag; {self.prog} --help lists all")
+        name = word.lstrip("-")
+        known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
 
         def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
             return sorted(option) == sorted(name), difflib.SequenceMatcher(None, name, option).ratio()
 
         close = max(known, key=likeness)
-        hint = f"did you mean {close}?" if likeness(close)[1] > 0.6 else f"{self.prog} --help lists all"
-        self.error(f"there is no {name}; {hint}")
+        hint = f"did you mean --{close}?" if likeness(close)[1] > 0.6 else f"{self.prog} --help lists all"
+        self.error(f"there is no {word}; {hint}")
+
+
+TRUTH = ("True", "False")
 
 
 def _truth(word: str) -> bool:
-    if word not in ("True", "False"):
+    if word not in TRUTH:
         raise argparse.ArgumentTypeError(f"{word} is neither True nor False")
     return word == "True"
+
+
+def _switch(words: Sequence[str], switches: set[str]) -> list[str]:
+    """Write `--cpu` as `--cpu=True` where no True or False follows, so that it does not take the word after it."""
+    following = [*words[1:], ""]
+    return [
+        f"{word}=True" if word in switches and after not in TRUTH else word
+        for word, after in zip(words, following, strict=True)
+    ]
 
 
 def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Names) -> None:
@@ -566,7 +611,8 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
         group, hints = parser.add_argument_group(section.__name__), get_type_hints(section)
         for field in dataclasses.fields(section):
             _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
-    namespace, unknown = parser.parse_known_args(argv)
+    switches = {f"--{name}" for name, field in flags_of(options).items() if isinstance(field.default, bool)}
+    namespace, unknown = parser.parse_known_args(_switch(sys.argv[1:] if argv is None else argv, switches))
     if unknown:
         parser.unknown(unknown)
     given, fields = vars(namespace), flags_of(options)
@@ -608,11 +654,9 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
         forget_released(given)
         given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
-    values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": "Set5"}
+    values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
     values |= published.validation(model, given) | given
-    for name in ("pre_train", "pre_train_TA"):
-        if name in values:
-            values[name] = published.weights_path(values[name])
+    values |= weights(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
@@ -628,6 +672,26 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     return given, options
 
 
+def weights(values: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the weight files that flags name. Raise ValueError if one is the folder or the state of a run instead."""
+    found = {}
+    for name in ("pre_train", "pre_train_TA"):
+        path = values.get(name)
+        if path is None:
+            continue
+        latest = None
+        if path.name in ("state.pt", "state_previous.pt"):
+            kind, latest = "is the state of a run, which --resume goes on with", path.with_name("model_latest.pt")
+        elif (path / "model").is_dir():
+            kind, latest = "is the folder of a run", path / "model" / "model_latest.pt"
+        elif (path / "model_latest.pt").exists():
+            kind, latest = "is a folder of a run", path / "model_latest.pt"
+        if latest is not None:
+            raise ValueError(f"--{name}: {path} {kind}; its weights are {latest}, and model_best.pt beside that")
+        found[name] = published.weights_path(path)
+    return found
+
+
 def forget_released(given: Given) -> None:
     """Drop from a command line of the released KDSR (`--model blindsr`) what its programs ignore.
 
@@ -640,12 +704,14 @@ def forget_released(given: Given) -> None:
         given.pop("sig", None)
 
 
+def _check_save(save: str) -> None:
+    if not save or Path(save).name != save or save in (".", ".."):
+        raise ValueError(f"--save {save!r} names a run: one word for a folder under --dir_experiment, not a path")
+
+
 def _run_name(options: TrainOptions) -> str:
     saving, given = options.saving, options.degradation
-    if not saving.save or Path(saving.save).name != saving.save or saving.save in (".", ".."):
-        raise ValueError(
-            f"--save {saving.save!r} names a run: one word for a folder under --dir_experiment, not a path"
-        )
+    _check_save(saving.save)
     kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
     if given.degradation == "second_order":
         kind = given.degradation
@@ -659,6 +725,8 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
     options = _build(EvalOptions, values | given)
+    if options.testing.save is not None:
+        _check_save(options.testing.save)
     _check_degradation(options, given)
     return options
 
@@ -668,7 +736,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
 
 def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:
     """Return the flags that were given though they do not act, with the condition under which each would."""
-    values = flat(options) | {"has_teacher": getattr(options, "has_teacher", False)}
+    values = flat(options) | {"has_teacher": getattr(options, "has_teacher", False), "given": given.keys()}
     conditions = {name: field.metadata["flag"].when for name, field in flags_of(options).items()}
     return {
         name: conditions[name].text
@@ -692,6 +760,14 @@ def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
             "that was trained without a discriminator"
         )
     return found
+
+
+def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
+    """Return what to say of test sets that were asked for and are not there."""
+    asked = f"--data_test: there is no test set {', '.join(names)}: no folder of this name, "
+    if dir_data is None:
+        return f"{asked}and no --dir_data to look for benchmark/<Set>/HR in"
+    return f"{asked}and no benchmark/<Set>/HR in --dir_data {dir_data}, beside it or above"
 
 
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:

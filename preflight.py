@@ -92,7 +92,7 @@ def check(given: Given, options: TrainOptions, check_run: Callable[[Given, Train
         yield from attempt(check_run, given, options, Run(options.run_dir))  # pyright: ignore[reportArgumentType]
         yield from cheap(options)
         yield from attempt(weights, options)
-        yield from images(options)
+        yield from images(options, need_test_sets="data_test" in given)
 
     for finding in findings():
         if finding not in seen:
@@ -357,12 +357,12 @@ def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -
             )
 
 
-def images(options: TrainOptions) -> Iterator[Finding]:
+def images(options: TrainOptions, *, need_test_sets: bool = False) -> Iterator[Finding]:
     """Read every image: those to train on, those to test on, and look for test images among the training images."""
     train: list[Look] = []
     test: list[Look] = []
     yield from attempt(training_images, options, train)
-    yield from attempt(test_images, options, test)
+    yield from attempt(test_images, options, test, need_test_sets)
     found = leaks(train, test)
     for leak in found:
         yield mend(
@@ -424,21 +424,17 @@ def _cache(options: TrainOptions, folder: Path, looks: Sequence[Look]) -> Iterat
         yield fine(text) if 3 * sum(areas) < free else mend(f"{text}: make room, or name a place with `data_cache`")
 
 
-def test_images(options: TrainOptions, looks: list[Look]) -> Iterator[Finding]:
+def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) -> Iterator[Finding]:
     """Check the test sets; add to `looks` the images that are intact, each once."""
-    network, degradation = options.network, options.degradation
-    protocol = data_factory.protocol(
-        options.test_degradation.protocol,
-        scale=network.scale,
-        **dataclasses.asdict(degradation),
-        **dataclasses.asdict(options.training_degradation),
-        **dataclasses.asdict(options.test_degradation),
-    )
+    network, dir_data = options.network, options.images.dir_data
+    protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     found, missing = data_factory.test_sets(
-        options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=options.loading.seed
+        options.images.data_test, dir_data=dir_data, protocol=protocol, seed=options.loading.seed
     )
-    if missing:
-        place = f"they are looked for as {options.images.dir_data}/benchmark/NAME/HR, beside that and above"
+    if missing and need_test_sets:
+        yield mend(option.missing_test_sets(missing, dir_data))
+    elif missing:
+        place = f"they are looked for as {dir_data}/benchmark/NAME/HR, beside that and above"
         instead = "" if found else "; without any, a few training images are held out"
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
     net = model.build(network.model, scale=network.scale, **options.sizes)

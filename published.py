@@ -1,4 +1,4 @@
-"""What the papers fix: the defaults of each network, recipe and objective, in the units of the flags.
+"""The settings that the papers fix: the defaults of each network, recipe and objective, in the units of the flags.
 
 A flag whose default is `AS_PUBLISHED` takes it from here. Rows are merged in this order: network, recipe or blur,
 objective; the more special one wins. A network without a row gets `PLAIN`. The values are those of each paper's
@@ -60,7 +60,7 @@ LAMBDA_MAX = 4.0  # KDSR's, at every scale
 PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}  # of iso and aniso; else the recipe's
 POOLED = 20  # batches in the pool of pairs: 180 pairs for the nine images of a GPU
 NOISY_KERNEL = {"protocol": "flags", "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120.0}  # KDSR validates noisy training
-NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever --noise says
+NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever the noise in training
 
 
 def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]:

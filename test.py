@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 import option
-import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
@@ -39,6 +38,11 @@ NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 TRAINED_FOR = ("degradation", "blur_type", "noise")  # decide what a network is tested on
+
+
+def say(text: str) -> None:
+    """Print a line of the rooms as users of the command line know it."""
+    print(option.as_flags(text))
 
 
 # ------------------------------------------------------------------------------------------------------- scores
@@ -211,7 +215,8 @@ def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
     elif path is None:
         raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
     else:
-        given["pre_train"] = path = published.weights_path(path)
+        given |= option.weights(given)
+        path = given["pre_train"]
         with argument("pre_train"):
             net = load_model(path, weights=given.get("weights", "auto"))
         sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
@@ -266,6 +271,8 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
             f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
             "are joined by + without --hr_dir, each a folder with LR/ and HR/"
         )
+    if not hr_dir.is_dir():
+        raise NotADirectoryError(f"--hr_dir: there is no folder {hr_dir}")
     return paired(lr_dir, hr_dir, scale)
 
 
@@ -283,13 +290,10 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
             **dataclasses.asdict(options.test_degradation),
         )
         test_sets, missing = data_factory.test_sets(
-            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=print
+            names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )
     if missing and ("data_test" in given or not test_sets):
-        raise FileNotFoundError(
-            f"--data_test: {', '.join(missing)} is no folder, and lies neither in benchmark/ under --dir_data "
-            f"{options.images.dir_data} nor beside it"
-        )
+        raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
@@ -301,7 +305,7 @@ def run(argv: Sequence[str] | None) -> None:
     given, options, net = load(argv)
     machine = options.machine
     precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
-    device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=print)
+    device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=say)
     net.to(device).to(memory_format=precision.memory_format)
     if options.testing.complexity:
         found = cost.measure_cost(net, *cost.SIZE, device, precision=machine.precision)

@@ -56,7 +56,7 @@ class Schedule:
 
 
 class Learner:
-    """What learns: a network with its objective, Adam and moving average, one step at a time.
+    """The part that learns: a network with its objective, Adam and moving average, one step at a time.
 
     Args:
         ema: decay of the average of the weights, per step; 0: none.
@@ -92,7 +92,7 @@ class Learner:
 
     @property
     def eval_net(self) -> BlindSR:
-        """What is validated: the network, or the average of its weights."""
+        """The network to validate: the one that is trained, or the average of its weights."""
         return self.net if self.ema is None else self.ema.net
 
     def step(self, batch: Batch, number: int, rate: float) -> dict[str, Tensor]:
@@ -330,7 +330,7 @@ class Trainer:
 
                 # Stop.
                 if stop:
-                    self.run.log(f"stopped after step {self.step}; continue with the same command and --resume")
+                    self.run.log(f"stopped after step {self.step}; continue with the same command and `resume`")
                     return False
                 if done:
                     self.run.log(f"done: {self.steps} steps, {self.run.path}")

@@ -1,4 +1,4 @@
-"""Files of a run, the log, the clock, and what machine this is."""
+"""The files of a run, safe writing, CSV, the clock, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
-LAST = 3000  # parts of steps that the clock remembers
-Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the name of a line
+LAST = 3000  # spans that the clock remembers
+Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label of a curve
 
 
 @contextmanager
@@ -103,9 +103,17 @@ def argument(name: str) -> Iterator[None]:
 
 
 def call(builder: Callable[..., T], **values: Any) -> T:
-    """Call a builder with those of the values that it takes by name: the others are somebody else's."""
+    """Call a builder with those of the values that its signature names."""
     taken = inspect.signature(builder).parameters
     return builder(**{name: value for name, value in values.items() if name in taken})
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file. Raises ValueError, not naming the file, if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its JSON is nested too deep") from None
 
 
 def host_copy(state: Any) -> Any:
@@ -121,14 +129,17 @@ def host_copy(state: Any) -> Any:
 
 
 class Run:
-    """The directory of a run, or of a test's results. Nothing is written before `open`.
+    """A run directory. Nothing is written before `open`.
 
-    writes: whether this process is the one that does.
+    Args:
+        writes: this process is the one that writes.
+        wording: rewrites the lines of the log, such as arguments into the flags of a command line.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, *, writes: bool = True, wording: Callable[[str], str] = str) -> None:
         self.path = path
         self._writes = writes
+        self._wording = wording
         self.models = path / "model"
         self.state = self.models / "state.pt"
         self.previous = self.models / "state_previous.pt"
@@ -139,30 +150,30 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a checkpoint here already; a run that died before its first one holds nothing to lose."""
+        """True if there is a checkpoint already. A run that died before its first one holds nothing to lose."""
         return any(self.models.glob("*.pt"))
 
     def lock(self) -> None:
-        """Keep others out until `unlock`, or the end of this process. BlockingIOError where one is in."""
+        """Keep other processes out until `unlock` or the end of this one. Raises BlockingIOError if one is in."""
         self.models.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout:
             raise BlockingIOError(
-                f"--save: another process is writing {self.path}; wait for its end, or give this run another name"
+                f"`save`: another process is writing {self.path}; wait for its end, or give this run another name"
             ) from None
 
     def unlock(self) -> None:
         self._lock.release(force=True)  # however often it was taken
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
-        """Make the directory. config.json tells how the run was started; a resumed one says in the log what is new.
+        """Make the directory and write config.json; a resumed run logs its environment instead.
 
-        BlockingIOError where another process is writing it, FileExistsError where one has.
+        Raises BlockingIOError if another process is writing the run, FileExistsError if one has.
         """
         self.lock()
         if self.exists and not resumed:
-            raise FileExistsError(f"--save: another process has begun {self.path}; continue it with --resume")
+            raise FileExistsError(f"`save`: another process has begun {self.path}; continue it with `resume`")
         for left in (*self.path.glob(f".*{TEMPORARY}"), *self.models.glob(f".*{TEMPORARY}")):
             left.unlink()  # of a process that was killed while it wrote
         if resumed:
@@ -174,20 +185,20 @@ class Run:
         self._pending = None
 
     def config(self) -> dict[str, Any]:
-        """What the run was started with; empty where nobody knows. ValueError where the file is damaged."""
+        """Return the options that the run was started with, {} without a file. Raises ValueError if it is damaged."""
         path = self.path / "config.json"
         if not path.exists():
             return {}
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            config = read_json(path)
+        except ValueError:
             config = None
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
         return config
 
     def drop_old(self, keep: int) -> None:
-        """Of the numbered checkpoints keep so many, the newest, and the best; 0: all."""
+        """Delete numbered checkpoints but the newest `keep` and the best; 0 keeps all."""
         numbered = [(path, name) for path in self.models.iterdir() if (name := NUMBERED.fullmatch(path.name))]
         newest = sorted(numbered, key=lambda file: int(file[1]["epoch"]))
         best = max(numbered, key=lambda file: float(file[1]["psnr"]), default=None)
@@ -196,9 +207,10 @@ class Run:
                 file[0].unlink()
 
     def log(self, text: str) -> None:
-        """A line on the screen and in log.txt."""
+        """Write a line to the screen and to log.txt."""
         if not self._writes:
             return
+        text = self._wording(text)
         tqdm.write(text)
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
         if self._pending is not None:
@@ -213,7 +225,7 @@ class Run:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a CSV file, with a header where it is empty or new."""
+    """Append rows to a CSV file, with a header if it is empty or new."""
     if not rows:
         return
     new = not path.exists() or not path.stat().st_size
@@ -225,26 +237,31 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a CSV file; none where there is no file."""
+    """Return the complete rows of a CSV file; none if there is no file. Raises ValueError for a file that is no CSV."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A process was killed while it wrote, or the power went: half a row, or zeros.
-    rows = csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A process was killed while it wrote, or the power went: half a row, or zeros.
+        rows = list(csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     return [row for row in rows if None not in row and None not in row.values()]
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of a CSV file whose step is later, and what is no whole row: a resumed run writes them again."""
+    """Drop the rows of a CSV file that are of a later step or incomplete: a resumed run writes them again."""
     if path.exists():
         rows = read_rows(path)
         with atomic_write(path) as temporary:
             temporary.touch()
-            append_rows(temporary, [row for row in rows if int(row["step"]) <= step])
+            append_rows(
+                temporary, [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= step]
+            )
 
 
 class Clock:
-    """Seconds per named part of a step. On a GPU by events, which are read only when the totals are asked for."""
+    """Measures the parts of a step; on a GPU by events, which are read only when `shares` is called."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -257,7 +274,7 @@ class Clock:
         self._spans.append((part, start, self._now()))
 
     def shares(self) -> str:
-        """`data 1 %  degradation 9 %  network 90 %` since the last call, or of the last steps where those are many."""
+        """Return the share of each part since the last call: `data 1 %  degradation 9 %  network 90 %`."""
         seconds: dict[str, float] = defaultdict(float)
         if self._cuda:
             torch.cuda.synchronize()
@@ -276,7 +293,7 @@ class Clock:
 
 
 def peak_memory(device: torch.device) -> str:
-    """The most memory that was in use: of the GPU, or of this process where the system tells."""
+    """Return the peak memory of the GPU, or of this process where the system tells."""
     if device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB on the GPU"
     if sys.platform == "win32":
@@ -288,14 +305,14 @@ def peak_memory(device: torch.device) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`2 d 03:04:05`"""
+    """Return seconds as `2 d 03:04:05`."""
     days, rest = divmod(round(seconds), 86400)
     clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{days} d {clock}" if days else clock
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and git commit, for config.json."""
+    """Return versions, machine, git commit and command, for config.json."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "torchvision", "pillow", "opencv-python-headless", "torchmetrics", "pyiqa"):
         try:
@@ -311,7 +328,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with a + where the working tree has changes; None outside a clone."""
+    """Return the commit of this code, with a + if the working tree has changes; None outside a clone."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],
@@ -326,7 +343,7 @@ def git_commit() -> str | None:
 
 
 def draw_curves(run: Run) -> None:
-    """psnr.png and loss.png of a run, from its logs."""
+    """Draw psnr.png and loss.png of a run from its logs."""
     from matplotlib.figure import Figure  # takes a second to import
 
     psnr: Lines = defaultdict(list)

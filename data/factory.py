@@ -19,7 +19,7 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, ImageStore, Selection, check_images
 from data.testset import Degraded, TestSet
 from runtime.distributed import Ranks
-from utility import argument
+from utility import argument, call
 
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
 
@@ -41,9 +41,7 @@ def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     """
     if name not in DEGRADATIONS:
         raise ValueError(f"`degradation` {name} is none of {', '.join(DEGRADATIONS)}")
-    builder = DEGRADATIONS[name]
-    known = inspect.signature(builder).parameters
-    return builder(scale=scale, **{key: value for key, value in flags.items() if key in known})
+    return call(DEGRADATIONS[name], scale=scale, **flags)
 
 
 def protocol(
@@ -158,10 +156,12 @@ def _protocol_of_flags(
 def training_folder(dir_data: Path | None, data_train: str | None = None) -> Path:
     """Find the folder of HR images to train on: `data_train` under `dir_data`, DF2K/HR there, or `dir_data` itself.
 
-    Raises ValueError without `dir_data`, and FileNotFoundError where there is no such folder.
+    Raises ValueError without `dir_data`, and OSError where there is no such folder, or only sets to choose from in it.
     """
     if dir_data is None:
         raise ValueError("`dir_data`: name the folder of HR images to train on")
+    if dir_data.is_file():
+        raise NotADirectoryError(f"`dir_data`: {dir_data} is a file; name the folder that holds the images")
     if not dir_data.is_dir():
         raise FileNotFoundError(f"`dir_data`: there is no folder {dir_data}")
     if data_train is not None:
@@ -170,7 +170,14 @@ def training_folder(dir_data: Path | None, data_train: str | None = None) -> Pat
         if found is None:
             raise FileNotFoundError(f"`data_train` {data_train}: there is neither {places[0]} nor {places[1]}")
         return found
-    return next(place for place in (dir_data / "DF2K" / "HR", dir_data / "HR", dir_data) if place.is_dir())
+    folder = next(place for place in (dir_data / "DF2K" / "HR", dir_data / "HR", dir_data) if place.is_dir())
+    if sets := sorted(place.parent.name for place in folder.glob("*/HR") if place.is_dir()):
+        try:
+            list_images(folder)
+        except FileNotFoundError as error:
+            hint = f"`data_train` chooses one of the sets in it: {', '.join(sets)}"
+            raise FileNotFoundError(f"`dir_data`: {error}; {hint}") from None
+    return folder
 
 
 def cache_path(folder: Path, data_cache: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from data.images import list_images
 from data.protocol import Protocol
 from data.testset import MANIFEST, PAIRED, Degraded, Pair, Prepared, TestSet, fingerprint
+from utility import read_json
 
 
 def hr_folder(folder: Path, rule: Protocol) -> Path:
@@ -34,13 +34,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         for made in manifest.values():
             _ = made["digest"], made["seed"]
             names = [entry[key] for entry in made["images"] for key in ("name", "image", "case")]
             if strange := [name for name in names if not _is_file_name(name)]:
                 raise ValueError(f"{strange[0]!r} is not a plain file name")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
     return manifest
 

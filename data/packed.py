@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data.images import BadImage, Size, list_images, read_image
 from data.store import leave_out, too_small
-from utility import TEMPORARY, atomic_write
+from utility import TEMPORARY, atomic_write, read_json
 
 VERSION = 1
 
@@ -239,7 +239,7 @@ def read_index(cache: str | Path) -> Index:
         if not path.exists():
             raise FileNotFoundError(f"there is no {path}")
     try:
-        content = json.loads(index_path.read_text(encoding="utf-8"))
+        content = read_json(index_path)
         version = content["version"]
         images = [Packed(**image) for image in content["images"]] if version == VERSION else []
         skipped = [Skipped(**file) for file in content["skipped"]] if version == VERSION else []

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data.degradation import DEGRADATIONS, Degradation, Gaussian, MANet, Params, SpatiallyVariant
+from utility import read_json
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
 FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet")  # those that a protocol file may name
@@ -242,7 +243,7 @@ def read_protocol(path: Path, scale: int) -> Protocol:
         ValueError: nowhere.json is not a protocol
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
         recipe, noise = content.pop("recipe"), float(content.pop("noise", 0))
         quality = float(content.pop("jpeg")) if "jpeg" in content else None

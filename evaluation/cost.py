@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and time, beside the published figures."""
+"""The cost of a network: parameters, multiply-adds and time, beside the published figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from model import BlindSR, name_of
 from model.layer import DynamicDepthwise, MeanShift
@@ -94,6 +93,8 @@ def count_macs(net: BlindSR, height: int, width: int) -> tuple[int, int]:
         (511200, 0)
     """
     twin = _weightless(net, **net.config).requires_grad_(False)  # the counter's hooks trip over bare parameters
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes a while
+
     with FlopCounterMode(display=False) as counter:
         twin(*_images(net, height, width, torch.device("meta")))
     by_module = counter.get_flop_counts()

@@ -21,7 +21,7 @@ MAX_PIXELS = 2**20  # SR pixels restored at once, where an image has several LR 
 
 
 class Score(NamedTuple):
-    """What the metrics say of one SR image."""
+    """The values of all metrics for one SR image."""
 
     set: str
     protocol: str

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from . import foreign
+from . import foreign, zoo
 from .layer import BlindSR
 from .networks import NETWORKS, build, name_of
 from .weight_file import PARTS, read_file, replacing, write_file, write_safetensors
@@ -117,7 +117,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     encoder and queue. Its network, size and scale are read off the keys and shapes.
 
     Args:
-        path: a .pt, .pth or .safetensors file, or a folder with config.json and model.safetensors.
+        path: a .pt, .pth or .safetensors file, a folder with config.json and model.safetensors, or a name in the zoo.
         device: where the network goes.
         weights: "params", "params_ema", or "auto" for the average if the file has one. A plain state dict counts as
             "params".
@@ -127,7 +127,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
         ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
             keys are missing and which are too many.
     """
-    contents = _read_folder(Path(path)) if Path(path).is_dir() else read_file(path)
+    path = zoo.resolve(path)
+    contents = _read_folder(path) if path.is_dir() else read_file(path)
     state = _state_dict(contents, path, weights)
     if "network" in contents:
         net = _own(contents, state, path)

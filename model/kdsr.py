@@ -60,13 +60,12 @@ class IDRDCRB(nn.Module):
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
-        self.ddc = DynamicDepthwise(n_feats)
-        self.act = lrelu()
+        self.ddc = DynamicDepthwise(n_feats)  # with its LReLU
         self.conv = conv(n_feats, n_feats)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code D (B, C) to (B, C, H, W)."""
-        return x + self.conv(self.act(self.ddc(x, code)))  # (B, C, H, W)
+        return x + self.conv(self.ddc(x, code))  # (B, C, H, W)
 
 
 class Restoration(nn.Module):

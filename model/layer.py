@@ -13,13 +13,14 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .autocast import in_float32, spatial_mean, to_autocast
 from .naming import Foreign
+from .op import dynamic_depthwise
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
+SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
 Image = TypeVar("Image", Tensor, np.ndarray)  # in the kind that goes in, it comes out
 
 
@@ -31,7 +32,7 @@ class Embedding(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What a network returns, in training and in evaluation."""
+    """The output of a network, in training and in evaluation."""
 
     image: Tensor  # (B, 3, s·H, s·W), RGB, nominally in [0, 1], not clamped
     embedding: Embedding
@@ -128,8 +129,8 @@ def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: 
 
 
 def lrelu() -> nn.LeakyReLU:
-    """Return LeakyReLU with the slope of KDSR, CDSR and DASR."""
-    return nn.LeakyReLU(0.1, inplace=True)
+    """Return LeakyReLU as in KDSR, CDSR and DASR."""
+    return nn.LeakyReLU(SLOPE, inplace=True)
 
 
 class ConvBlock(nn.Sequential):
@@ -140,28 +141,8 @@ class ConvBlock(nn.Sequential):
         super().__init__(OrderedDict(layers))
 
 
-def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate each channel of each sample with its own k×k kernel, zero padding k//2.
-
-    Args:
-        x: (B, C, H, W).
-        kernel: (B, C, k, k), k odd.
-
-    Examples:
-        >>> kernel = torch.zeros(2, 4, 3, 3)
-        >>> kernel[:, :, 1, 1] = 1  # the identity
-        >>> x = torch.rand(2, 4, 5, 6)
-        >>> torch.equal(depthwise(x, kernel), x)
-        True
-    """
-    b, c, h, w = x.shape
-    k = kernel.shape[-1]
-    maps, kernels = x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, k, k)  # one group per sample and channel
-    return F.conv2d(maps, kernels, padding=k // 2, groups=b * c).view(b, c, h, w)  # (B, C, H, W)
-
-
 class DynamicDepthwise(nn.Module):
-    """Depthwise 3×3 convolution whose weights W2·LReLU(W1·code) follow from the code."""
+    """Depthwise 3×3 convolution and LeakyReLU; the convolution's weights W2·LReLU(W1·code) follow from the code."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -172,7 +153,7 @@ class DynamicDepthwise(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
         kernel = in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
-        return depthwise(x, kernel)  # (B, C, H, W)
+        return dynamic_depthwise(x, kernel, SLOPE)  # (B, C, H, W)
 
 
 class DAConv(nn.Module):
@@ -189,7 +170,6 @@ class DAConv(nn.Module):
         super().__init__()
         inner = max(1, n_feats // reduction)
         self.depthwise = DynamicDepthwise(n_feats)
-        self.act = lrelu()
         self.pointwise = conv(n_feats, n_feats, 1)
         self.channel = nn.Sequential(
             conv(n_feats, inner, 1, bias=False), lrelu(), conv(inner, n_feats, 1, bias=False), nn.Sigmoid()
@@ -197,7 +177,7 @@ class DAConv(nn.Module):
 
     def convolve(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W): the convolution without the channel attention."""
-        return self.pointwise(self.act(self.depthwise(x, code)))
+        return self.pointwise(self.depthwise(x, code))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
@@ -257,7 +237,7 @@ class Upsampler(nn.Sequential):
 
 
 class ReceptiveField(NamedTuple):
-    """How far a chain of convolutions sees."""
+    """The reach of a chain of convolutions."""
 
     radius: int  # input pixels that one output pixel sees on each side of its position
     stride: Fraction  # input pixels from one output pixel to the next

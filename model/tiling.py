@@ -10,33 +10,20 @@ Self-ensemble is that of EDSR, https://arxiv.org/abs/1707.02921, section 3.4.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import product
 from math import ceil
-from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .layer import BlindSR, Image, receptive_field
-
-SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
-PROBE = 24  # LR pixels a side of the image on which a network's memory is estimated
-SAFETY = 1.5  # on top come workspaces of convolutions and gaps between allocations
-CPU_LIMIT = 3 * 2**29  # bytes; more does not make a CPU faster
-MEMINFO = Path("/proc/meminfo")
-NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cuDNN, oneDNN
-    *("out of memory", "can't allocate memory", "not enough memory"),
-    *("ALLOC_FAILED", "could not create a primitive", "could not create a memory"),
-)
+from .memory import halving, tile_shape
 
 Progress = Callable[[int, int], None]
-_measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()  # bytes per pixel
 
 
 def upscale(
@@ -111,7 +98,7 @@ def _fill(
     lr, hr = source.whole(), None if truth is None else truth.whole()
     net.check(lr)
     codes = [net.embed(view.turn(lr), None if hr is None else view.turn(hr), mean).code for view in views]
-    shape = _tile_shape(net, lambda probe: net.restore(probe, codes[0]), lr, net.halo, tile, device)
+    shape = tile_shape(net, lambda probe: net.restore(probe, codes[0]), lr, net.halo, tile, device)
     del lr, hr  # tiles are cut from the source, which is smaller where it is of integers
 
     def run(shape: tuple[int, int]) -> None:
@@ -127,7 +114,7 @@ def _fill(
             result.write(part, rows.scaled(s), columns.scaled(s))
             progress(done, len(tiles))
 
-    _halving(run, shape, device)
+    halving(run, shape, device)
 
 
 def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.device) -> Tensor:
@@ -136,7 +123,7 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
     h, w = x.shape[2:]
     step = int(stride)  # tiles must begin where a strided layer has a pixel
     halo = _multiple(radius, step)
-    shape = _tile_shape(features, features, x, halo, tile, device)
+    shape = tile_shape(features, features, x, halo, tile, device)
 
     def run(shape: tuple[int, int]) -> Tensor:
         total, count = torch.zeros((), device=device), 0
@@ -148,7 +135,7 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
             count += part.shape[2] * part.shape[3]
         return (total / count).to(x.dtype)
 
-    return _halving(run, shape, device)
+    return halving(run, shape, device)
 
 
 # ------------------------------------------------------------------------------------------------------ images
@@ -273,103 +260,3 @@ def _spans(size: int, side: int, halo: int) -> Iterator[_Span]:
 def _multiple(n: int, step: int) -> int:
     """Round n up to a multiple of `step`."""
     return ceil(n / step) * step
-
-
-# ------------------------------------------------------------------------------------------------------ memory
-
-
-def _halving(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int], device: torch.device) -> Any:
-    """Return what `attempt` gives for tiles of this shape, or of the first half, quarter, ... that fits the memory."""
-    while isinstance(result := _try(attempt, shape), str):
-        if max(shape) <= SMALLEST:
-            raise MemoryError(f"{device} has too little free memory for tiles of {max(shape)} LR pixels: {result}")
-        rows, columns = (min(side, max(side // 2, SMALLEST)) for side in shape)
-        shape = rows, columns
-        torch.cuda.empty_cache()
-    return result
-
-
-def _try(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int]) -> Any:
-    """Return the result, or the allocator's message. The tensors of a failed attempt go with the error's frames."""
-    try:
-        return attempt(shape)
-    except (MemoryError, RuntimeError) as error:
-        message = str(error).strip().split("\n")[0]
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in NO_MEMORY):
-            return message
-        raise
-
-
-def _tile_shape(
-    module: nn.Module,
-    run: Callable[[Tensor], Tensor],
-    x: Tensor,
-    halo: int,
-    tile: int | None,
-    device: torch.device,
-) -> tuple[int, int]:
-    """Return rows and columns of a tile: those asked for, else those that fit the memory with the least work.
-
-    Args:
-        module: the layers whose memory counts.
-        run: what they do with a tile.
-        x: the whole image, (B, C, H, W).
-        halo: input pixels that `run` needs around a tile.
-        tile: the side that was asked for, if one was.
-        device: where `run` runs.
-    """
-    h, w = x.shape[2:]
-    if tile is not None:
-        return min(tile, h), min(tile, w)
-    pixels = int(_budget(device) / _bytes_per_pixel(module, run, x[..., :PROBE, :PROBE].to(device)))
-    if h * w <= pixels:
-        return h, w
-    best = (float("inf"), SMALLEST, SMALLEST)
-    for across in range(1, ceil(w / SMALLEST) + 1):
-        columns = ceil(w / across)
-        seen = min(w, columns + 2 * halo)
-        rows = h if h * seen <= pixels else pixels // seen - 2 * halo
-        if rows >= SMALLEST:
-            down = ceil(h / rows)
-            rows = ceil(h / down)
-            best = min(best, (across * down * seen * min(h, rows + 2 * halo), rows, columns))
-    return best[1:]
-
-
-def _bytes_per_pixel(module: nn.Module, run: Callable[[Tensor], Tensor], probe: Tensor) -> float:
-    """Estimate the memory at work per input pixel: the most that inputs and outputs of layers hold at once.
-
-    It is measured once for each network, precision and device.
-    """
-    kind = probe.device.type
-    autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    key, known = (len(probe), probe.dtype, autocast, kind), _measured.setdefault(module, {})
-    if key not in known:
-        alive: list[tuple[ref[Tensor], int, int]] = []  # tensors, addresses and bytes of their memory
-        peak = 0
-
-        def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            nonlocal alive, peak
-            stores = [(ref(x), x.untyped_storage()) for x in (*inputs, output) if isinstance(x, Tensor)]
-            alive = [entry for entry in alive if entry[0]() is not None]
-            alive += [(x, store.data_ptr(), store.nbytes()) for x, store in stores]
-            peak = max(peak, sum({address: size for _, address, size in alive}.values()))
-
-        hooks = [layer.register_forward_hook(note) for layer in module.modules()]
-        try:
-            result = run(probe)
-            peak = max(peak, probe.nbytes + result.nbytes)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        known[key] = SAFETY * peak / (probe.shape[2] * probe.shape[3])
-    return known[key]
-
-
-def _budget(device: torch.device) -> int:
-    """Return the bytes that a tile's work may take: half of what is free, and on a CPU no more than `CPU_LIMIT`."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return (torch.cuda.mem_get_info(device)[0] + cached) // 2
-    available = re.search(r"MemAvailable: *(\d+)", MEMINFO.read_text()) if MEMINFO.exists() else None
-    return min(CPU_LIMIT, 1024 * int(available[1]) // 2) if available else CPU_LIMIT

@@ -95,7 +95,7 @@ class Ranks:
         return [item for item in items if item is not missing]
 
     def gather_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the whole state of which each rank holds a shard: every `world`-th row of tensors; counts add up."""
+        """Return the whole state of which each rank holds a shard: rows in the order of the ranks; counts add up."""
         if self.world == 1:
             return dict(state)
         return {

@@ -18,9 +18,9 @@ def compose(*, step: int, epoch: int, images: Images, **parts: Any) -> dict[str,
 
 def check(state: Mapping[str, Any], file: Path, *, images: Images, steps: int) -> None:
     """Raise ValueError unless a run of `steps` steps on these images can be continued from this state."""
-    if state.get("format") != FORMAT:
-        found = state.get("format")
-        reader = f" (version {SINCE[found]} reads that)" if found in SINCE else ""
+    found = state.get("format")
+    if found != FORMAT:
+        reader = f" (version {SINCE[found]} reads that)" if isinstance(found, int) and found in SINCE else ""
         raise ValueError(
             f"{file} has format {found}{reader}, this version reads {FORMAT}; its weights are in model_latest.pt, from "
             "which a run of another name can start with `pre_train`"

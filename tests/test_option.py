@@ -1,16 +1,21 @@
 """Flags: published commands, published defaults, contradictions, misspellings."""
 
-import dataclasses
+from __future__ import annotations
+
+import ast
+import json
 import re
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 
+import main
 import option
-from commandline import parse
+import published
+import test
 from option import EvalOptions, TrainOptions
-from resolve import changed, idle, notes, resolve
+from trainer import Schedule
+from utility import ROOT
 
 CDSR = (
     "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 --sig_min=0.35 --sig_max=5 "
@@ -24,10 +29,18 @@ KDSR = (
 )
 
 
-def train(text):
-    given = parse(TrainOptions, text.split(), prog="main.py")
-    scale = given.get("scale", option.DEFAULT_SCALE)
-    return resolve(TrainOptions, given, model=given["model"], scale=scale, data_test="Set5")
+def train(text: str) -> TrainOptions:
+    return option.train_options(text.split(), main.NAMES)[1]
+
+
+def evaluate(text: str, model: str = "KDSR_S", scale: int = 4) -> tuple[option.Given, EvalOptions]:
+    given = option.parse(EvalOptions, text.split(), prog="test.py", names=test.NAMES)
+    return given, option.eval_options(given, model=model, scale=scale)
+
+
+def idle(text: str) -> list[str]:
+    """Return the flags of a training command that do not act."""
+    return sorted(option.without_effect(*option.train_options(text.split(), main.NAMES)))
 
 
 def test_the_published_cdsr_command():
@@ -46,16 +59,16 @@ def test_the_published_cdsr_command():
         "lr_sr": 1e-4,
         "lr_decay_sr": 125,
         "gamma_sr": 0.5,
-        "test_every": 1000,
+        "test_every": None,  # the released trainer's, which depends on the number of images
         "freeze_epoch": 600,
     }
     assert {name: values[name] for name in published} == published
-    assert options.training.warmup_epochs == 0
+    assert options.warmup_epochs == 0
 
 
 def test_the_official_kdsr_flags():
     options = train(KDSR)
-    assert options.network.sizes == {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}
+    assert options.sizes == {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}
     assert str(options.loss.pre_train) == "s.pt"
     assert str(options.loss.pre_train_TA) == "t.pt"
     assert options.test_degradation.protocol == "flags"
@@ -126,9 +139,9 @@ def test_contradictions_name_their_flags(arguments, message):
         ("--model CDSR --save s --noise -1", "--noise -1.0 must be in 0..255"),
         ("--model CDSR --save s --noise nan", "--noise nan must be"),
         ("--model CDSR --save s --sig_max inf", "--sig_max inf must be"),
-        ("--model CDSR --save s --cpu maybe", "maybe is neither True nor False"),
+        ("--model CDSR --save s --cpu=maybe", "maybe is neither True nor False"),
         ("--model CDSR --save s --scale 5", "--scale 5 must be in 2..4"),
-        ("--model CDSR --save s --sv_mode 6", "--sv_mode 6"),
+        ("--model CDSR --save s --sv_mode 7", "--sv_mode 7"),
         ("--model CDSR --save s --n_GPUs -1", "--n_GPUs -1"),
         ("--model CDSR --save s --batch_size 0", "--batch_size 0"),
         ("--model BSRGAN --save s", "--model"),
@@ -138,38 +151,52 @@ def test_contradictions_name_their_flags(arguments, message):
 )
 def test_bad_values_end_with_the_flag_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as caught:
-        parse(TrainOptions, arguments.split(), prog="main.py")
+        train(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
 
 
 def test_flags_without_effect_are_told():
-    text = "--model KDSR_T --save s --c_weight 2 --lambda_max 3 --batch_size 4"
-    given = parse(TrainOptions, text.split())
-    options = resolve(TrainOptions, given, model="KDSR_T", scale=4, data_test="Set5")
-    assert sorted(idle(given, options)) == ["--c_weight", "--lambda_max"]
+    assert idle("--model KDSR_T --save s --c_weight 2 --lambda_max 3 --batch_size 4") == ["c_weight", "lambda_max"]
 
 
 @pytest.mark.parametrize(
     ("text", "without_effect"),
     [
-        ("--model KDSR_T --sig 2 --lambda_1 3 --lambda_2 1", ["--lambda_1", "--lambda_2"]),
-        ("--model KDSR_T --blur_type aniso_gaussian --sig 2 --lambda_1 3 --lambda_2 1", ["--sig"]),
-        ("--model CDSR --c_weight 2 --freeze_epoch 0", ["--c_weight"]),
-        ("--model CDSR --check --dry_run", ["--dry_run"]),
+        ("--model KDSR_T --sig 2 --lambda_1 3 --lambda_2 1", ["lambda_1", "lambda_2"]),
+        ("--model KDSR_T --blur_type aniso_gaussian --sig 2 --lambda_1 3 --lambda_2 1", ["sig"]),
+        ("--model CDSR --c_weight 2 --freeze_epoch 0", ["c_weight"]),
+        ("--model CDSR --check --dry_run", ["dry_run"]),
+        ("--model KDSR_T --lr_encoder 1e-3 --temperature 0.2", ["lr_encoder", "temperature"]),
+        ("--model KDSR_T --vgg v.pth --objective adversarial --perceptual_weight 0", ["vgg"]),
+        ("--model KDSR_T --codec libjpeg", ["codec"]),
+        ("--model KDSR_T --degradation second_order --codec libjpeg --draw_per batch", ["draw_per"]),
     ],
 )
 def test_flags_without_effect_beside_others(text, without_effect):
-    given = parse(TrainOptions, [*text.split(), "--save", "s"])
-    options = resolve(TrainOptions, given, model=given["model"], scale=4, data_test="Set5")
-    assert sorted(idle(given, options)) == without_effect
+    assert idle(f"{text} --save s") == without_effect
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("--c_weight 2", "--objective contrast"),
+        ("--lambda_max 3", "--blur_type aniso_gaussian"),
+        ("--temperature 1", "a teacher"),
+        ("--lr_encoder 1e-3", "--epochs_encoder above 0"),
+        ("--codec libjpeg", "--degradation second_order"),
+        ("--gan hinge", "--objective adversarial"),
+    ],
+)
+def test_a_note_names_the_condition(text, condition):
+    (note,) = option.notes(*option.train_options(f"--model KDSR_T --save s {text}".split(), main.NAMES))
+    assert note.startswith(f"{text.split()[0]} has no effect here; it acts with {condition}")
 
 
 def test_a_gan_from_random_weights_is_remarked():
     words = "--model KDSR_S --save s --objective adversarial --kd_weight 0"
     for more, count in (("", 1), ("--pre_train s.pt", 0)):
-        given = parse(TrainOptions, [*words.split(), *more.split()])
-        assert len(notes(given, resolve(TrainOptions, given, model="KDSR_S", scale=4, data_test="Set5"))) == count
+        assert len(option.notes(*option.train_options([*words.split(), *more.split()], main.NAMES))) == count
 
 
 @pytest.mark.parametrize("model", ["RRDB", "EDSR", "KDSR_T", "CDSR"])
@@ -182,8 +209,7 @@ def test_second_order_brings_its_setting_to_every_network(model):
 
 def test_a_test_may_differ_from_training():
     """What training draws is nothing to a test whose protocol is named."""
-    given = parse(EvalOptions, ["--degradation", "second_order", "--protocol", "gaussian8", "--noise", "10"])
-    options = resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Set5")
+    _, options = evaluate("--degradation second_order --protocol gaussian8 --noise 10")
     assert (options.test_degradation.protocol, options.degradation.noise) == ("gaussian8", 10.0)
 
 
@@ -192,42 +218,55 @@ def test_a_student_without_distillation_has_no_warm_up():
 
 
 def test_the_authors_way_to_write_booleans():
-    given = parse(
-        EvalOptions,
-        ["--pre_train_ST", "s.pt", "--save_results", "False", "--cpu", "True", "--noise", "10.0"],
-        prog="test.py",
-    )
+    given, _ = evaluate("--pre_train_ST s.pt --save_results False --cpu True --noise 10.0")
     assert (given["save_results"], given["cpu"], str(given["pre_train"])) == (False, True, "s.pt")
 
 
-def test_what_a_resumed_run_may_not_change():
-    before = option.flat(train("--model KDSR_T --save s --noise 15"))
-    words = "--model KDSR_T --save s --n_threads 7 --epochs_sr 900 --gan hinge --resume"
-    given = parse(TrainOptions, words.split())
-    now = resolve(TrainOptions, given, model="KDSR_T", scale=4, data_test="Set5")
-    assert changed(given, now, before) == ["--noise 15.0 (now 0.0)"]  # the GAN is none of this run
+@pytest.mark.parametrize(("words", "value"), [("--cpu", True), ("--cpu True", True), ("--cpu=False", False)])
+def test_a_switch(words, value):
+    given, options = evaluate(f"{words} --noise 5")
+    assert given["cpu"] is options.machine.cpu is value
+    assert given["noise"] == 5
 
 
-@pytest.mark.parametrize(("protocol", "expected"), [("", []), ("--protocol gaussian8", ["--blur_type"])])
+def test_a_switch_does_not_take_the_word_after_it(capsys):
+    with pytest.raises(SystemExit):
+        evaluate("--cpu photo.jpg")
+    assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["--out", "--input", "--gpu_ids"])
+def test_an_unlikely_flag_is_not_guessed(name, capsys):
+    with pytest.raises(SystemExit):
+        evaluate(f"{name} x")
+    assert f"there is no {name}; test.py --help lists all" in capsys.readouterr().err
+
+
+def test_what_a_resumed_run_may_not_change(tmp_path):
+    place = f"--save s --dir_experiment {tmp_path}"
+    before = option.flat(train(f"--model KDSR_T {place} --noise 15"))
+    words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --resume"
+    given, now = option.train_options(words.split(), main.NAMES)
+    assert option.changed(given, now, before) == ["--noise 15.0 (now 0.0)"]  # the GAN is none of this run
+
+
+@pytest.mark.parametrize(("protocol", "expected"), [("", []), ("--protocol gaussian8", ["blur_type"])])
 def test_the_blur_type_chooses_the_protocol_of_a_test_unless_that_is_named(protocol, expected):
-    given = parse(EvalOptions, f"--pre_train s.pt --blur_type aniso_gaussian {protocol}".split(), prog="test.py")
-    assert idle(given, resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Set5")) == expected
+    found = evaluate(f"--pre_train s.pt --blur_type aniso_gaussian {protocol}")
+    assert list(option.without_effect(*found)) == expected
 
 
 @pytest.mark.parametrize("source", ["--data_test LR --hr_dir HR", "--dir_demo D"])
 def test_what_makes_lr_images_is_idle_where_they_are_given(source):
-    text = f"--pre_train s.pt {source} --noise 10 --protocol gaussian8 --theta 3 --seed 2 --scale 4"
-    given = parse(EvalOptions, text.split(), prog="test.py")
-    options = resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Demo")
-    assert sorted(idle(given, options)) == ["--noise", "--protocol", "--seed", "--theta"]
+    found = evaluate(f"--pre_train s.pt {source} --noise 10 --protocol gaussian8 --theta 3 --seed 2 --scale 4")
+    assert sorted(option.without_effect(*found)) == ["noise", "protocol", "seed", "theta"]
 
 
 def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():
     flags = "--lpips vgg --metric rgb --no_reference niqe"
-    for source, expected in (("Demo --dir_demo D", ["--lpips", "--metric"]), ("LR --hr_dir H", ["--no_reference"])):
-        given = parse(EvalOptions, f"--pre_train s.pt --data_test {source} {flags}".split(), prog="test.py")
-        options = resolve(EvalOptions, given, model="KDSR_S", scale=4, data_test="Demo")
-        assert sorted(idle(given, options)) == expected
+    for source, expected in (("Demo --dir_demo D", ["lpips", "metric"]), ("LR --hr_dir H", ["no_reference"])):
+        found = evaluate(f"--pre_train s.pt --data_test {source} {flags}")
+        assert sorted(option.without_effect(*found)) == expected
 
 
 def test_the_published_test_command():
@@ -235,17 +274,217 @@ def test_the_published_test_command():
         "--dir_data=/root/DF2k/HR --model=CDSR --scale=2 --blur_type=aniso_gaussian --noise=0 "
         "--pre_train experiment/cdsr_x2_bicubic_aniso/model/model_492_psnr_36.17.pt --sv_mode 0 --n_GPUs=1"
     )
-    given = parse(EvalOptions, text.split(), prog="test.py")
-    options = resolve(EvalOptions, given, model="CDSR", scale=2, data_test="Set5+Set14+B100+Urban100")
+    given, options = evaluate(text, model="CDSR", scale=2)
+    assert option.notes(given, options) == []
     assert options.test_degradation.protocol == "manet9"
     assert options.images.data_test == "Set5+Set14+B100+Urban100"
 
 
+# ------------------------------------------------------------------------------------- the commands of KDSR
+
+
+LARGE = "--n_feats 128 --n_blocks 28 --n_resblocks 5"
+TRAINING = (
+    "--model=blindsr --scale=4 --dir_data={data} --n_GPUs=4 --data_test Set14 --data_train DF2K --patch_size 64 "
+    "--batch_size 64"
+)
+ISO = "--blur_type=iso_gaussian --noise=0 --sig_min=0.2 --sig_max=4.0 --sig=3.6 --epochs_encoder 0"
+ANISO = (
+    "--blur_type=aniso_gaussian --noise=25.0 --lambda_min=0.2 --lambda_max=4.0 --lambda_1 4.0 --lambda_2 1.5 "
+    "--theta 120 --epochs_sr 500 --st_save_epoch 495"
+)
+ISO_T = f"{ISO} --epochs_sr 500 --st_save_epoch 495"
+ISO_S = f"{ISO} --epochs_sr 600 --lr_decay_sr 150 --st_save_epoch 0 --lr_encoder 2e-4 --resume 0"
+ANISO_T = f"{ANISO} --epochs_encoder 0"
+ANISO_S = f"{ANISO} --epochs_encoder 100 --resume 0 --lr_encoder 2e-4"
+# name, more flags, shape, stage 3 (teacher) and stage 4 (student): (flags, epochs, warm-up, epochs of the stairs)
+SETTINGS = [
+    ("KDSRsMx4_iso", "", "iso", (ISO_T, 500, 0, 125), (ISO_S, 600, 0, 150)),
+    ("KDSRsLx4_iso", LARGE, "iso", (ISO_T, 500, 0, 125), (ISO_S, 600, 0, 150)),
+    ("KDSRsMx4_anisonoise", "", "aniso", (ANISO_T, 500, 0, 125), (ANISO_S, 500, 100, 125)),
+]
+COMMANDS = [
+    (name, more, shape, stage, 3 + i) for name, more, shape, *stages in SETTINGS for i, stage in enumerate(stages)
+]
+
+
+@pytest.mark.parametrize(("name", "more", "shape", "stage", "number"), COMMANDS)
+def test_the_training_commands_of_kdsr(name, more, shape, stage, number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags, epochs, warmup, decay = stage
+    words = f"{TRAINING.format(data='data')} --save {name}_stage{number} {more} {flags}"
+    teacher = f"experiment/{name}_stage3_x4_bicubic_{shape}/model"
+    if number == 4:
+        words += f" --pre_train_TA={teacher}/model_TA_last.pt --pre_train_ST={teacher}/model_TA_last.pt"
+        Path(teacher).mkdir(parents=True)
+        Path(teacher, "model_latest.pt").touch()  # a teacher that was trained here
+    options = train(words)
+    assert options.run_dir.as_posix() == f"experiment/{name}_stage{number}_x4_bicubic_{shape}"
+    assert options.network.model == ("KDSR_T" if number == 3 else "KDSR_S")
+    assert options.sizes == ({"n_feats": 128, "n_blocks": 28, "n_resblocks": 5} if more else {})
+    assert options.loss.objective == ("pixel" if number == 3 else "distillation")
+    assert (options.epochs, options.warmup_epochs) == (epochs, warmup)
+    assert (options.training.lr_sr, options.training.lr_decay_sr, options.training.gamma_sr) == (1e-4, decay, 0.5)
+    assert (options.training.lr_encoder, options.training.lr_decay_encoder) == (2e-4, 60)
+    assert options.saving.st_save_epoch == (0 if name.endswith("_iso") and number == 4 else 495)
+    assert options.degradation.degradation == "gaussian"
+    assert options.training_degradation.draw_per == "batch"
+    assert options.images.data_test == "Set14"
+    assert not options.resuming
+    assert options.has_teacher == (number == 4)
+    latest = Path(teacher, "model_latest.pt") if number == 4 else None
+    assert (options.loss.pre_train, options.loss.pre_train_TA) == (latest, latest)
+    kernel = {key: options.validation[key] for key in ("protocol", "noise", "sig", "lambda_1", "lambda_2", "theta")}
+    if shape == "iso":  # eight widths, whatever --sig says
+        assert (kernel["protocol"], kernel["noise"], kernel["sig"]) == ("gaussian8", 0, None)
+        assert (options.training_degradation.sig_min, options.training_degradation.sig_max) == (0.2, 4.0)
+    else:
+        assert options.degradation.noise == 25
+        one = {"protocol": "flags", "noise": 10, "sig": None, "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120}
+        assert kernel == one
+        assert (options.training_degradation.lambda_min, options.training_degradation.lambda_max) == (0.2, 4.0)
+
+
+def test_the_stairs_of_kdsr():
+    """Stairs count epochs from 1: the rate is halved after 124 epochs, then after every 125."""
+    options = train(f"{TRAINING.format(data='data')} --save s {ISO_T}")
+    steps = published.epoch_steps("KDSR_T", "gaussian", 64, 3450)
+    training = options.training
+    schedule = Schedule(epoch_steps=steps, rate=training.lr_sr, decay=training.lr_decay_sr, gamma=training.gamma_sr)
+    rates = [schedule(steps * epoch) for epoch in range(options.epochs)]
+    assert [i for i in range(1, 500) if rates[i] != rates[i - 1]] == [124, 249, 374, 499]
+    assert rates[:1] + rates[-1:] == [1e-4, pytest.approx(1e-4 / 16)]
+
+
+TESTING = "--test_only --resume 0 --n_GPUs=1 --save_results False --model=blindsr --scale=4 --dir_data=data"
+SETS = "Set5+Set14+B100+Urban100+MANGA109"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "save", "protocol"),
+    [
+        (f"--data_test={SETS} --blur_type=iso_gaussian --noise 0", "KDSRsM_iso_x4", "KDSRsM_iso_test", "gaussian8"),
+        (
+            f"--data_test={SETS} --blur_type=iso_gaussian --noise 0 {LARGE}",
+            "KDSRsL_iso_x4",
+            "KDSRsL_iso_test",
+            "gaussian8",
+        ),
+        (
+            "--data_test Set14 --blur_type=aniso_gaussian --lambda_1 3.5 --lambda_2 1.5 --theta 30",
+            "KDSRsM_anisonoise_x4",
+            "KDSRsM_anisonoise_test",
+            "flags",
+        ),
+    ],
+)
+def test_the_test_commands_of_kdsr(words, name, save, protocol):
+    text = f"{TESTING} {words} --pre_train_ST experiment/{name}.pt --save {save}"
+    given = option.parse(EvalOptions, test.released_words(text.split()), prog="test.py", names=test.NAMES)
+    option.forget_released(given)
+    options = option.eval_options(given, model="KDSR_S", scale=4)
+    assert option.notes(given, options) == []
+    assert (options.testing.pre_train, options.testing.save) == (Path(f"experiment/{name}.pt"), save)
+    assert not options.testing.save_results
+    assert options.images.data_test == (SETS if protocol == "gaussian8" else "Set14")
+    assert (options.test_degradation.protocol, options.test_degradation.metric) == (protocol, "kdsr")
+    if protocol == "flags":
+        asked = options.test_degradation
+        assert (asked.lambda_1, asked.lambda_2, asked.theta) == (3.5, 1.5, 30)
+    assert options.sizes == ({"n_feats": 128, "n_blocks": 28, "n_resblocks": 5} if LARGE in words else {})
+
+
+# ------------------------------------------------------------------------------------------------ ranges
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--n_threads 5000",
+        "--batch_size 100000",
+        "--n_blocks 100000000",
+        "--n_feats 100000000",
+        "--lr_sr 0",
+        "--lr_sr -0.5",
+        "--sig_max 1e9",
+        "--beta2 1",
+        "--gamma_sr 1e300",
+        f"--seed {2**63}",
+        "--seed -1",
+        "--n_GPUs 100000",
+        "--patch_size 1000000",
+        "--ema 1",
+        "--temperature 0",
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(words, capsys):
+    with pytest.raises((SystemExit, ValueError)) as caught:
+        train(f"--model KDSR_T --save s {words}")
+    message = f"{caught.value} {capsys.readouterr().err}"
+    assert words.split()[0] in message
+    assert words.split()[1].split("e")[0].rstrip("0") in message
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "", ".", ".."])
+def test_a_run_is_named_by_a_word(name):
+    with pytest.raises(ValueError, match="--save"):
+        option.train_options(["--model", "CDSR", "--save", name], main.NAMES)
+    given = option.parse(EvalOptions, ["--save", name], prog="test.py", names=test.NAMES)
+    with pytest.raises(ValueError, match="--save"):
+        option.eval_options(given, model="CDSR", scale=4)
+
+
+# ---------------------------------------------------------------------------------------------- messages
+
+
+def test_arguments_in_backticks_become_flags():
+    message = "`patch_size` 8: 12 LR pixels are the least; `hr_dir`, `data_test`, `another`, `two words`"
+    expected = "--patch_size 8: 12 LR pixels are the least; --hr_dir, --data_test, `another`, `two words`"
+    assert option.as_flags(ValueError(message)) == expected
+
+
+@pytest.mark.parametrize("flag", ["pre_train", "pre_train_TA"])
+def test_a_run_is_not_its_weights(flag, tmp_path):
+    models = tmp_path / "run_x4" / "model"
+    models.mkdir(parents=True)
+    for name in ("state.pt", "model_latest.pt"):
+        (models / name).touch()
+    for path in (tmp_path / "run_x4", models, models / "state.pt"):
+        words = f"--model KDSR_S --save s --{flag} {path} --pre_train_TA {path}"
+        with pytest.raises(ValueError, match=rf"--{flag}: .* weights are \S*model_latest\.pt"):
+            train(words)
+    for name in ("model_TA_last.pt", "model_latest.pt"):
+        assert option.weights({flag: models / name}) == {flag: models / "model_latest.pt"}
+
+
+def test_the_table_of_differences():
+    text = option.differences(train(f"{CDSR} --data_cache"))
+    rows = dict(line.split(maxsplit=1) for line in text.splitlines())
+    assert rows["freeze_epoch"] == "600"
+    assert rows["dir_data"] == "/root/DF2k/HR"
+    assert not {"epochs_sr", "batch_size", "sv_mode", "lr_sr", "sig_max", "n_GPUs"} & rows.keys()  # as published
+    columns = [len(found[0]) for line in text.splitlines() if (found := re.match(r"  \w+ +", line))]
+    assert len(columns) == len(rows)
+    assert len(set(columns)) == 1
+
+
+def test_values_survive_config_json():
+    options = train(CDSR)
+    values = json.loads(json.dumps(option.flat(options)))
+    assert option.changed({}, options, values) == []
+
+
 def test_every_flag_is_used_somewhere():
-    """A flag that no code reads does not exist."""
-    root = Path(option.__file__).parent
-    files = [root / f"{name}.py" for name in ("main", "test", "results", "option", "resolve")]
-    code = "".join(file.read_text() for file in [*files, *(root / "build").glob("*.py")])
-    sections = [s for options in (TrainOptions, EvalOptions) for s in get_type_hints(options).values()]
-    names = {f.name for section in sections for f in dataclasses.fields(section)}
-    assert [name for name in names if not re.search(rf"\.{name}\b(?!\()", code)] == []
+    """A flag that no code reads does not exist: it is an attribute that is read, or a parameter of a room."""
+    used: set[str] = set()
+    hallway = [ROOT / f"{name}.py" for name in ("main", "test", "option", "preflight", "trainer")]
+    for file in (*hallway, *(p for room in ("data", "loss", "evaluation") for p in (ROOT / room).rglob("*.py"))):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                used.add(node.attr)
+            elif isinstance(node, ast.arg) and file not in hallway:
+                used.add(node.arg)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and file not in hallway:
+                used.add(node.target.id)  # the fields of a dataclass are its parameters
+    names = option.flags_of(TrainOptions).keys() | option.flags_of(EvalOptions).keys()
+    assert names - used == set()

@@ -1,29 +1,21 @@
 """`test.py` as its users call it: scores, prepared sets, pictures of one's own."""
 
 import csv
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import test
 from data.degradation import quantize
 from data.degradation.resize import bicubic
+from data.folders import find
 from data.images import Photo, list_images, read_image, read_photo, write_image, write_photo
 from data.protocol import manet9
-from data.testset import find
 from evaluation import metric, quality
-from model import build, checkpoint, official
-
-# There is a package called `test` in Python's own library.
-spec = importlib.util.spec_from_file_location("test_program", Path(__file__).parents[1] / "test.py")
-assert spec is not None
-assert spec.loader is not None
-test = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(test)
+from model import build, checkpoint, foreign
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def model_file(tmp_path):
         path = tmp_path / "run" / "model" / f"{name}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         net = build(network, **config)
-        torch.save(official.write(net) if theirs else checkpoint(net), path)
+        torch.save(foreign.write(net) if theirs else checkpoint(net), path)
         return path
 
     return write
@@ -81,8 +73,11 @@ def test_the_published_cdsr_command(model_file, photo_folder, capsys):
 
 def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
     file = model_file("c", "CDSR", scale=2, n_blocks=1)
-    test.main(f"--pre_train {file} --dir_data {photo_folder} --sv_mode 3 --noise 15 --data_test Set5".split())
+    command = f"--pre_train {file} --dir_data {photo_folder} --sv_mode 3 --noise 15 --data_test Set5"
+    test.main(f"{command} --blur_type aniso_gaussian".split())
     assert (tmp_path / "run" / "results" / "c" / "manet_sv3_noise_15" / "Set5" / "scores_matlab.csv").exists()
+    # With isotropic kernels, the default, every block gets that of --sig.
+    assert "--sv_mode with --blur_type iso_gaussian gives every block the kernel of --sig" in refused(command)
 
 
 def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
@@ -109,7 +104,7 @@ def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):
     for path in list_images(photo_folder / "benchmark/Set5/HR"):
         hr = torch.from_numpy(read_image(path)).permute(2, 0, 1)[None] / 255
         sr = quantize(bicubic(hr, 0.5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
-        expected.append(metric.psnr(sr, hr, border=2, protocol="kdsr").item())
+        expected.append(metric.psnr(sr, hr, border=2, planes="kdsr").item())
     assert scores["psnr"] == pytest.approx(np.mean(expected), abs=0.01)
 
 
@@ -183,7 +178,7 @@ def test_real_pairs(student, pairs, tmp_path, capsys):
             torch.from_numpy(read_image(p)).permute(2, 0, 1)[None] / 255
             for p in (folder / f"{path.stem}_paired.png", path)
         )
-        expected.append(metric.psnr(sr, hr, border=2, protocol="matlab").item())
+        expected.append(metric.psnr(sr, hr, border=2, planes="matlab").item())
     assert scores["matlab"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-4)
 
 
@@ -199,7 +194,7 @@ def test_which_weights_are_scored(pairs, tmp_path):
     sizes = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
     net, average = build("KDSR_S", **sizes), build("KDSR_S", **sizes)
     torch.save(checkpoint(net, average), tmp_path / "both.pt")
-    torch.save({"params_ema": official.write(average)}, tmp_path / "average.pt")
+    torch.save({"params_ema": foreign.write(average)}, tmp_path / "average.pt")
     psnr = {}
     for run in ("both", "both_params", "both_params_ema", "average"):
         name, _, weights = run.partition("_")
@@ -210,8 +205,8 @@ def test_which_weights_are_scored(pairs, tmp_path):
 
 
 def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
-    def brightness(asked, device):
-        return [quality.Quality(name, False, lambda image: image.mean().item()) for name in asked.split("+")]
+    def brightness(name, device):
+        return lambda images: images.mean(dim=(1, 2, 3))
 
     monkeypatch.setattr(quality, "no_reference", brightness)
     (tmp_path / "mine").mkdir()
@@ -246,7 +241,10 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     assert "--model CDSR was asked for" in refused(f"--pre_train {student} --model CDSR --dir_data {photo_folder}")
     twice = f"{photo_folder}/train/HR+{photo_folder}/train"
     assert "two sets are called train" in refused(f"--pre_train {student} --data_test {twice}")
-    assert "--data_test Set5+Set14" in refused(f"--pre_train {student} --dir_data {tmp_path}")
+    none = refused(f"--pre_train {student} --dir_data {tmp_path}")
+    assert "--data_test: there is no test set Set5, Set14, B100, Urban100: no folder of this name, and no" in none
+    assert f"in --dir_data {tmp_path}, beside it or above" in none
+    assert "and no --dir_data to look for" in refused(f"--pre_train {student}")
     assert "--dir_demo" in refused(f"--pre_train {student} --data_test Demo")
     assert "holds no params_ema" in refused(f"--pre_train {student} --weights params_ema --dir_data {photo_folder}")
     teacher = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
@@ -383,3 +381,45 @@ def test_what_real_pairs_leave_out_is_remarked(student, pairs, tmp_path, capsys)
     assert "note: real pairs are scored as they are: --noise, --sig has no effect" in capsys.readouterr().out
     test.main(f"--pre_train {student} --data_test {tmp_path}/real/LR".split())
     assert f"note: the images of {tmp_path}/real/LR are degraded; --hr_dir names" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sets", "missing"), [("Nope", "Nope"), ("Set5+nope", "nope"), ("nope+Set5+Set14", "nope, Set14")]
+)
+def test_a_test_set_that_was_asked_for_must_be_there(sets, missing, student, photo_folder, tmp_path):
+    message = refused(f"--pre_train {student} --dir_data {photo_folder} --data_test {sets}")
+    assert f"--data_test: there is no test set {missing}: no folder of this name" in message
+    assert not (tmp_path / "run" / "results").exists()
+
+
+def test_a_run_is_not_its_weights(student):
+    student.with_name("model_latest.pt").write_bytes(student.read_bytes())
+    student.with_name("state.pt").touch()
+    for path in (student.parents[1], student.with_name("state.pt")):
+        assert f"its weights are {student.with_name('model_latest.pt')}" in refused(f"--pre_train {path}")
+
+
+def test_a_picture_after_a_switch(student, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        test.main(f"--pre_train {student} --cpu photo.jpg".split())
+    assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
+
+
+def test_what_the_device_says_speaks_of_flags(student, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    write_photo(tmp_path / "mine" / "a.png", picture(16, 20))
+    test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision tf32 --cpu".split())
+    assert "note: --precision tf32 has no effect on the CPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--test_only --resume 0 --noise 0", "--noise 0"),
+        ("--epochs_sr=3 --cpu --save s", "--cpu --save s"),
+        ("--resume --lr_sr 1e-4 --pre_train_ST f", "--pre_train_ST f"),
+        ("--cpu True --check --theta -30", "--cpu True --theta -30"),
+    ],
+)
+def test_what_only_training_reads_is_left_out(words, expected):
+    assert test.released_words(words.split()) == expected.split()

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forecast import dry_run
+from plan import Plan, Schedule
 from torch import nn
 
 import model
@@ -19,10 +21,8 @@ from data.pairs import Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from data.testset import Degraded
-from forecast import dry_run
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
-from plan import Plan, Schedule
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
@@ -219,7 +219,7 @@ def test_a_signal_saves_and_stops(trainer_in):
     trainer.fit()
     assert trainer.step == 6
     assert torch.load(trainer.run.state, weights_only=True)["step"] == 6
-    assert "continue with the same command and --resume" in (trainer.run.path / "log.txt").read_text()
+    assert "continue with the same command and `resume`" in (trainer.run.path / "log.txt").read_text()
 
 
 def test_time_is_up(trainer_in):

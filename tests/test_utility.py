@@ -6,7 +6,20 @@ import time
 import pytest
 import torch
 
-from utility import LAST, Clock, Run, append_rows, atomic_write, duration, environment, forget_after, read_rows, save
+from utility import (
+    LAST,
+    Clock,
+    Run,
+    append_rows,
+    argument,
+    atomic_write,
+    call,
+    duration,
+    environment,
+    forget_after,
+    host_copy,
+    read_rows,
+)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -22,9 +35,60 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    save({"x": torch.ones(2)}, path)
-    assert torch.equal(torch.load(path, weights_only=True)["x"], torch.ones(2))
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_before_is_kept_where_asked(tmp_path):
+    path, before = tmp_path / "state", tmp_path / "previous"
+    for text, previous in (("1", None), ("2", "1"), ("3", "2")):
+        with atomic_write(path, keep=before) as temporary:
+            temporary.write_text(text)
+        assert path.read_text() == text
+        assert (before.read_text() if before.exists() else None) == previous
+    assert sorted(tmp_path.iterdir()) == [before, path]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), OSError("odd"), FileNotFoundError(2, "odd", "file")])
+def test_an_error_is_told_of_which_argument(error):
+    with pytest.raises(type(error), match="`name`: odd"), argument("name"):
+        raise error
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(KeyError, match=r"^'odd'$"), argument("name"):
+        raise KeyError("odd")
+
+
+def test_a_builder_gets_what_it_names():
+    assert call(lambda a, *, b=2: (a, b), a=1, c=3) == (1, 2)
+    assert call(lambda **values: values, a=1, b=2) == {}  # a builder that takes anything names nothing
+
+
+def test_a_host_copy_shares_nothing():
+    state = {"a": [torch.ones(2), (torch.zeros(1), "text")], "b": {"c": 1}}
+    copy = host_copy(state)
+    state["a"][0].add_(1)
+    state["a"][1][0].add_(1)
+    assert copy["a"][0].tolist() == [1, 1]
+    assert copy["a"][1] == (torch.zeros(1), "text")
+    assert copy["b"] == {"c": 1}
+
+
+def test_a_run_is_written_by_one(tmp_path):
+    first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
+    first.open({}, resumed=False)
+    with pytest.raises(BlockingIOError, match="another process is writing"):
+        second.open({}, resumed=False)
+    first.unlock()
+    (first.models / "state.pt").touch()
+    with pytest.raises(FileExistsError, match="has begun"):
+        second.open({}, resumed=False)
+    second.open({}, resumed=True)
+    second.unlock()
 
 
 def test_rows_after_a_step_are_forgotten(tmp_path):
@@ -49,10 +113,15 @@ def test_lines_before_the_run_is_open_reach_its_log(tmp_path):
     assert [line.split()[-1] for line in lines] == ["first", "second"]
     assert run.config()["a"] == 1
     assert not run.exists  # nothing to lose before the first checkpoint
-    save({}, run.models / "model_latest.pt")
+    (run.models / "model_latest.pt").touch()
     assert run.exists
     run.open({"a": 2}, resumed=True)
     assert run.config()["a"] == 1
+
+
+def test_a_log_words_its_lines(tmp_path, capsys):
+    Run(tmp_path / "run", wording=str.upper).log("`save`")
+    assert capsys.readouterr().out == "`SAVE`\n"
 
 
 def test_the_clock_shares_the_time_out():

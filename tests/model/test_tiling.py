@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import CDSR, KDSRStudent, build, tiling
+from model import CDSR, KDSRStudent, build, memory, tiling
 from model.layer import BlindSR, Embedding, Pool, global_mean, receptive_field
 from model.tiling import upscale
 
@@ -204,12 +204,12 @@ def test_the_tile_follows_the_free_memory(free, monkeypatch):
         whole = net(lr).image
     windows = []
     hook = net.get_submodule("restoration").register_forward_hook(lambda m, x, y: windows.append(x[0].shape[2:]))
-    monkeypatch.setattr(tiling, "_budget", lambda device: free)
+    monkeypatch.setattr(memory, "budget", lambda device: free)
     torch.testing.assert_close(upscale(net, lr), whole, rtol=0, atol=1e-5)
     hook.remove()
-    (per_pixel,) = tiling._measured[net].values()
+    (per_pixel,) = memory._measured[net].values()
     pixels = max(h * w for h, w in windows[1:])  # the first is the probe
-    smallest = (tiling.SMALLEST + 2 * net.halo) ** 2
+    smallest = (memory.SMALLEST + 2 * net.halo) ** 2
     assert pixels <= max(free / per_pixel, smallest)
     assert (pixels == 120 * 90) == (free == 10**10)
 
@@ -223,29 +223,29 @@ def test_the_estimate_counts_what_is_alive_at_once_and_is_made_once():
         calls.append(1)
         return chain(x)
 
-    per_pixel = [tiling._bytes_per_pixel(chain, run, probe) for _ in range(2)]
-    assert per_pixel == [tiling.SAFETY * 4 * (3 + 8 + 8)] * 2  # image, first convolution, activation
+    per_pixel = [memory.bytes_per_pixel(chain, run, probe) for _ in range(2)]
+    assert per_pixel == [memory.SAFETY * 4 * (3 + 8 + 8)] * 2  # image, first convolution, activation
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize("pixels", [30 * 90, 60 * 60, 100])
 def test_long_images_are_not_cut_along_both_sides_without_need(pixels, monkeypatch):
-    monkeypatch.setattr(tiling, "_budget", lambda device: pixels)
-    monkeypatch.setattr(tiling, "_bytes_per_pixel", lambda *_: 1.0)
+    monkeypatch.setattr(memory, "budget", lambda device: pixels)
+    monkeypatch.setattr(memory, "bytes_per_pixel", lambda *_: 1.0)
     image, cpu = torch.rand(1, 3, 1000, 30), torch.device("cpu")
-    rows, columns = tiling._tile_shape(nn.Identity(), lambda x: x, image, 8, None, cpu)
-    assert columns == (30 if pixels > 100 else tiling.SMALLEST)
-    assert rows == tiling.SMALLEST or (rows + 16) * columns <= pixels
+    rows, columns = memory.tile_shape(nn.Identity(), lambda x: x, image, 8, None, cpu)
+    assert columns == (30 if pixels > 100 else memory.SMALLEST)
+    assert rows == memory.SMALLEST or (rows + 16) * columns <= pixels
 
 
 @pytest.mark.parametrize(
-    ("text", "bytes_"), [("MemTotal: 9 kB\nMemAvailable:    4 kB\n", 2048), (None, tiling.CPU_LIMIT)]
+    ("text", "bytes_"), [("MemTotal: 9 kB\nMemAvailable:    4 kB\n", 2048), (None, memory.CPU_LIMIT)]
 )
 def test_half_of_the_free_memory_is_used(text, bytes_, monkeypatch, tmp_path):
-    monkeypatch.setattr(tiling, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     if text is not None:
         (tmp_path / "meminfo").write_text(text)
-    assert tiling._budget(torch.device("cpu")) == bytes_
+    assert memory.budget(torch.device("cpu")) == bytes_
 
 
 # ------------------------------------------------------------------------------------------------------ images

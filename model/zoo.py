@@ -1,0 +1,102 @@
+"""Trained weights by name: what they are for, where they lie, and the hash that they must have.
+
+`zoo.json` beside this file lists them. In a clone of the project the files lie in experiment/zoo/. A user of the
+installed package has them in a cache, `~/.cache/blindsr` or the folder that BLINDSR_HOME names; they are downloaded
+there from the addresses of the list, if it has any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+LIST = Path(__file__).with_name("zoo.json")
+CLONE = Path(__file__).resolve().parents[1] / "experiment" / "zoo"
+
+
+class Weights(NamedTuple):
+    """An entry of the zoo."""
+
+    name: str
+    file: str
+    sha256: str
+    network: str  # its name in `NETWORKS`
+    config: dict[str, Any]
+    degradation: str  # the recipe that it was trained for
+    blur_type: str
+    protocol: str  # the protocol of its scores
+    scores: dict[str, float]  # PSNR in dB by test set
+    note: str
+    urls: list[str]
+
+
+@cache
+def entries() -> dict[str, Weights]:
+    """Return all entries by name.
+
+    Examples:
+        >>> all(entry.file.endswith(".safetensors") for entry in entries().values())
+        True
+    """
+    listed = json.loads(LIST.read_text(encoding="utf-8"))
+    return {name: Weights(name=name, **entry) for name, entry in listed.items()}
+
+
+def resolve(path: str | Path) -> Path:
+    """Return the file of a name in the zoo, and any other path as it is; a file of that name goes first.
+
+    Raises:
+        FileNotFoundError: the weights are neither in the clone nor in the cache, and there is no address for them.
+        ValueError: the file is damaged.
+
+    Examples:
+        >>> resolve("runs/model_best.pt").name
+        'model_best.pt'
+    """
+    path = Path(path)
+    entry = entries().get(str(path))
+    if entry is None or path.exists():
+        return path
+    places = [CLONE / entry.file, _cache() / entry.file]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        found = _download(entry)
+    if (sha := hashlib.sha256(found.read_bytes()).hexdigest()) != entry.sha256:
+        raise ValueError(f"{found} is damaged: its SHA-256 is {sha}, that of {entry.name} is {entry.sha256}")
+    return found
+
+
+def choose(*, scale: int, degradation: str, blur_type: str) -> Weights | None:
+    """Return the weights for this scale that were trained for a degradation, or the nearest; None if there are none."""
+    fitting = [entry for entry in entries().values() if entry.config["scale"] == scale]
+    if not fitting:
+        return None
+    return max(fitting, key=lambda entry: (entry.degradation == degradation, entry.blur_type == blur_type))
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("BLINDSR_HOME") or Path.home() / ".cache" / "blindsr")
+
+
+def _download(entry: Weights) -> Path:
+    """Fetch a file into the cache from the first address that has it."""
+    place, failures = _cache() / entry.file, []
+    for url in entry.urls:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(place), hash_prefix=entry.sha256[:16])
+        except (OSError, RuntimeError) as error:
+            failures.append(f"{url} ({error})")
+        else:
+            return place
+    tried = f"; tried {', '.join(failures)}" if failures else ""
+    raise FileNotFoundError(
+        f"{entry.name} is in the zoo, but {entry.file} is neither in {CLONE} nor in {place.parent}{tried}. Copy it "
+        "there from experiment/zoo/ of a clone of the project"
+    )

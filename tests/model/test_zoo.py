@@ -1,0 +1,88 @@
+"""Trained weights by name: those that ship load and score as their card says; damage and absence are told."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from model import build, load_model, name_of, save_model, zoo
+
+SIZES = {"scale": 4, "n_feats": 4, "n_blocks": 1, "n_resblocks": 1}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A zoo of one network, in a clone and with a cache of their own."""
+    clone, home = tmp_path / "clone", tmp_path / "home"
+    clone.mkdir()
+    save_model(build("KDSR_S", **SIZES), clone / "toy.safetensors")
+    entry = {
+        "file": "toy.safetensors",
+        "sha256": hashlib.sha256((clone / "toy.safetensors").read_bytes()).hexdigest(),
+        "network": "KDSR_S",
+        "config": SIZES,
+        "degradation": "gaussian",
+        "blur_type": "iso_gaussian",
+        "protocol": "gaussian8",
+        "scores": {"Set5": 12.0},
+        "note": "a toy",
+        "urls": [],
+    }
+    (tmp_path / "zoo.json").write_text(json.dumps({"toy_x4": entry}))
+    monkeypatch.setattr(zoo, "LIST", tmp_path / "zoo.json")
+    monkeypatch.setattr(zoo, "CLONE", clone)
+    monkeypatch.setenv("BLINDSR_HOME", str(home))
+    zoo.entries.cache_clear()
+    yield clone, home
+    zoo.entries.cache_clear()
+
+
+def test_a_name_loads_where_a_file_does(toy):
+    net = load_model("toy_x4")
+    assert name_of(net) == "KDSR_S"
+    assert net.config == SIZES
+
+
+def test_a_file_of_that_name_goes_first(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy_x4").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="toy_x4 cannot be read as a checkpoint"):
+        load_model("toy_x4")
+
+
+def test_the_cache_serves_the_installed_package(toy):
+    clone, home = toy
+    home.mkdir()
+    (clone / "toy.safetensors").rename(home / "toy.safetensors")
+    assert load_model("toy_x4").config == SIZES
+
+
+def test_damaged_or_missing_weights_are_named(toy):
+    clone, _ = toy
+    file = clone / "toy.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"toy\.safetensors is damaged: its SHA-256 is \w{64}, that of toy_x4 is"):
+        load_model("toy_x4")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"toy_x4 is in the zoo, but toy\.safetensors is neither in"):
+        load_model("toy_x4")
+
+
+def test_choice_goes_by_scale_then_by_what_it_was_trained_for(toy):
+    assert zoo.choose(scale=2, degradation="gaussian", blur_type="iso_gaussian") is None
+    found = zoo.choose(scale=4, degradation="second_order", blur_type="iso_gaussian")
+    assert found is not None
+    assert found.name == "toy_x4"
+
+
+@pytest.mark.parametrize("entry", list(zoo.entries().values()), ids=lambda entry: entry.name)
+def test_what_ships_loads_and_is_what_its_entry_says(entry):
+    net = load_model(entry.name)
+    assert (name_of(net), net.config) == (entry.network, entry.config)
+    with torch.inference_mode():
+        sr = net(torch.full((1, 3, 24, 24), 0.5)).image
+    assert (sr - 0.5).abs().mean() < 0.05
+    assert (zoo.CLONE / entry.file).with_suffix(".md").is_file()
