@@ -6,13 +6,14 @@ Each network's file names its paper; layers name theirs here where it differs.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .autocast import in_float32, spatial_mean, to_autocast
@@ -142,7 +143,7 @@ class ConvBlock(nn.Sequential):
 
 
 class DynamicDepthwise(nn.Module):
-    """Depthwise 3×3 convolution and LeakyReLU; the convolution's weights W2·LReLU(W1·code) follow from the code."""
+    """Depthwise 3×3 convolution and LeakyReLU; the convolution's weights W2·LReLU(W1·code) follow from a code."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -150,10 +151,25 @@ class DynamicDepthwise(nn.Module):
             nn.Linear(n_feats, n_feats, bias=False), lrelu(), nn.Linear(n_feats, 9 * n_feats, bias=False)
         )
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
-        kernel = in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Map x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, to (B, C, H, W)."""
         return dynamic_depthwise(x, kernel, SLOPE)  # (B, C, H, W)
+
+    def weights(self, code: Tensor) -> Tensor:
+        """Map the code (B, C) to (B, C, 3, 3)."""
+        return in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+
+
+def weights_of_all(layers: Sequence[DynamicDepthwise], code: Tensor) -> tuple[Tensor, ...]:
+    """Map one code (B, C) to the weights of each layer, (B, C, 3, 3), by two products for all of them together."""
+    first = torch.cat([cast(nn.Linear, layer.kernel[0]).weight for layer in layers])  # (N·C, C)
+    second = torch.stack([cast(nn.Linear, layer.kernel[2]).weight for layer in layers])  # (N, 9·C, C)
+
+    def kernels(code: Tensor) -> Tensor:
+        hidden = F.leaky_relu_(F.linear(code, first), SLOPE).unflatten(1, (len(layers), -1))  # (B, N, C)
+        return hidden.transpose(0, 1) @ second.mT  # (N, B, 9·C)
+
+    return in_float32(kernels, code).unflatten(2, (-1, 3, 3)).unbind()  # N of (B, C, 3, 3)
 
 
 class DAConv(nn.Module):
@@ -177,7 +193,7 @@ class DAConv(nn.Module):
 
     def convolve(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W): the convolution without the channel attention."""
-        return self.pointwise(self.depthwise(x, code))
+        return self.pointwise(self.depthwise(x, self.depthwise.weights(code)))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""

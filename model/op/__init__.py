@@ -1,5 +1,5 @@
-"""Operators of the networks that PyTorch lacks or does slowly. One file each, a plain reference in it."""
+"""Operators of the networks that PyTorch does slowly on a GPU. One file for each, with a plain reference in it."""
 
-from .depthwise import dynamic_depthwise
+from .depthwise import dynamic_depthwise, self_check, use_kernels
 
-__all__ = ["dynamic_depthwise"]
+__all__ = ["dynamic_depthwise", "self_check", "use_kernels"]
