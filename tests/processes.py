@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 import main
+import option
 from model import build, checkpoint
 from utility import ROOT
 
@@ -52,7 +53,7 @@ class Process:
     def __init__(self, server: subprocess.Popen[str], code: str, words: list[str], out: Path, room: int, ranks: int):
         self.out = out
         self.words = words
-        self.run = main.options_of(words)[1].run_dir
+        self.run = option.train_options(words, main.NAMES)[1].run_dir
         self._server = server
         self._codes: list[int] = []
         with socket.socket() as free:

@@ -12,7 +12,7 @@ import torch
 
 from data.degradation import Gaussian, MANet, SecondOrder
 from loss import Contrast, Distillation, Pixel
-from model import CDSR, build, checkpoint, official
+from model import CDSR, build, checkpoint, foreign
 from runtime.precision import ieee_products
 from runtime.signals import STOPPED
 from scripts import reproduce
@@ -25,7 +25,7 @@ MAIN = Path(__file__).parents[1] / "main.py"
 
 @pytest.mark.parametrize(("file", "network"), [("kdsr", "KDSR_S_M_x4"), ("kdsr", "KDSR_S_L_x4"), ("cdsr", "CDSR_x2")])
 def test_networks_match_the_official_numbers(file, network, official_weights, official_numbers):
-    net = official.read(official_weights(file, network))[0].eval().to(GPU)
+    net = foreign.read(official_weights(file, network))[0].eval().to(GPU)
     key = network.replace("KDSR_S", "KDSR")
     numbers = official_numbers(file, f"{key}/")
     with torch.no_grad(), ieee_products():

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from forecast import dry_run
-from plan import Schedule
 from torch import nn
 
 import model

@@ -5,7 +5,7 @@ import torch
 
 from loss import Contrast, Distillation, Pixel
 from loss.distillation import divergence
-from model import CDSR, official
+from model import CDSR, foreign
 from tests.phases import losses_of
 
 
@@ -23,7 +23,7 @@ def curve(net, objective, lr, hr, parts):
 
 
 def read(state):
-    return official.read(state)[0]
+    return foreign.read(state)[0]
 
 
 def same(ours, theirs):
@@ -53,7 +53,7 @@ def test_cdsr(official_weights, official_numbers):
     net = read(state)
     assert isinstance(net, CDSR)
     objective = Contrast(net)
-    objective.moco.load_state_dict(official.read_momentum(state))
+    objective.moco.load_state_dict(foreign.read_momentum(state))
     lr = torch.cat((numbers["lr"] / 255).unbind(1))  # view-major
     hr = (numbers["hr"] / 255).repeat(2, 1, 1, 1)  # the HR of crop 2 plays no part
     same(curve(net, objective, lr, hr, ("l1", "contrast")), numbers["losses"])

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import main
+import option
 from data.degradation import Gaussian, MANet, Params
 from data.degradation.resize import bicubic
 from data.images import write_image
@@ -201,7 +202,7 @@ def run_main(photo_folder, tmp_path):
         argv = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} {TINY} {arguments}".split()
         with pytest.raises(SystemExit, match=f"^{STOPPED}$") if "--max_minutes" in argv else nullcontext():
             main.main(argv)
-        return main.options_of(argv)[1].run_dir
+        return option.train_options(argv, main.NAMES)[1].run_dir
 
     return call
 
