@@ -141,9 +141,9 @@ ANISO_KERNEL = When(
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU", on_resume=True)
-    n_GPUs: int = flag(
+    n_GPUs: int = flag(  # noqa: N815 (published name)
         1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0, high=1024, on_resume=True
-    )  # noqa: N815 (published name)
+    )
     precision: str = flag(
         "fp32",
         "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",

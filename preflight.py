@@ -424,7 +424,7 @@ def _cache(options: TrainOptions, folder: Path, looks: Sequence[Look]) -> Iterat
         yield fine(text) if 3 * sum(areas) < free else mend(f"{text}: make room, or name a place with `data_cache`")
 
 
-def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool = False) -> Iterator[Finding]:
+def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) -> Iterator[Finding]:
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
     protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)

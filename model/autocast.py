@@ -28,10 +28,15 @@ def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         return compute(*(x.to(_float32_at_least(x)) for x in inputs))
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype to which autocast would round x; its own without autocast."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if _autocasts(kind) else x.dtype
+
+
 def to_autocast(x: Tensor) -> Tensor:
     """Convert x to the dtype to which autocast would round it; return it unchanged without autocast."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if _autocasts(kind) else x
+    return x.to(autocast_dtype(x))
 
 
 def _autocasts(kind: str) -> bool:

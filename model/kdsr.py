@@ -12,14 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .autocast import in_float32
-from .layer import BlindSR, DynamicDepthwise, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
+from .layer import (
+    BlindSR,
+    DynamicDepthwise,
+    Embedding,
+    MeanShift,
+    Pool,
+    Upsampler,
+    conv,
+    global_mean,
+    lrelu,
+    weights_of_all,
+)
 from .naming import Foreign, Names, State, count, trunk_config, trunk_names
 
 
@@ -60,13 +71,12 @@ class IDRDCRB(nn.Module):
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
-        self.ddc = DynamicDepthwise(n_feats)
-        self.act = lrelu()
+        self.ddc = DynamicDepthwise(n_feats)  # with its LReLU
         self.conv = conv(n_feats, n_feats)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code D (B, C) to (B, C, H, W)."""
-        return x + self.conv(self.act(self.ddc(x, code)))  # (B, C, H, W)
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Map x (B, C, H, W), with the IDR-DDC's weights (B, C, 3, 3) that follow from D, to (B, C, H, W)."""
+        return x + self.conv(self.ddc(x, kernel))  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
@@ -85,9 +95,10 @@ class Restoration(nn.Module):
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code D (B, C) to (B, 3, s·H, s·W)."""
         head = in_float32(self.head, self.sub_mean(lr))  # (B, C, H, W)
+        kernels = weights_of_all([cast(IDRDCRB, block).ddc for block in self.blocks], code)  # (B, C, 3, 3) each
         x = head
-        for block in self.blocks:
-            x = block(x, code)  # (B, C, H, W)
+        for block, kernel in zip(self.blocks, kernels, strict=True):
+            x = block(x, kernel)  # (B, C, H, W)
         x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
         return self.add_mean(in_float32(self.tail, x))  # (B, 3, s·H, s·W)
 

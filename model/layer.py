@@ -6,10 +6,10 @@ Each network's file names its paper; layers name theirs here where it differs.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from .autocast import in_float32, spatial_mean, to_autocast
 from .naming import Foreign
+from .op import dynamic_depthwise
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
+SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
 Image = TypeVar("Image", Tensor, np.ndarray)  # in the kind that goes in, it comes out
 
 
@@ -128,8 +130,8 @@ def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: 
 
 
 def lrelu() -> nn.LeakyReLU:
-    """Return LeakyReLU with the slope of KDSR, CDSR and DASR."""
-    return nn.LeakyReLU(0.1, inplace=True)
+    """Return LeakyReLU as in KDSR, CDSR and DASR."""
+    return nn.LeakyReLU(SLOPE, inplace=True)
 
 
 class ConvBlock(nn.Sequential):
@@ -140,28 +142,8 @@ class ConvBlock(nn.Sequential):
         super().__init__(OrderedDict(layers))
 
 
-def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate each channel of each sample with its own k×k kernel, zero padding k//2.
-
-    Args:
-        x: (B, C, H, W).
-        kernel: (B, C, k, k), k odd.
-
-    Examples:
-        >>> kernel = torch.zeros(2, 4, 3, 3)
-        >>> kernel[:, :, 1, 1] = 1  # the identity
-        >>> x = torch.rand(2, 4, 5, 6)
-        >>> torch.equal(depthwise(x, kernel), x)
-        True
-    """
-    b, c, h, w = x.shape
-    k = kernel.shape[-1]
-    maps, kernels = x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, k, k)  # one group per sample and channel
-    return F.conv2d(maps, kernels, padding=k // 2, groups=b * c).view(b, c, h, w)  # (B, C, H, W)
-
-
 class DynamicDepthwise(nn.Module):
-    """Depthwise 3×3 convolution whose weights W2·LReLU(W1·code) follow from the code."""
+    """Depthwise 3×3 convolution and LeakyReLU; the convolution's weights W2·LReLU(W1·code) follow from a code."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -169,10 +151,25 @@ class DynamicDepthwise(nn.Module):
             nn.Linear(n_feats, n_feats, bias=False), lrelu(), nn.Linear(n_feats, 9 * n_feats, bias=False)
         )
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
-        kernel = in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
-        return depthwise(x, kernel)  # (B, C, H, W)
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Map x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, to (B, C, H, W)."""
+        return dynamic_depthwise(x, kernel, SLOPE)  # (B, C, H, W)
+
+    def weights(self, code: Tensor) -> Tensor:
+        """Map the code (B, C) to (B, C, 3, 3)."""
+        return in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+
+
+def weights_of_all(layers: Sequence[DynamicDepthwise], code: Tensor) -> tuple[Tensor, ...]:
+    """Map one code (B, C) to the weights of each layer, (B, C, 3, 3), by two products for all of them together."""
+    first = torch.cat([cast(nn.Linear, layer.kernel[0]).weight for layer in layers])  # (N·C, C)
+    second = torch.stack([cast(nn.Linear, layer.kernel[2]).weight for layer in layers])  # (N, 9·C, C)
+
+    def kernels(code: Tensor) -> Tensor:
+        hidden = F.leaky_relu_(F.linear(code, first), SLOPE).unflatten(1, (len(layers), -1))  # (B, N, C)
+        return hidden.transpose(0, 1) @ second.mT  # (N, B, 9·C)
+
+    return in_float32(kernels, code).unflatten(2, (-1, 3, 3)).unbind()  # N of (B, C, 3, 3)
 
 
 class DAConv(nn.Module):
@@ -189,7 +186,6 @@ class DAConv(nn.Module):
         super().__init__()
         inner = max(1, n_feats // reduction)
         self.depthwise = DynamicDepthwise(n_feats)
-        self.act = lrelu()
         self.pointwise = conv(n_feats, n_feats, 1)
         self.channel = nn.Sequential(
             conv(n_feats, inner, 1, bias=False), lrelu(), conv(inner, n_feats, 1, bias=False), nn.Sigmoid()
@@ -197,7 +193,7 @@ class DAConv(nn.Module):
 
     def convolve(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W): the convolution without the channel attention."""
-        return self.pointwise(self.act(self.depthwise(x, code)))
+        return self.pointwise(self.depthwise(x, self.depthwise.weights(code)))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""

@@ -97,6 +97,6 @@ def _download(entry: Weights) -> Path:
             return place
     tried = f"; tried {', '.join(failures)}" if failures else ""
     raise FileNotFoundError(
-        f"{entry.name} is in the zoo, but {entry.file} is neither in {CLONE} nor in {place.parent}{tried}. Copy it there "
-        "from experiment/zoo/ of a clone of the project"
+        f"{entry.name} is in the zoo, but {entry.file} is neither in {CLONE} nor in {place.parent}{tried}. Copy it "
+        "there from experiment/zoo/ of a clone of the project"
     )

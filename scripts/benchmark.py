@@ -31,7 +31,7 @@ from loss import Contrast, Distillation, Objective, Pixel
 from model import BlindSR
 from published import PUBLISHED
 from runtime.precision import PRECISIONS, Precision
-from scripts.program import one_line, program, size, whole
+from scripts.program import one_line, program, size, whole, words_of
 
 NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "KDSR-M": ("KDSR_S", {}),
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=whole(1), default=20, help="runs in a round (default: %(default)s)")
     parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
     given = parser.parse_args(argv)
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         run(given)
 
 

@@ -34,7 +34,7 @@ from runtime.precision import Precision
 from scripts.clock import train
 from scripts.demo import SCALE
 from scripts.drawing import enlarge, side_by_side
-from scripts.program import check_folder, one_line, program, real
+from scripts.program import check_folder, one_line, program, real, words_of
 from utility import Run, atomic_write, read_rows
 
 TEST_SETS = "Set5+Set14+B100"
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if given.out.exists():
         parser.error(f"--out {given.out} is there already; name another folder")
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         run(given)
 
 

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from model import BlindSR, foreign, load_model, name_of, read_file, save_model
 from model.rrdb import RRDBNet
 from model.weight_file import PARTS
-from scripts.program import one_line, program
+from scripts.program import one_line, program, words_of
 from utility import atomic_write
 
 CONTAINERS = {".pt": "PyTorch", ".pth": "PyTorch", ".safetensors": "safetensors"}  # by suffix
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="file to write, .pt, .pth or .safetensors")
     parser.add_argument("--to", choices=("ours", "published"), help="key names of OUT (default: see above)")
     given = parser.parse_args(argv)
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         print(convert(given.source, given.out, given.to))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from evaluation import Restore, Score, evaluate, mean
 from model import BlindSR, load_model
 from scripts.clock import train
 from scripts.drawing import enlarge, side_by_side
-from scripts.program import check_folder, one_line, program, real
+from scripts.program import check_folder, one_line, program, real, words_of
 from utility import duration
 
 SCALE = 4
@@ -151,8 +150,8 @@ def left(end: float) -> str:
     return f"{duration(max(0.0, end - time.perf_counter()))} left of the demo"
 
 
-def parse() -> Namespace:
-    """Return what the command line asks for."""
+def main() -> None:
+    begun = time.perf_counter() - (time.time() - psutil.Process().create_time())  # before the imports
     parser = program(__file__, __doc__)
     minutes = "of the whole demo, without the installation (default: %(default)s)"
     parser.add_argument("--minutes", type=real(0, 60 * 24, above=True), default=5.0, help=minutes)
@@ -160,13 +159,7 @@ def parse() -> Namespace:
     given = parser.parse_args()
     if given.out is not None and given.out.exists():
         parser.error(f"--out {given.out} is there already; name another folder")
-    return given
-
-
-def main() -> None:
-    begun = time.perf_counter() - (time.time() - psutil.Process().create_time())  # before the imports
-    given = parse()
-    with one_line("demo.py", vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         out = given.out or Path("experiment") / time.strftime("demo_%Y%m%d_%H%M%S")
         check_folder("--out", out)
         run(60 * given.minutes, out, begun)

@@ -44,7 +44,7 @@ from data.store import ImageFolder, check_images
 from evaluation.results import sha256
 from model import BlindSR, load_model, name_of
 from scripts.drawing import widths
-from scripts.program import check_folder, file_name, one_line, program, real, whole
+from scripts.program import check_folder, file_name, one_line, program, real, whole, words_of
 from utility import argument, atomic_write, environment
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=1, help="of the patches, noise, halves, t-SNE (1)")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable and too small images")
     given = parser.parse_args(argv)
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         run(given)
 
 

@@ -24,7 +24,7 @@ from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol, manet_sv, one_draw, read_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
-from scripts.program import check_folder, file_name, one_line, program, real, whole
+from scripts.program import check_folder, file_name, one_line, program, real, whole, words_of
 from utility import argument, atomic_write
 
 
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--protocol manet_sv and --sv_mode go together")
     if given.noise and given.protocol not in (*NAMED, "manet_sv"):
         parser.error(f"--protocol {given.protocol} says all of itself: leave out --noise")
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         rule = rule_of(given.protocol, given.scale, given.sv_mode, given.noise)
         check_folder("--out", given.out)
         with argument("hr"):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.images import list_images
 from data.packed import pack, verify, why_repack
-from scripts.program import check_folder, one_line, program
+from scripts.program import check_folder, one_line, program, words_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--verify", action="store_true", help="read a cache and compare it with its checksums")
     given = parser.parse_args(argv)
     cache = given.out or given.dir.resolve()
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         list_images(given.dir)  # a missing folder is an error before anything is made
         if given.verify:
             count = verify(cache)

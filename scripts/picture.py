@@ -26,7 +26,7 @@ from model import BlindSR, load_model
 from runtime.device import device as choose_device
 from runtime.precision import Precision
 from scripts.drawing import enlarge, side_by_side
-from scripts.program import check_picture, one_line, program
+from scripts.program import check_picture, one_line, program, words_of
 from utility import argument
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = given.names or [path.stem for path in given.networks]
     if len(names) != len(given.networks) or len({*names, "LR", "bicubic", "HR"}) < len(names) + 3:
         parser.error(f"--names: the {len(given.networks)} networks need as many names, all different")
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         run(given, names)
         print(given.out)
 

@@ -188,7 +188,7 @@ def run(given: Given, sheet: SheetOptions, options: TrainOptions) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with one_line("preview_degradation.py", option.flags_of(PreviewOptions)):
+    with one_line("preview_degradation.py", {name: f"--{name}" for name in option.flags_of(PreviewOptions)}):
         given, sheet, options = options_of(sys.argv[1:] if argv is None else argv)
         for name in without_effect(given, sheet, options):
             print(f"note: --{name} has no effect here")

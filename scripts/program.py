@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,12 +24,12 @@ def program(file: str, text: str | None) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def one_line(name: str, flags: Collection[str]) -> Iterator[None]:
+def one_line(name: str, words: Mapping[str, str]) -> Iterator[None]:
     """End the program with one line if this block raises an error that a user can mend, or Ctrl-C interrupts it.
 
     Args:
         name: of the program, for the message.
-        flags: names of its arguments; where an error of the rooms names one of them in backticks, it becomes a flag.
+        words: how its users know its arguments; errors of the rooms name these in backticks. See `words_of`.
     """
     try:
         yield
@@ -39,8 +39,21 @@ def one_line(name: str, flags: Collection[str]) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         sys.exit(f"{name}: error: out of memory ({error})")
     except (TrainingError, ValueError, OSError) as error:
-        text = re.sub(r"`(\w+)`", lambda word: f"--{word[1]}" if word[1] in flags else word[0], str(error))
+        text = re.sub(r"`(\w+)`", lambda found: words.get(found[1], found[0]), str(error))
         sys.exit(f"{name}: error: {text}")
+
+
+def words_of(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Return how users know the arguments of a program (`--hr`, `MODEL.pt`), by their names in its code.
+
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = parser.add_argument("file", metavar="IN"), parser.add_argument("--out")
+        >>> words_of(parser)
+        {'help': '-h', 'file': 'IN', 'out': '--out'}
+    """
+    words = {action.dest: [*action.option_strings, action.metavar, action.dest] for action in parser._actions}
+    return {name: next(str(word) for word in found if word) for name, found in words.items()}
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:

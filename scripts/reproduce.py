@@ -33,7 +33,7 @@ from loss.factory import require
 from model import BlindSR, build, load_model
 from runtime.device import device as choose_device
 from runtime.precision import Precision
-from scripts.program import one_line, program, real
+from scripts.program import one_line, program, real, words_of
 from utility import argument, atomic_write, environment
 
 METRICS = ("psnr", "ssim")
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.weights.is_file() and len(rows) > 1:
         parser.error(f"--weights {given.weights} is the file of one row: name it with --row")
     tolerance = Tolerance(given.tolerance, given.tolerance_ssim, given.tolerance_lpips)
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         run(given, table, rows, tolerance)
 
 

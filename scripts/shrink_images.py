@@ -27,7 +27,7 @@ from data.degradation import quantize
 from data.degradation.resize import bicubic
 from data.images import BadImage, list_images, read_image, write_image
 from data.testset import to_pixels, to_tensor
-from scripts.program import check_folder, one_line, program, whole
+from scripts.program import check_folder, one_line, program, whole, words_of
 from utility import argument, atomic_write
 
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the PNG files")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable photographs and name them")
     given = parser.parse_args(argv)
-    with one_line(parser.prog, vars(given)):
+    with one_line(parser.prog, words_of(parser)):
         run(given)
 
 

@@ -349,7 +349,7 @@ def test_bad_input_of_the_real_world(arguments, words, refused):
 def test_a_test_set_that_was_asked_for_must_be_there(sets, check, refused, run_main, capsys, tmp_path):
     words = f"--model KDSR_T --save s {KDSR} --data_test {sets}"
     if check:
-        with pytest.raises(SystemExit, match="^1$"):
+        with pytest.raises(SystemExit, match=r"^1$"):
             run_main(f"{words} --check")
         message = capsys.readouterr().out
     else:

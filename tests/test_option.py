@@ -463,7 +463,9 @@ def test_the_table_of_differences():
     assert rows["freeze_epoch"] == "600"
     assert rows["dir_data"] == "/root/DF2k/HR"
     assert not {"epochs_sr", "batch_size", "sv_mode", "lr_sr", "sig_max", "n_GPUs"} & rows.keys()  # as published
-    assert len({re.match(r"  \w+ +", line).end() for line in text.splitlines()}) == 1  # one column
+    columns = [len(found[0]) for line in text.splitlines() if (found := re.match(r"  \w+ +", line))]
+    assert len(columns) == len(rows)
+    assert len(set(columns)) == 1
 
 
 def test_values_survive_config_json():

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from data.degradation.resize import bicubic
 from model import build
-from model.layer import DIV2K_MEAN, depthwise
+from model.layer import DIV2K_MEAN
 from model.moco import MoCo
 
 SMALL = {
@@ -17,16 +16,6 @@ SMALL = {
     "EDSR": {"n_feats": 8, "n_blocks": 2},
     "RRDB": {"n_feats": 8, "n_blocks": 2},
 }
-
-
-def test_depthwise_is_a_convolution_of_each_channel_with_its_own_kernel():
-    x, kernel = torch.rand(2, 3, 9, 11, dtype=torch.float64), torch.randn(2, 3, 3, 3, dtype=torch.float64)
-    out = depthwise(x, kernel)
-    for b in range(2):
-        for c in range(3):
-            expected = F.conv2d(x[b : b + 1, c : c + 1], kernel[b, c][None, None], padding=1)[0, 0]
-            torch.testing.assert_close(out[b, c], expected)
-    assert torch.autograd.gradcheck(depthwise, (x[:, :, :4, :4].requires_grad_(), kernel.requires_grad_()))
 
 
 @pytest.mark.parametrize("name", SMALL)

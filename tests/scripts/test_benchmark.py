@@ -38,6 +38,7 @@ def test_the_baseline_comes_first():
     assert len(benchmark.variants("fp32")) == 2
 
 
+@pytest.mark.slow
 def test_every_network_is_restored_and_trained(monkeypatch, capsys):
     small = {"n_feats": 4, "n_blocks": 1}
     networks = {"K": ("KDSR_S", small | {"n_resblocks": 1}), "C": ("CDSR", {"n_blocks": 1}), "E": ("EDSR", small)}

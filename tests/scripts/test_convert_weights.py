@@ -119,7 +119,7 @@ def test_published_weights_in_either_container(tmp_path, convert):
 def test_two_sets_of_published_weights_need_pytorchs_container(tmp_path, convert):
     net = build("RRDB", scale=4, n_feats=8, n_blocks=1)
     save_model(net, tmp_path / "ours.pt", ema=net)
-    with pytest.raises(SystemExit, match="hold one set of weights, IN has two; name a .pth"):
+    with pytest.raises(SystemExit, match=r"hold one set of weights, IN has two; name a \.pth"):
         convert(tmp_path / "ours.pt", tmp_path / "theirs.safetensors", "--to", "published")
     assert not (tmp_path / "theirs.safetensors").exists()
 

@@ -126,7 +126,7 @@ def test_an_encoder_that_sees_blur_is_told_from_chance(photo_folder):
         embed(Sharpness(scale=2), patches, images, rule, space="projection", seed=1, device=CPU)
 
 
-@pytest.mark.parametrize("method", ["tsne", "pca"])
+@pytest.mark.parametrize("method", [pytest.param("tsne", marks=pytest.mark.slow), "pca"])
 def test_a_picture_keeps_clusters_apart(method):
     embedded = synthetic(
         lambda rng: 10 * rng.normal(size=(CASES, 1, 1, DIM)) + rng.normal(size=(CASES, IMAGES, PATCHES, DIM))
@@ -171,6 +171,7 @@ def model_file(tmp_path: Path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "config", "more", "stem", "cases"),
     [

@@ -1,22 +1,18 @@
 """Prepared test sets: their layout, their manifest, and that scoring them is scoring on the fly."""
 
 import hashlib
-import importlib.util
 import json
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from data.images import list_images, read_image
+from data import folders
+from data.folders import find
+from data.images import BadImage, list_images, read_image, write_image
 from data.protocol import gaussian8, manet9, manet_sv
-from data.testset import Degraded, Prepared, find
-
-spec = importlib.util.spec_from_file_location("make_testset", Path(__file__).parents[2] / "scripts" / "make_testset.py")
-assert spec is not None
-assert spec.loader is not None
-make_testset = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make_testset)
+from data.testset import Degraded, Prepared
+from scripts import make_testset
 
 
 @pytest.fixture
@@ -60,13 +56,14 @@ def test_same_seed_same_pixels_other_seed_others(make):
         ("--protocol manet9", manet9(2)),
         ("--protocol gaussian8", gaussian8(2)),
         ("--protocol manet_sv --sv_mode 5", manet_sv(2, 5)),
+        ("--protocol manet_sv --sv_mode 6", manet_sv(2, 6)),
     ],
-    ids=["manet9", "gaussian8", "sv5"],
+    ids=["manet9", "gaussian8", "sv5", "sv6"],
 )
 def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_folder):
     out = make(arguments)
     prepared = find(str(out), [], rule, seed=1)
-    with pytest.raises(ValueError, match=r"none of them is .* with --seed 2"):
+    with pytest.raises(ValueError, match=r"none of them is .* with `seed` 2"):
         find(str(out), [], rule, seed=2)
     assert isinstance(prepared, Prepared)
     assert prepared.digest == rule.digest
@@ -115,3 +112,62 @@ def test_a_set_of_another_protocol_is_not_used(make):
     out = make("--protocol gaussian8")
     with pytest.raises(ValueError, match="none of them is manet9"):
         find(str(out), [], manet9(2), seed=1)
+
+
+@pytest.mark.parametrize("part", ["LR_mode0_noise0", "HR_si"])
+def test_images_that_were_changed_are_not_scored(part, make):
+    out = make("--protocol manet9")
+    path = sorted((out / part).iterdir())[3]
+    write_image(path, np.ascontiguousarray(read_image(path)[::-1]))
+    with pytest.raises(BadImage, match=f"{path.name} is not the image that manifest.json tells of"):
+        list(folders.prepared(out, manet9(2), 1).samples(torch.device("cpu")))
+
+
+def test_an_interrupted_call_leaves_nothing_half_done(make, monkeypatch, capsys):
+    written = []
+
+    def write(path, pixels):
+        written.append(path)
+        if len(written) == 7:
+            raise KeyboardInterrupt
+        write_image(path, pixels)
+
+    monkeypatch.setattr(make_testset, "write_image", write)
+    with pytest.raises(SystemExit):
+        make("--protocol manet9")
+    monkeypatch.undo()
+    assert capsys.readouterr().err == "make_testset.py: interrupted\n"
+    out = written[0].parent.parent
+    assert [path.name for path in out.iterdir()] == ["HR_si"]
+    assert find(str(make("--protocol manet9")), [], manet9(2), seed=1) is not None
+
+
+def test_names_that_some_systems_refuse(make, tmp_path, photo):
+    for name in ("12:30", "a"):
+        (tmp_path / "HR").mkdir(exist_ok=True)
+        write_image(tmp_path / "HR" / f"{name}.png", np.ascontiguousarray(photo[:40, :48]))
+    out = make("--protocol gaussian8", hr=tmp_path / "HR")
+    prepared = folders.prepared(out, gaussian8(2), 1)
+    assert {sample.image for sample in prepared.samples(torch.device("cpu"))} == {"12:30", "a"}
+    assert not [path for path in out.rglob("*") if ":" in path.name]
+    write_image(tmp_path / "HR" / "12_30.png", np.ascontiguousarray(photo[:40, :48]))
+    with pytest.raises(SystemExit, match="--hr: two images would be written as 12_30_"):
+        make("--protocol gaussian8", out="other", hr=tmp_path / "HR")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--protocol nothing", "--protocol nothing is none of bicubic"),
+        ("--protocol manet9 --noise 300", "300 is not a number from 0 to 255"),
+        ("--protocol second_order --noise 5", "says all of itself"),
+        ("--protocol manet9 --sv_mode 2", "go together"),
+        ("--protocol manet9 --hr nowhere", "--hr: there is no folder nowhere"),
+    ],
+)
+def test_nonsense_is_refused(arguments, message, photo_folder, tmp_path, capsys):
+    hr = str(photo_folder / "benchmark/Set5/HR")
+    with pytest.raises(SystemExit) as caught:
+        make_testset.main(["--hr", hr, "--out", str(tmp_path / "out"), "--scale", "2", *arguments.split()])
+    assert message in f"{caught.value}{capsys.readouterr().err}"
+    assert not (tmp_path / "out").exists()

@@ -41,6 +41,23 @@ def test_bad_images_stop_or_are_named(folder: Path, tmp_path: Path, capsys: pyte
     assert f"2 images, 210 bytes, in {out}.u8" in printed
 
 
+def test_verify_reads_all_pixels(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "cache"
+    main([str(folder), "--out", str(out)])
+    main([str(folder), "--out", str(out), "--verify"])
+    assert f"3 images in {out}.u8 are as they were packed" in capsys.readouterr().out
+    write_image(folder / "3.png", np.zeros((5, 7, 3), np.uint8))
+    main([str(folder), "--out", str(out), "--verify"])
+    assert "has changed since: 1 added (3.png, …)" in capsys.readouterr().out
+    pixels = bytearray(Path(f"{out}.u8").read_bytes())
+    pixels[150] ^= 1
+    Path(f"{out}.u8").write_bytes(pixels)
+    with pytest.raises(SystemExit, match=r"error: .*the pixels of 1\.png have changed"):
+        main([str(folder), "--out", str(out), "--verify"])
+    with pytest.raises(SystemExit, match=r"error: there is no .*none\.u8"):
+        main([str(folder), "--out", str(tmp_path / "none"), "--verify"])
+
+
 def test_missing_folder_is_a_plain_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .*there is no folder .*nowhere"):
         main([str(tmp_path / "nowhere")])

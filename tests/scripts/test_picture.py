@@ -86,3 +86,13 @@ def test_names_must_tell_the_networks_apart(names, files, capsys):
     with pytest.raises(SystemExit):
         picture.main(words(files, f"lr.png KDSR_T_2.pt KDSR_S_2.pt --names {names}"))
     assert "--names: the 2 networks need as many names, all different" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("picture.txt", "expected a name that ends in .png"), ("folder.png", "is a folder; name a file")],
+)
+def test_a_place_that_is_no_picture_is_refused_first(out, message, files):
+    (files / "folder.png").mkdir()
+    with pytest.raises(SystemExit, match=message):
+        picture.main([str(files / name) for name in ("none.png", "none.pt")] + ["--out", str(files / out)])

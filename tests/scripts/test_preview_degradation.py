@@ -16,17 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.image import FigureImage
 from torch import Tensor
 
-import build
-import main as training
+import option
 from data.degradation import Gaussian, MANet, Params, SecondOrder, SecondOrderParams, quantize
 from data.degradation.blur import blur
 from data.degradation.mixed import FAMILIES, KernelParams
 from data.degradation.second_order_params import PassParams
 from data.images import read_image, write_image
 from data.testset import to_pixels
+from main import NAMES
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, leaves, readable, table
-from scripts.preview_degradation import draw, main, middle, options_of, sheet_of
+from scripts.preview_degradation import draw, main, middle, options_of, recipe_of, sheet_of
 
 PLAIN = Gaussian(scale=4, iso=True, width=(0, 0))
 ANISO = "--blur_type aniso_gaussian --noise 25 --jpeg_low 30"
@@ -69,7 +69,7 @@ def holds(picture: np.ndarray, tile: np.ndarray) -> bool:
 
 def degraded(image: Path, text: str, crop: int, seed: int) -> Tensor:
     """(3, H, W): the draw of one seed, made without the script's own `draw`."""
-    recipe = build.recipe(options_of([str(image), "--out", "o.png", *text.split()])[2])
+    recipe = recipe_of(options_of([str(image), "--out", "o.png", *text.split()])[2])
     generator = torch.Generator().manual_seed(seed)
     hr = middle(image, crop, recipe)[None]
     return recipe.apply(hr, recipe.sample(1, generator=generator), generator=generator)[0]
@@ -233,7 +233,7 @@ def test_what_a_label_leaves_out_has_no_effect(image):
 
 def test_each_label_tells_what_was_done_above_it(image):
     options = options_of([str(image), "--out", "o.png", *ANISO.split()])[2]
-    recipe = build.recipe(options)
+    recipe = recipe_of(options)
     hr = middle(image, 20, recipe)
     draws = [draw(recipe, hr, seed) for seed in range(4)]
     figure = sheet_of(hr, draws, 4, "heading")
@@ -255,7 +255,7 @@ def test_each_label_tells_what_was_done_above_it(image):
 def test_replay_prints_the_parameters_of_its_seed(image, capsys):
     drawn(image, f"--replay 6 --crop 20 {ANISO}")
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    recipe = build.recipe(options_of([str(image), "--out", "o.png", *ANISO.split()])[2])
+    recipe = recipe_of(options_of([str(image), "--out", "o.png", *ANISO.split()])[2])
     params = recipe.sample(1, generator=torch.Generator().manual_seed(6))
     assert lines["seed"] == ["seed", "6"]
     assert [float(number) for number in lines["width"][1:3]] == pytest.approx(params.width[0].tolist(), rel=1e-5)
@@ -272,8 +272,8 @@ def test_replay_prints_the_parameters_of_its_seed(image, capsys):
 )
 def test_the_recipe_is_that_of_training(model, text):
     words = ["--model", model, *text.split()]
-    trained = training.options_of(["--save", "run", "--objective", "pixel", *words])[1]
-    assert build.recipe(options_of(["photo.png", "--out", "o.png", *words])[2]) == build.recipe(trained)
+    trained = option.train_options(["--save", "run", "--objective", "pixel", *words], NAMES)[1]
+    assert recipe_of(options_of(["photo.png", "--out", "o.png", *words])[2]) == recipe_of(trained)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +283,8 @@ def test_the_recipe_is_that_of_training(model, text):
         ("notes.txt --out o.png", "notes.txt cannot be read as an image"),
         ("IMAGE --out IMAGE", "is the photograph itself"),
         ("IMAGE --out o.txt", "--out o.txt: expected a name that ends in .png"),
+        ("IMAGE --out notes.txt/o.png", "notes.txt is a file, and no folder"),
+        ("IMAGE --out o.png --draws x", "invalid int value: 'x'"),
         ("IMAGE --out o.png --crop 2", "--crop is 2: 3 LR pixels a side, 12 HR ones"),
         ("tiny.png --out o.png", "tiny.png has 30×9 pixels"),
         ("IMAGE --out o.png --sig_min 3 --sig_max 1", "--sig_min 3 is more than --sig_max 1"),

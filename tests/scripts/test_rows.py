@@ -1,6 +1,7 @@
 """The published rows at toy size: every script parses, one of each family runs its whole chain."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ def test_every_row_parses(script):
     subprocess.run(["bash", "-n", script], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["cdsr_x2", "dasr_x4_iso", "kdsr_real_x4"])
 def test_the_whole_chain(row, tmp_path, photo_folder):
     out = run(row, tmp_path, photo_folder)
@@ -39,10 +41,11 @@ def test_the_whole_chain(row, tmp_path, photo_folder):
     assert out.rstrip().splitlines()[-1].startswith("written to")
 
 
+@pytest.mark.slow
 def test_stages_start_alone_and_go_on(tmp_path, photo_folder):
     script = "kdsr_m_x4_aniso_noise"
     run(script, tmp_path, photo_folder, "teacher")
-    assert (tmp_path / "quick/kdsr_m_noise_teacher_x4_bicubic_aniso/model/model_best.pt").exists()
+    assert (tmp_path / "quick/kdsr_m_noise_teacher_x4_bicubic_aniso/model/model_latest.pt").exists()
     assert "continuing" in run(script, tmp_path, photo_folder, "teacher")
     out = run(script, tmp_path, photo_folder, "student", "test")
     assert "aniso9 noise 20" in out
@@ -69,6 +72,19 @@ def test_an_unknown_stage_is_refused(row, tmp_path, photo_folder):
     assert "there is no stage studnet, but " in result.stderr
 
 
+@pytest.mark.parametrize("row", ["kdsr_m_x4_iso", "cdsr_x2", "kdsr_real_x4", "kdsrgan_s_v2"])
+def test_tables_and_students_take_last_weights(row, tmp_path):
+    """Validation chooses nothing that a table reports."""
+    (tmp_path / "images" / "benchmark").mkdir(parents=True)
+    out = call(row, tmp_path, "images", PYTHON="echo").stdout
+    taken = re.findall(r"--pre_train(?:_TA)? (\S+)", out)
+    assert {Path(path).name for path in taken} == {"model_latest.pt"}
+    tested = [line for line in out.splitlines() if line.startswith("== test of")]
+    assert tested
+    assert all("last weights" in line for line in tested)
+
+
+@pytest.mark.slow
 def test_a_stage_that_stops_early_ends_the_row(tmp_path, photo_folder):
     stopped = call("kdsr_real_x4", tmp_path, photo_folder, FLAGS="--cpu --n_threads 0 --max_minutes 0")
     assert stopped.returncode == 75

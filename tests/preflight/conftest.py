@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import main
-from check import Finding
+import option
 from option import TrainOptions
+from preflight import Finding
 
 TEACHER = "--model KDSR_T --n_feats 8 --n_blocks 1 --n_resblocks 1"
 
@@ -21,7 +22,7 @@ def options(photo_folder: Path, tmp_path: Path) -> Callable[..., TrainOptions]:
     def parse(arguments: str = "", network: str = TEACHER, root: Path | None = None) -> TrainOptions:
         small = "--save s --scale 2 --patch_size 12 --batch_size 2 --cpu --n_threads 1"
         places = f"--dir_data {root or photo_folder} --data_train train --dir_experiment {tmp_path / 'experiment'}"
-        return main.options_of(f"{network} {small} {places} {arguments}".split())[1]
+        return option.train_options(f"{network} {small} {places} {arguments}".split(), main.NAMES)[1]
 
     return parse
 

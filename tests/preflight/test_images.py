@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from check import Finding
-from check import images as checks
+import preflight
 from data.images import write_image
 from option import TrainOptions
+from preflight import Finding
 
 Options = Callable[..., TrainOptions]
 Checked = Callable[..., str]
@@ -35,7 +35,9 @@ def folder(root: Path) -> Path:
 @pytest.fixture
 def checked(options: Options, told: Callable[[Iterable[Finding]], str], root: Path) -> Checked:
     """What is found about the images of `root`."""
-    return lambda arguments="", **more: told(checks.all_images(options(arguments, root=root, **more)))
+    return lambda arguments="", **more: told(
+        preflight.images(options(arguments, root=root, **more), need_test_sets="--data_test" in arguments)
+    )
 
 
 def line(text: str, part: str) -> str:
@@ -69,7 +71,7 @@ def test_unusable_images(kind: str, checked: Checked, folder: Path) -> None:
         content = {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"this is no image"}[kind]
         (folder / "odd.png").write_bytes(content)
     text = checked()
-    assert "mend: unusable images; repair or remove them, or pass --skip_bad_images" in text
+    assert "mend: unusable images; repair or remove them, or set --skip_bad_images" in text
     assert "odd.png" in text.split("--skip_bad_images")[1]
     text = checked("--skip_bad_images")
     assert "mend" not in text
@@ -116,11 +118,11 @@ def test_a_batch_of_more_than_all_images(checked: Checked) -> None:
 
 
 def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "LARGE", 96 * 112 - 1)
+    monkeypatch.setattr(preflight, "LARGE", 96 * 112 - 1)
     assert "--data_cache decodes each image once" in checked()
     assert "decodes" not in checked("--data_cache")
     for free, grade in ((2**30, "fine"), (5 * 96 * 112 * 3, "mend")):
-        monkeypatch.setattr(checks.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
         assert line(checked(f"--data_cache {folder.parent / 'cache'}"), "--data_cache: ").startswith(grade)
 
 
@@ -129,8 +131,10 @@ def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch:
 
 def test_test_sets_that_are_not_there(checked: Checked, root: Path) -> None:
     text = checked("--data_test Set5+Urban100+Set14")
-    assert "note: --data_test: Urban100, Set14 not found" in text
+    assert "mend: --data_test: there is no test set Urban100, Set14: no folder of this name" in text
     assert "held out" not in text
+    noisy = checked("--blur_type aniso_gaussian --noise 25")  # validated on Set14 where nothing else is asked for
+    assert "note: --data_test: Set14 not found" in noisy
     shutil.rmtree(root / "benchmark")
     assert "held out" in line(checked(), "note: --data_test: Set5 not found")
 

@@ -1,0 +1,184 @@
+"""Depthwise convolution of each sample with its own kernels, and the LeakyReLU that follows it everywhere.
+
+PyTorch can run it as a grouped convolution with one group for each sample and channel. On a CPU nothing is faster. On a
+GPU that is slow: in channels_last it copies the maps twice, autocast rounds them in passes of their own, and the
+gradient of the weights keeps a fraction of the GPU busy. There one operator does it all, by the Triton kernels of
+`depthwise_triton`: it reads the maps as they are, float32 or rounded, and writes what autocast asks for. Where Triton
+is missing, or its kernels do not give what the grouped convolution gives, the latter runs on.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.library import custom_op
+
+from ..autocast import autocast_dtype
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest value
+INDEX = 2**31  # the kernels address the pixels of one sample by 32 bits
+_switch = {"kernels": importlib.util.find_spec("triton") is not None}
+
+
+def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
+    """Correlate each channel of each sample with its own k×k kernel, zero padding k//2; then apply LeakyReLU.
+
+    Args:
+        x: (B, C, H, W).
+        kernel: (B, C, k, k), k odd.
+        slope: of LeakyReLU below 0, positive; 1 leaves the correlation as it is.
+
+    Examples:
+        >>> kernel = torch.zeros(2, 4, 3, 3)
+        >>> kernel[:, :, 1, 1] = 1  # the identity
+        >>> x = torch.rand(2, 4, 5, 6) - 0.5
+        >>> torch.equal(dynamic_depthwise(x, kernel), x)
+        True
+        >>> torch.equal(dynamic_depthwise(x, kernel, 0.1), F.leaky_relu(x, 0.1))
+        True
+    """
+    if _has_kernel(x, kernel):
+        return operator(x, kernel, slope, autocast_dtype(x))  # (B, C, H, W)
+    return plain(x, kernel, slope)  # (B, C, H, W)
+
+
+def plain(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
+    """Do the same by a grouped convolution, which autograd and autocast know."""
+    b, c, h, w = x.shape
+    maps, kernels = _groups(x, kernel)
+    y = F.conv2d(maps, kernels, padding=kernel.shape[-1] // 2, groups=b * c)  # (1, B·C, H, W)
+    # Before `view`: in-place on a view, autograd would copy the whole map three times.
+    y = y if slope == 1 else F.leaky_relu_(y, slope)
+    return y.view(b, c, h, w)  # (B, C, H, W)
+
+
+def use_kernels(enabled: bool) -> None:
+    """Let GPUs run the Triton kernels, or the grouped convolution; where Triton is missing it is always the latter."""
+    _switch["kernels"] = enabled and importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def self_check(device: torch.device) -> bool:
+    """Return True if the Triton kernels give on this GPU what the grouped convolution gives; else warn.
+
+    Asked at the first use; later calls know the answer. Ranks that compute together must agree: let all ask before they
+    begin, and `use_kernels(False)` on all if it is False on one.
+    """
+    try:
+        from . import depthwise_triton as kernels
+
+        wrong = _disagreement(kernels, device)
+    except Exception as error:  # no Triton, no compiler, a GPU it does not know: it fails in a dozen ways
+        wrong = f"they fail: {type(error).__name__}: {str(error).strip()[:200]}"
+    if wrong:
+        warnings.warn(f"dynamic convolutions run without Triton's kernels, more slowly: {wrong}", stacklevel=2)
+    return not wrong
+
+
+def _disagreement(kernels, device: torch.device) -> str:
+    """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
+    generator = torch.Generator().manual_seed(0)
+    shape, slope = (2, 33, 19, 37), 0.1
+    exact = [torch.randn(size, generator=generator, dtype=torch.float64) for size in (shape, (2, 33, 3, 3), shape)]
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for dtype, tolerance in TOLERANCE.items():
+            for memory_format in (torch.contiguous_format, torch.channels_last):
+                x, kernel, dy = (t.to(device, dtype) for t in exact)
+                x = x.contiguous(memory_format=memory_format)
+                y = kernels.forward(x, kernel, slope, dtype)
+                found = (y, *kernels.backward(dy, x, kernel, y, slope))
+                x, kernel, dy, result = (t.cpu().double() for t in (x, kernel, dy, y))
+                expected = (plain(x, kernel, slope), *_plain_backward(dy, x, kernel, result, slope))
+                for name, ours, theirs in zip(("result", "dx", "dk"), found, expected, strict=True):
+                    if not (ours.cpu().double() - theirs).abs().max() <= tolerance * theirs.abs().max():
+                        return f"their {name} in {dtype} is not that of the grouped convolution"
+    return ""
+
+
+# ----------------------------------------------------------------------------------------------- the operator
+
+# Opaque to torch.compile, as `triton_op` would not be: there is nothing to fuse with, and what is run may be settled
+# where it is run, by the self-check. Named after the package, which goes by two names (`model`, `blindsr`).
+_NAMESPACE = __name__.partition(".")[0]
+
+
+@custom_op(f"{_NAMESPACE}::dynamic_depthwise", mutates_args=())
+def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
+    """Return the result as `dtype`, laid out as x. Autocast leaves the arguments alone."""
+    if _runs_kernel(x):
+        from . import depthwise_triton as kernels
+
+        return kernels.forward(x, kernel, slope, dtype)
+    return _laid_out(plain(x.to(dtype), kernel.to(dtype), slope), x)
+
+
+@custom_op(f"{_NAMESPACE}::dynamic_depthwise_backward", mutates_args=())
+def operator_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and kernel from that of the result y, with the dtypes of x and kernel."""
+    if _runs_kernel(x):
+        from . import depthwise_triton as kernels
+
+        return kernels.backward(dy, x, kernel, y, slope)
+    dx, dk = _plain_backward(dy, x.to(y.dtype), kernel.to(y.dtype), y, slope)
+    return _laid_out(dx.to(x.dtype), x), dk.to(kernel.dtype)
+
+
+@operator.register_fake
+def _(x, kernel, slope, dtype):
+    return torch.empty_like(x, dtype=dtype)
+
+
+@operator_backward.register_fake
+def _(dy, x, kernel, y, slope):
+    return torch.empty_like(x), torch.empty_like(kernel, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, kernel, ctx.slope, _ = inputs
+    ctx.save_for_backward(x, kernel, output)
+
+
+def _differentiate(ctx, dy):
+    x, kernel, y = ctx.saved_tensors
+    return *operator_backward(dy, x, kernel, y, ctx.slope), None, None
+
+
+operator.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _has_kernel(x: Tensor, kernel: Tensor) -> bool:
+    small = x.shape[1] * x.shape[2] * x.shape[3] < INDEX
+    return _switch["kernels"] and x.is_cuda and x.dtype in TOLERANCE and kernel.shape[-2:] == (3, 3) and small
+
+
+def _runs_kernel(x: Tensor) -> bool:
+    return _switch["kernels"] and x.is_cuda and self_check(x.device)
+
+
+def _plain_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    b, c = x.shape[:2]
+    maps, kernels = _groups(x, kernel)
+    g = torch.ops.aten.leaky_relu_backward(dy, y, slope, True)  # (B, C, H, W)
+    padding = [kernel.shape[-1] // 2] * 2
+    dx, dk, _ = torch.ops.aten.convolution_backward(
+        *(g.reshape(maps.shape), maps, kernels, None),
+        *([1, 1], padding, [1, 1], False, [0, 0], b * c, [True, True, False]),
+    )
+    return dx.view(x.shape), dk.view(kernel.shape)
+
+
+def _groups(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps (1, B·C, H, W) and kernels (B·C, 1, k, k): one group per sample and channel."""
+    b, c, h, w = x.shape
+    return x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, *kernel.shape[2:])
+
+
+def _laid_out(t: Tensor, x: Tensor) -> Tensor:
+    """Return t laid out as `empty_like` would lay out x."""
+    like = torch.empty_like(x, dtype=t.dtype)
+    return t if t.stride() == like.stride() else like.copy_(t)

@@ -1,0 +1,54 @@
+"""Run with TRITON_INTERPRET=1: compares the Triton kernels with float64, with all fresh memory full of NaN."""
+
+import itertools
+
+import torch
+
+from model.op import depthwise
+from model.op import depthwise_triton as kernels
+
+SIZES = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 33, 17, 16), (1, 2, 33, 2), (1, 32, 16, 17)]
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+MIXED = [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.bfloat16), (torch.float16, torch.float16)]
+empty, empty_like = torch.empty, torch.empty_like
+
+
+def poisoned(make):
+    return lambda *args, **kwargs: make(*args, **kwargs).fill_(float("nan"))
+
+
+def compare(size, layout, dtype, out, slope):
+    b, c = size[:2]
+    x = torch.randn(size).to(dtype).contiguous(memory_format=layout)
+    kernel, dy = torch.randn(b, c, 3, 3), torch.randn(size).to(out)
+    torch.empty, torch.empty_like = poisoned(empty), poisoned(empty_like)
+    y = kernels.forward(x, kernel, slope, out)
+    dx, dk = kernels.backward(dy, x, kernel, y, slope)
+    again = kernels.backward(dy, x, kernel, y, slope)
+    torch.empty, torch.empty_like = empty, empty_like
+    assert (y.dtype, dx.dtype, dk.dtype) == (out, dtype, torch.float32)
+    assert y.stride() == dx.stride() == x.stride()
+    assert torch.equal(dx, again[0])
+    assert torch.equal(dk, again[1])
+    dy, x, kernel, exact = (t.double() for t in (dy, x, kernel, y))
+    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, x, kernel, exact, slope)
+    for ours, theirs in zip((y, dx, dk), expected, strict=True):
+        # The interpreter cuts off where a GPU rounds to the nearest.
+        tolerance = {torch.float32: 2e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[ours.dtype]
+        torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=1e-5)
+
+
+torch.manual_seed(0)
+for size, layout in itertools.product(SIZES, LAYOUTS):
+    compare(size, layout, torch.float32, torch.float32, 0.1)
+for (dtype, out), layout in itertools.product(MIXED, LAYOUTS):
+    compare((2, 3, 5, 18), layout, dtype, out, 0.1)
+compare((1, 2, 5, 7), torch.channels_last, torch.float32, torch.float32, 1.0)
+whole = torch.randn(1, 4, 9, 20)
+part, kernel, dy = whole[:, 1:3, ::2, 3:], torch.randn(1, 2, 3, 3), torch.randn(1, 2, 5, 17)  # with gaps
+y = kernels.forward(part, kernel, 0.1, torch.float32)
+torch.testing.assert_close(y, depthwise.plain(part, kernel, 0.1))
+gradients = kernels.backward(dy.expand(1, 2, 5, 17), part, kernel, y, 0.1)
+for ours, theirs in zip(gradients, depthwise._plain_backward(dy, part, kernel, y, 0.1), strict=True):
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+assert depthwise._disagreement(kernels, torch.device("cpu")) == ""

@@ -1,0 +1,188 @@
+"""The depthwise convolution of each sample with its own kernels, with its LeakyReLU."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.op import depthwise, dynamic_depthwise
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.1])
+def test_it_is_a_convolution_of_each_channel_with_its_own_kernel(slope):
+    x, kernel = torch.randn(2, 3, 9, 11, dtype=torch.float64), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    out = dynamic_depthwise(x, kernel, slope)
+    for b in range(2):
+        for c in range(3):
+            y = F.conv2d(x[b : b + 1, c : c + 1], kernel[b, c][None, None], padding=1)[0, 0]
+            torch.testing.assert_close(out[b, c], torch.where(y > 0, y, slope * y))
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.1])
+def test_its_gradients_are_right(slope):
+    x, kernel = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    inputs = (x.requires_grad_(), kernel.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, kernel: dynamic_depthwise(x, kernel, slope), inputs)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_its_gradients_are_those_of_the_activation_after_the_view_to_the_bit(autocast):
+    """The order of view and activation costs copies, not values."""
+
+    def after_view(x, kernel):
+        maps = F.conv2d(x.reshape(1, 10, 6, 7), kernel.reshape(10, 1, 3, 3), padding=1, groups=10).view(2, 5, 6, 7)
+        return F.leaky_relu_(maps, 0.1)
+
+    results = []
+    x, kernel, weight = torch.randn(2, 5, 6, 7), torch.randn(2, 5, 3, 3), torch.randn(2, 5, 6, 7)
+    for operation in (after_view, lambda x, kernel: dynamic_depthwise(x, kernel, 0.1)):
+        inputs = (x.clone().requires_grad_(), kernel.clone().requires_grad_())
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y = operation(*inputs)
+        (y * weight).sum().backward()
+        results.append((y.detach(), inputs[0].grad, inputs[1].grad))
+    for before, now in zip(*results, strict=True):
+        assert torch.equal(before, now)
+
+
+# ----------------------------------------------------------------------------------------------- the operator
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_operator_keeps_the_rules_of_pytorch(dtype, memory_format):
+    """Its schema, its shapes without data, its autograd, and all of it under torch.compile's tracing."""
+    x = torch.randn(2, 3, 5, 4, dtype=dtype).contiguous(memory_format=memory_format).requires_grad_()
+    kernel = torch.randn(2, 3, 3, 3, dtype=dtype).requires_grad_()
+    torch.library.opcheck(depthwise.operator, (x, kernel, 0.1, dtype))
+    with torch.no_grad():
+        y = depthwise.operator(x, kernel, 0.1, dtype)
+        torch.library.opcheck(depthwise.operator_backward, (torch.randn_like(y), x, kernel, y, 0.1))
+
+
+def test_the_gradients_of_the_operator_are_right():
+    x, kernel = torch.randn(1, 2, 3, 4, dtype=torch.float64), torch.randn(1, 2, 3, 3, dtype=torch.float64)
+    inputs = (x.requires_grad_(), kernel.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, kernel: depthwise.operator(x, kernel, 0.1, torch.float64), inputs)
+
+
+@pytest.fixture
+def everywhere(monkeypatch):
+    """The operator where the machine has no GPU: its own fallback computes."""
+    monkeypatch.setattr(depthwise, "_has_kernel", lambda x, kernel: True)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_operator_gives_what_the_grouped_convolution_gives(autocast, monkeypatch):
+    results = []
+    x, kernel, weight = torch.randn(2, 5, 6, 7), torch.randn(2, 5, 3, 3), torch.randn(2, 5, 6, 7)
+    for has in (False, True):
+        monkeypatch.setattr(depthwise, "_has_kernel", lambda x, kernel, has=has: has)
+        inputs = (x.clone().requires_grad_(), kernel.clone().requires_grad_())
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y = dynamic_depthwise(*inputs, 0.1)
+        assert y.dtype == (torch.bfloat16 if autocast else torch.float32)
+        (y * weight).sum().backward()
+        results.append((y.detach(), inputs[0].grad, inputs[1].grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_compile_sees_one_graph(everywhere):
+    x, kernel = torch.randn(2, 5, 6, 7, requires_grad=True), torch.randn(2, 5, 3, 3, requires_grad=True)
+    compiled = torch.compile(
+        lambda x, kernel: 2 * dynamic_depthwise(x, kernel, 0.1), backend="aot_eager", fullgraph=True
+    )
+    found = torch.autograd.grad(compiled(x, kernel).sum(), (x, kernel))
+    expected = torch.autograd.grad(2 * dynamic_depthwise(x, kernel, 0.1).sum(), (x, kernel))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_kernels_that_fail_or_err_are_not_used(monkeypatch):
+    """And the warning says so once."""
+    monkeypatch.setitem(sys.modules, "model.op.depthwise_triton", None)  # cannot be imported
+    depthwise.self_check.cache_clear()
+    with pytest.warns(UserWarning, match="without Triton's kernels.*fail"):
+        assert not depthwise.self_check(torch.device("cpu"))
+    assert not depthwise.self_check(torch.device("cpu"))  # a second warning would be an error
+
+    class Wrong:
+        forward = staticmethod(lambda x, kernel, slope, dtype: depthwise.plain(x, kernel, slope))
+        backward = staticmethod(lambda dy, x, kernel, y, slope: (torch.full_like(x, torch.nan), kernel))
+
+    assert "dx in torch.float32" in depthwise._disagreement(Wrong, torch.device("cpu"))
+    depthwise.self_check.cache_clear()
+
+
+def test_the_switch_turns_the_kernels_off(monkeypatch):
+    monkeypatch.setattr(depthwise, "_switch", {"kernels": True})
+    depthwise.use_kernels(False)
+    x = torch.randn(1, 2, 3, 4)
+    assert not depthwise._has_kernel(x, torch.randn(1, 2, 3, 3))
+    assert not depthwise._runs_kernel(x)
+
+
+@pytest.mark.slow
+def test_the_triton_kernels_give_what_float64_gives():
+    """In Triton's interpreter, which must be asked for before Triton is imported."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    program = Path(__file__).with_name("interpreted.py")
+    done = subprocess.run([sys.executable, program], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_the_triton_kernels_compile_without_spills(capability, tmp_path):
+    """For GPUs of these generations, none of which is needed: registers, and bytes of stack and local memory."""
+    for kernel in ("forward_kernel", "backward_kernel"):
+        for x, y in (("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "bf16"), ("fp16", "fp16")):
+            for unit in ("stride_c", "stride_w"):  # channels last, channels first
+                usage = compiled_usage(kernel, capability, x, y, unit, tmp_path)
+                assert usage["STACK"] == usage["LOCAL"] == 0, (kernel, x, y, unit)
+                assert usage["REG"] <= 128, (kernel, x, y, unit)  # so that 512 threads fit a processor
+
+
+def compiled_usage(name, capability, x, y, unit, folder):
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from model.op import depthwise_triton
+
+    reader = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not reader.exists():
+        pytest.skip("this Triton comes without cuobjdump")
+    kernel = getattr(depthwise_triton, name)
+    pointers = {"x": x, "dx": x, "y": y, "dy": y, "kernel": "fp32", "sums": "fp32"}
+    constants = {key: depthwise_triton.TILE[key] for key in ("ROWS", "BW", "BC")} | {unit: 1}
+    signature, aligned = {}, {}
+    for i, argument in enumerate(kernel.arg_names):
+        if argument in constants:
+            signature[argument] = "constexpr"
+        elif argument == "slope":
+            signature[argument] = "fp32"
+        else:
+            signature[argument] = f"*{pointers[argument]}" if argument in pointers else "i32"
+            aligned[i,] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, signature, constants, aligned)
+    options = {"num_warps": depthwise_triton.WARPS}
+    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
+    (folder / "kernel.cubin").write_bytes(binary)
+    text = subprocess.run([reader, "-res-usage", folder / "kernel.cubin"], capture_output=True, text=True).stdout
+    return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}

@@ -1,0 +1,112 @@
+"""The two parts of the check, what a run makes of the cheap one, and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import main
+import preflight
+from option import TrainOptions
+from preflight import Grade, mend
+
+Options = Callable[..., TrainOptions]
+
+
+def grades(findings: object) -> set[Grade]:
+    return {finding.grade for finding in findings}  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def test_nothing_is_to_be_mended_of_a_good_run(options: Options, tmp_path: Path) -> None:
+    assert Grade.MEND not in grades(preflight.cheap(options()))
+    assert grades(preflight.weights(options())) == {Grade.FINE}
+    assert grades(preflight.images(options())) == {Grade.FINE}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_starts_with_a_note(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight.psutil.Process, "cpu_affinity", lambda self: [0], raising=False)
+    log: list[str] = []
+    preflight.before_start(options("--n_threads 2"), log.append)
+    assert [text for text in log if "--n_threads 2 on 1 CPU cores" in text]
+    assert not [text for text in log if text.startswith("fine")]
+
+
+def test_a_run_does_not_start_before_it_is_mended(options: Options, tmp_path: Path) -> None:
+    (tmp_path / "experiment").write_text("a file in the way")
+    with pytest.raises(ValueError, match="`dir_experiment`"):
+        preflight.before_start(options(), print)
+
+
+def check(asked: TrainOptions, given: dict[str, object] | None = None) -> bool:
+    return preflight.check(given or {}, asked, main.check_run)
+
+
+def test_a_network_that_cannot_be_is_said_once(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not check(options(network="--model CDSR --n_feats 8"))
+    assert capsys.readouterr().out.count("n_feats means nothing to CDSR") == 1
+
+
+def test_weights_that_are_not_there(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not check(options(f"--pre_train {tmp_path / 'nowhere.pt'}"))
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("mend")] == [
+        f"mend: --pre_train: there is no file {tmp_path / 'nowhere.pt'}"
+    ]
+    assert "training images" in out  # they are looked at all the same
+
+
+def test_a_patch_that_is_too_small(options: Options) -> None:
+    findings = preflight.attempt(preflight.weights, options("--patch_size 4"))
+    (finding,) = (found for found in findings if found.grade is Grade.MEND)
+    assert str(finding).startswith("mend: --patch_size 4")
+
+
+def test_refusals_of_others_are_findings(options: Options) -> None:
+    def refuse(asked: TrainOptions) -> None:
+        raise FileExistsError("`save` s: there is a run already")
+
+    assert list(preflight.attempt(refuse, options())) == [mend("`save` s: there is a run already")]
+    assert not list(preflight.attempt(lambda: None))
+
+
+def test_a_run_that_is_there_is_found(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    models = options().run_dir / "model"
+    models.mkdir(parents=True)
+    (models / "model_latest.pt").touch()
+    assert not check(options())
+    assert f"mend: --save s: {models.parent} holds a run already" in capsys.readouterr().out
+
+
+def test_a_system_without_shared_memory(options: Options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(preflight, "SHARED", tmp_path / "nowhere")
+    text = "\n".join(map(str, preflight.cheap(options())))
+    assert "mend" not in text
+    assert "batches" not in text
+
+
+def test_what_is_printed(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    findings = [preflight.fine("a"), preflight.note("b"), preflight.note("`save` b"), preflight.note("b")]
+    monkeypatch.setattr(preflight, "cheap", lambda options: findings)
+    for name in ("weights", "images"):
+        monkeypatch.setattr(preflight, name, lambda *_, **__: [])
+    assert check(options())
+    assert capsys.readouterr().out == "fine: a\nnote: b\nnote: --save b\n0 to mend, 2 worth knowing, 1 fine\n"
+    findings.append(mend("c"))
+    assert not check(options())
+    assert capsys.readouterr().out.endswith("mend: c\n1 to mend, 2 worth knowing, 1 fine\n")
+
+
+def test_notes_on_flags_are_findings(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(options("--gan hinge"), {"gan": "hinge"})
+    assert "note: --gan has no effect here; it acts with --objective adversarial" in capsys.readouterr().out
+
+
+def test_validation_is_looked_at_as_it_will_be(options: Options) -> None:
+    """The released KDSR validates noisy training with noise 10, and so does a check of it."""
+    asked = options("--blur_type aniso_gaussian --noise 25 --data_test Set5", network="--model KDSR_T --n_feats 8")
+    assert (asked.degradation.noise, asked.validation["noise"]) == (25, 10)
+    (told,) = [found for found in preflight.test_images(asked, [], True) if "test set Set5" in found.text]
+    assert told.text.endswith("lambda 4 1.5 theta 120 noise 10")
