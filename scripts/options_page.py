@@ -1,0 +1,190 @@
+"""Write docs/options.md, the page of all flags, from option.py and published.py.
+
+    python scripts/options_page.py            # write the page
+    python scripts/options_page.py --check    # exit with code 1 if the page is out of date
+
+tests/docs/test_options_page.py does the second, so run the first after each change of a flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import main as main_program
+import option
+import published
+import test as test_program
+from model import NETWORKS
+from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag, TrainOptions
+from scripts.program import program
+from utility import atomic_write
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
+SIZES = ("n_feats", "n_blocks", "n_resblocks")
+IN_WORDS = {  # defaults that no single value says
+    ("LoadingOptions", "n_threads"): "4, or all cores if there are fewer",
+    ("ImageOptions", "data_test"): "see there",
+    ("TrainingOptions", "test_every"): "see below",
+    **{("NetworkOptions", size): "published" for size in SIZES},
+}
+ENDLESS = 2**31  # a limit above this is there for the machine, and no reader wants to know it
+SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published defaults
+    "KDSR_T": {"model": "KDSR_T"},
+    "KDSR_S": {"model": "KDSR_S"},
+    "KDSR_S, aniso": {"model": "KDSR_S", "blur_type": "aniso_gaussian"},
+    "KDSR_T, real": {"model": "KDSR_T", "degradation": "second_order"},
+    "KDSR_S, real": {"model": "KDSR_S", "degradation": "second_order"},
+    "KDSR_S, GAN": {"model": "KDSR_S", "degradation": "second_order", "objective": "adversarial"},
+    "CDSR": {"model": "CDSR"},
+    "DASR": {"model": "DASR"},
+    "EDSR": {"model": "EDSR"},
+    "RRDB": {"model": "RRDB"},
+}
+HEAD = """# All flags
+
+This page is written by `python scripts/options_page.py` from `option.py` and `published.py`; do not edit it by hand.
+`python main.py --help` and `python test.py --help` say the same in the terminal.
+
+- **Default** "published" means: what the papers' released code uses for this network, see the
+  [table below](#published-defaults).
+- **Acts with** names the condition under which a flag does something. A flag that is given without it is named in a
+  note, and the run goes on.
+- **Resume**: a run that is continued may be given another value. All other flags must stay as they were.
+- A switch (`--cpu`) may also be written `--cpu True` or `--cpu False`.
+- Contradictions and misspelt flags end the program with one line that says what to change.
+"""
+PUBLISHED_HEAD = """## Published defaults
+
+At ×4. "aniso" is `--blur_type aniso_gaussian`, "real" is `--degradation second_order`, and "GAN" adds
+`--objective adversarial`.
+"""
+PUBLISHED_TAIL = """An epoch without `--test_every` is as long as the released trainer's: the training images are
+repeated until they make up 1000 batches at most. That is 971 steps for KDSR and 970 for CDSR and DASR on the 3450
+images of DF2K, and 1000 for EDSR, RRDB and `second_order`.
+
+KDSR's noisy training (`--blur_type aniso_gaussian` and `--noise` above 0) validates on Set14 with one kernel,
+`--lambda_1 4.0 --lambda_2 1.5 --theta 120`, and noise 10, as its released code does.
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(re.sub(r"([|<])", r"\\\1", cell) for cell in line) + " |" for line in lines)
+
+
+def allowed(kind: Any, flag: Flag, names: Mapping[str, Sequence[str]]) -> str:
+    """Return in words which values a flag takes."""
+    choices = names[flag.registry] if flag.registry else flag.choices
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if kind is bool:
+        return "switch"
+    word = {int: "whole number", float: "number", str: "text", Path: "path"}[kind]
+    low, high = flag.low, flag.high
+    if math.isinf(low) and math.isinf(high):
+        return word
+    return f"{word}, {low:g} or more" if high > ENDLESS else f"{word}, {low:g} to {high:.7g}"
+
+
+def default(value: Any) -> str:
+    """Return the default of a flag in words."""
+    if value is AS_PUBLISHED:
+        return "published"
+    if value is REQUIRED:
+        return "**required**"
+    if value is None or value is False:
+        return "–"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def section(kind: type, names: Mapping[str, Sequence[str]]) -> str:
+    """Return the table of the flags of a section."""
+    hints, rows = get_type_hints(kind), []
+    head = ("Flag", "Meaning", "Values", "Default", "Acts with", "Resume")
+    for field in dataclasses.fields(kind):
+        flag: Flag = field.metadata["flag"]
+        hint = hints[field.name]
+        plain = next((part for part in getattr(hint, "__args__", ()) if part is not type(None)), hint)
+        spelt = ", ".join(f"`--{name}`" for name in (field.name, *flag.also))
+        when = flag.when.text if flag.when else "always"
+        resume = "yes" if flag.on_resume else "no"
+        usual = IN_WORDS.get((kind.__name__, field.name)) or default(field.default)
+        rows.append((spelt, flag.text, allowed(plain, flag, names), usual, when, resume))
+    columns = len(head) - (kind is EvaluationOptions)  # which no run resumes with
+    return table(head[:columns], [row[:columns] for row in rows])
+
+
+def title(kind: type) -> str:
+    """Return the name of a section in words: `TrainingDegradationOptions` is "Training degradation"."""
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda letter: f" {letter[0].lower()}", kind.__name__.removesuffix("Options"))
+
+
+def value_of(name: str, setting: Mapping[str, str]) -> str:
+    """Return the published default of a flag in a setting, at ×4; a dash where the flag does not act."""
+    given = {key: value for key, value in setting.items() if key != "model"}
+    values = {"blur_type": "iso_gaussian", **published.defaults(setting["model"], 4, given), **setting}
+    when = option.flags_of(TrainOptions)[name].metadata["flag"].when
+    if when is not None and not when.test(values):
+        return "–"
+    if name in values:
+        return f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])
+    sizes = inspect.signature(NETWORKS[setting["model"]]).parameters
+    return str(sizes[name].default) if name in sizes else "–"
+
+
+def widths() -> str:
+    """Return the table of the ranges of blur, which depend on the scale."""
+    settings = {
+        "KDSR, EDSR, RRDB: `--sig_min`, `--sig_max`, σ": ("KDSR_S", {}),
+        "DASR: the same": ("DASR", {}),
+        "`manet`, iso: the same": ("CDSR", {}),
+        "`manet`, aniso: the same, **variances**": ("CDSR", {"blur_type": "aniso_gaussian"}),
+    }
+    rows = []
+    for name, (model, given) in settings.items():
+        values = [published.defaults(model, scale, given) for scale in (2, 3, 4)]
+        rows.append((name, *(f"{value['sig_min']:g}, {value['sig_max']:g}" for value in values)))
+    return table(("Range of blur, HR pixels", "×2", "×3", "×4"), rows)
+
+
+def page() -> str:
+    """Return the whole page."""
+    training, testing = option.sections(TrainOptions), option.sections(EvalOptions)
+    parts = [HEAD]
+    for kind in training.values():
+        programs = "main.py and test.py" if kind in testing.values() else "main.py"
+        parts.append(f"## {title(kind)} ({programs})\n{section(kind, main_program.NAMES)}\n")
+    for kind in testing.values():
+        if kind not in training.values():
+            parts.append(f"## {title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
+    fields = option.flags_of(TrainOptions)
+    names = [*SIZES, *(name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test")]
+    rows = [(f"`--{name}`", *(value_of(name, setting) for setting in SETTINGS.values())) for name in names]
+    parts += [PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL]
+    return "\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = program(__file__, __doc__)
+    parser.add_argument("--check", action="store_true", help="compare the page with the flags, and write nothing")
+    given, text = parser.parse_args(argv), page()
+    if not given.check:
+        with atomic_write(PAGE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"written: {PAGE}")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+        sys.exit(f"{PAGE} is out of date; run python scripts/options_page.py")
+
+
+if __name__ == "__main__":
+    main()
