@@ -1,5 +1,6 @@
 """The perceptual loss against torchvision's VGG19, and what it says of files that are none."""
 
+import hashlib
 from pathlib import Path
 from urllib.error import URLError
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torchvision.transforms.functional import normalize
 
+import loss.perceptual
 from loss.perceptual import Perceptual
 
 LAYERS = {"conv1_2": (2, 0.1), "conv2_2": (7, 0.1), "conv3_4": (16, 1), "conv4_4": (25, 1), "conv5_4": (34, 1)}
@@ -64,12 +66,12 @@ def test_it_is_the_weighted_distance_of_torchvisions_features(theirs, perceptual
     a, b = by_hand(theirs, sr), by_hand(theirs, hr)
     expected = sum(weight * F.l1_loss(a[name], b[name].detach()) for name, (_, weight) in LAYERS.items())
     assert isinstance(expected, torch.Tensor)
-    loss = perceptual(sr, hr)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
-    (gradient,) = torch.autograd.grad(loss, sr, retain_graph=True)
+    distance = perceptual(sr, hr)
+    torch.testing.assert_close(distance, expected, rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(distance, sr, retain_graph=True)
     (wanted,) = torch.autograd.grad(expected, sr)
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
-    assert torch.autograd.grad(loss, hr, allow_unused=True) == (None,)  # the target learns nothing
+    assert torch.autograd.grad(distance, hr, allow_unused=True) == (None,)  # the target learns nothing
 
 
 def test_the_features_are_not_rectified(theirs, perceptual, images):
@@ -110,37 +112,37 @@ def written(path: Path, contents: object) -> Path:
 
 @pytest.fixture
 def state(theirs):
-    """Every key of the features in its shape, on almost no disk."""
-    return {f"features.{k}": torch.zeros(1).expand(v.shape) for k, v in theirs.features.state_dict().items()}
+    """Every key of the features in its shape."""
+    return {f"features.{k}": torch.zeros(v.shape) for k, v in theirs.features.state_dict().items()}
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"--vgg: there is no file .*nowhere\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"`vgg`: there is no file .*nowhere\.pth"):
         Perceptual(weights=tmp_path / "nowhere.pth")
 
 
 def test_no_checkpoint(tmp_path):
     path = tmp_path / "vgg.pth"
     path.write_text("<html>404</html>")
-    with pytest.raises(ValueError, match=r"--vgg: .*vgg\.pth cannot be read as a checkpoint"):
+    with pytest.raises(ValueError, match=r"`vgg`: .*vgg\.pth cannot be read as a checkpoint"):
         Perceptual(weights=path)
 
 
 def test_no_state_dict(tmp_path):
-    with pytest.raises(ValueError, match=r"--vgg: .*vgg\.pth holds no state dict, but a list"):
+    with pytest.raises(ValueError, match=r"`vgg`: .*vgg\.pth holds no state dict, but a list"):
         Perceptual(weights=written(tmp_path / "vgg.pth", [torch.zeros(1)]))
 
 
 def test_keys_missing(tmp_path, state):
     for name in ("features.7.weight", "features.34.bias"):
         del state[name]
-    with pytest.raises(ValueError, match=r"--vgg: .*features\.7\.weight is missing.*features\.34\.bias is missing"):
+    with pytest.raises(ValueError, match=r"`vgg`: .*features\.7\.weight is missing.*features\.34\.bias is missing"):
         Perceptual(weights=written(tmp_path / "vgg.pth", state))
 
 
 def test_wrong_shapes(tmp_path, state):
     state["features.0.weight"] = torch.zeros(64, 1, 3, 3)
-    message = r"--vgg: .*features\.0\.weight is \(64, 1, 3, 3\), not \(64, 3, 3, 3\).*The right file is https"
+    message = r"`vgg`: .*features\.0\.weight is \(64, 1, 3, 3\), not \(64, 3, 3, 3\).*The right file is https"
     with pytest.raises(ValueError, match=message):
         Perceptual(weights=written(tmp_path / "vgg.pth", state))
 
@@ -158,7 +160,7 @@ def test_offline(tmp_path, monkeypatch, error):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(
-        ValueError, match=r"cannot be downloaded.*put it at .*vgg19-dcbb9e9d\.pth, or name it with --vgg"
+        ValueError, match=r"cannot be downloaded.*put it at .*vgg19-dcbb9e9d\.pth, or name it with `vgg`"
     ):
         Perceptual()
 
@@ -172,6 +174,14 @@ def test_a_download_is_kept(tmp_path, monkeypatch, file, images):
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.setattr(loss.perceptual, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
     first, second = Perceptual(), Perceptual()
-    assert calls == [(torchvision.models.VGG19_Weights.IMAGENET1K_V1.url, "dcbb9e9d")]
+    (call,) = calls
+    assert call == (torchvision.models.VGG19_Weights.IMAGENET1K_V1.url, loss.perceptual.SHA256)
     assert torch.equal(first(*images), second(*images))
+
+
+def test_a_file_of_that_name_with_another_hash_is_damaged(file, tmp_path):
+    (tmp_path / "vgg19-dcbb9e9d.pth").symlink_to(file)
+    with pytest.raises(ValueError, match="is damaged: its SHA-256 does not begin with dcbb9e9d"):
+        Perceptual(weights=tmp_path / "vgg19-dcbb9e9d.pth")
