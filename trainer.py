@@ -110,15 +110,17 @@ class Learner:
         """Take one training step. Return its losses and the norm of its gradient, which stay on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        self.optimizer.zero_grad()
         losses: dict[str, Tensor] = {}
-        parts = batch.chunk(self.accumulate)
+        parts, begins = batch.chunk(self.accumulate), True
         for i, part in enumerate(parts):
             for phase in self._phases(part, number):
+                if begins:
+                    self.optimizer.zero_grad()
+                begins = phase.step and i == len(parts) - 1  # the optimiser steps, and the next phase begins afresh
                 self.scaler.scale(phase.total / len(parts)).backward()
                 for name, loss in {**phase.losses, "total": phase.total}.items():
                     losses[name] = losses.get(name, 0) + loss.detach().float() / len(parts)
-                if phase.step and i == len(parts) - 1:
+                if begins:
                     losses["gradient"] = self._optimize()
         if self.ema is not None:
             self.ema.update(self.net)
@@ -142,7 +144,6 @@ class Learner:
         norm = nn.utils.get_total_norm(gradients)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad()
         return norm
 
     @torch.no_grad()

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import main
+import option
 from runtime.signals import INTERRUPTED, STOPPED
 from tests.processes import KILLED, THROUGH, Workshop, serving
+from utility import Run
 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
 FAST = "--scale 2 --cpu --batch_size 2 --patch_size 12 --test_every 12 --epochs_sr 2 --n_threads 0"
@@ -93,9 +95,9 @@ def test_the_number_of_loader_processes_makes_no_difference(workshop):
 
 STUCK = """
 import time
-from data import images
-read, reads = images.read_image, []
-images.read_image = lambda path: reads.append(path) or time.sleep(60 * (len(reads) > 12)) or read(path)
+from data import store
+read, reads = store.read_image, []
+store.read_image = lambda path: reads.append(path) or time.sleep(60 * (len(reads) > 12)) or read(path)
 main.main(words)
 """
 
@@ -251,23 +253,24 @@ class Hostile:
 @pytest.mark.parametrize("flag", ["--resume", "--pre_train"])
 def test_a_hostile_file_runs_no_code(flag, workshop, tmp_path):
     words = workshop.words(f"{RUNS['pixel']} --save victim {flag if flag == '--resume' else ''}")
-    file = main.options_of(words)[1].state if flag == "--resume" else tmp_path / "weights.pt"
+    run = Run(option.train_options(words, main.NAMES)[1].run_dir)
+    file = run.state if flag == "--resume" else tmp_path / "weights.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"format": 3, "net": Hostile(tmp_path / "code ran")}, file)
+    torch.save({"format": 4, "net": Hostile(tmp_path / "code ran")}, file)
     message = refusal(words if flag == "--resume" else [*words, flag, str(file)])
-    assert f"{flag}: {file} cannot be read as a checkpoint" in message
+    assert f"{file} cannot be read as a checkpoint" in message
     assert not (tmp_path / "code ran").exists()
     torch.load(file, weights_only=False)
     assert (tmp_path / "code ran").exists()
 
 
-@pytest.mark.parametrize("number", [1, 2, 99, None])
+@pytest.mark.parametrize("number", [1, 2, 3, 99, None])
 def test_a_state_of_another_format_says_why_it_does_not_load(number, workshop):
     words = workshop.words(f"{RUNS['pixel']} --save old --resume")
-    state = main.options_of(words)[1].state
+    state = Run(option.train_options(words, main.NAMES)[1].run_dir).state
     state.parent.mkdir(parents=True)
     torch.save({"format": number, "step": 5}, state)
     message = refusal(words)
-    assert f"--resume: {state} has format {number}, this version reads 3" in message
+    assert f"{state} has format {number}, this version reads 4" in message
     assert "model_latest.pt" in message
     assert "--pre_train" in message
