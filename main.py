@@ -35,13 +35,16 @@ from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.signals import INTERRUPTED, STOPPED, StopSignals
 from trainer import Schedule, Trainer
-from utility import Run
+from utility import Run, git_commit
 
 NAMES = {
     "model": [*(name for name in NETWORKS if name != "BICUBIC"), "blindsr"],
     "degradation": [*DEGRADATIONS],
     "objective": [*OBJECTIVES],
 }
+
+# Options that processes on several machines may have each its own of.
+OF_A_MACHINE = {"dir_data", "dir_experiment", "data_cache", "pre_train", "pre_train_TA", "vgg", "n_threads", "resume"}
 
 
 def build_trainer(
@@ -180,6 +183,19 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
         )
 
 
+def check_ranks(options: TrainOptions, ranks: Ranks) -> None:
+    """Raise ValueError unless all processes have the same code and the same options, paths of a machine aside."""
+    if ranks.world == 1:
+        return
+    told = {f"`{name}`": value for name, value in option.flat(options).items() if name not in OF_A_MACHINE}
+    told |= {"`resume`": options.resuming, "the code": git_commit(), "PyTorch": torch.__version__}
+    if differing := ranks.differing(told):
+        name, values = next(iter(differing.items()))
+        each = ", ".join(f"{value} in process {rank}" for rank, value in enumerate(values))
+        more = f"; so do {', '.join(list(differing)[1:])}" if len(differing) > 1 else ""
+        raise ValueError(f"the processes of a run must agree, but {name} differs: {each}{more}")
+
+
 def prepare(
     given: Given,
     options: TrainOptions,
@@ -188,6 +204,7 @@ def prepare(
     begun: float | None = None,
 ) -> Trainer:
     """Return the trainer that a command line asks for, at the step where it is to start."""
+    check_ranks(options, ranks)
     run = Run(options.run_dir, writes=ranks.is_main, wording=option.as_flags)
     check_run(given, options, run)
     if options.resuming and ranks.is_main and not options.saving.dry_run:
@@ -221,7 +238,7 @@ def read_state(run: Run) -> dict[str, object]:
 def train(given: Given, options: TrainOptions, begun: float) -> bool:
     """Run, or dry-run, what the options ask for; return False if the run was stopped and is to go on."""
     ranks = distributed.join()
-    with StopSignals(impatient=ranks.world == 1) as signals:
+    with StopSignals(impatient=ranks.world == 1) as signals, distributed.naming_peers(ranks):
         trainer = prepare(given, options, ranks, signals, begun)
         done = True
         if options.saving.dry_run:

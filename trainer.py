@@ -9,13 +9,13 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from data.pairs import Batch, Pairs
-from data.sampler import PatchBatches, load
+from data.sampler import PatchBatches, load, naming_loader
 from data.testset import TestSet
 from evaluation import Score, evaluate, grouped, mean
 from loss import Objective
@@ -27,7 +27,7 @@ from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
 from runtime.logger import Logger
 from runtime.precision import Precision
 from runtime.signals import StopSignals
-from utility import Clock, Run, atomic_write, host_copy
+from utility import Clock, Run, atomic_write, digest, host_copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,17 @@ class Schedule:
         if epoch < self.warmup_epochs:
             return self.warmup_rate * self.warmup_gamma ** ((epoch + self.first) // self.warmup_decay)
         return self.rate * self.gamma ** ((epoch - self.warmup_epochs + self.first) // self.decay)
+
+
+class Due(NamedTuple):
+    """What the loop has to do between two steps."""
+
+    look: bool  # read the losses and try the weights
+    line: bool  # write a line of the log
+    validation: bool
+    save: bool
+    stop: bool
+    done: bool
 
 
 class Learner:
@@ -135,14 +146,22 @@ class Learner:
         return norm
 
     @torch.no_grad()
-    def probe(self, batch: Batch, number: int) -> tuple[Tensor, list[str]]:
-        """Return the first loss of a batch, and the names of its parts, leaving everything as it is."""
-        buffers = list(self.buffers())
-        before = [buffer.clone() for buffer in buffers]
-        phase = next(self._phases(batch.chunk(self.accumulate)[0], number))
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
-        return phase.total, list(phase.losses)
+    def probe(self, batch: Batch, number: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the losses of a batch and the largest absolute value of the state, leaving everything as it is."""
+        # Adam moves the parameters that it has; a forward pass may move the rest: statistics, queues, key encoders.
+        own = [value for name, value in self.objective.state_dict().items() if not self.objective.is_constant(name)]
+        moved = [*self.net.buffers(), *own]
+        before = [value.clone() for value in moved]
+        phases = list(self._phases(batch.chunk(self.accumulate)[0], number))
+        for value, was in zip(moved, before, strict=True):
+            value.copy_(was)
+        losses = {name: loss for phase in phases for name, loss in phase.losses.items()}
+        losses["total"] = torch.stack([phase.total.float() for phase in phases]).sum()
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        averaged = [] if self.ema is None else self.ema.net.state_dict().values()
+        held = chain(self.net.parameters(), moved, averaged, moments)
+        floats = [value for value in held if isinstance(value, Tensor) and value.is_floating_point()]
+        return losses, nn.utils.get_total_norm(floats, math.inf).to(self.device)
 
     def buffers(self) -> Iterator[Tensor]:
         averaged = () if self.ema is None else self.ema.net.buffers()
@@ -173,7 +192,8 @@ class Learner:
         self.objective.load_state_dict(state["objective"])
         fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
         groups = [group | fused for group in state["optimizer"]["param_groups"]]
-        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
+        moments = copy.deepcopy(state["optimizer"]["state"])  # the optimiser goes on with the tensors that it is given
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
 
 
@@ -274,22 +294,23 @@ class Trainer:
 
         Returns True when the run is done, False when it was stopped. Raises TrainingError when it cannot go on.
         """
-        if not self.ranks.all_equal((self.step, self.recovery.skipped)):
-            raise ValueError(
-                f"the processes found different states of {self.run.path}; it must lie in a folder that all machines "
-                "share"
-            )
+        self._compare_ranks()
         if self.ranks.is_main:
             self.run.open(self.config, resumed=self._resumed)
         self.recovery.keep(self._snapshot())
         self._on_disk, self._saved = self.step, time.perf_counter()
         where = {"steps": self.steps, "epoch_steps": self.epoch_steps, "step": self.step, "epoch": self.epoch}
         try:
-            with self.signals.deferred(), Logger(self.run, **where, writes=self.ranks.is_main) as self._logger:
+            with (
+                self.signals.deferred(),
+                naming_loader(),
+                Logger(self.run, **where, writes=self.ranks.is_main) as self._logger,
+            ):
                 return self._train()
         except BaseException:
-            # Of several processes the others may be gone: what is on the disk stands.
-            if self.ranks.world == 1 and self.recovery.good["step"] > self._on_disk:
+            # Of several processes the others may be gone: what they hold a part of stays as it is on the disk.
+            good = self.recovery.good
+            if good["step"] > self._on_disk and (self.ranks.world == 1 or not good["pairs"]):
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._save()
             raise
@@ -298,41 +319,33 @@ class Trainer:
 
     def _train(self) -> bool:
         self.net.train()
-        first, patches = self.step, self._load()
+        self._first, patches = self.step, self._load()
         try:
             while True:
-                # What is due before the next step?
-                now = time.perf_counter()
-                late = now > self.begun + self.max_seconds and self.step > first  # one step at least
-                stop = self.signals.asked or self.ranks.orphaned or late
-                stop, save = self.ranks.any_rank(stop, now - self._saved > self.save_seconds)
-                done = self.step == self.steps
-                epoch_ends = self.step // self.epoch_steps > self.epoch
-                line = done or self.step % self.print_every == 0
-                look = line or epoch_ends or stop or save or self.step == self.recovery.suspect
+                due = self._due()
 
                 # Judge the steps since the last look and the weights they led to; go back if they are bad.
-                if look and (trouble := self.monitor.read() or self._try_weights()):
+                if due.look and (trouble := self.monitor.read() or self._try_weights()):
                     patches.close()
                     self._go_back(trouble)
                     patches = self._load()
                     continue
 
-                # Report, snapshot, validate, save.
-                if line and self.monitor.recorded:
+                # Report, validate, keep the state, save it.
+                if due.line and self.monitor.recorded:
                     self._report()
-                if epoch_ends and not stop:  # who stops a run may not wait for the validation; it comes on resume
+                if due.validation:
                     self._end_epoch()
-                if look:
+                if due.look:
                     self.recovery.keep(self._snapshot())
-                if done or epoch_ends or stop or save:
+                if due.save:
                     self._save()
 
-                # Stop.
-                if stop:
+                # End.
+                if due.stop:
                     self.run.log(f"stopped after step {self.step}; continue with the same command and `resume`")
                     return False
-                if done:
+                if due.done:
                     self.run.log(f"done: {self.steps} steps, {self.run.path}")
                     return True
 
@@ -346,6 +359,26 @@ class Trainer:
                 self._logger.bar.update()
         finally:
             patches.close()
+
+    def _due(self) -> Due:
+        """Return what is due before the next step: the same on all ranks."""
+        now = time.perf_counter()
+        late = now > self.begun + self.max_seconds and self.step > self._first  # one step at least
+        stop, save = self.ranks.any_rank(
+            self.signals.asked or self.ranks.orphaned or late, now - self._saved > self.save_seconds
+        )
+        done = self.step == self.steps
+        line = done or self.step % self.print_every == 0
+        epoch_ends = self.step // self.epoch_steps > self.epoch
+        save = save or done or epoch_ends or stop
+        return Due(
+            look=line or save or self.step == self.recovery.suspect,
+            line=line,
+            validation=epoch_ends and not stop,  # who stops a run may not wait for it; it comes on resume
+            save=save,
+            stop=stop,
+            done=done,
+        )
 
     def train_step(self, hr: Tensor) -> dict[str, Tensor]:
         """Take one step on (V·B, 3, s·Q, s·Q) uint8 images of the host; return the losses, which stay on the device."""
@@ -365,6 +398,19 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return self.schedule(step) * self.recovery.rate_factor(step)
 
+    def _compare_ranks(self) -> None:
+        """Raise ValueError unless all processes are at one step of one run on the same images."""
+        images = {test_set.name: digest([path.name for path in test_set.hr_paths]) for test_set in self.test_sets}
+        held = {"dir_data": self.batches.images, "data_test": images, "step": (self.step, self.recovery.skipped)}
+        for name, values in self.ranks.differing(held).items():
+            if name == "step":
+                raise ValueError(
+                    f"the processes found different states of {self.run.path}; it must lie in a folder that all "
+                    "machines share"
+                )
+            told = ", ".join(f"{value} in process {rank}" for rank, value in enumerate(values))
+            raise ValueError(f"`{name}`: the processes found different images: {told}")
+
     # -------------------------------------------------------------------------------------------- when it goes wrong
 
     def _try_weights(self) -> Trouble | None:
@@ -372,8 +418,7 @@ class Trainer:
         if self._untried is None:
             return None
         step, batch = self._untried
-        total, names = self.learner.probe(batch, step)
-        if what := self.monitor.judge_weights(total, names):
+        if what := self.monitor.judge_weights(*self.learner.probe(batch, step)):
             return Trouble(step, what, update=True)
         self._untried = None
         return None
@@ -389,7 +434,7 @@ class Trainer:
                 "another name can start from model_latest.pt there (`pre_train`), with a lower `lr_sr`, another "
                 "`precision` or other images"
             ) from error
-        self.load_state_dict(copy.deepcopy(good))  # the optimiser goes on with the tensors that it is given
+        self.load_state_dict(good)
         self._logger.rewind(self.step, self.epoch)
         factor = self.recovery.rate_factor(trouble.step + 1)
         slower = f", the learning rate times {factor:g}" if factor < 1 else ""
@@ -479,7 +524,7 @@ class Trainer:
         """Return a copy of the state in host memory. What never changes (a teacher, VGG19) is copied once."""
         state = self.state_dict()
         own = state["objective"]
-        constant = {name for name in own if name.split(".")[0] in self.objective.constant}
+        constant = {name for name in own if self.objective.is_constant(name)}
         if not self._constant:
             self._constant = host_copy({name: own[name] for name in constant})
         state["objective"] = {name: value for name, value in own.items() if name not in constant}
@@ -513,6 +558,7 @@ class Trainer:
         good = self.recovery.good
         state = good | {"pairs": self.ranks.gather_state(good["pairs"])}
         if self.ranks.is_main:
+            self.run.sync_tables()
             with atomic_write(self.run.state, keep=self.run.previous) as temporary:
                 write_file(state, temporary)  # first: weights without a state could not be continued
             with atomic_write(self.run.models / "model_latest.pt") as temporary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
 import inspect
 import json
 import os
@@ -102,6 +103,11 @@ def argument(name: str) -> Iterator[None]:
         raise
 
 
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
 def call(builder: Callable[..., T], **values: Any) -> T:
     """Call a builder with those of the values that its signature names."""
     taken = inspect.signature(builder).parameters
@@ -196,6 +202,13 @@ class Run:
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
         return config
+
+    def sync_tables(self) -> None:
+        """Wait until the rows of the tables are on the disk."""
+        for path in (self.loss_log, self.psnr_log):
+            if path.exists():
+                with naming_file(path), path.open("rb") as file:
+                    os.fsync(file.fileno())
 
     def drop_old(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep` and the best; 0 keeps all."""

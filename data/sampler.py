@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import active_children
@@ -18,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from data.images import BadImage, Size
 from data.store import ImageStore
 from runtime.signals import leave_signals_to_the_parent
+from utility import digest
+
+TIMEOUT = 600.0  # seconds to wait for the patches of a step, before the loader counts as stuck
 
 # Keep the streams of random numbers apart that share a seed.
 ORDER, PLACES, FORMS = 1, 2, 3
@@ -112,8 +114,7 @@ class PatchBatches(Dataset[torch.Tensor]):
     @property
     def images(self) -> tuple[int, str]:
         """The number of images, and a digest of their names and sizes: with others, a step has other patches."""
-        listed = json.dumps([self.store.names, self.store.sizes])
-        return len(self.store.names), hashlib.sha256(listed.encode()).hexdigest()
+        return len(self.store.names), digest([self.store.names, self.store.sizes])
 
     def __getitem__(self, step: int) -> torch.Tensor:
         crops, side = self.sampler.draw(step), self.sampler.patch
@@ -163,6 +164,7 @@ def load(
             sampler=steps,
             num_workers=workers,
             pin_memory=pinned,
+            timeout=TIMEOUT if workers else 0,
             worker_init_fn=leave_signals_to_the_parent,
         ):
             if isinstance(patches, BadImage):
@@ -174,5 +176,25 @@ def load(
         for worker in set(active_children()).difference(others):
             with suppress(RuntimeError):  # which the loader raises when it sees them die
                 worker.kill()
-                worker.join()
+                worker.join(5)  # one that waits for a dead disk cannot be killed
+        raise
+
+
+@contextmanager
+def naming_loader() -> Iterator[None]:
+    """Raise ChildProcessError, in one line, if a loader process dies in this block or `load` waits for it in vain.
+
+    A death may interrupt the block anywhere, not in `load` alone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).strip()
+        if died := re.match(r"DataLoader worker \(pid.*?(\d.*?)\) (.*)", text):
+            raise ChildProcessError(f"`n_threads`: loader process {died[1]} {died[2]}") from error
+        if text.startswith("DataLoader timed out"):
+            raise ChildProcessError(
+                f"`n_threads`: no loader process gave the patches of a step for {TIMEOUT:g} s; does the disk with the "
+                "training images answer?"
+            ) from error
         raise

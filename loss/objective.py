@@ -32,6 +32,10 @@ class Objective(nn.Module, Generic[Net]):
     steps: ClassVar[int] = 1  # optimiser steps in a batch
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
 
+    def is_constant(self, name: str) -> bool:
+        """Return True for the name of a tensor of `state_dict` that never changes."""
+        return name.split(".")[0] in self.constant
+
     def phases(self, net: Net, batch: Batch, step: int) -> Iterator[Phase]:
         """Yield the losses of a batch; the graph of one is gone when the next is asked for.
 

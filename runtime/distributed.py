@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import uuid
@@ -30,6 +31,8 @@ from runtime.signals import STOPPED, watched
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
 TIMEOUT = timedelta(minutes=30)  # to wait for a late process: validation and its files take that long at most
+
+_LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|[Tt]imed out")  # in messages of torch.distributed
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,21 @@ def leave() -> None:
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+
+
+@contextmanager
+def naming_peers(ranks: Ranks) -> Iterator[None]:
+    """Raise ConnectionError, in one line, if another process ends or does not answer while this block waits for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.world > 1 and (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+            minutes = TIMEOUT.total_seconds() / 60
+            raise ConnectionError(
+                f"process {ranks.rank} lost another one of this run, which ended or did not answer for {minutes:g} "
+                f"minutes ({str(error).strip().splitlines()[0]})"
+            ) from error
+        raise
 
 
 def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:

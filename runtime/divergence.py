@@ -20,6 +20,7 @@ ENOUGH = 100  # of these steps, before `factor` applies
 EARLY = 1e4  # stands for `factor` before that: early losses fall fast, but an explosion must not pass
 OVERFLOWS = 20  # of float16 in a row that are left to the loss scaler
 PATIENCE = 5  # how often an epoch may go wrong
+LIMIT = 1e10  # no weight, statistic or moment of a sound run is as large
 DOUBT = 4  # bad steps in a row straight after a good state that put it in doubt
 
 
@@ -79,12 +80,19 @@ class Monitor:
             self._remember(numbers)
         return None
 
-    def judge_weights(self, total: Tensor, names: list[str]) -> str | None:
-        """Return what is wrong with weights whose loss on a batch is `total`, if anything."""
-        (value,) = self.mean(total.detach().float().reshape(1)).tolist()
-        if not math.isfinite(value):
-            return f"the weights give a loss of {value}"
-        return self._too_large(value, names)
+    def judge_weights(self, losses: Mapping[str, Tensor], largest: Tensor) -> str | None:
+        """Return what is wrong with the present weights, if anything.
+
+        Args:
+            losses: what they give on a batch, as for `record`, but without "gradient".
+            largest: the largest absolute value of all that a state holds.
+        """
+        total, size = self.mean(torch.stack([losses["total"].float(), largest.float()])).tolist()
+        if not math.isfinite(total):
+            return f"the weights give a loss of {total}"
+        if not size < LIMIT:
+            return f"the weights, or what goes with them, hold a value of {size:.4g}"
+        return self._too_large(total, _parts(losses))
 
     def _judge(self, losses: Mapping[str, float]) -> str | None:
         total, gradient = losses["total"], losses["gradient"]
@@ -93,10 +101,10 @@ class Monitor:
         self._overflows = 0 if math.isfinite(gradient) else self._overflows + 1
         if self._overflows > (0 if self.gradients else OVERFLOWS):
             return f"the gradient's norm is {gradient}"
-        return self._too_large(total, sorted(losses.keys() - {"total", "gradient"}))
+        return self._too_large(total, _parts(losses))
 
     def _too_large(self, total: float, names: list[str]) -> str | None:
-        if not self.factor or not self._totals or sorted(names) != self._names:
+        if not self.factor or not self._totals or names != self._names:
             return None
         usual = median(self._totals)
         factor = self.factor if len(self._totals) >= ENOUGH else max(self.factor, EARLY)
@@ -105,7 +113,7 @@ class Monitor:
         return None
 
     def _remember(self, losses: Mapping[str, float]) -> None:
-        names = sorted(losses.keys() - {"total", "gradient"})
+        names = _parts(losses)
         if names != self._names:
             self._names, self._totals = names, []
         self._totals = [*self._totals, losses["total"]][-HISTORY:]
@@ -129,11 +137,16 @@ class Monitor:
         self._names, self._totals = list(state["names"]), [float(total) for total in state["totals"]]
 
 
+def _parts(losses: Mapping[str, Any]) -> list[str]:
+    return sorted(losses.keys() - {"total", "gradient"})
+
+
 class Recovery:
     """Keeps the last two good states of a run, and the steps that are left out of it.
 
     A step that goes wrong is left out, and the run repeats the steps since the last good state. It then tries its
-    weights just before that step (`suspect`): if they are bad already, the update before is left out, too.
+    weights just before that step (`suspect`): if they are bad already, the update before is left out instead, for the
+    batch only met what that update had broken.
     """
 
     def __init__(self, epoch_steps: int) -> None:
@@ -152,7 +165,8 @@ class Recovery:
     def recover(self, trouble: Trouble) -> dict[str, Any]:
         """Leave a step out and return the state to go on from. Raise TrainingError where there is no way on."""
         first = self.good["step"]
-        self.skipped = sorted({*self.skipped, trouble.step})
+        innocent = {self.suspect} if trouble.update and (self.suspect or 0) > trouble.step else set()
+        self.skipped = sorted({*self.skipped, trouble.step} - innocent)
         self.suspect = None if trouble.update else trouble.step
         in_a_row = range(first, trouble.step + 1)
         if self._previous and len(in_a_row) >= DOUBT and set(in_a_row) <= set(self.skipped):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import signal
 import sys
 import time
@@ -11,22 +12,24 @@ import numpy as np
 import pytest
 import torch
 from forecast import dry_run
-from plan import Plan, Schedule
+from plan import Schedule
 from torch import nn
 
 import model
 from data.degradation import Gaussian
-from data.images import ImageFolder, check_images, list_images
-from data.pairs import Draws, Pairs
+from data.images import list_images
+from data.pairs import Batch, Draws, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
+from data.store import ImageFolder, check_images
 from data.testset import Degraded
 from loss import Contrast, Pixel
 from model.layer import BlindSR, Embedding, global_mean
+from preflight import dry_run
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from trainer import Trainer
+from trainer import Schedule, Trainer
 from utility import ROOT, Run, draw_curves, read_rows
 
 
@@ -88,20 +91,18 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
                 pool=pool,
             ),
             batches=PatchBatches(store, sampler),
-            benchmarks=[Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), gaussian8(2))],
-            plan=Plan(
-                steps=steps,
-                epoch_steps=4,
-                schedule=Schedule(0, 0.0, 1, 1.0, rate=1e-2, decay=decay, gamma=0.5),
-                loader_workers=workers,
-                print_every=print_every,
-                metric="matlab",
-                **changes,
-            ),
+            test_sets=[Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), gaussian8(2))],
+            schedule=Schedule(epoch_steps=4, rate=1e-2, decay=decay, gamma=0.5, first=0),
+            steps=steps,
+            epoch_steps=4,
+            n_threads=workers,
+            print_every=print_every,
+            metric="matlab",
             run=Run(tmp_path / name),
             config={"toy": True},
             device=torch.device("cpu"),
-            numerics=Precision(precision),
+            precision=Precision(precision),
+            **changes,
         )
 
     return make
@@ -145,8 +146,15 @@ def test_files_of_a_run(trainer_in, monkeypatch):
     assert [(row["epoch"], row["step"], row["set"], row["protocol"]) for row in psnr] == [
         (str(epoch), str(4 * epoch), "Set5", "gaussian8") for epoch in (1, 2, 3)
     ]
+    previous = {"state_previous.pt"}
     numbered = [f"model_{row['epoch']}_psnr_{float(row['psnr']):.2f}.pt" for row in psnr]
-    assert {path.name for path in run.models.iterdir()} == {*numbered, "model_latest.pt", "model_best.pt", "state.pt"}
+    assert {path.name for path in run.models.iterdir()} == {
+        *numbered,
+        "model_latest.pt",
+        "model_best.pt",
+        "state.pt",
+        *previous,
+    }
     assert [row["step"] for row in read_rows(run.loss_log) if row["part"] == "l1"] == ["2", "4", "6", "8", "10", "12"]
     best = max(psnr, key=lambda row: float(row["psnr"]))
     best_file = run.models / f"model_{best['epoch']}_psnr_{float(best['psnr']):.2f}.pt"
@@ -155,7 +163,7 @@ def test_files_of_a_run(trainer_in, monkeypatch):
 
 def test_it_learns(trainer_in):
     trainer = trainer_in("run", steps=80, decay=80)
-    trainer.benchmarks = []
+    trainer.test_sets = []
     trainer.fit()
     losses = [float(row["value"]) for row in read_rows(trainer.run.loss_log) if row["part"] == "l1"]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -182,7 +190,7 @@ def stopping(trainer, at):
 
     def interrupted(hr):
         parts = take(hr)
-        trainer._interrupt.asked = trainer.step == at  # as a signal does
+        trainer.signals.asked = trainer.step == at  # as a signal does
         return parts
 
     trainer.train_step = interrupted
@@ -201,7 +209,7 @@ def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
 
 def test_a_run_that_is_further_than_asked_for_is_refused(trainer_in):
     trainer_in("run", steps=8).fit()
-    with pytest.raises(ValueError, match=r"--resume: .*run is at step 8, .* ends at step 4; .*--epochs_sr"):
+    with pytest.raises(ValueError, match=r"state\.pt is at step 8, .* ends at step 4; .*`epochs_sr`"):
         resumed(trainer_in("run", steps=4))
     resumed(trainer_in("run", steps=8)).fit()
 
@@ -223,15 +231,15 @@ def test_a_signal_saves_and_stops(trainer_in):
 
 
 def test_time_is_up(trainer_in):
-    trainer = trainer_in("run", max_seconds=0.0)
+    trainer = trainer_in("run", max_minutes=0.0)
     trainer.fit()
     assert trainer.step == 1
     assert model.load_model(trainer.run.models / "model_latest.pt").scale == 2
 
 
 def test_the_time_of_what_came_before_counts(trainer_in):
-    trainer = trainer_in("run", max_seconds=100.0)
-    assert not trainer.fit(time.perf_counter() - 101)
+    trainer = trainer_in("run", max_minutes=1.0, begun=time.perf_counter() - 61)
+    assert not trainer.fit()
     assert trainer.step == 1
 
 
@@ -244,7 +252,6 @@ def test_only_the_newest_numbered_checkpoints_are_kept(trainer_in):
 def test_a_dry_run_writes_nothing_and_forecasts(trainer_in, capsys):
     trainer = trainer_in("run")
     seconds = dry_run(trainer)
-    assert trainer._good["optimizer"]["state"]  # its memory is a part of what a run needs
     assert 0 < seconds < 60
     assert not trainer.run.path.exists()
     out = capsys.readouterr().out
@@ -256,7 +263,7 @@ def test_a_state_of_another_network_is_refused(trainer_in):
     trainer = trainer_in("run")
     state = trainer.state_dict()
     state["net"]["config"] = {"scale": 3}
-    with pytest.raises(ValueError, match=r"--resume.*'scale': 3.*'scale': 2"):
+    with pytest.raises(ValueError, match=r"no state of this run.*'scale': 3.*'scale': 2"):
         trainer.resume(state)
     with pytest.raises(ValueError, match="format 99"):
         trainer.resume({"format": 99})
@@ -270,9 +277,9 @@ def test_a_state_of_another_network_is_refused(trainer_in):
         ("epoch", None),
         ("best", [1.0]),
         ("skipped", 3),
-        ("watch", []),
-        ("watch", {"line": {}, "overflows": "x", "names": [], "totals": []}),
-        ("watch", {"line": {}, "overflows": 0, "names": [], "totals": ["x"]}),
+        ("monitor", []),
+        ("monitor", {"line": {}, "overflows": "x", "names": [], "totals": []}),
+        ("monitor", {"line": {}, "overflows": 0, "names": [], "totals": ["x"]}),
         ("net", None),
         ("objective", 1),
         ("optimizer", 5),
@@ -283,17 +290,22 @@ def test_a_state_of_another_network_is_refused(trainer_in):
 )
 def test_a_damaged_state_is_refused(field, value, trainer_in):
     trainer = trainer_in("run", pool=4)
-    with pytest.raises(ValueError, match=r"--resume: .*state\.pt is no state of this run"):
+    with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
         trainer.resume(trainer.state_dict() | {field: value})
 
 
 @pytest.mark.parametrize(
-    ("step", "rate"),
-    [(0, 2e-4), (59, 2e-4), (60, 2e-5), (99, 2e-5), (100, 1e-4), (224, 1e-4), (225, 5e-5), (499, 1.25e-5)],
+    ("first", "epoch", "rate"),
+    [
+        *((0, *row) for row in ((0, 2e-4), (59, 2e-4), (60, 2e-5), (99, 2e-5), (100, 1e-4), (224, 1e-4), (225, 5e-5))),
+        *((1, *row) for row in ((0, 2e-4), (58, 2e-4), (59, 2e-5), (99, 2e-5), (100, 1e-4), (223, 1e-4), (224, 5e-5))),
+        (0, 499, 1.25e-5),
+    ],
 )
-def test_the_schedule_of_kdsr_aniso(step, rate):
-    schedule = Schedule(100, 2e-4, 60, 0.1, rate=1e-4, decay=125, gamma=0.5)
-    assert schedule(step) == pytest.approx(rate)
+def test_the_schedule_of_kdsr_aniso(first, epoch, rate):
+    encoder = {"warmup_epochs": 100, "warmup_rate": 2e-4, "warmup_decay": 60, "warmup_gamma": 0.1}
+    schedule = Schedule(epoch_steps=10, **encoder, rate=1e-4, decay=125, gamma=0.5, first=first)
+    assert [schedule(step) for step in (10 * epoch, 10 * epoch + 9)] == pytest.approx([rate, rate])
 
 
 # --------------------------------------------------------------------------------------------------- self-healing
@@ -307,17 +319,17 @@ class Poisoned(Pixel):
         self.kind = kind
         self.steps = steps
 
-    def forward(self, net, lr, hr, step):
-        parts = super().forward(net, lr, hr, step)
+    def phases(self, net, batch, step):
+        (phase,) = super().phases(net, batch, step)
         assert isinstance(net, Toy)
-        if step in self.steps:
+        if step in self.steps and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
             bad = {
-                "loss": parts["total"] * math.nan,
-                "gradient": parts["total"] + (0 * net.colour.weight).sum().sqrt(),  # 0, with an infinite slope
-                "collapse": parts["total"] * 30,
+                "loss": phase.total * math.nan,
+                "gradient": phase.total + (0 * net.colour.weight).sum().sqrt(),  # 0, with an infinite slope
+                "collapse": phase.total * 30,
             }
-            parts["total"] = bad[self.kind]
-        return parts
+            phase = phase._replace(total=bad[self.kind])
+        yield phase
 
 
 def poisoned(kind, *steps):
@@ -329,11 +341,11 @@ def poisoned(kind, *steps):
 def test_a_batch_that_goes_wrong_is_left_out(kind, print_every, trainer_in, monkeypatch):
     monkeypatch.setattr(divergence, "ENOUGH", 3)
     expected = trainer_in("expected", print_every=print_every, collapse=10)
-    expected.skipped = [6]
+    expected.recovery.skipped = [6]
     expected.fit()
     healed = trainer_in("healed", objective=poisoned(kind, 6), print_every=print_every, collapse=10)
     healed.fit()
-    assert healed.skipped == [6]
+    assert healed.recovery.skipped == [6]
     same(weights(expected), weights(healed))
     for name in ("psnr_log.csv", "loss_log.csv"):
         assert (expected.run.path / name).read_text() == (healed.run.path / name).read_text()
@@ -359,8 +371,8 @@ def test_if_it_happens_again_it_goes_slower_until_the_epoch_is_over(trainer_in):
 
     trainer.train_step = watched
     trainer.fit()
-    assert trainer.skipped == [4, 5, 6]
-    schedule = trainer.plan.schedule
+    assert trainer.recovery.skipped == [4, 5, 6]
+    schedule = trainer.schedule
     assert rates[3] == schedule(3)
     assert rates[7] == schedule(7) / 4
     assert rates[8] == schedule(8)
@@ -369,8 +381,9 @@ def test_if_it_happens_again_it_goes_slower_until_the_epoch_is_over(trainer_in):
     assert "the learning rate times 0.25" in log
 
 
-def test_it_gives_up_and_leaves_the_last_good_state(trainer_in):
-    trainer = trainer_in("run", objective=poisoned("loss", *range(9, 12)), patience=2)
+def test_it_gives_up_and_leaves_the_last_good_state(trainer_in, monkeypatch):
+    monkeypatch.setattr(divergence, "PATIENCE", 2)
+    trainer = trainer_in("run", objective=poisoned("loss", *range(9, 12)))
     with pytest.raises(TrainingError, match=r"3 times in one epoch.*step 11: the loss is nan.*of step 10"):
         trainer.fit()
     state = torch.load(trainer.run.state, weights_only=True)
@@ -388,11 +401,11 @@ def test_scores_that_are_no_numbers_end_it(trainer_in):
     def poisoned_statistics(hr):
         parts = take(hr)
         if trainer.step == 8:
-            trainer.net.encoder.body[1].running_mean.fill_(math.nan)  # of which no loss in training tells
+            trainer.net.encoder.body[1].running_var.fill_(-1)  # of which no loss in training tells
         return parts
 
     trainer.train_step = poisoned_statistics
-    with pytest.raises(TrainingError, match=r"PSNR on Set5 is nan after step 8: .*--pre_train"):
+    with pytest.raises(TrainingError, match=r"PSNR on Set5 is nan after step 8: .*`pre_train`"):
         trainer.fit()
     assert [row["epoch"] for row in read_rows(trainer.run.psnr_log)] == ["1"]
     assert len(list(trainer.run.models.glob("model_*_psnr_*.pt"))) == 1
@@ -423,7 +436,9 @@ def test_a_healed_run_resumes_exactly(trainer_in):
 def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in, monkeypatch):
     trainer = trainer_in("run", steps=8, print_every=4, ema=0.9, collapse=10.0)
     lr, hr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
-    monkeypatch.setattr(trainer.pairs, "forward", lambda *_: (lr, hr))  # draws on the host, and reads what it draws
+    monkeypatch.setattr(
+        trainer.pairs, "forward", lambda *_: Batch(lr, hr)
+    )  # draws on the host, and reads what it draws
     reads = []
 
     def counted(name):
@@ -431,7 +446,8 @@ def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in
 
         def call(tensor, *arguments, **options):
             caller = Path(sys._getframe(1).f_code.co_filename)
-            if caller.is_relative_to(ROOT) and not {".venv", "data"} & set(caller.parts):  # patches are the host's
+            of_the_host = {".venv", "data", "weight_file.py"}  # patches, and the snapshots that are saved
+            if caller.is_relative_to(ROOT) and not of_the_host & set(caller.parts):
                 reads.append((trainer.step, caller.name))
             return read(tensor, *arguments, **options)
 
@@ -439,16 +455,16 @@ def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in
 
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
         monkeypatch.setattr(torch.Tensor, name, counted(name))
-    monkeypatch.setattr(trainer, "benchmarks", [])
+    monkeypatch.setattr(trainer, "test_sets", [])
     trainer.fit()
-    assert reads == [(4, "divergence.py"), (8, "divergence.py")]
+    assert reads == [(step, "divergence.py") for step in (4, 4, 8, 8)]  # the losses, and those of the weights
 
 
 def test_a_run_is_saved_between_two_lines_of_the_log_and_heals_the_same(trainer_in):
     settings = {"objective": poisoned("gradient", 1, 6, 7), "print_every": 100, "steps": 8}
     whole = trainer_in("whole", **settings)
     whole.fit()
-    often = trainer_in("often", **settings, save_seconds=0.0)
+    often = trainer_in("often", **settings, save_minutes=0.0)
     take, saved = often.train_step, []
 
     def watched(hr):
@@ -458,7 +474,7 @@ def test_a_run_is_saved_between_two_lines_of_the_log_and_heals_the_same(trainer_
     often.train_step = watched
     often.fit()
     assert all(saved)
-    assert often.skipped == whole.skipped == [1, 6, 7]
+    assert often.recovery.skipped == whole.recovery.skipped == [1, 6, 7]
     same(weights(whole), weights(often))
     for name in ("psnr_log.csv", "loss_log.csv"):
         assert (whole.run.path / name).read_text() == (often.run.path / name).read_text()
@@ -473,7 +489,7 @@ def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):
 
     def interrupted(hr):
         parts = take(hr)
-        broken._interrupt.asked = broken.step == 7 and broken.skipped == [5]
+        broken.signals.asked = broken.step == 7 and broken.recovery.skipped == [5]
         return parts
 
     broken.train_step = interrupted
@@ -481,12 +497,182 @@ def test_where_a_run_was_stopped_makes_no_difference_to_its_healing(trainer_in):
     assert broken.step == 7
     again = resumed(trainer_in("broken", **settings))
     again.fit()
-    assert again.skipped == whole.skipped == [5, 7]
+    assert again.recovery.skipped == whole.recovery.skipped == [5, 7]
     same(weights(whole), weights(again))
 
 
 def test_gradients_that_stay_infinite_are_told_in_float16_too(trainer_in, monkeypatch):
     monkeypatch.setattr(divergence, "OVERFLOWS", 2)
-    trainer = trainer_in("run", objective=poisoned("gradient", *range(4, 12)), precision="fp16", patience=1)
+    monkeypatch.setattr(divergence, "PATIENCE", 1)
+    trainer = trainer_in("run", objective=poisoned("gradient", *range(4, 12)), precision="fp16")
     with pytest.raises(TrainingError, match="gradient's norm"):
         trainer.fit()
+
+
+# ------------------------------------------------------------------------------------------ updates that go wrong
+
+BAD = {"nan": lambda w: w.fill_(math.nan), "inf": lambda w: w.fill_(math.inf), "huge": lambda w: w.mul_(1e20)}
+# The numbers of steps, counted from 0; an epoch has 4 and the run 12.
+PLANTED = {
+    "before a line of the log": {"at": 5, "print_every": 3},
+    "two steps before a line of the log": {"at": 4, "print_every": 3},
+    "at the end of an epoch": {"at": 7, "print_every": 100},
+    "where each step has a line": {"at": 5, "print_every": 1},
+    "between lines": {"at": 5, "print_every": 100},
+    "the last one": {"at": 11, "print_every": 100},
+    "the first one": {"at": 0, "print_every": 5},
+    "before a save": {"at": 5, "print_every": 100, "save_minutes": 0.0},
+}
+
+
+def planting(trainer, at, kind, which=lambda trainer: trainer.net.colour.weight):
+    """Let the optimiser break weights at this step, every time it comes. Check whatever is written to the disk."""
+    update = trainer.learner.optimizer.step
+
+    def broken(*arguments, **options):
+        update(*arguments, **options)
+        if trainer.step == at:
+            with torch.no_grad():
+                BAD[kind](which(trainer))
+
+    trainer.learner.optimizer.step = broken
+    save = trainer._save
+
+    def checked():
+        save()
+        sound(trainer.run)
+
+    trainer._save = checked
+    return trainer
+
+
+def sound(run):
+    """Fail unless state and weights on the disk are finite, and of the size of sound ones."""
+    for name in ("state.pt", "state_previous.pt", "model_latest.pt"):
+        if (run.models / name).exists():
+            contents = torch.load(run.models / name, weights_only=True)
+            assert all(value.abs().max() < 1e9 for value in floats(contents)), name
+    model.load_model(run.models / "model_latest.pt")
+
+
+def floats(contents):
+    if isinstance(contents, torch.Tensor) and contents.is_floating_point():
+        yield contents
+    elif isinstance(contents, dict):
+        for value in contents.values():
+            yield from floats(value)
+
+
+def equal_to_one_without(step, trainer, expected):
+    assert trainer.recovery.skipped == [step]
+    expected.recovery.skipped = [step]
+    expected.fit()
+    same(weights(expected), weights(trainer))
+    assert trainer.recovery.good["step"] == expected.recovery.good["step"] == 12
+    for name in ("psnr_log.csv", "loss_log.csv"):
+        assert (expected.run.path / name).read_text() == (trainer.run.path / name).read_text()
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("case", PLANTED)
+def test_an_update_that_breaks_the_weights_is_left_out(case, kind, trainer_in):
+    settings = dict(PLANTED[case])
+    at = settings.pop("at")
+    healed = planting(trainer_in("healed", collapse=10, **settings), at, kind)
+    assert healed.fit()
+    sound(healed.run)
+    equal_to_one_without(at, healed, trainer_in("expected", collapse=10, **settings))
+    log = (healed.run.path / "log.txt").read_text()
+    assert f"step {at}: the weights" in log
+    assert "on without that update" in log
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_weights_that_no_loss_depends_on_may_break_too(kind, trainer_in):
+    """The encoder's bias goes through BatchNorm, which takes it out again; a file with it would be of no use."""
+    settings = {"print_every": 100, "objective": contrast}
+    unused = planting(
+        trainer_in("healed", **settings), 1, kind, lambda trainer: trainer.objective.moco.encoder.body[0].bias
+    )
+    assert unused.fit()
+    equal_to_one_without(1, unused, trainer_in("expected", **settings))
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_an_update_breaks_the_weights_just_before_the_run_is_stopped(kind, trainer_in):
+    settings = {"print_every": 100}
+    stopped = stopping(planting(trainer_in("healed", **settings), 5, kind), 6)
+    assert not stopped.fit()
+    sound(stopped.run)
+    assert stopped.step == 4  # the last good state
+    again = planting(resumed(trainer_in("healed", **settings)), 5, kind)
+    assert again.fit()
+    equal_to_one_without(5, again, trainer_in("expected", **settings))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_is_killed_while_it_recovers(seed, trainer_in):
+    """The weights break at step 6; it is killed at the n-th step that it takes, the repeated ones included."""
+    taken = random.Random(seed).randint(7, 14)
+    settings = {"print_every": 3, "save_minutes": 0.0 if seed % 2 else 1e6}
+    killed = planting(trainer_in("healed", **settings), 6, "nan")
+    take, count = killed.train_step, []
+
+    def dying(hr):
+        count.append(killed.step)
+        if len(count) == taken:
+            killed._save = lambda: None  # who is killed saves nothing
+            raise KeyboardInterrupt
+        return take(hr)
+
+    killed.train_step = dying
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit()
+    sound(killed.run)
+    again = planting(resumed(trainer_in("healed", **settings)), 6, "nan")
+    assert again.fit()
+    equal_to_one_without(6, again, trainer_in("expected", **settings))
+
+
+class Guided(Pixel):
+    """L1 to what a teacher makes of the image."""
+
+    constant = ("teacher",)
+
+    def __init__(self):
+        super().__init__()
+        self.teacher = Toy(scale=2).requires_grad_(False)
+
+
+def test_what_never_changes_is_copied_once(trainer_in):
+    trainer = trainer_in("run", objective=lambda net: Guided(), print_every=1)
+    kept, keep = [], trainer.recovery.keep
+    trainer.recovery.keep = lambda state: kept.append(state) or keep(state)
+    trainer.fit()
+    teachers = [{name: value for name, value in state["objective"].items() if "teacher" in name} for state in kept]
+    assert len(teachers) > 12
+    assert all(value is teachers[0][name] for teacher in teachers for name, value in teacher.items())
+    own = trainer.objective.state_dict()
+    for name, value in teachers[0].items():
+        assert torch.equal(value, own[name])
+        assert value.data_ptr() != own[name].data_ptr()
+    first, last = kept[0]["net"]["params"], kept[-1]["net"]["params"]
+    assert all(value.device.type == "cpu" for value in floats(kept[-1]))
+    assert all(value.data_ptr() != last[name].data_ptr() for name, value in first.items())
+
+
+def test_trying_the_weights_changes_nothing(trainer_in):
+    """A pass through the network moves statistics, the queue and the key encoder."""
+    often, seldom = (trainer_in(str(every), objective=contrast, print_every=every) for every in (1, 100))
+    often.fit()
+    seldom.fit()
+    same(weights(often), weights(seldom))
+
+
+def test_an_objective_that_takes_several_steps_a_batch_refuses_parts(trainer_in):
+    class TwoSteps(Pixel):
+        steps = 2
+
+    with pytest.raises(ValueError, match="`accumulate` 2: this objective takes 2 steps in each batch"):
+        trainer_in("run", objective=lambda net: TwoSteps(), accumulate=2)
+    trainer_in("run", objective=lambda net: TwoSteps())

@@ -92,7 +92,8 @@ def test_the_spectral_norm_is_pytorchs_former_one():
     theirs.load_state_dict({name: value.clone() for name, value in state.items()})
     for training in (True, True, False):
         x = torch.rand(2, 3, 8, 8)
-        ours.train(training), theirs.train(training)
+        ours.train(training)
+        theirs.train(training)
         outputs = ours(x), theirs(x)
         torch.testing.assert_close(*outputs)
         for output in outputs:

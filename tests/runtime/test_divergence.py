@@ -118,12 +118,17 @@ def test_an_explosion_is_told_from_the_first_step_on():
     assert look(Monitor(10), [0.01, 3.0, 0.02]) is None  # early losses may jump
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e20])
-def test_weights_are_judged_by_their_loss(loss):
+def judge(monitor, total, largest):
+    return monitor.judge_weights({"l1": torch.tensor(total), "total": torch.tensor(total)}, torch.tensor(largest))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e20])
+def test_weights_are_judged_by_their_loss_and_by_their_size(bad):
     monitor = Monitor(10)
     look(monitor, [1.0] * 5)
-    assert monitor.judge_weights(torch.tensor(1.1), ["l1"]) is None
-    assert monitor.judge_weights(torch.tensor(loss), ["l1"]) is not None
+    assert judge(monitor, 1.1, 3.0) is None
+    assert judge(monitor, bad, 3.0) is not None
+    assert judge(monitor, 1.1, bad) is not None
 
 
 def states(recovery, *steps):
@@ -132,12 +137,19 @@ def states(recovery, *steps):
     return recovery
 
 
-def test_a_bad_batch_is_left_out_and_the_weights_before_it_are_suspected():
+def test_a_bad_batch_is_left_out_or_if_the_weights_before_it_were_bad_the_update_that_led_to_them():
     recovery = states(Recovery(100), 4, 8)
     good = recovery.recover(Trouble(9, "nan"))
     assert (good["step"], good["skipped"], good["suspect"]) == (8, [9], 9)
     good = recovery.recover(Trouble(8, "nan", update=True))
-    assert (good["step"], good["skipped"], good["suspect"]) == (8, [8, 9], None)
+    assert (good["step"], good["skipped"], good["suspect"]) == (8, [8], None)
+
+
+def test_a_batch_that_went_wrong_earlier_stays_left_out():
+    recovery = states(Recovery(100), 4)
+    recovery.recover(Trouble(6, "nan"))
+    states(recovery, 12)
+    assert recovery.recover(Trouble(14, "nan", update=True))["skipped"] == [6, 14]
 
 
 def test_a_good_state_that_only_bad_steps_follow_is_doubted():
