@@ -74,7 +74,7 @@ class Tile(NamedTuple):
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], heading: str) -> Figure:
-    """Draw rows of tiles, each above its title and lines. If the figure is saved with its own dpi, pixels stay as they are."""
+    """Draw rows of tiles, each above its title and lines. Saved with the dpi of the figure, pixels stay as they are."""
     rows = [[tile.broken() for tile in row] for row in rows]
     tall = [max(tile.height for tile in row) for row in rows]
     width = max(sum(tile.width + GAP for tile in row) for row in rows) + GAP

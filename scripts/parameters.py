@@ -28,7 +28,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(params: Any, path: tuple[str, ...] = (), around: Values | None = None) -> Iterator[Leaf]:
-    """Yield the parameters of a batch of one, from named tuples of tensors (1, ...) and plain values; leave out None."""
+    """Yield the parameters of a batch of one, from named tuples of tensors (1, ...) and plain values, but None."""
     fields = {name: field for name, field in params._asdict().items() if field is not None}
     values = {name: field[0].tolist() if isinstance(field, Tensor) else field for name, field in fields.items()}
     beside = {**(around or {}), **values}
