@@ -61,7 +61,7 @@ class JobRun(Run):
     """
 
     def __init__(self, path: Path, *, end: float, job: str) -> None:
-        super().__init__(path)
+        super().__init__(path, wording=option.as_flags)
         self._end = end
         self._job = job
 

@@ -1,4 +1,4 @@
-"""What the pictures of several scripts share: enlarging pixels, images beside each other, contact sheets, labels."""
+"""Draw pictures for several scripts: enlarged pixels, images side by side, contact sheets, labels."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ NARROWEST = 160  # room that a tile has for its text at least
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:
-    """(..., H, W) to (..., factor·H, factor·W), each pixel repeated, so that single pixels can be judged."""
+    """Repeat each pixel of (..., H, W) to (..., factor·H, factor·W), so that single pixels can be judged."""
     return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
 def widths(first: float, second: float) -> str:
-    """`σ 1.80`, `σ 3.00 × 1.00`: the two widths of a Gaussian, in the unit that they are given in."""
+    """Return the two widths of a Gaussian as `σ 1.80` or `σ 3.00 × 1.00`, in the unit that they come in."""
     return f"σ {first:.2f}" if first == second else f"σ {first:.2f} × {second:.2f}"
 
 
 def side_by_side(out: Path, images: dict[str, Tensor], crop: tuple[int, int, int]) -> None:
-    """The images (3, H, W) beside each other, and below them the crop (top, left, side in HR pixels) of each."""
+    """Draw images (3, H, W) side by side, and below each its crop (top, left, side in HR pixels)."""
     (top, left, side), (_, height, width) = crop, next(iter(images.values())).shape
     shape = height / width
     figure = Figure(figsize=(3 * len(images), 3 * (shape + 1) + 0.5), layout="constrained")
@@ -56,16 +56,16 @@ class Tile(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Of the picture, or of the room for its text where that is more."""
+        """The width of the picture, or of the room for its text if that is wider, in pixels."""
         return max(NARROWEST, self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        """Of the picture and of its text, once its lines are broken."""
+        """The height of the picture and its text, in pixels; break the lines first."""
         return self.pixels.shape[0] + LINE * (1 + len(self.lines))
 
     def broken(self) -> Tile:
-        """With lines that fit, broken after commas where that can be."""
+        """Return the tile with lines that fit, broken after commas if possible."""
         space = "\N{NO-BREAK SPACE}"
         tied = [line.replace(" ", space).replace(f",{space}", ", ") for line in self.lines]
         letters = int(self.width / LETTER)
@@ -74,7 +74,7 @@ class Tile(NamedTuple):
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], heading: str) -> Figure:
-    """Rows of tiles, each with its title and lines below it. Saved with its own dpi, pixels stay as they are."""
+    """Draw rows of tiles, each above its title and lines. Saved with the dpi of the figure, pixels stay as they are."""
     rows = [[tile.broken() for tile in row] for row in rows]
     tall = [max(tile.height for tile in row) for row in rows]
     width = max(sum(tile.width + GAP for tile in row) for row in rows) + GAP

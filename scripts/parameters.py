@@ -1,4 +1,4 @@
-"""The parameters of one draw of a degradation, in words: whatever the recipe, by the names of their fields."""
+"""Put the parameters of one draw of a degradation into words, for any recipe, by the names of their fields."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(params: Any, path: tuple[str, ...] = (), around: Values | None = None) -> Iterator[Leaf]:
-    """The parameters of a batch of one, from named tuples of tensors (1, ...) and plain values; None is left out."""
+    """Yield the parameters of a batch of one, from named tuples of tensors (1, ...) and plain values, but None."""
     fields = {name: field for name, field in params._asdict().items() if field is not None}
     values = {name: field[0].tolist() if isinstance(field, Tensor) else field for name, field in fields.items()}
     beside = {**(around or {}), **values}
@@ -40,7 +40,7 @@ def leaves(params: Any, path: tuple[str, ...] = (), around: Values | None = None
 
 
 def _family(beside: Values) -> str:
-    """The family of a kernel; `none` where it does nothing. A recipe that has only one family has Gaussians."""
+    """Return the family of a kernel; `none` if it does nothing. Kernels of a recipe without families are Gaussians."""
     family = FAMILIES[beside["family"]] if "family" in beside else "aniso"
     passed_over = not beside.get("blurred", True)
     return "none" if passed_over or (family == "iso" and beside["width"] == [0, 0]) else family
@@ -50,8 +50,8 @@ def _noise(noise: float, beside: Values) -> str:
     return f"Poisson {noise:.2f}" if beside.get("poisson") else f"noise {255 * noise:.1f}"
 
 
-# By the name of the field, in the unit that people think in; "" for what has no effect beside the others, or is told
-# with one of them.
+# By the name of the field, in the unit that people think in; "" if the field has no effect beside the others, or if one
+# of them tells it already.
 READABLE: dict[str, Callable[[Any, Values], str]] = {
     "blurred": lambda blurred, beside: "",
     "family": lambda family, beside: _family(beside),
@@ -72,20 +72,20 @@ READABLE: dict[str, Callable[[Any, Values], str]] = {
 
 
 def readable(leaf: Leaf) -> str:
-    """`σ 2.31 × 0.84`, `θ 37°`, `noise 12.3` (grey levels), `JPEG 57`; fields that are not known by their names."""
+    """Return `σ 2.31 × 0.84`, `θ 37°`, `noise 12.3` (grey levels), `JPEG 57`; unknown fields come with their names."""
     name, value = leaf.path[-1], leaf.value
     return READABLE[name](value, leaf.beside) if name in READABLE else f"{name} {plain(value)}"
 
 
 def plain(value: Any) -> str:
-    """A value as digits or as a word, without what Python writes around it."""
+    """Return a value as digits or as a word, without what Python writes around it."""
     if isinstance(value, list):
         return " ".join(map(plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def described(params: Any) -> list[str]:
-    """The parameters that have an effect in short, a line for each of the steps that the recipe groups them by."""
+    """Return the parameters that have an effect, in short: a line for each of the recipe's steps."""
     lines: dict[tuple[str, ...], list[str]] = {}
     for leaf in leaves(params):
         if text := readable(leaf):
@@ -98,14 +98,14 @@ def _name(path: tuple[str, ...]) -> str:
 
 
 def table(params: Any) -> str:
-    """All parameters, one a line: the field, its value in the recipe's own unit, and the readable form."""
+    """Return all parameters, one a line: the field, its value in the recipe's own unit, and the readable form."""
     rows = [(".".join(leaf.path), plain(leaf.value), readable(leaf)) for leaf in leaves(params)]
     wide = [2 + max(len(row[i]) for row in rows) for i in range(2)]
     return "\n".join(f"{row[0]:<{wide[0]}}{row[1]:<{wide[1]}}{row[2]}".rstrip() for row in rows)
 
 
 def kernels(recipe: Degradation[Any], params: Any) -> dict[str, Tensor]:
-    """The (k, k) kernels that a batch of one is filtered with, by name; of the recipes that are known here."""
+    """Return the (k, k) kernels that filter a batch of one, by name; none for recipes that are not known here."""
     if isinstance(params, SecondOrderParams):
         passes = {"first blur": params.first, "second blur": params.second}
         drawn = {name: each.kernel for name, each in passes.items() if each.blurred}

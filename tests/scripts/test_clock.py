@@ -41,10 +41,9 @@ def test_late_it_falls_by_the_clock_and_never_below_the_last_stair(now):
 
 @pytest.fixture
 def arguments(photo_folder, tmp_path):
-    words = (
-        f"--model EDSR --save run --scale 2 --n_feats 4 --n_blocks 1 --dir_experiment {tmp_path} --cpu --n_threads 0"
-    )
-    return [*words.split(), *f"--patch_size 12 --batch_size 2 --dir_data {photo_folder} --data_train train".split()]
+    words = f"--model EDSR --save run --scale 2 --n_feats 4 --n_blocks 1 --dir_experiment {tmp_path} --cpu --sig 2.0"
+    words += f" --n_threads 0 --patch_size 12 --batch_size 2 --dir_data {photo_folder} --data_train train"
+    return words.split()
 
 
 def train_slowly(monkeypatch, seconds_a_step: float) -> list[int]:

@@ -1,5 +1,6 @@
 """The comparison: what it refuses, and its curves over steps and time."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -36,8 +37,8 @@ def test_curves_are_over_steps_and_over_time(run, tmp_path, monkeypatch):
     steps, minutes = drawn[0].axes
     assert "step" in steps.get_xlabel()
     assert "minutes" in minutes.get_xlabel()
-    assert [list(line.get_xdata()) for line in steps.lines] == [[40, 80], [40, 80]]
-    assert [list(line.get_xdata()) for line in minutes.lines] == [[2.6, 4.1], [1.0, 2.5]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[40, 80], [40, 80]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in minutes.lines] == [[2.6, 4.1], [1.0, 2.5]]
 
 
 @pytest.mark.parametrize(
