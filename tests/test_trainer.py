@@ -65,6 +65,20 @@ def _toy_in_the_table(monkeypatch):
     monkeypatch.setitem(model.NETWORKS, "Toy", Toy)
 
 
+@pytest.fixture(autouse=True)
+def _not_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # these runs take a moment and save at every turn
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Threads that share so little work wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
@@ -630,6 +644,22 @@ def test_a_run_is_killed_while_it_recovers(seed, trainer_in):
     again = planting(resumed(trainer_in("healed", **settings)), 6, "nan")
     assert again.fit()
     equal_to_one_without(6, again, trainer_in("expected", **settings))
+
+
+def test_the_tables_are_on_the_disk_before_the_state_that_counts_on_them(trainer_in, monkeypatch):
+    trainer, synced = trainer_in("run"), []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    update = trainer._save
+
+    def save():
+        synced.clear()
+        update()
+        inodes = [path.stat().st_ino for path in (trainer.run.loss_log, trainer.run.psnr_log, trainer.run.state)]
+        assert [inode for inode in synced if inode in inodes] == inodes
+
+    trainer._save = save
+    trainer.fit()
+    assert synced
 
 
 class Guided(Pixel):
