@@ -21,7 +21,7 @@ from runtime import state
 from utility import Run, forget_after, read_rows
 
 CLEAR = (ValueError, OSError)  # what main and test print as one line
-FUZZ = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+FUZZ = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])  # pyright: ignore
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner))

@@ -329,7 +329,7 @@ class Poisoned(Pixel):
     def __init__(self, kind, *steps):
         super().__init__()
         self.kind = kind
-        self.steps = steps
+        self.bad_steps = steps
 
     def phases(self, net, batch, step):
         (phase,) = super().phases(net, batch, step)
