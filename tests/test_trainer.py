@@ -334,7 +334,7 @@ class Poisoned(Pixel):
     def phases(self, net, batch, step):
         (phase,) = super().phases(net, batch, step)
         assert isinstance(net, Toy)
-        if step in self.steps and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
+        if step in self.bad_steps and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
             bad = {
                 "loss": phase.total * math.nan,
                 "gradient": phase.total + (0 * net.colour.weight).sum().sqrt(),  # 0, with an infinite slope

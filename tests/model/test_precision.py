@@ -179,5 +179,5 @@ def test_weights_are_rounded_anew_at_each_pass():
     with autocast(), torch.no_grad():
         before = forward(layer, x)
         layer.weight.mul_(2)
-        layer.bias.mul_(2)
+        layer.bias.mul_(2)  # pyright: ignore
         torch.testing.assert_close(forward(layer, x), 2 * before)
