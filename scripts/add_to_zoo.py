@@ -1,0 +1,162 @@
+"""Put a trained network into the zoo: half-precision weights, a card, its log, and a line of the list.
+
+    python scripts/add_to_zoo.py RUN NAME --data DIR --note "..."
+
+RUN is a run's directory. Its last weights (their moving average, if there is one) become NAME.safetensors in
+experiment/zoo, and are scored on Set5, Set14 and B100 under the protocol that they were trained for. The card says with
+which command, commit, seed, steps and machine they were trained, and what they score; model/zoo.json lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import published
+from data import factory as data_factory
+from evaluation import evaluate, mean
+from model import BlindSR, build, load_model, name_of, save_model
+from model.zoo import CLONE, LIST
+from scripts.program import one_line, program, words_of
+from utility import Run, atomic_write, duration, read_rows
+
+SETS = "Set5+Set14+B100"
+
+
+def scores(net: BlindSR, config: dict[str, Any], data: Path) -> tuple[dict[str, dict[str, float]], str, str]:
+    """Return PSNR and SSIM by test set, the protocol, and its digest."""
+    given = {name: config[name] for name in ("degradation", "blur_type")}
+    name = published.defaults(config["model"], net.scale, given)["protocol"]
+    protocol = data_factory.protocol(name, scale=net.scale, **given)
+    test_sets, missing = data_factory.test_sets(SETS, dir_data=data, protocol=protocol, seed=1)
+    if missing:
+        raise FileNotFoundError(f"`data`: there is no {', '.join(missing)} under {data}")
+    found = {}
+    for test_set in test_sets:
+        rows = evaluate(
+            lambda lr, hr: net(lr, hr).image,
+            test_set,
+            scale=net.scale,
+            planes=config["metric"],
+            device=torch.device("cpu"),
+        )
+        found[test_set.name] = mean(rows)
+    return found, str(protocol), protocol.digest
+
+
+def card(
+    name: str, net: BlindSR, config: dict[str, Any], measured: dict[str, Any], about: dict[str, str], sha256: str
+) -> str:
+    """Return the card, in Markdown."""
+    sizes = ", ".join(f"{key} {value}" for key, value in net.config.items())
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    lines = [
+        f"# {name}",
+        "",
+        about["note"],
+        "",
+        "| | |",
+        "|---|---|",
+        f"| network | {name_of(net)}, {sizes}: {parameters / 1e6:.2f} M parameters |",
+        f"| trained for | `{config['degradation']}`, {config['blur_type']}, noise {config['noise']:g} |",
+        f"| images | {about['images']} |",
+        f"| command | `{shlex.join(['python', 'main.py', *config['command'][1:]])}` |",
+        f"| commit, seed | {config['commit']}, {config['seed']} |",
+        f"| steps, time | {about['steps']}, {about['time']} |",
+        f"| machine | {config['cpu']}, {config['threads']} thread(s), PyTorch {config['versions']['torch']} |",
+        f"| SHA-256 | `{sha256}` |",
+        f"| licence | {about['licence']} |",
+        "",
+        f"PSNR / SSIM under `{measured['protocol']}` (digest {measured['digest']}), planes `{config['metric']}`, as the",
+        "half-precision weights score:",
+        "",
+        f"| | {' | '.join(measured['scores'])} |",
+        "|---" * (len(measured["scores"]) + 1) + "|",
+        *(
+            f"| {label} | " + " | ".join(f"{s['psnr']:.2f} / {s['ssim']:.4f}" for s in row.values()) + " |"
+            for label, row in ((name, measured["scores"]), ("bicubic", measured["bicubic"]))
+        ),
+        "",
+        f"`{name}.csv` holds the scores of its validations.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = program(__file__, __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="root with benchmark/<Set>/HR")
+    parser.add_argument("--note", required=True, help="a sentence or two at the top of the card")
+    parser.add_argument("--images", required=True, help="the training images")
+    parser.add_argument("--licence", required=True, help="of the weights")
+    given = parser.parse_args(argv)
+    with one_line(parser.prog, words_of(parser)):
+        add(given)
+
+
+def add(given: argparse.Namespace) -> None:
+    """Write weights, card and log of a run, and its entry in the list."""
+    run = Run(given.run)
+    config, log = run.config(), read_rows(run.psnr_log)
+    if not config or not log:
+        raise ValueError(f"`run`: {given.run} is no run that has validated")
+    net = load_model(run.models / "model_latest.pt")
+    CLONE.mkdir(parents=True, exist_ok=True)
+    file = CLONE / f"{given.name}.safetensors"
+    save_model(net, file, dtype=torch.float16)
+    net = load_model(file)  # as it will be used
+    found, protocol, digest = scores(net, config, given.data)
+    bicubic = scores(build("BICUBIC", scale=net.scale), config, given.data)[0]
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    lines = (run.path / "log.txt").read_text(encoding="utf-8").splitlines()
+    begun, ended = (_seconds(line) for line in (lines[0], lines[-1]))
+    about = {
+        "note": given.note,
+        "images": given.images,
+        "licence": given.licence,
+        "steps": f"{log[-1]['step']} of batch {config['batch_size']}, LR patch {config['patch_size']}",
+        "time": duration(ended - begun),
+    }
+    measured = {"scores": found, "bicubic": bicubic, "protocol": protocol, "digest": digest}
+    with atomic_write(file.with_suffix(".md")) as temporary:
+        temporary.write_text(card(given.name, net, config, measured, about, sha256), encoding="utf-8")
+    shutil.copy(run.psnr_log, file.with_suffix(".csv"))
+    listed = json.loads(LIST.read_text(encoding="utf-8"))
+    listed[given.name] = {
+        "file": file.name,
+        "sha256": sha256,
+        "network": name_of(net),
+        "config": net.config,
+        "degradation": config["degradation"],
+        "blur_type": config["blur_type"],
+        "protocol": protocol,
+        "scores": {name: round(score["psnr"], 2) for name, score in found.items()},
+        "note": given.note,
+        "urls": [],
+    }
+    with atomic_write(LIST) as temporary:
+        temporary.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n", encoding="utf-8")
+    print(file.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def _seconds(line: str) -> float:
+    """Return the time of a line of log.txt."""
+    return time.mktime(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S"))
+
+
+if __name__ == "__main__":
+    main()
