@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def spatial_mean(x: Tensor) -> Tensor:
@@ -45,3 +49,68 @@ def _autocasts(kind: str) -> bool:
 
 def _float32_at_least(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
+    """Decorate a module's `forward` to round the weights of all `Conv2d` in the module together.
+
+    Autocast rounds each weight and bias where it is used, and their gradients where they arise: four small kernels for
+    each layer, and for small images those are most of a step.
+    """
+
+    @functools.wraps(forward)
+    def forward_with_rounded_weights(module: nn.Module, *args: Any, **kwargs: Any) -> T:
+        layers = [layer for layer in module.modules() if isinstance(layer, Conv2d)]
+        if not layers or torch.compiler.is_compiling():  # a compiler fuses them
+            return forward(module, *args, **kwargs)
+        dtype = autocast_dtype(layers[0].weight)
+        if dtype == layers[0].weight.dtype:
+            return forward(module, *args, **kwargs)
+        weights: list[Tensor] = [weight for layer in layers for weight in layer.parameters(recurse=False)]
+        rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
+        try:
+            for layer in layers:
+                layer.rounded = rounded[layer.weight], None if layer.bias is None else rounded[layer.bias]
+            return forward(module, *args, **kwargs)
+        finally:
+            for layer in layers:
+                layer.rounded = None
+
+    return forward_with_rounded_weights
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that uses the weights of `rounds_weights_once` where autocast would round its own."""
+
+    rounded: tuple[Tensor, Tensor | None] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        rounded = self.rounded if _autocasts(input.device.type) else None
+        weight, bias = rounded or (self.weight, self.bias)
+        return self._conv_forward(input, weight, bias)
+
+
+class _Round(torch.autograd.Function):
+    """Convert tensors to `dtype`, and their gradients back, by one call for all."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtypes = [t.dtype for t in tensors]
+        ctx.set_materialize_grads(False)
+        return tuple(_converted(tensors, [dtype] * len(tensors)))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        there = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        result: list[Tensor | None] = [None] * len(gradients)
+        converted = _converted([cast(Tensor, gradients[i]) for i in there], [ctx.dtypes[i] for i in there])
+        for i, gradient in zip(there, converted, strict=True):
+            result[i] = gradient
+        return None, *result
+
+
+def _converted(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+    copies = [torch.empty_like(t, dtype=dtype) for t, dtype in zip(tensors, dtypes, strict=True)]
+    if copies:
+        torch._foreach_copy_(copies, list(tensors))  # pyright: ignore[reportPrivateImportUsage]
+    return copies

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .autocast import in_float32, spatial_mean
+from .autocast import Conv2d, in_float32, rounds_weights_once, spatial_mean
 from .layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, lrelu
 from .moco import ContrastiveSR
 from .naming import Foreign, Names, State, count, da_names, width
@@ -54,7 +54,7 @@ class LPE(nn.Module):
             ConvBlock(conv(256, 256, 1)),
         )
         self.patch = nn.Sequential(
-            ConvBlock(nn.Conv2d(3, 64, 12, stride=12)),
+            ConvBlock(Conv2d(3, 64, 12, stride=12)),
             ConvBlock(conv(64, 64)),
             ConvBlock(conv(64, 128)),
             ConvBlock(conv(128, 256)),
@@ -63,6 +63,7 @@ class LPE(nn.Module):
         self.csc = CSC()
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
+    @rounds_weights_once
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """Map (B, 3, H, W) in [0, 1], at least 12 pixels a side, to e (B, 256) and its projection (B, 256)."""
         pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 512)
@@ -133,7 +134,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, 256) to (B, C, H, W)."""
-        return x + 0.2 * self.rdbs(self.fuse(x, code))  # (B, C, H, W)
+        return torch.add(x, self.rdbs(self.fuse(x, code)), alpha=0.2)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
@@ -147,6 +148,7 @@ class Restoration(nn.Module):
         self.fuse = conv(n_feats, n_feats)
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 
+    @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)  # (B, 256)

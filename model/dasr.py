@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .autocast import in_float32
+from .autocast import in_float32, rounds_weights_once
 from .layer import ConvBlock, DAConv, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
 from .moco import ContrastiveSR
 from .naming import Foreign, Names, da_names, trunk_config, trunk_names
@@ -41,6 +41,7 @@ class Encoder(nn.Module):
         )
         self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
 
+    @rounds_weights_once
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
         """Map (B, 3, H, W) in [0, 1] to the mean features (B, 256) and their projection (B, 256)."""
         code = pool(self.features, PEAK * lr)  # (B, 256)
@@ -92,6 +93,7 @@ class Restoration(nn.Module):
         self.tail = conv(n_feats, 3)
         self.add_mean = MeanShift(+1)
 
+    @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)  # (B, C)

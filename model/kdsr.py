@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32
+from .autocast import in_float32, rounds_weights_once
 from .layer import (
     BlindSR,
     DynamicDepthwise,
@@ -60,6 +60,7 @@ class KDIDE(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(4 * c, 4 * c), lrelu(), nn.Linear(4 * c, 4 * c), lrelu())
         self.compress = nn.Sequential(nn.Linear(4 * c, c), lrelu())
 
+    @rounds_weights_once
     def forward(self, x: Tensor, pool: Pool = global_mean) -> Embedding:
         """Map (B, planes, H, W) to the code D (B, C) and the projection D' (B, 4C)."""
         idr = in_float32(self.mlp, pool(self.features, x))  # (B, 4C)
@@ -92,6 +93,7 @@ class Restoration(nn.Module):
         self.tail = conv(n_feats, 3)
         self.add_mean = MeanShift(+1)
 
+    @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code D (B, C) to (B, 3, s·H, s·W)."""
         head = in_float32(self.head, self.sub_mean(lr))  # (B, C, H, W)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32, spatial_mean, to_autocast
+from .autocast import Conv2d, in_float32, spatial_mean, to_autocast
 from .naming import Foreign
 from .op import dynamic_depthwise
 
@@ -124,9 +124,9 @@ class BlindSR(nn.Module):
         return upscale(self, image, tile=tile, self_ensemble=self_ensemble, hr=hr, progress=progress)
 
 
-def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: bool = True) -> Conv2d:
     """Return a convolution that keeps the size of its input at stride 1."""
-    return nn.Conv2d(n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias)
+    return Conv2d(n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias)
 
 
 def lrelu() -> nn.LeakyReLU:
@@ -167,7 +167,8 @@ def weights_of_all(layers: Sequence[DynamicDepthwise], code: Tensor) -> tuple[Te
 
     def kernels(code: Tensor) -> Tensor:
         hidden = F.leaky_relu_(F.linear(code, first), SLOPE).unflatten(1, (len(layers), -1))  # (B, N, C)
-        return hidden.transpose(0, 1) @ second.mT  # (N, B, 9·C)
+        # In this order the gradient of each weight is laid out as the weight.
+        return (second @ hidden.permute(1, 2, 0)).mT.contiguous()  # (N, B, 9·C)
 
     return in_float32(kernels, code).unflatten(2, (-1, 3, 3)).unbind()  # N of (B, C, 3, 3)
 
@@ -224,7 +225,7 @@ class RDB(nn.Module):
         seen = [to_autocast(x)]
         for layer in self.convs[:-1]:
             seen.append(self.act(layer(torch.cat(seen, 1))))  # (B, growth, H, W)
-        return x + 0.2 * self.convs[-1](torch.cat(seen, 1))  # (B, C, H, W)
+        return torch.add(x, self.convs[-1](torch.cat(seen, 1)), alpha=0.2)  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):

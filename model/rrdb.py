@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .autocast import in_float32
@@ -27,7 +28,7 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        return x + 0.2 * self.rdbs(x)  # (B, C, H, W)
+        return torch.add(x, self.rdbs(x), alpha=0.2)  # (B, C, H, W)
 
 
 class NearestUpsampler(nn.Sequential):

@@ -117,7 +117,7 @@ class Ranks:
         """Overwrite the tensors with those of rank 0."""
         if self.world > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                dist.broadcast(tensor.detach(), 0)  # in place, on the same memory
 
     @contextmanager
     def main_first(self) -> Iterator[None]:

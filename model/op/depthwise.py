@@ -43,7 +43,9 @@ def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
         True
     """
     if _has_kernel(x, kernel):
-        return operator(x, kernel, slope, autocast_dtype(x))  # (B, C, H, W)
+        dtype = autocast_dtype(x)
+        differentiated = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
+        return operator(x, kernel, slope, dtype, differentiated and dtype != x.dtype)[0]  # (B, C, H, W)
     return plain(x, kernel, slope)  # (B, C, H, W)
 
 
@@ -90,8 +92,8 @@ def _disagreement(kernels, device: torch.device) -> str:
             for memory_format in (torch.contiguous_format, torch.channels_last):
                 x, kernel, dy = (t.to(device, dtype) for t in exact)
                 x = x.contiguous(memory_format=memory_format)
-                y = kernels.forward(x, kernel, slope, dtype)
-                found = (y, *kernels.backward(dy, x, kernel, y, slope))
+                y, kept = kernels.forward(x, kernel, slope, dtype, True)
+                found = (y, *kernels.backward(dy, kept, kernel, y, slope, dtype))
                 x, kernel, dy, result = (t.cpu().double() for t in (x, kernel, dy, y))
                 expected = (plain(x, kernel, slope), *_plain_backward(dy, x, kernel, result, slope))
                 for name, ours, theirs in zip(("result", "dx", "dk"), found, expected, strict=True):
@@ -108,47 +110,60 @@ _NAMESPACE = __name__.partition(".")[0]
 
 
 @custom_op(f"{_NAMESPACE}::dynamic_depthwise", mutates_args=())
-def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
-    """Return the result as `dtype`, laid out as x. Autocast leaves the arguments alone."""
+def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
+    """Return the result as `dtype`, laid out as x; autocast leaves the arguments alone.
+
+    `keep`: return x as `dtype`, too, else an empty tensor. The backward then reads that, so a float32 trunk need not
+    wait for it in memory.
+    """
     if _runs_kernel(x):
         from . import depthwise_triton as kernels
 
-        return kernels.forward(x, kernel, slope, dtype)
-    return _laid_out(plain(x.to(dtype), kernel.to(dtype), slope), x)
+        return kernels.forward(x, kernel, slope, dtype, keep)
+    rounded = x.to(dtype)
+    y = _laid_out(plain(rounded, kernel.to(dtype), slope), x)
+    return y, _laid_out(rounded.clone(), x) if keep else y.new_empty(0)
 
 
 @custom_op(f"{_NAMESPACE}::dynamic_depthwise_backward", mutates_args=())
-def operator_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and kernel from that of the result y, with the dtypes of x and kernel."""
+def operator_backward(
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x, as `dtype`, and of kernel, as its own, from that of the result y."""
     if _runs_kernel(x):
         from . import depthwise_triton as kernels
 
-        return kernels.backward(dy, x, kernel, y, slope)
-    dx, dk = _plain_backward(dy, x.to(y.dtype), kernel.to(y.dtype), y, slope)
-    return _laid_out(dx.to(x.dtype), x), dk.to(kernel.dtype)
+        return kernels.backward(dy, x, kernel, y, slope, dtype)
+    dx, dk = _plain_backward(dy.to(y.dtype), x.to(y.dtype), kernel.to(y.dtype), y, slope)
+    return _laid_out(dx.to(dtype), x), dk.to(kernel.dtype)
 
 
 @operator.register_fake
-def _(x, kernel, slope, dtype):
-    return torch.empty_like(x, dtype=dtype)
+def _(x, kernel, slope, dtype, keep):
+    y = torch.empty_like(x, dtype=dtype)
+    return y, torch.empty_like(y) if keep else y.new_empty(0)
 
 
 @operator_backward.register_fake
-def _(dy, x, kernel, y, slope):
-    return torch.empty_like(x), torch.empty_like(kernel, memory_format=torch.contiguous_format)
+def _(dy, x, kernel, y, slope, dtype):
+    return torch.empty_like(x, dtype=dtype), torch.empty_like(kernel, memory_format=torch.contiguous_format)
 
 
-def _keep(ctx, inputs, output) -> None:
-    x, kernel, ctx.slope, _ = inputs
-    ctx.save_for_backward(x, kernel, output)
+def _remember(ctx, inputs, output) -> None:
+    x, kernel, ctx.slope, _, keep = inputs
+    y, kept = output
+    ctx.dtype = x.dtype
+    ctx.save_for_backward(kept if keep else x, kernel, y)
+    ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx, dy):
+def _differentiate(ctx, dy, _):
     x, kernel, y = ctx.saved_tensors
-    return *operator_backward(dy, x, kernel, y, ctx.slope), None, None
+    dx, dk = (None, None) if dy is None else operator_backward(dy, x, kernel, y, ctx.slope, ctx.dtype)
+    return dx, dk, None, None, None
 
 
-operator.register_autograd(_differentiate, setup_context=_keep)
+operator.register_autograd(_differentiate, setup_context=_remember)
 
 
 def _has_kernel(x: Tensor, kernel: Tensor) -> bool:

@@ -25,23 +25,26 @@ ROWS, BW, BC, WARPS = 16, 16, 32, 4  # four elements a thread: the backward's ni
 TILE = {"ROWS": ROWS, "BW": BW, "BC": BC, "num_warps": WARPS}
 
 
-def forward(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
-    """Return LeakyReLU of the correlation, (B, C, H, W) of `dtype`, laid out as x."""
+def forward(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
+    """Return LeakyReLU of the correlation, (B, C, H, W) of `dtype`, laid out as x; and x as `dtype`, if `keep`."""
     x, strides = _dense(x)
     b, c, h, w = x.shape
     y = torch.empty_like(x, dtype=dtype)
+    kept = torch.empty_like(y) if keep else y.new_empty(0)
     if y.numel():
         grid = (triton.cdiv(w, BW) * triton.cdiv(c, BC), triton.cdiv(h, ROWS), b)
-        forward_kernel[grid](x, kernel.contiguous(), y, h, w, c, *strides, slope, **TILE)
-    return y
+        forward_kernel[grid](x, kernel.contiguous(), y, kept, h, w, c, *strides, slope, KEEP=keep, **TILE)
+    return y, kept
 
 
-def backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and of the kernels from that of y, (B, C, H, W) and (B, C, 3, 3)."""
+def backward(
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and of the kernels from that of y, (B, C, H, W) of `dtype` and (B, C, 3, 3)."""
     x, strides = _dense(x)
     dy, y = (_like(t, x) for t in (dy, y))
     b, c, h, w = x.shape
-    dx = torch.empty_like(x)
+    dx = torch.empty_like(x, dtype=dtype)
     columns, rows = triton.cdiv(w, BW), triton.cdiv(h, ROWS)
     sums = torch.empty(rows * columns, b, c, 3, 3, dtype=torch.float32, device=x.device)  # one per program
     if dx.numel():
@@ -97,6 +100,7 @@ def forward_kernel(
     x,
     kernel,
     y,
+    kept,
     H,
     W,
     C,
@@ -105,6 +109,7 @@ def forward_kernel(
     stride_h,
     stride_w,
     slope,
+    KEEP: tl.constexpr,
     ROWS: tl.constexpr,
     BW: tl.constexpr,
     BC: tl.constexpr,
@@ -113,6 +118,7 @@ def forward_kernel(
     sample = tl.program_id(2).to(tl.int64)
     x += sample * stride_b
     y += sample * stride_b
+    kept += sample * stride_b
     kernel += sample * C * 9
     k00, k01, k02 = _tap(kernel, c, C, 0, 0), _tap(kernel, c, C, 0, 1), _tap(kernel, c, C, 0, 2)
     k10, k11, k12 = _tap(kernel, c, C, 1, 0), _tap(kernel, c, C, 1, 1), _tap(kernel, c, C, 1, 2)
@@ -125,6 +131,8 @@ def forward_kernel(
         left = _load(x, row, w - 1, c, H, W, C, stride_c, stride_h, stride_w)
         middle = _load(x, row, w, c, H, W, C, stride_c, stride_h, stride_w)
         right = _load(x, row, w + 1, c, H, W, C, stride_c, stride_h, stride_w)
+        if KEEP:
+            _store(kept, middle, row, begin, end, w, c, W, C, stride_c, stride_h, stride_w)
         above += left * k20 + middle * k21 + right * k22
         here += left * k10 + middle * k11 + right * k12
         below = left * k00 + middle * k01 + right * k02

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import build
-from model.autocast import in_float32, spatial_mean
+from model.autocast import Conv2d, in_float32, rounds_weights_once, spatial_mean
 from model.cdsr import ContentQuery
 from model.discriminator import UNetDiscriminator
 from model.layer import RDB
@@ -153,3 +153,31 @@ def test_nothing_is_converted_without_autocast():
     assert in_float32(linear, torch.rand(1, 4).double()).dtype == torch.float64
     assert in_float32(linear.bfloat16(), torch.rand(1, 4).bfloat16()).dtype == torch.bfloat16
     assert spatial_mean(torch.rand(1, 4, 2, 2).bfloat16()).dtype == torch.bfloat16
+
+
+def test_weights_rounded_together_are_those_that_autocast_rounds():
+    """Image, gradients and all: to the bit, and left behind as they were."""
+    results = []
+    x = torch.rand(2, 3, 24, 24)
+    for convolution in (Conv2d, nn.Conv2d):
+        torch.manual_seed(0)
+        body = nn.Sequential(convolution(3, 4, 3), nn.PReLU(), convolution(4, 4, 3, bias=False), nn.BatchNorm2d(4))
+        with autocast():
+            y = rounds_weights_once(lambda module, x: module(x))(body, x)
+        y.square().mean().backward()
+        results.append((y, *(p.grad for p in body.parameters())))
+        assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in body.parameters())
+        assert all(getattr(layer, "rounded", None) is None for layer in body)
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_weights_are_rounded_anew_at_each_pass():
+    layer = Conv2d(3, 4, 1)
+    forward = rounds_weights_once(lambda module, x: module(x))
+    x = torch.rand(1, 3, 4, 4)
+    with autocast(), torch.no_grad():
+        before = forward(layer, x)
+        layer.weight.mul_(2)
+        layer.bias.mul_(2)
+        torch.testing.assert_close(forward(layer, x), 2 * before)

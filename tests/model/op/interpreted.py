@@ -22,16 +22,20 @@ def compare(size, layout, dtype, out, slope):
     x = torch.randn(size).to(dtype).contiguous(memory_format=layout)
     kernel, dy = torch.randn(b, c, 3, 3), torch.randn(size).to(out)
     torch.empty, torch.empty_like = poisoned(empty), poisoned(empty_like)
-    y = kernels.forward(x, kernel, slope, out)
-    dx, dk = kernels.backward(dy, x, kernel, y, slope)
-    again = kernels.backward(dy, x, kernel, y, slope)
+    keep = out != dtype
+    y, kept = kernels.forward(x, kernel, slope, out, keep)
+    read = kept if keep else x
+    dx, dk = kernels.backward(dy, read, kernel, y, slope, dtype)
+    again = kernels.backward(dy, read, kernel, y, slope, dtype)
     torch.empty, torch.empty_like = empty, empty_like
     assert (y.dtype, dx.dtype, dk.dtype) == (out, dtype, torch.float32)
     assert y.stride() == dx.stride() == x.stride()
     assert torch.equal(dx, again[0])
     assert torch.equal(dk, again[1])
-    dy, x, kernel, exact = (t.double() for t in (dy, x, kernel, y))
-    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, x, kernel, exact, slope)
+    if keep:
+        torch.testing.assert_close(kept, x.to(out), rtol=2**-7, atol=0)
+    dy, x, read, kernel, exact = (t.double() for t in (dy, x, read, kernel, y))
+    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, read, kernel, exact, slope)
     for ours, theirs in zip((y, dx, dk), expected, strict=True):
         # The interpreter cuts off where a GPU rounds to the nearest.
         tolerance = {torch.float32: 2e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[ours.dtype]
@@ -46,9 +50,9 @@ for (dtype, out), layout in itertools.product(MIXED, LAYOUTS):
 compare((1, 2, 5, 7), torch.channels_last, torch.float32, torch.float32, 1.0)
 whole = torch.randn(1, 4, 9, 20)
 part, kernel, dy = whole[:, 1:3, ::2, 3:], torch.randn(1, 2, 3, 3), torch.randn(1, 2, 5, 17)  # with gaps
-y = kernels.forward(part, kernel, 0.1, torch.float32)
+y, _ = kernels.forward(part, kernel, 0.1, torch.float32, False)
 torch.testing.assert_close(y, depthwise.plain(part, kernel, 0.1))
-gradients = kernels.backward(dy.expand(1, 2, 5, 17), part, kernel, y, 0.1)
+gradients = kernels.backward(dy.expand(1, 2, 5, 17), part, kernel, y, 0.1, torch.float32)
 for ours, theirs in zip(gradients, depthwise._plain_backward(dy, part, kernel, y, 0.1), strict=True):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 assert depthwise._disagreement(kernels, torch.device("cpu")) == ""

@@ -67,16 +67,19 @@ def test_the_operator_keeps_the_rules_of_pytorch(dtype, memory_format):
     """Its schema, its shapes without data, its autograd, and all of it under torch.compile's tracing."""
     x = torch.randn(2, 3, 5, 4, dtype=dtype).contiguous(memory_format=memory_format).requires_grad_()
     kernel = torch.randn(2, 3, 3, 3, dtype=dtype).requires_grad_()
-    torch.library.opcheck(depthwise.operator, (x, kernel, 0.1, dtype))
+    torch.library.opcheck(depthwise.operator, (x, kernel, 0.1, dtype, False))
+    torch.library.opcheck(depthwise.operator, (x, kernel, 0.1, torch.bfloat16, True))
     with torch.no_grad():
-        y = depthwise.operator(x, kernel, 0.1, dtype)
-        torch.library.opcheck(depthwise.operator_backward, (torch.randn_like(y), x, kernel, y, 0.1))
+        y, _ = depthwise.operator(x, kernel, 0.1, dtype, False)
+        torch.library.opcheck(depthwise.operator_backward, (torch.randn_like(y), x, kernel, y, 0.1, dtype))
 
 
 def test_the_gradients_of_the_operator_are_right():
     x, kernel = torch.randn(1, 2, 3, 4, dtype=torch.float64), torch.randn(1, 2, 3, 3, dtype=torch.float64)
     inputs = (x.requires_grad_(), kernel.requires_grad_())
-    assert torch.autograd.gradcheck(lambda x, kernel: depthwise.operator(x, kernel, 0.1, torch.float64), inputs)
+    assert torch.autograd.gradcheck(
+        lambda x, kernel: depthwise.operator(x, kernel, 0.1, torch.float64, False)[0], inputs
+    )
 
 
 @pytest.fixture
@@ -121,8 +124,8 @@ def test_kernels_that_fail_or_err_are_not_used(monkeypatch):
     assert not depthwise.self_check(torch.device("cpu"))  # a second warning would be an error
 
     class Wrong:
-        forward = staticmethod(lambda x, kernel, slope, dtype: depthwise.plain(x, kernel, slope))
-        backward = staticmethod(lambda dy, x, kernel, y, slope: (torch.full_like(x, torch.nan), kernel))
+        forward = staticmethod(lambda x, kernel, slope, dtype, keep: (depthwise.plain(x, kernel, slope), x))
+        backward = staticmethod(lambda dy, x, kernel, y, slope, dtype: (torch.full_like(x, torch.nan), kernel))
 
     assert "dx in torch.float32" in depthwise._disagreement(Wrong, torch.device("cpu"))
     depthwise.self_check.cache_clear()
@@ -169,8 +172,9 @@ def compiled_usage(name, capability, x, y, unit, folder):
     if not reader.exists():
         pytest.skip("this Triton comes without cuobjdump")
     kernel = getattr(depthwise_triton, name)
-    pointers = {"x": x, "dx": x, "y": y, "dy": y, "kernel": "fp32", "sums": "fp32"}
+    pointers = {"x": x, "dx": x, "y": y, "dy": y, "kept": y, "kernel": "fp32", "sums": "fp32"}
     constants = {key: depthwise_triton.TILE[key] for key in ("ROWS", "BW", "BC")} | {unit: 1}
+    constants |= {"KEEP": x != y} if "KEEP" in kernel.arg_names else {}
     signature, aligned = {}, {}
     for i, argument in enumerate(kernel.arg_names):
         if argument in constants:
