@@ -192,7 +192,8 @@ def check_ranks(options: TrainOptions, ranks: Ranks) -> None:
     if differing := ranks.differing(told):
         name, values = next(iter(differing.items()))
         each = ", ".join(f"{value} in process {rank}" for rank, value in enumerate(values))
-        more = f"; so do {', '.join(list(differing)[1:])}" if len(differing) > 1 else ""
+        others = list(differing)[1:]
+        more = f"; so {'do' if len(others) > 1 else 'does'} {', '.join(others)}" if others else ""
         raise ValueError(f"the processes of a run must agree, but {name} differs: {each}{more}")
 
 

@@ -373,7 +373,7 @@ class Trainer:
         epoch_ends = self.step // self.epoch_steps > self.epoch
         save = save or done or epoch_ends or stop
         return Due(
-            look=line or save or self.step == self.recovery.suspect,
+            look=line or save or self.step <= (self.recovery.suspect or 0),
             line=line,
             validation=epoch_ends and not stop,  # who stops a run may not wait for it; it comes on resume
             save=save,
@@ -439,8 +439,10 @@ class Trainer:
         self._logger.rewind(self.step, self.epoch)
         factor = self.recovery.rate_factor(trouble.step + 1)
         slower = f", the learning rate times {factor:g}" if factor < 1 else ""
-        part = "update" if trouble.update else "batch"
-        self.run.log(f"step {trouble.step}: {trouble.what}; back to step {self.step}, on without that {part}{slower}")
+        way = f"on without that {'update' if trouble.update else 'batch'}{slower}"
+        if trouble.step not in self.recovery.skipped:
+            way = "to find the step that broke them"
+        self.run.log(f"step {trouble.step}: {trouble.what}; back to step {self.step}, {way}")
 
     # -------------------------------------------------------------------------------------------- log, validate
 

@@ -170,13 +170,15 @@ def load(
             if isinstance(patches, BadImage):
                 raise patches
             yield patches
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:
         # The traceback keeps the loader alive, and Python would wait at its end for the loader's processes, which leave
         # signals to their parent. Nothing they hold is worth keeping.
         for worker in set(active_children()).difference(others):
             with suppress(RuntimeError):  # which the loader raises when it sees them die
                 worker.kill()
                 worker.join(5)  # one that waits for a dead disk cannot be killed
+        if isinstance(error, ConnectionError | EOFError):  # it died while it handed patches over
+            raise ChildProcessError(f"`n_threads`: loader process ended ({error})") from error
         raise
 
 

@@ -144,15 +144,16 @@ def _parts(losses: Mapping[str, Any]) -> list[str]:
 class Recovery:
     """Keeps the last two good states of a run, and the steps that are left out of it.
 
-    A step that goes wrong is left out, and the run repeats the steps since the last good state. It then tries its
-    weights just before that step (`suspect`): if they are bad already, the update before is left out instead, for the
-    batch only met what that update had broken.
+    A step that goes wrong is left out, and the run repeats the steps since the last good state. Up to that step it then
+    tries its weights after each step (`suspect`): if an update has broken them, that one is left out instead, for the
+    batch only met what the update had done. Weights that are found broken after several untried steps are looked into
+    in the same way.
     """
 
     def __init__(self, epoch_steps: int) -> None:
         self.epoch_steps = epoch_steps
         self.skipped: list[int] = []
-        self.suspect: int | None = None
+        self.suspect: int | None = None  # try the weights after each step up to this one
         self.good: dict[str, Any] = {}
         self._previous: dict[str, Any] = {}
 
@@ -163,11 +164,19 @@ class Recovery:
         self.good = state
 
     def recover(self, trouble: Trouble) -> dict[str, Any]:
-        """Leave a step out and return the state to go on from. Raise TrainingError where there is no way on."""
+        """Leave a step out, once it is known which, and return the state to go on from.
+
+        Raises TrainingError if there is no way on.
+        """
         first = self.good["step"]
-        innocent = {self.suspect} if trouble.update and (self.suspect or 0) > trouble.step else set()
-        self.skipped = sorted({*self.skipped, trouble.step} - innocent)
-        self.suspect = None if trouble.update else trouble.step
+        if trouble.update:
+            innocent = {self.suspect} if (self.suspect or 0) > trouble.step else set()
+            guilty = {trouble.step} if trouble.step == first else set()  # or else one of the steps from `first` on
+            self.skipped = sorted({*self.skipped, *guilty} - innocent)
+            self.suspect = None if guilty else trouble.step + 1
+        else:
+            self.skipped = sorted({*self.skipped, trouble.step})
+            self.suspect = trouble.step
         in_a_row = range(first, trouble.step + 1)
         if self._previous and len(in_a_row) >= DOUBT and set(in_a_row) <= set(self.skipped):
             self.skipped = sorted({*self.skipped, first - 1})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ class Logger:
         self.epoch_steps = epoch_steps
         self.since = time.perf_counter()  # the last line; time that went into validation is added to it
         self._writes = writes
+        self._charts = run.path / "tb"
         self._tensorboard: SummaryWriter | None = None
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=None if writes else True)
         self.rewind(step, epoch)
@@ -39,9 +42,8 @@ class Logger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.close()
-        if self._tensorboard is not None:
-            with naming_file(self.run.path / "tb"):
-                self._tensorboard.close()
+        with nullcontext() if error is None else suppress(OSError):  # the first error is the one to tell
+            self._close_tensorboard()
 
     def rewind(self, step: int, epoch: int) -> None:
         """Go back to a step: drop what the tables hold of later ones."""
@@ -52,9 +54,8 @@ class Logger:
 
         forget_after(self.run.loss_log, step)
         forget_after(self.run.psnr_log, epoch * self.epoch_steps)
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-        self._tensorboard = SummaryWriter(str(self.run.path / "tb"), purge_step=step + 1)
+        self._close_tensorboard()
+        self._tensorboard = SummaryWriter(str(self._charts), purge_step=step + 1)
 
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
         """Log the mean losses of the last `steps` steps; `shares` tells where their time went."""
@@ -85,6 +86,19 @@ class Logger:
     def _chart(self, values: Mapping[str, float], step: int) -> None:
         if self._tensorboard is None:
             return
-        with naming_file(self.run.path / "tb"):
+        self._check_charts()
+        with naming_file(self._charts):
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
+
+    def _close_tensorboard(self) -> None:
+        if self._tensorboard is not None and self._charts.is_dir():
+            with naming_file(self._charts):
+                self._tensorboard.close()
+
+    def _check_charts(self) -> None:
+        """Raise FileNotFoundError if the folder is gone: the writer's thread would print a traceback instead."""
+        if not self._charts.is_dir():
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder was removed while the run writes to it", str(self._charts)
+            )

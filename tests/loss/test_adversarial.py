@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from data.degradation.sharpen import sharpen
+from data.pairs import Batch
 from loss.adversarial import GAN, Adversarial, frozen
 from loss.distillation import divergence
 from loss.perceptual import Perceptual
 from model import build
 from model.discriminator import UNetDiscriminator
 from tests.phases import losses_of
+from trainer import Learner
 
 TINY = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
 
@@ -212,6 +214,29 @@ def test_one_backward_is_the_alternating_training(gan, student, teacher, discrim
             torch.testing.assert_close(gradients(ours), gradients(theirs), rtol=1e-6, atol=1e-6)
             # the power iterations of the spectral norms included
             torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("gan", GAN)
+def test_three_phases_and_one_adam_are_the_alternating_training(
+    gan, student, teacher, discriminator, perceptual, images
+):
+    """The steps of the learner, to the bit: the released code has an Adam for each player and steps them by turns."""
+    lr, hr = images
+    rate = 1e-3
+    other, rival = copy.deepcopy(student), copy.deepcopy(discriminator)
+    optimizers = [
+        torch.optim.Adam(other.parameters(), lr=rate, betas=(0.9, 0.99)),
+        torch.optim.Adam(rival.parameters(), lr=rate / 4, betas=(0.9, 0.99)),
+    ]
+    objective = Adversarial(discriminator, perceptual=perceptual, teacher=teacher, gan=GAN[gan], rate_share=0.25)
+    learner = Learner(student, objective, beta2=0.99, device=torch.device("cpu"))
+    for step in range(3):
+        alternate(other, rival, teacher, perceptual, GAN[gan], lr, hr, optimizers)
+        losses = learner.step(Batch(lr, hr, None), step, rate)
+        assert losses.keys() == {"l1", "perceptual", "gan", "kl", "d_real", "d_fake", "total", "gradient"}
+        for ours, theirs in ((student, other), (discriminator, rival)):
+            for name, value in theirs.state_dict().items():
+                assert torch.equal(ours.state_dict()[name], value), (step, name)
 
 
 # ------------------------------------------------------------------------------------------ a toy problem

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -329,6 +330,62 @@ def test_what_cannot_be_shared_out_evenly_is_refused(arguments, message, worksho
     process = workshop.start(f"{arguments} --save none", ranks=2)
     assert process.join() == 1
     assert message in process.says()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--seed", "7"], "must agree, but --seed differs: 1 in process 0, 7 in process 1"),
+        (["--batch_size", "8"], "must agree, but --batch_size differs: 4 in process 0, 8 in process 1"),
+        (
+            ["--lr_sr", "0.5", "--n_blocks", "3"],
+            "but --n_blocks differs: 2 in process 0, 3 in process 1; so does --lr_sr",
+        ),
+    ],
+)
+def test_processes_with_different_options_are_refused(changes, message, workshop):
+    code = f"import os\nwords += {changes} * int(os.environ['RANK'])\nmain.main(words)"
+    process = workshop.start(f"{STEPS['teacher']} --save none", ranks=2, code=code)
+    assert process.join() == 1
+    assert message in process.says()
+    assert "Traceback" not in process.says()
+    assert not process.run.exists()
+
+
+@pytest.mark.slow
+def test_processes_with_different_code_are_refused(workshop):
+    code = "import os\nmain.git_commit = lambda: 'abc' + os.environ['RANK']\nmain.main(words)"
+    process = workshop.start(f"{STEPS['teacher']} --save none", ranks=2, code=code)
+    assert process.join() == 1
+    assert "must agree, but the code differs: abc0 in process 0, abc1 in process 1" in process.says()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "flag"), [("train/HR", "dir_data"), ("benchmark/Set5/HR", "data_test")])
+def test_processes_with_different_images_are_refused(folder, flag, workshop, photo_folder, tmp_path):
+    other = shutil.copytree(photo_folder, tmp_path / "other")
+    (other / folder / "1.png").rename(other / folder / "renamed.png")
+    code = f"import os\nwords += ['--dir_data', {str(other)!r}] * int(os.environ['RANK'])\nmain.main(words)"
+    process = workshop.start(f"{STEPS['teacher']} --save none", ranks=2, code=code)
+    assert process.join() == 1
+    assert f"--{flag}: the processes found different images: " in process.says()
+    assert "Traceback" not in process.says()
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer(workshop):
+    code = "from datetime import timedelta\nfrom runtime import distributed\n"
+    code += "distributed.TIMEOUT = timedelta(seconds=10)\nmain.main(words)"
+    arguments = f"{STEPS['teacher']} --print_every 1 --epochs_sr 100000 --test_every 100000 --save silent"
+    process = workshop.start(arguments, ranks=2, code=code)
+    process.wait_for(lambda: "step 3/" in process.says())
+    os.kill(process.pids[1], signal.SIGSTOP)
+    process.wait_for(lambda: "main.py: error" in process.says())
+    os.kill(process.pids[1], signal.SIGKILL)
+    assert process.join() == 1
+    assert re.search(r"main.py: error: process 0 lost another one of this run, which ended or did", process.says())
+    assert torch.load(process.run / "model/state.pt", weights_only=True)["step"] >= 3
 
 
 def test_alone_nothing_is_shared():

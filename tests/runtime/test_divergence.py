@@ -148,8 +148,17 @@ def test_a_bad_batch_is_left_out_or_if_the_weights_before_it_were_bad_the_update
 def test_a_batch_that_went_wrong_earlier_stays_left_out():
     recovery = states(Recovery(100), 4)
     recovery.recover(Trouble(6, "nan"))
-    states(recovery, 12)
+    states(recovery, 14)
     assert recovery.recover(Trouble(14, "nan", update=True))["skipped"] == [6, 14]
+
+
+def test_of_several_updates_the_one_to_blame_is_looked_for():
+    recovery = states(Recovery(100), 4)
+    good = recovery.recover(Trouble(7, "nan", update=True))
+    assert (good["step"], good["skipped"], good["suspect"]) == (4, [], 8)
+    states(recovery, 5)
+    good = recovery.recover(Trouble(5, "nan", update=True))
+    assert (good["step"], good["skipped"], good["suspect"]) == (5, [5], None)
 
 
 def test_a_good_state_that_only_bad_steps_follow_is_doubted():
