@@ -26,6 +26,7 @@ from loss import OBJECTIVES
 from loss import factory as loss_factory
 from model import NETWORKS
 from model.checkpoint import read_file
+from model.memory import out_of_memory
 from option import Given, TrainOptions
 from runtime import distributed
 from runtime.device import check_devices
@@ -221,6 +222,8 @@ def prepare(
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
+        if told := option.retold(options, run.config()):
+            run.log(f"from here on: {', '.join(told)}")
     return trainer
 
 
@@ -271,7 +274,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except (TrainingError, ValueError, OSError) as error:
         sys.exit(f"main.py: error: {option.as_flags(error)}")
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         sys.exit(f"main.py: error: out of memory; a smaller --batch_size or --patch_size needs less ({error})")
 
 

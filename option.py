@@ -441,6 +441,7 @@ class EvaluationOptions:
     lpips: str | None = flag(
         None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
     )
+    overwrite: bool = flag(False, "replace results of photographs that are there already", when=DEMO)
     no_reference: str | None = flag(
         None, "metrics without reference for own images, joined by + (needs pyiqa): niqe+musiq+clipiqa", when=DEMO
     )
@@ -778,6 +779,15 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
         f"--{name} {before[name]} (now {now[name]})"
         for name in fixed
         if name in before and name not in idle and now[name] is not None and now[name] != before[name]
+    ]
+
+
+def retold(options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
+    """Return what a resumed run is told otherwise than at its start, and may be."""
+    now, paths = flat(options), ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
+    free = [name for name, field in flags_of(options).items() if field.metadata["flag"].on_resume and name not in paths]
+    return [
+        f"--{name} {now[name]} (was {before[name]})" for name in free if name in before and now[name] != before[name]
     ]
 
 

@@ -23,16 +23,17 @@ from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
 from data.folders import paired
-from data.images import Photo, check_image, list_images, read_image, read_photo, write_photo
+from data.images import BadImage, Photo, list_images, read_image, read_photo, write_photo
 from data.testset import PAIRED, TestSet, to_tensor
 from evaluation import Score, cost, evaluate, metric, report, results, score_image, smallest_hr
 from loss.factory import require
-from model import NETWORKS, BlindSR, build, load_model, name_of
+from model import NETWORKS, BlindSR, build, load_model, name_of, zoo
+from model.memory import out_of_memory
 from option import EvalOptions, Given
 from runtime.device import device as choose_device
 from runtime.precision import Precision
 from runtime.signals import INTERRUPTED
-from utility import Run, argument
+from utility import Run, argument, atomic_write
 
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
@@ -151,27 +152,38 @@ def upscale(net: BlindSR, photo: Photo, options: EvalOptions, precision: Precisi
 
 
 def demo(net: BlindSR, options: EvalOptions, precision: Precision, device: torch.device) -> None:
-    """Super-resolve every image of --dir_demo into results/Demo, and score what was written where that is asked for."""
+    """Super-resolve every image of --dir_demo into results/Demo, and score what was written where that is asked for.
+
+    Nothing is lost silently: a result that is there stays unless --overwrite is given, no two images share one, a file
+    that cannot be read is named at the end and does not stop the others. Exits with 1 if there was such a file.
+    """
     source, folder = options.testing.dir_demo, results_dir(options, net) / "Demo"
     if source is None:
         raise ValueError("--data_test Demo: name the folder of images with --dir_demo")
     if net.sees_hr:
         raise ValueError(f"--data_test Demo: {name_of(net)} is a teacher and needs the HR image; use its student")
     with argument("dir_demo"):
-        paths = list_images(source)
-        for path in paths:
-            height, width = check_image(path)
-            if min(height, width) < net.min_size:
-                raise ValueError(f"{path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
+        paths = list_images(source, log=print)
     with argument("no_reference" if options.testing.no_reference else "score"):
         measures = [metric.make(name, device=device) for name in metrics_of(options)]
     folder.mkdir(parents=True, exist_ok=True)
-    stems = [path.stem for path in paths]
-    scores: list[Score] = []
+    by_stem = len({path.stem.lower() for path in paths}) == len(paths)
+    scores, failures = list[Score](), list[str]()
     for path in paths:
-        name = path.stem if stems.count(path.stem) == 1 else path.name
-        out = folder / f"{name}_x{net.scale}.png"
-        write_photo(out, upscale(net, read_photo(path), options, precision, device))
+        out = folder / f"{path.stem if by_stem else path.name}_x{net.scale}.png"
+        if out.exists() and not options.testing.overwrite:
+            say(f"{path}: {out} is there already; `overwrite` replaces it")
+            continue
+        try:
+            photo = read_photo(path, log=print)
+            height, width, _ = photo.rgb.shape
+            if min(height, width) < net.min_size:
+                raise BadImage(f"{path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
+        except BadImage as error:
+            failures.append(str(error))
+            continue
+        with atomic_write(out) as temporary:
+            write_photo(temporary, upscale(net, photo, options, precision, device))
         print(f"{path} -> {out}")
         if measures:
             values = score_image(to_tensor(read_image(out), device), measures)
@@ -180,6 +192,8 @@ def demo(net: BlindSR, options: EvalOptions, precision: Precision, device: torch
         print(report.render_images({score.image: score.values for score in scores}))
         results.write_images_scores(folder / "no_reference", scores, made=made_by(options, net))
         print(f"written to {folder / 'no_reference'}.csv, .json and others")
+    if failures:
+        sys.exit("test.py: error: not super-resolved:\n  " + "\n  ".join(failures))
 
 
 # ------------------------------------------------------------------------------------------- what is to be tested
@@ -216,8 +230,8 @@ def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
         raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
     else:
         given |= option.weights(given)
-        path = given["pre_train"]
         with argument("pre_train"):
+            given["pre_train"] = path = zoo.resolve(given["pre_train"])
             net = load_model(path, weights=given.get("weights", "auto"))
         sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
         require(net, "pre_train", path, model=name, scale=scale, **sizes)
@@ -327,10 +341,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("test.py: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {option.as_flags(error)}")
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        sys.exit(f"test.py: error: out of memory; --tile 256, or a smaller one, needs less ({error})")
 
 
 if __name__ == "__main__":

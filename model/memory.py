@@ -25,6 +25,18 @@ NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cu
 _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()  # bytes per pixel
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell an error of a lack of memory from others: on the CPU PyTorch raises a bare RuntimeError.
+
+    Examples:
+        >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(RuntimeError("no"))
+        (True, False)
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
 def halving(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int], device: torch.device) -> Any:
     """Return what `attempt` gives for tiles of this shape, or of the first half, quarter, ... that fits the memory."""
     while isinstance(result := _try(attempt, shape), str):
@@ -42,7 +54,7 @@ def _try(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int]) -> A
         return attempt(shape)
     except (MemoryError, RuntimeError) as error:
         message = str(error).strip().split("\n")[0]
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in NO_MEMORY):
+        if out_of_memory(error):
             return message
         raise
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import test
 from data.degradation import quantize
@@ -302,7 +303,7 @@ def test_own_images_at_reduced_precision(student, tmp_path):
     write_photo(tmp_path / "mine" / "a.png", picture(16, 20, bits=16))
     images = []
     for precision in ("fp32", "bf16"):
-        test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision {precision} --cpu".split())
+        test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision {precision} --cpu --overwrite".split())
         images.append(read_photo(tmp_path / "run" / "results" / "student" / "Demo" / "a_x2.png").rgb)
     assert 0 < np.abs(images[0] - images[1]).max() < 0.02
 
@@ -425,3 +426,46 @@ def test_what_the_device_says_speaks_of_flags(student, tmp_path, capsys):
 )
 def test_what_only_training_reads_is_left_out(words, expected):
     assert test.released_words(words.split()) == expected.split()
+
+
+# ------------------------------------------------------------------------------------- nothing is lost silently
+
+
+@pytest.fixture
+def photographs(tmp_path, photo):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for name in ("a.jpg", "a.png", "a.png.png"):
+        Image.fromarray(photo[:24, :30]).save(folder / name)
+    return folder
+
+
+def test_photographs_of_one_name_do_not_share_a_result(photographs, tmp_path):
+    command = f"--model BICUBIC --scale 2 --dir_demo {photographs} --dir_experiment {tmp_path} --save own"
+    test.main(command.split())
+    results = sorted(path.name for path in (tmp_path / "own").rglob("*.png"))
+    assert results == ["a.jpg_x2.png", "a.png.png_x2.png", "a.png_x2.png"]
+
+
+def test_a_result_that_is_there_stays_unless_it_may_go(photographs, tmp_path, capsys):
+    command = f"--model BICUBIC --scale 2 --dir_demo {photographs} --dir_experiment {tmp_path} --save own"
+    test.main(command.split())
+    (result,) = (tmp_path / "own").rglob("a.jpg_x2.png")
+    result.write_bytes(b"mine")
+    capsys.readouterr()
+    test.main(command.split())
+    assert result.read_bytes() == b"mine"
+    assert f"{result} is there already; --overwrite replaces it" in capsys.readouterr().out
+    test.main([*command.split(), "--overwrite"])
+    assert result.read_bytes() != b"mine"
+
+
+def test_a_damaged_photograph_does_not_stop_the_others(photographs, tmp_path, capsys):
+    whole = (photographs / "a.jpg").read_bytes()
+    (photographs / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    (photographs / "phone.heic").write_bytes(b"....ftypheic")
+    command = f"--model BICUBIC --scale 2 --dir_demo {photographs} --dir_experiment {tmp_path} --save own"
+    with pytest.raises(SystemExit, match=r"not super-resolved:\n  \S+a\.jpg cannot be read"):
+        test.main(command.split())
+    assert len(list((tmp_path / "own").rglob("*.png"))) == 2
+    assert "phone.heic" in capsys.readouterr().out  # named as not read
