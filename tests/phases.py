@@ -8,7 +8,7 @@ from torch import Tensor
 from data.pairs import Batch
 
 
-def losses_of(objective, net, lr: Tensor, hr: Tensor, step: int = 0) -> dict[str, Tensor]:
+def losses_of(objective, net, lr: Tensor, hr: Tensor, *, step: int = 0) -> dict[str, Tensor]:
     """Return the losses of all phases by name, and the sum of their totals as "total"."""
     phases = list(objective.phases(net, Batch(lr, hr, None), step))
     losses = {name: loss for phase in phases for name, loss in phase.losses.items()}
