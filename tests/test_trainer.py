@@ -329,12 +329,20 @@ class Poisoned(Pixel):
     def __init__(self, kind, *steps):
         super().__init__()
         self.kind = kind
+<<<<<<< HEAD
         self.bad_steps = steps
+=======
+        self.wrong = steps
+>>>>>>> loop
 
     def phases(self, net, batch, step):
         (phase,) = super().phases(net, batch, step)
         assert isinstance(net, Toy)
+<<<<<<< HEAD
         if step in self.bad_steps and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
+=======
+        if step in self.wrong and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
+>>>>>>> loop
             bad = {
                 "loss": phase.total * math.nan,
                 "gradient": phase.total + (0 * net.colour.weight).sum().sqrt(),  # 0, with an infinite slope
@@ -448,9 +456,8 @@ def test_a_healed_run_resumes_exactly(trainer_in):
 def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in, monkeypatch):
     trainer = trainer_in("run", steps=8, print_every=4, ema=0.9, collapse=10.0)
     lr, hr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
-    monkeypatch.setattr(
-        trainer.pairs, "forward", lambda *_: Batch(lr, hr)
-    )  # draws on the host, and reads what it draws
+    # Degradations are drawn on the host, which reads what it draws.
+    monkeypatch.setattr(trainer.pairs, "forward", lambda *_: Batch(lr, hr))
     reads = []
 
     def counted(name):

@@ -100,7 +100,7 @@ def test_the_parts_and_their_weights(student, teacher, discriminator, perceptual
         kd_weight=7,
     )
     lr, hr = images
-    parts = losses_of(objective, student, lr, hr, 0)
+    parts = losses_of(objective, student, lr, hr, step=0)
     assert list(parts) == ["l1", "perceptual", "gan", "kl", "d_real", "d_fake", "total"]
     restored = student(lr)
     torch.testing.assert_close(parts["l1"], (restored.image - hr).abs().mean())
@@ -114,7 +114,7 @@ def test_the_parts_and_their_weights(student, teacher, discriminator, perceptual
 @pytest.mark.parametrize("name", ["KDSR_T", "EDSR"])
 def test_without_teacher_and_vgg_any_network_can_be_trained(name, discriminator, images):
     net = build(name, **({"scale": 2, "n_feats": 8, "n_blocks": 1} if name == "EDSR" else TINY))
-    parts = losses_of(Adversarial(discriminator), net, *images, 0)
+    parts = losses_of(Adversarial(discriminator), net, *images, step=0)
     assert list(parts) == ["l1", "gan", "d_real", "d_fake", "total"]
     parts["total"].backward()
     assert gradients(net).keys() == dict(net.named_parameters()).keys()
@@ -140,11 +140,11 @@ def test_a_patch_that_does_not_fit(student, discriminator):
 
 def test_its_state_is_all_that_a_resumed_run_needs(student, teacher, discriminator, perceptual, images):
     objective = Adversarial(discriminator, perceptual=perceptual, teacher=teacher)
-    losses_of(objective, student, *images, 0)  # moves the vectors of the spectral norms
+    losses_of(objective, student, *images, step=0)  # moves the vectors of the spectral norms
     empty = Perceptual(pretrained=False), build("KDSR_T", **TINY), UNetDiscriminator(n_feats=4)
     resumed = Adversarial(empty[2], perceptual=empty[0], teacher=empty[1])
     resumed.load_state_dict(objective.state_dict())
-    assert losses_of(resumed, student, *images, 1) == losses_of(objective, student, *images, 1)
+    assert losses_of(resumed, student, *images, step=1) == losses_of(objective, student, *images, step=1)
 
 
 # ----------------------------------------------------------------------------------------------- who learns
@@ -207,7 +207,7 @@ def test_one_backward_is_the_alternating_training(gan, student, teacher, discrim
     for step in range(3):
         alternate(other, rival, teacher, perceptual, GAN[gan], lr, hr, optimizers)
         optimizer.zero_grad()
-        losses_of(objective, student, lr, hr, step)["total"].backward()
+        losses_of(objective, student, lr, hr, step=step)["total"].backward()
         optimizer.step()
         for ours, theirs in ((student, other), (discriminator, rival)):
             assert gradients(ours).keys() == dict(ours.named_parameters()).keys()
@@ -254,7 +254,7 @@ def train(objective, net, players, images, steps):
     optimizer = torch.optim.Adam([p for player in players for p in player.parameters()], lr=2e-3)
     rows = []
     for step in range(steps):
-        parts = losses_of(objective, net, *images, step)
+        parts = losses_of(objective, net, *images, step=step)
         optimizer.zero_grad()
         parts["total"].backward()
         optimizer.step()

@@ -42,7 +42,7 @@ def test_pixel_trains_everything(student, images):
 def test_the_teacher_learns_nothing_from_its_student(student, images):
     teacher = build("KDSR_T", **SMALL)
     objective = Distillation(teacher, kd_weight=0.5)
-    parts = losses_of(objective, student, *images, 0)
+    parts = losses_of(objective, student, *images, step=0)
     torch.testing.assert_close(parts["total"], parts["l1"] + 0.5 * parts["kl"])
     assert trained(student, parts) == {"estimator", "restoration"}
     assert all(p.grad is None for p in teacher.parameters())
@@ -51,9 +51,9 @@ def test_the_teacher_learns_nothing_from_its_student(student, images):
 
 def test_in_warm_up_the_estimator_learns_alone(student, images):
     objective = Distillation(build("KDSR_T", **SMALL), warmup_steps=3)
-    assert trained(student, losses_of(objective, student, *images, 2)) == {"estimator"}
+    assert trained(student, losses_of(objective, student, *images, step=2)) == {"estimator"}
     student.zero_grad()
-    assert trained(student, losses_of(objective, student, *images, 3)) == {"estimator", "restoration"}
+    assert trained(student, losses_of(objective, student, *images, step=3)) == {"estimator", "restoration"}
 
 
 def test_a_student_like_its_teacher_has_no_divergence():
@@ -64,11 +64,11 @@ def test_a_student_like_its_teacher_has_no_divergence():
 
 def test_contrast_trains_both_then_the_restoration_alone(contrastive, images):
     objective = Contrast(contrastive, c_weight=2.0, freeze_step=1, queue=16)
-    parts = losses_of(objective, contrastive, *images, 0)
+    parts = losses_of(objective, contrastive, *images, step=0)
     torch.testing.assert_close(parts["total"], parts["l1"] + 2 * parts["contrast"])
     assert trained(contrastive, parts) == {"encoder", "restoration"}
     contrastive.zero_grad()
-    parts = losses_of(objective, contrastive, *images, 1)
+    parts = losses_of(objective, contrastive, *images, step=1)
     assert parts.keys() == {"l1", "total"}
     assert trained(contrastive, parts) == {"restoration"}
 

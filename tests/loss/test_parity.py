@@ -14,7 +14,7 @@ def curve(net, objective, lr, hr, parts):
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     rows = []
     for step in range(4):
-        values = losses_of(objective, net, lr, hr, step)
+        values = losses_of(objective, net, lr, hr, step=step)
         optimizer.zero_grad()
         values["total"].backward()
         optimizer.step()
