@@ -329,20 +329,12 @@ class Poisoned(Pixel):
     def __init__(self, kind, *steps):
         super().__init__()
         self.kind = kind
-<<<<<<< HEAD
-        self.bad_steps = steps
-=======
         self.wrong = steps
->>>>>>> loop
 
     def phases(self, net, batch, step):
         (phase,) = super().phases(net, batch, step)
         assert isinstance(net, Toy)
-<<<<<<< HEAD
-        if step in self.bad_steps and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
-=======
         if step in self.wrong and torch.is_grad_enabled():  # the batch goes wrong, and not the weights tried on it
->>>>>>> loop
             bad = {
                 "loss": phase.total * math.nan,
                 "gradient": phase.total + (0 * net.colour.weight).sum().sqrt(),  # 0, with an infinite slope
