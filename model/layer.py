@@ -222,10 +222,10 @@ class RDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        seen = [to_autocast(x)]
+        seen = to_autocast(x)
         for layer in self.convs[:-1]:
-            seen.append(self.act(layer(torch.cat(seen, 1))))  # (B, growth, H, W)
-        return torch.add(x, self.convs[-1](torch.cat(seen, 1)), alpha=0.2)  # (B, C, H, W)
+            seen = torch.cat((seen, self.act(layer(seen))), 1)  # (B, C + i·growth, H, W)
+        return torch.add(x, self.convs[-1](seen), alpha=0.2)  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):
