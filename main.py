@@ -24,7 +24,7 @@ from data.degradation import DEGRADATIONS
 from evaluation import smallest_hr
 from loss import OBJECTIVES
 from loss import factory as loss_factory
-from model import NETWORKS
+from model import NETWORKS, op
 from model.checkpoint import read_file
 from model.memory import out_of_memory
 from option import Given, TrainOptions
@@ -72,6 +72,9 @@ def build_trainer(
         one_size=True,
         log=run.log,
     )
+    if device.type == "cuda":  # all ranks compute alike, or gradients would not be those of one network
+        (failed,) = ranks.any_rank(not op.self_check(device))
+        op.use_kernels(not failed)
     torch.manual_seed(loading.seed)
     recipe = data_factory.degradation(
         degradation.degradation,
