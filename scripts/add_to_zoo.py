@@ -28,7 +28,7 @@ import published
 from data import factory as data_factory
 from evaluation import evaluate, mean
 from model import BlindSR, build, load_model, name_of, save_model
-from model.zoo import CLONE, LIST
+from model.zoo import CLONE, LIST, entries
 from scripts.program import one_line, program, words_of
 from utility import Run, atomic_write, duration, read_rows
 
@@ -150,6 +150,7 @@ def add(given: argparse.Namespace) -> None:
     }
     with atomic_write(LIST) as temporary:
         temporary.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n", encoding="utf-8")
+    entries.cache_clear()
     print(file.with_suffix(".md").read_text(encoding="utf-8"))
 
 
