@@ -70,6 +70,15 @@ def table(baseline: Sequence[Score], ours: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
+def titled(shown: dict[str, Tensor], scores: dict[str, list[Score]]) -> dict[str, Tensor]:
+    """Return the images to be drawn in their order, their titles with the blur and with what they score."""
+    titles = {"LR": f"LR x{SCALE}, blur σ {float(SHOWN[1]):g}", "HR": "HR"}
+    for name, rows in scores.items():
+        (own,) = (row for row in rows if (row.image, row.case) == SHOWN[:2])
+        titles[name] = f"{name}, {own.values['psnr']:.2f} dB"
+    return {titles[name]: shown[name] for name in ("LR", *scores, "HR")}
+
+
 def of_network(net: BlindSR) -> Restore:
     """Return the restoration of a network as `evaluate` takes it."""
     return lambda lr, hr: net(lr, hr).image
@@ -135,8 +144,7 @@ def run(seconds: float, folder: Path, begun: float) -> None:
     scores, shown = test(restores, list_images(unseen), until=end - DRAWING)
     text = table(*scores.values())
     (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
-    order = ("LR", "bicubic", "KDSR student", "HR")
-    side_by_side(folder / "side_by_side.png", {name: shown[name] for name in order}, SHOWN[2])
+    side_by_side(folder / "side_by_side.png", titled(shown, scores), SHOWN[2])
     runs = student.parent.parent
     print(f"\nphotographs not trained on: {', '.join(TEST)}; PSNR (dB) / SSIM on luma\n{text}\n")
     print(f"pictures: {folder / 'side_by_side.png'}\ncurves:   {runs / 'psnr.png'}, {runs / 'loss.png'}")
