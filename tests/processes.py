@@ -48,7 +48,7 @@ for line in sys.stdin:
 
 
 class Process:
-    """main.py with these words, or several ranks of it; each is the leader of its group."""
+    """A run of main.py in one process, or in several ranks; each leads a process group of its own."""
 
     def __init__(self, server: subprocess.Popen[str], code: str, words: list[str], out: Path, room: int, ranks: int):
         self.out = out
@@ -78,7 +78,7 @@ class Process:
         return True
 
     def wait_for(self, done: Callable[[], object], seconds: float = 120.0) -> None:
-        """Until `done()`, the end of the process, or of the time."""
+        """Wait until `done()`, until the process has ended, or at most so many seconds."""
         end = time.monotonic() + seconds
         while not done() and self.alive() and time.monotonic() < end:
             time.sleep(0.002)
@@ -87,7 +87,7 @@ class Process:
         return self.out.read_text() if self.out.exists() else ""
 
     def join(self) -> int:
-        """Its exit code; of several ranks the first that is not 0."""
+        """Wait for the end; return the exit code, of several ranks the first that is not 0."""
         self._codes = self._codes or self._hears()
         return next((code for code in self._codes if code), THROUGH)
 
@@ -99,7 +99,7 @@ class Process:
 
 
 class Workshop:
-    """Starts processes, whose runs lie in a folder."""
+    """Starts processes whose runs lie in one folder."""
 
     def __init__(self, server: subprocess.Popen[str], photos: Path, folder: Path) -> None:
         self.folder = folder
@@ -108,7 +108,7 @@ class Workshop:
         self._started: list[Process] = []
 
     def words(self, arguments: str) -> list[str]:
-        """The whole command line; TEACHER stands for the file of one."""
+        """Return the whole command line, with the file of a teacher for the word TEACHER."""
         scale = int(re.findall(r"--scale (\d)", arguments)[-1])
         teacher = self.folder / f"teacher{scale}.pt"
         if not teacher.exists():
@@ -120,13 +120,18 @@ class Workshop:
     def start(
         self, arguments: str, *, room: int = UNLIMITED, ranks: int = 1, code: str = "main.main(words)"
     ) -> Process:
-        """room: bytes beyond which no file of it can grow, as on a full disk. code: what it runs."""
+        """Start a run.
+
+        Args:
+            room: bytes beyond which none of its files can grow, as on a full disk.
+            code: what each process executes; `main` and `words` are defined.
+        """
         out = self.folder / f"{len(self._started)}.txt"
         self._started.append(Process(self._server, code, self.words(arguments), out, room, ranks))
         return self._started[-1]
 
     def finish(self, arguments: str, *, ranks: int = 1, code: str = "main.main(words)") -> Path:
-        """Run it to its end; the directory of the run."""
+        """Run to the end and return the directory of the run."""
         process = self.start(arguments, ranks=ranks, code=code)
         assert process.join() == THROUGH, process.says()
         return process.run
@@ -137,7 +142,7 @@ class Workshop:
 
 
 def serving() -> Iterator[subprocess.Popen[str]]:
-    """The process that the others are forked from."""
+    """Yield the process that the others are forked from."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command, pipe = [sys.executable, "-c", _SERVER], subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as server:
