@@ -56,7 +56,7 @@ class Schedule:
 
 
 class Due(NamedTuple):
-    """What the loop has to do between two steps."""
+    """Tasks of the loop between two steps."""
 
     look: bool  # read the losses and try the weights
     line: bool  # write a line of the log

@@ -25,7 +25,7 @@ PLANNED = 0.9  # share of the time that the steps should take, on a machine that
 
 
 class Speed(NamedTuple):
-    """What a training costs on this machine at this moment."""
+    """The cost of training on this machine at this moment."""
 
     step: float  # seconds
     validation: float  # seconds

@@ -1,4 +1,4 @@
-"""What the programs of this folder share: how they end, and how they read numbers and name files."""
+"""Shared by the programs of this folder: they end alike, read numbers alike and name files alike."""
 
 from __future__ import annotations
 

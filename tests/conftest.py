@@ -1,4 +1,4 @@
-"""What several tests need: official weights by rule, official numbers, small photographs, tiny runs."""
+"""Shared by several tests: official weights by rule, official numbers, small photographs, tiny runs."""
 
 from __future__ import annotations
 

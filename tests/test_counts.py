@@ -1,4 +1,4 @@
-"""How many kernels a training step launches, and that it never waits for one: counted without a GPU, and held.
+"""The kernels that a training step launches are counted without a GPU, and held; it never waits for one.
 
 A step runs on tensors that have shapes and no data (`FakeTensorMode`), where the dynamic convolution is the operator
 that a GPU runs. Operations count that are neither views nor allocations. A few launch more than one kernel: the

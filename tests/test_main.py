@@ -305,7 +305,7 @@ def test_the_three_stages_of_the_real_world(run_main, tmp_path):
 
 
 def same(a, b):
-    """Whether two states are, bit for bit."""
+    """Return True if two states are equal, bit for bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):

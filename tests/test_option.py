@@ -208,7 +208,7 @@ def test_second_order_brings_its_setting_to_every_network(model):
 
 
 def test_a_test_may_differ_from_training():
-    """What training draws is nothing to a test whose protocol is named."""
+    """A test whose protocol is named does not read what training draws from."""
     _, options = evaluate("--degradation second_order --protocol gaussian8 --noise 10")
     assert (options.test_degradation.protocol, options.degradation.noise) == ("gaussian8", 10.0)
 

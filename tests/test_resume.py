@@ -274,7 +274,7 @@ def experiment(server, photo_folder, tmp_path_factory):
 
 @pytest.fixture
 def begun(experiment, tmp_path):
-    """How to continue a copy of the killed run; its directory; that of the one that never stopped."""
+    """Return the flags that continue a copy of the killed run, its directory, and that of the run that never stopped."""
     runs = [shutil.copytree(run, tmp_path / run.name) for run in sorted(experiment.glob("*_iso"))]
     return f"{SAVED_BY_EPOCH} --save broken", *runs
 

@@ -46,7 +46,7 @@ def test_ranks_apply_their_share_of_the_degradations(world):
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize("group", [1, 2, 3])
 def test_groups_of_images(world, group):
-    """What a recipe draws once for a batch differs from group to group, and not with the number of ranks."""
+    """Draws that hold for a whole batch differ from group to group, and not with the number of ranks."""
     once = Gaussian(scale=2, iso=True, width=(0.2, 3.0), per_batch=True)
     same = HR[:1].repeat(4, 1, 1, 1)
     n = 4 // world

@@ -1,4 +1,4 @@
-"""What is broken is named, copies are known again, other photographs are not taken for them."""
+"""Broken images are named, copies are known again, other photographs are not taken for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each objective trains and leaves alone."""
+"""Each objective trains some parameters and leaves others alone."""
 
 import pytest
 import torch

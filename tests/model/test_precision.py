@@ -1,4 +1,4 @@
-"""What autocast rounds in the networks, and what it must not."""
+"""Autocast rounds some of the networks' arithmetic, and must not round the rest."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ TEACHER = "--model KDSR_T --n_feats 8 --n_blocks 1 --n_resblocks 1"
 
 @pytest.fixture
 def options(photo_folder: Path, tmp_path: Path) -> Callable[..., TrainOptions]:
-    """Of a small run on the small photographs, its directory in tmp_path/experiment, with further arguments."""
+    """Options of a small run on the small photographs, its directory in tmp_path/experiment, with further arguments."""
 
     def parse(arguments: str = "", network: str = TEACHER, root: Path | None = None) -> TrainOptions:
         small = "--save s --scale 2 --patch_size 12 --batch_size 2 --cpu --n_threads 1"

@@ -34,7 +34,7 @@ def folder(root: Path) -> Path:
 
 @pytest.fixture
 def checked(options: Options, told: Callable[[Iterable[Finding]], str], root: Path) -> Checked:
-    """What is found about the images of `root`."""
+    """Return the findings about the images of `root`."""
     return lambda arguments="", **more: told(
         preflight.images(options(arguments, root=root, **more), need_test_sets="--data_test" in arguments)
     )

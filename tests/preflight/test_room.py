@@ -1,4 +1,4 @@
-"""What a run takes is what was foretold; memory, disks and folders that are too small or closed."""
+"""A run takes what was foretold; memory, disks and folders that are too small or closed."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ distributed.leave()
 
 
 def first_step(words, ranks, *, exact):
-    """What one step leaves: gradients, weights, the objective's state, scores.
+    """Return what one step leaves: gradients, weights, the objective's state, scores.
 
     exact: in float64. In float32 the sign of SR - HR, the gradient of L1, may turn where the two are all but equal.
     """

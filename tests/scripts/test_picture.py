@@ -31,7 +31,7 @@ def words(files, arguments):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the picture is made of."""
+    """Return the parts of the picture."""
     found = []
     monkeypatch.setattr(picture, "side_by_side", lambda out, images, crop: found.append((images, crop)))
     return found

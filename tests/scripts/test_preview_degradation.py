@@ -61,7 +61,7 @@ def rendered(figure: Figure) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
 
 
 def holds(picture: np.ndarray, tile: np.ndarray) -> bool:
-    """Whether the tile is somewhere in the picture, pixel for pixel."""
+    """Return True if the tile is somewhere in the picture, pixel for pixel."""
     height, width = tile.shape[:2]
     starts = np.argwhere((picture[: 1 - height, : 1 - width] == tile[0, 0]).all(-1))
     return any(np.array_equal(picture[y : y + height, x : x + width], tile) for y, x in starts)

@@ -1,4 +1,4 @@
-"""How programs end, and what they read."""
+"""Programs end in one line and read what they say they read."""
 
 import doctest
 import signal

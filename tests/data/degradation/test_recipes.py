@@ -1,4 +1,4 @@
-"""What holds for every recipe, and the draws of `gaussian` and `manet`."""
+"""Properties of every recipe, and the draws of `gaussian` and `manet`."""
 
 from __future__ import annotations
 
