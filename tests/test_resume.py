@@ -274,7 +274,7 @@ def experiment(server, photo_folder, tmp_path_factory):
 
 @pytest.fixture
 def begun(experiment, tmp_path):
-    """Return the flags that continue a copy of the killed run, its directory, and that of the run that never stopped."""
+    """Return the flags that continue a copy of the killed run, its directory, and the one of the run that went on."""
     runs = [shutil.copytree(run, tmp_path / run.name) for run in sorted(experiment.glob("*_iso"))]
     return f"{SAVED_BY_EPOCH} --save broken", *runs
 
