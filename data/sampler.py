@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 import numpy as np
@@ -157,8 +158,8 @@ def load(
     The processes end with the generator. Raises BadImage if an image cannot be read.
     """
     others = active_children()
-    try:
-        for patches in DataLoader(
+    loader = iter(
+        DataLoader(
             _OrError(batches),
             batch_size=None,
             sampler=steps,
@@ -166,20 +167,32 @@ def load(
             pin_memory=pinned,
             timeout=TIMEOUT if workers else 0,
             worker_init_fn=leave_signals_to_the_parent,
-        ):
+        )
+    )
+    try:
+        for patches in loader:
             if isinstance(patches, BadImage):
                 raise patches
             yield patches
     except (Exception, KeyboardInterrupt) as error:
-        # The traceback keeps the loader alive, and Python would wait at its end for the loader's processes, which leave
-        # signals to their parent. Nothing they hold is worth keeping.
-        for worker in set(active_children()).difference(others):
-            with suppress(RuntimeError):  # which the loader raises when it sees them die
-                worker.kill()
-                worker.join(5)  # one that waits for a dead disk cannot be killed
+        _kill_all_but(others)  # the traceback keeps the loader alive
         if isinstance(error, ConnectionError | EOFError):  # it died while it handed patches over
             raise ChildProcessError(f"`n_threads`: loader process ended ({error})") from error
         raise
+    finally:
+        del loader  # asks its processes to end, and waits a few seconds
+        _kill_all_but(others)
+
+
+def _kill_all_but(others: Sequence[BaseProcess]) -> None:
+    """End the loader's processes: they leave signals to their parent, and Python would wait for them at its end.
+
+    Nothing they hold is worth keeping.
+    """
+    for worker in set(active_children()).difference(others):
+        with suppress(RuntimeError):  # which the loader raises when it sees them die
+            worker.kill()
+            worker.join(5)  # one that waits for a dead disk cannot be killed
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from multiprocessing import active_children
@@ -10,9 +11,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from data import sampler
 from data.images import BadImage, check_image, list_images, write_image
 from data.packed import open_packed
-from data.sampler import Crop, PatchBatches, PatchSampler, load, turn
+from data.sampler import Crop, PatchBatches, PatchSampler, load, naming_loader, turn
 from data.store import ImageFolder
 
 SIZES = [(40 + 3 * n, 70 - 2 * n) for n in range(10)]
@@ -136,6 +138,34 @@ def test_same_patches_whatever_the_workers(batches: PatchBatches, workers: int, 
     loaded = list(loader)
     assert len(loaded) == 7
     assert all(torch.equal(batch, batches[step]) for step, batch in zip(range(5, 12), loaded, strict=True))
+
+
+class Stuck(PatchBatches):
+    """Batches of which only the first two come."""
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        if step > 1:
+            time.sleep(3600)
+        return super().__getitem__(step)
+
+
+@pytest.mark.slow
+def test_processes_that_wait_for_a_disk_end_with_the_loader(batches: PatchBatches) -> None:
+    stuck, before = Stuck(batches.store, batches.sampler), set(active_children())
+    loader = load(stuck, range(9), workers=2, pinned=False)
+    next(loader)
+    assert len(set(active_children()) - before) == 2
+    loader.close()
+    assert set(active_children()) == before
+
+
+@pytest.mark.slow
+def test_a_loader_that_makes_no_progress_is_told(batches: PatchBatches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "TIMEOUT", 1)
+    loader, before = load(Stuck(batches.store, batches.sampler), range(9), workers=1, pinned=False), active_children()
+    with pytest.raises(ChildProcessError, match=r"`n_threads`: no loader process gave .* for 1 s"), naming_loader():
+        list(loader)
+    assert active_children() == before
 
 
 @pytest.mark.parametrize("workers", [0, 1])
