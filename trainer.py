@@ -332,13 +332,14 @@ class Trainer:
                     patches = self._load()
                     continue
 
-                # Report, validate, keep the state, save it.
+                # Report, keep the state, validate, save.
                 if due.line and self.monitor.recorded:
                     self._report()
-                if due.validation:
-                    self._end_epoch()
                 if due.look:
                     self.recovery.keep(self._snapshot())
+                if due.validation:
+                    self._end_epoch()
+                    self.recovery.keep(self._snapshot())  # it knows now that the epoch is over
                 if due.save:
                     self._save()
 

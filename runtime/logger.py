@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -38,12 +39,21 @@ class Logger:
         self.rewind(step, epoch)
 
     def __enter__(self) -> Logger:
+        self._usual_hook, threading.excepthook = threading.excepthook, self._on_thread_error
         return self
+
+    def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
+        """Stay silent about TensorBoard's thread: its error is raised by the next write to it."""
+        if type(error.thread).__module__.partition(".")[0] != "tensorboard":
+            self._usual_hook(error)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.close()
-        with nullcontext() if error is None else suppress(OSError):  # the first error is the one to tell
-            self._close_tensorboard()
+        try:
+            with nullcontext() if error is None else suppress(OSError):  # the first error is the one to tell
+                self._close_tensorboard()
+        finally:
+            threading.excepthook = self._usual_hook
 
     def rewind(self, step: int, epoch: int) -> None:
         """Go back to a step: drop what the tables hold of later ones."""
@@ -97,7 +107,7 @@ class Logger:
                 self._tensorboard.close()
 
     def _check_charts(self) -> None:
-        """Raise FileNotFoundError if the folder is gone: the writer's thread would print a traceback instead."""
+        """Raise FileNotFoundError if the folder is gone; TensorBoard would notice minutes later."""
         if not self._charts.is_dir():
             raise FileNotFoundError(
                 errno.ENOENT, "the folder was removed while the run writes to it", str(self._charts)

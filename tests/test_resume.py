@@ -181,7 +181,7 @@ def test_a_loader_process_that_is_killed(failing):
     process = failing()
     os.kill(children(process.pids[0])[-1], signal.SIGKILL)
     assert re.fullmatch(r"main.py: error: --n_threads: loader process .*(Killed|exited|ended).*", told(process))
-    assert saved(process) >= 3
+    assert saved(process) >= 2  # the third may not be logged yet
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_a_packed_cache_that_is_cut_off(failing, tmp_path):
     process = failing(f"--data_cache {tmp_path}/cache")
     os.truncate(tmp_path / "cache.u8", 1000)
     assert f"{tmp_path}/cache.u8 was changed while it is in use (1000 bytes" in told(process)
-    assert saved(process) >= 3
+    assert saved(process) >= 2  # the third may not be logged yet
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_a_folder_of_tensorboard_that_is_removed(failing):
     process = failing()
     shutil.rmtree(process.run / "tb")
     assert f"{process.run}/tb" in told(process)
-    assert saved(process) >= 3
+    assert saved(process) >= 2  # the third may not be logged yet
 
 
 @pytest.mark.slow
@@ -240,7 +240,8 @@ def refusal(words) -> str:
 
 @pytest.mark.slow
 def test_a_second_process_on_a_run_is_refused(workshop):
-    long = f"{RUNS['pixel']} --n_threads 2 --epochs_sr 100000 --save one"
+    # The first one is killed before the end of an epoch, and so before it has saved anything.
+    long = f"{RUNS['pixel']} --n_threads 2 --test_every 1000000 --epochs_sr 1000 --save one"
     process = workshop.start(f"{long} --save_minutes 1e6")
     process.wait_for((process.run / "loss_log.csv").exists)
     assert "another process is writing" in refusal(workshop.words(long))
@@ -342,7 +343,7 @@ def test_a_folder_that_becomes_read_only(begun, workshop, unwritable):
     process.wait_for(lambda: "step 13/24" in process.says())
     unwritable(run / "model")
     assert process.join() == 1
-    assert re.search(r"error: \[Errno (1|13)\] .*'.*/model/state.pt'", process.says())
+    assert re.search(r"error: \[Errno (1|13)\] .*'.*/model/(model_best|state).pt'", process.says())
     assert "Traceback" not in process.says()
     assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
 
@@ -378,6 +379,7 @@ def test_a_state_of_another_format_says_why_it_does_not_load(number, workshop):
     state.parent.mkdir(parents=True)
     torch.save({"format": number, "step": 5}, state)
     message = refusal(words)
-    assert f"{state} has format {number}, this version reads 4" in message
+    reader = " (version 0.1 reads that)" if number in (1, 2, 3) else ""
+    assert f"{state} has format {number}{reader}, this version reads 4" in message
     assert "model_latest.pt" in message
     assert "--pre_train" in message
