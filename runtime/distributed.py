@@ -76,10 +76,6 @@ class Ranks:
             values = values / self.world
         return values
 
-    def all_equal(self, value: object) -> bool:
-        """Return True if all ranks hold an equal value."""
-        return not self.differing({"value": value})
-
     def differing(self, values: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Return what the ranks disagree on: the value of every rank, in order, for each key that is not the same.
 
