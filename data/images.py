@@ -1,8 +1,8 @@
 """Image files: list, read, write and check them.
 
 PNG, JPEG, WebP, BMP and TIFF are read, whatever the file is called: Pillow tells them by their content, and is given no
-other format to try. It is strict about truncated files. imageio reads and writes images of 8 bits a channel through it;
-OpenCV does so for 16 bits, which Pillow narrows to 8 where there is colour.
+other format to try. It is strict about truncated files. imageio writes images of 8 bits a channel through it; OpenCV
+reads and writes those of 16 bits, which Pillow narrows to 8 where there is colour.
 
 An animation or a file of several pages is no training or test image: one of its frames would be an arbitrary choice.
 JPEG files that carry a preview or a gain map beside their image (MPO, Ultra HDR) are read as that image.
@@ -178,8 +178,7 @@ def _decode(path: str | Path, image: ImageFile) -> np.ndarray:
         image.load()  # OpenCV is not strict about truncated files
         return _upright(_decode_deep(path, grey), orientation)
     mode = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
-    with Path(path).open("rb") as file:
-        pixels = iio.imread(file, plugin="pillow", index=0, mode=mode)
+    pixels = np.array(image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], -1)  # H W -> H W 1
     return pixels if image.format == "TIFF" else _upright(pixels, orientation)  # Pillow turns TIFF itself
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,13 @@ def _value(name: str, shape: list[int], schema: dict[str, list[int]], gain: floa
     if name.endswith("queue"):
         return x / np.linalg.norm(x, axis=0)
     return gain * x / np.sqrt(np.prod(shape[1:]))
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """A run on the CPU flushes denormal numbers for its whole process; hypothesis draws no floats where that is so."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,10 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_alone(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert names == {f"blindsr/{path.relative_to(ROOT / 'model')}" for path in MODEL} | {"blindsr/py.typed"}
+    assert names == {f"blindsr/{path.relative_to(ROOT / 'model')}" for path in MODEL} | {
+        "blindsr/py.typed",
+        "blindsr/zoo.json",
+    }
 
 
 @pytest.mark.slow
