@@ -22,13 +22,14 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
 from data.testset import Degraded
 from loss import Contrast, Pixel
+from model.checkpoint import read_file
 from model.layer import BlindSR, Embedding, global_mean
 from preflight import dry_run
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from trainer import Schedule, Trainer
-from utility import ROOT, Run, draw_curves, read_rows
+from utility import ROOT, Run, draw_curves, host_copy, read_rows
 
 
 class Toy(BlindSR):
@@ -304,6 +305,53 @@ def test_a_damaged_state_is_refused(field, value, trainer_in):
     trainer = trainer_in("run", pool=4)
     with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
         trainer.resume(trainer.state_dict() | {field: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["net"]["params"].update({"colour.weight": torch.ones(3, 3, 1, 1, dtype=torch.int8)}),
+        lambda state: state["net"]["params"].update({"colour.weight": torch.ones(3, 3, 1, 1, dtype=torch.complex64)}),
+        lambda state: state["objective"].update({"moco.queue": torch.ones(256, 16, dtype=torch.bool)}),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg_sq=state["optimizer"]["state"][0]["step"]),
+        lambda state: state["optimizer"]["state"][0].pop("step"),
+        lambda state: state["optimizer"]["state"][0].update(max_exp_avg_sq=torch.ones(256, 3, 3, 3)),
+        lambda state: state["optimizer"]["state"].update({0: []}),
+        lambda state: state["optimizer"]["param_groups"][0].update(params=[0]),
+        lambda state: state["optimizer"]["param_groups"].append({"params": [99]}),
+    ],
+)
+def test_a_state_of_other_tensors_is_refused(change, trainer_in):
+    trainer = trainer_in("run", objective=contrast)
+    trainer.fit()
+    state = host_copy(trainer.state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
+        trainer.resume(state)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"betas": (0.0, 5.0)},
+        {"amsgrad": True},
+        {"maximize": True},
+        {"weight_decay": 1e9},
+        {"eps": -1.0},
+        {"share": 9.0},
+    ],
+)
+def test_the_settings_of_the_optimiser_are_those_of_the_options(settings, trainer_in):
+    whole, broken = trainer_in("whole"), stopping(trainer_in("broken"), 7)
+    whole.fit()
+    broken.fit()
+    state = read_file(broken.run.state)
+    state["optimizer"]["param_groups"][0] |= settings
+    again = trainer_in("broken")
+    again.resume(state)
+    again.fit()
+    same(weights(whole), weights(again))
 
 
 @pytest.mark.parametrize(
