@@ -191,10 +191,11 @@ class Learner:
         if self.ema is not None:
             _load(self.ema.net, found["params_ema"])
         _load(self.objective, state["objective"])
-        # The settings (rates, betas, which kernels) are those of the options; a state holds the moments alone.
+        # Settings (shares, betas, which kernels) are those of the options; a state gives the moments, and the last rate.
         groups, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]
         if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
             raise ValueError("its optimiser has other parameters")
+        groups = [group | {"lr": float(old["lr"])} for group, old in zip(groups, saved["param_groups"], strict=True)]
         moments = copy.deepcopy(saved["state"])  # the optimiser goes on with the tensors that it is given
         for number, parameter in enumerate(
             chain.from_iterable(group["params"] for group in self.optimizer.param_groups)

@@ -24,6 +24,7 @@ from data.testset import Degraded
 from loss import Contrast, Pixel
 from model.checkpoint import read_file
 from model.layer import BlindSR, Embedding, global_mean
+from model.weight_file import digest
 from preflight import dry_run
 from runtime import divergence
 from runtime.divergence import TrainingError
@@ -208,6 +209,14 @@ def stopping(trainer, at):
 
     trainer.train_step = interrupted
     return trainer
+
+
+def test_a_run_that_is_done_stays_as_it_is(trainer_in):
+    trainer_in("run").fit()
+    state = trainer_in("run").run.state
+    before = read_file(state)
+    assert resumed(trainer_in("run")).fit()
+    assert digest(read_file(state), state) == digest(before, state)
 
 
 def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
