@@ -191,7 +191,7 @@ class Learner:
         if self.ema is not None:
             _load(self.ema.net, found["params_ema"])
         _load(self.objective, state["objective"])
-        # Settings (shares, betas, which kernels) are those of the options; a state gives the moments, and the last rate.
+        # Settings (shares, betas, kernels) are those of the options; a state gives the moments and the last rate.
         groups, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]
         if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
             raise ValueError("its optimiser has other parameters")
