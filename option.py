@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
 import published
-from utility import Run
+from utility import Run, read_json
 
 DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
@@ -89,6 +89,10 @@ def _objective(*names: str) -> When:
 
 
 SECOND = When("--degradation second_order", lambda o: o["degradation"] == "second_order")
+SECOND_DRAWN = When(
+    "second_order, in training or as --protocol",
+    lambda o: "second_order" in (o.get("protocol"), o["degradation"] if "objective" in o else None),
+)
 ONE_BLUR = When("a recipe other than second_order", lambda o: o["degradation"] != "second_order")
 WIDTHS = When(
     "--blur_type iso_gaussian, or manet",
@@ -208,6 +212,11 @@ class ImageOptions:
 @dataclass(frozen=True, kw_only=True)
 class DegradationOptions:
     degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation", when=RECIPE)
+    recipe: str | dict[str, Any] = flag(
+        "realesrgan",
+        "ranges of second_order: realesrgan, as published; light: phones; none-jpeg; or a file (docs/recipes.md)",
+        when=SECOND_DRAWN,
+    )
     blur_type: str = flag(
         "iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"), when=BLUR
     )
@@ -680,7 +689,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
     values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
     values |= published.validation(model, given) | given
-    values |= weights(values)
+    values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
@@ -714,6 +723,23 @@ def weights(values: Mapping[str, Any]) -> dict[str, Path]:
             raise ValueError(f"--{name}: {path} {kind}; its weights are {latest}, and model_best.pt beside that")
         found[name] = published.weights_path(path)
     return found
+
+
+def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of the recipe file that --recipe names, which a run keeps; nothing for the name of a preset.
+
+    Raises ValueError for a file that is no JSON object.
+    """
+    path = Path(values.get("recipe", ""))
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--recipe: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"--recipe: {path} must hold keys and values in {{}}, not {content}")
+    return {"recipe": {"name": path.stem, **content}}
 
 
 def forget_released(given: Given) -> None:
@@ -755,7 +781,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     values = published.defaults(model, scale, given) | {"data_test": default}
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
-    options = _build(EvalOptions, values | given)
+    options = _build(EvalOptions, values | given | _contents(given))
     if options.testing.save is not None:
         _check_save(options.testing.save)
     _check_degradation(options, given)

@@ -38,7 +38,7 @@ from utility import Run, argument, atomic_write
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
-TRAINED_FOR = ("degradation", "blur_type", "noise")  # decide what a network is tested on
+TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
 
 
 def say(text: str) -> None:
@@ -272,9 +272,13 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
         tested, trained = vars(options.degradation), {}
         with suppress(ValueError):  # any folder may hold a config.json
             trained = Run(run).config()
-        other = [f"--{name} {trained[name]}" for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
+        other = [name for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
         if other:
-            found.append(f"the network was trained with {' '.join(other)}, which is not what this tests")
+            values = {name: trained[name] for name in other}
+            if isinstance(recipe := values.get("recipe"), dict):
+                values["recipe"] = recipe["name"]  # its ranges are in config.json
+            told = " ".join(f"--{name} {value}" for name, value in values.items())
+            found.append(f"the network was trained with {told}, which is not what this tests")
     return found
 
 

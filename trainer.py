@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -71,6 +71,7 @@ class Learner:
 
     Args:
         ema: decay of the average of the weights, per step; 0: none.
+        degradation: what the checkpoints say of the degradation that they were trained on.
         accumulate: parts in which a batch goes through the network.
     """
 
@@ -81,6 +82,7 @@ class Learner:
         *,
         beta2: float = 0.999,
         ema: float = 0.0,
+        degradation: Mapping[str, Any] | None = None,
         accumulate: int = 1,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
@@ -92,6 +94,7 @@ class Learner:
         self.precision = precision
         self.ranks = ranks
         self.accumulate = accumulate
+        self.degradation = degradation
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
         self.ema = EMA(self.net, ema) if ema else None
@@ -170,7 +173,7 @@ class Learner:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the network, with its average, as a file of weights holds it."""
-        return checkpoint(self.net, None if self.ema is None else self.ema.net)
+        return checkpoint(self.net, None if self.ema is None else self.ema.net, degradation=self.degradation)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -277,6 +280,7 @@ class Trainer:
             objective,
             beta2=beta2,
             ema=ema,
+            degradation=pairs.description,
             accumulate=accumulate,
             device=device,
             precision=precision,

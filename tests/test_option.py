@@ -174,6 +174,9 @@ def test_flags_without_effect_are_told():
         ("--model KDSR_T --lr_encoder 1e-3 --temperature 0.2", ["lr_encoder", "temperature"]),
         ("--model KDSR_T --vgg v.pth --objective adversarial --perceptual_weight 0", ["vgg"]),
         ("--model KDSR_T --codec libjpeg", ["codec"]),
+        ("--model KDSR_T --recipe light", ["recipe"]),
+        ("--model KDSR_T --degradation second_order --recipe light", []),
+        ("--model KDSR_T --protocol second_order --recipe light", []),
         ("--model KDSR_T --degradation second_order --codec libjpeg --draw_per batch", ["draw_per"]),
     ],
 )
@@ -511,6 +514,22 @@ def test_values_survive_config_json():
     options = train(CDSR)
     values = json.loads(json.dumps(option.flat(options)))
     assert option.changed({}, options, values) == []
+
+
+def test_a_recipe_file_is_kept_by_its_content(tmp_path):
+    file = tmp_path / "phone.json"
+    words = f"--model KDSR_T --save s --degradation second_order --recipe {file}"
+    assert train(words).degradation.recipe == str(file)  # there is no such file: the recipe refuses it as a name
+    file.write_text('{"first": {"share": 0.5}}')
+    before = json.loads(json.dumps(option.flat(train(words))))
+    assert before["recipe"] == {"name": "phone", "first": {"share": 0.5}}
+    assert option.changed({}, train(words), before) == []
+    file.write_text('{"first": {"share": 0.25}}')
+    assert "--recipe" in option.changed({}, train(words), before)[0]
+    for content, message in (("{", "cannot be read as JSON"), ("[1]", "must hold keys and values")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=rf"^--recipe: .*phone\.json {message}"):
+            train(words)
 
 
 def test_every_flag_is_used_somewhere():
