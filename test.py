@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,8 @@ from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
 from data.folders import paired
 from data.images import BadImage, Photo, list_images, read_image, read_photo, write_photo
-from data.testset import PAIRED, TestSet, to_tensor
-from evaluation import Score, cost, evaluate, metric, report, results, score_image, smallest_hr
+from data.testset import PAIRED, Sample, TestSet, to_tensor
+from evaluation import Score, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from loss.factory import require
 from model import NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
@@ -69,15 +69,23 @@ def metrics_of(options: EvalOptions) -> list[str]:
 
 
 def score(
-    net: BlindSR, test_sets: Sequence[TestSet], options: EvalOptions, precision: Precision, device: torch.device
+    net: BlindSR,
+    test_sets: Sequence[TestSet],
+    crops: Mapping[str, page.Crops],
+    options: EvalOptions,
+    precision: Precision,
+    device: torch.device,
 ) -> list[Score]:
-    """Return every score of every test set; with --save_results write the images as they come."""
+    """Return every score of every test set; with --save_results write the images as they come.
+
+    crops: by protocol; they are shown all images.
+    """
     planes = options.test_degradation.metric
     with argument("score"):
         measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
     scores: list[Score] = []
     for test_set in test_sets:
-        folder = results.set_folder(results_dir(options, net), test_set)
+        folder = results.set_folder(results_dir(options, net), test_set) if options.testing.save_results else None
         scores += evaluate(
             partial(restore, net=net, options=options, precision=precision),
             test_set,
@@ -85,9 +93,16 @@ def score(
             planes=planes,
             device=device,
             metrics=measures,
-            on_image=partial(results.save_images, folder) if options.testing.save_results else None,
+            on_image=partial(see, crops=crops[test_set.protocol], folder=folder),
         )
     return scores
+
+
+def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None) -> None:
+    """Keep a crop of an image for the report, and write the whole image where there is a folder for it."""
+    crops(sample, sr)
+    if folder is not None:
+        results.save_images(folder, sample, sr)
 
 
 def results_dir(options: EvalOptions, net: BlindSR) -> Path:
@@ -115,8 +130,14 @@ def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
     )
 
 
-def report_scores(scores: Sequence[Score], test_sets: Sequence[TestSet], options: EvalOptions, net: BlindSR) -> None:
-    """Print the table of all scores, then write those of each test set."""
+def report_scores(
+    scores: Sequence[Score],
+    test_sets: Sequence[TestSet],
+    crops: Mapping[str, page.Crops],
+    options: EvalOptions,
+    net: BlindSR,
+) -> None:
+    """Print the table of all scores, then write those of each test set, and report.html for each protocol."""
     planes, testing = options.test_degradation.metric, options.testing
     print(f"{name_of(net)} x{net.scale}, {planes}")
     print(report.render(report.rows(scores)))
@@ -132,6 +153,10 @@ def report_scores(scores: Sequence[Score], test_sets: Sequence[TestSet], options
         results.write_test_set(
             folder, test_set, own, name=name, metric=f"{planes}, border {net.scale}", made=made_by(options, net)
         )
+    for protocol, shown in crops.items():
+        own = [score for score in scores if score.protocol == protocol]
+        made = {"metric": planes, **made_by(options, net)}
+        page.write_results(folder / results.slug(protocol), own, shown, made=made, log=print)
     print(f"written to {folder}")
 
 
@@ -336,7 +361,9 @@ def run(argv: Sequence[str] | None) -> None:
     options = with_luma_of_pairs(options, test_sets, given)
     for remark in remarks(options, test_sets, given):
         print(f"note: {remark}")
-    report_scores(score(net, test_sets, options, precision, device), test_sets, options, net)
+    crops = {test_set.protocol: page.Crops(net.scale) for test_set in test_sets}
+    scores = score(net, test_sets, crops, options, precision, device)
+    report_scores(scores, test_sets, crops, options, net)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, load, naming_loader
 from data.testset import TestSet
 from evaluation import Score, evaluate, grouped, mean
+from evaluation.page import Crops, RunReport
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
@@ -485,12 +486,15 @@ class Trainer:
         start = time.perf_counter()
         self.epoch = self.step // self.epoch_steps
         self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        report = RunReport(self.run, self.net.scale)
         if self.test_sets:
-            psnr = self.validate(self.epoch)
+            psnr = self.validate(self.epoch, report)
             better = self.best is None or psnr > self.best
             self.best = psnr if better else self.best
             if self.ranks.is_main:
                 self._save_models(psnr, better)
+        if self.ranks.is_main:
+            report.write()
         self._logger.since += time.perf_counter() - start
 
     def _save_models(self, psnr: float, better: bool) -> None:
@@ -502,12 +506,17 @@ class Trainer:
                 write_file(self.learner.checkpoint(), temporary)
         self.run.drop_old(self.keep)
 
-    def validate(self, epoch: int) -> float:
-        """Score the network, or the average of its weights, on every test set; return the PSNR on the first."""
+    def validate(self, epoch: int, report: RunReport) -> float:
+        """Score the network, or the average of its weights, on every test set; return the PSNR on the first.
+
+        report: is given the scores, and crops of this rank's images.
+        """
         self.net.eval()
         rows = []
         for test_set in self.test_sets:
-            score = mean(self.scores(test_set))
+            scores = self.scores(test_set, crops=report.crops)
+            report.scores += scores
+            score = mean(scores)
             if math.isnan(score["psnr"]):
                 raise TrainingError(
                     f"the PSNR on {test_set.name} is nan after step {self.step}: statistics of BatchNorm, or the "
@@ -520,10 +529,10 @@ class Trainer:
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def scores(self, test_set: TestSet, first: int | None = None) -> list[Score]:
+    def scores(self, test_set: TestSet, first: int | None = None, crops: Crops | None = None) -> list[Score]:
         """Return the scores of the network as it is; each rank restores its share of the images.
 
-        first: score so many images only.
+        first: score so many images only. crops: is shown each of them.
         """
         net = self.learner.eval_net
         scores = evaluate(
@@ -533,6 +542,7 @@ class Trainer:
             planes=self.metric,
             device=self.device,
             first=first,
+            on_image=crops,
         )
         of_images = list(grouped(scores, "image").values())
         return [score for image in self.ranks.gather(of_images) for score in image]
