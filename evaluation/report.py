@@ -86,7 +86,7 @@ def render_images(scores: Mapping[str, Mapping[str, float]], form: Form = "text"
 
     Examples:
         >>> print(render_images({"cat": {"niqe": 4.0}, "dog": {"niqe": 5.0}}))
-        image  niqe ↓
+        image  NIQE ↓
         mean   4.5000
         cat    4.0000
         dog    5.0000
