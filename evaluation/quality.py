@@ -63,7 +63,7 @@ def dists(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     return distance
 
 
-def _loaded(metric: str, features: str, create: Callable[[], nn.Module]) -> nn.Module:
+def _loaded(metric: str, features: str, create: Callable[[], nn.Module]) -> Any:
     """Return a network on features of torchvision. Raise ValueError if their weights cannot be had."""
     try:
         return create()
