@@ -111,6 +111,10 @@ WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
 )
+PROTOCOL = When(
+    "test images that are degraded here, crop128 with pairs, too",
+    lambda o: ON_THE_FLY.test(o) or (o.get("data_test") != "Demo" and o["protocol"] == "crop128"),
+)
 
 
 def _chosen(o: Mapping[str, Any], *protocols: str) -> bool:
@@ -268,9 +272,10 @@ class TrainingDegradationOptions:
 class ProtocolOptions:
     protocol: str = flag(
         AS_PUBLISHED,
-        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), a protocol "
-        "file (docs/protocols.md), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
-        when=ON_THE_FLY,
+        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), crop128 "
+        "(second_order on the centre, or real pairs cut to it), a protocol file (docs/protocols.md), or `flags`: the "
+        "kernel of --sig or --lambda_1, --lambda_2, --theta",
+        when=PROTOCOL,
     )
     sig: float | None = flag(
         None, "width of an iso test kernel, in the units of --sig_max", low=0, high=1000, when=ISO_KERNEL
@@ -287,8 +292,9 @@ class ProtocolOptions:
     jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100, when=ON_THE_FLY)
     metric: str = flag(
         AS_PUBLISHED,
-        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb",
-        choices=("matlab", "kdsr", "rgb"),
+        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb; all: each of them, "
+        "in test.py",
+        choices=("matlab", "kdsr", "rgb", "all"),
         when=HAS_HR,
     )
 
@@ -455,14 +461,15 @@ class EvaluationOptions:
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     score: str | None = flag(
         None,
-        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none), e.g. psnr+ssim+lpips_vgg, niqe+musiq",
+        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none): psnr, ssim, niqe, with extras "
+        "lpips_alex, lpips_vgg, dists, musiq, maniqa, clipiqa, or what pyiqa has without reference",
     )
     lpips: str | None = flag(
         None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
     )
     overwrite: bool = flag(False, "replace results of photographs that are there already", when=DEMO)
     no_reference: str | None = flag(
-        None, "metrics without reference for own images, joined by + (needs pyiqa): niqe+musiq+clipiqa", when=DEMO
+        None, "metrics without reference for own images, joined by +: niqe, or musiq+clipiqa (need pyiqa)", when=DEMO
     )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
@@ -904,6 +911,10 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    if options.test_degradation.metric == "all":
+        raise ValueError(
+            "--metric all belongs to test.py: one PSNR decides which weights are the best; name its planes"
+        )
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
     if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):

@@ -296,6 +296,12 @@ def test_what_makes_lr_images_is_idle_where_they_are_given(source):
     assert sorted(option.without_effect(*found)) == ["noise", "protocol", "seed", "theta"]
 
 
+def test_crop128_acts_on_pairs():
+    assert option.without_effect(*evaluate("--pre_train s.pt --data_test LR --hr_dir HR --protocol crop128")) == {}
+    found = option.without_effect(*evaluate("--pre_train s.pt --dir_demo D --protocol crop128"))
+    assert list(found) == ["protocol"]
+
+
 def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():
     flags = "--lpips vgg --metric rgb --no_reference niqe"
     for source, expected in (("Demo --dir_demo D", ["lpips", "metric"]), ("LR --hr_dir H", ["no_reference"])):
