@@ -21,6 +21,7 @@ from evaluation import Score, evaluate, grouped, mean
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
+from model.layer import Trunk
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
@@ -72,6 +73,7 @@ class Learner:
     Args:
         ema: decay of the average of the weights, per step; 0: none.
         accumulate: parts in which a batch goes through the network.
+        recompute: compute the maps of the SR network twice instead of keeping them all.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Learner:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        recompute: bool = False,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
@@ -94,6 +97,9 @@ class Learner:
         self.accumulate = accumulate
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
+        for module in self.net.modules():
+            if isinstance(module, Trunk):
+                module.recompute = recompute
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:
@@ -232,6 +238,7 @@ class Trainer:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        recompute: bool = False,
         collapse: float = 0.0,
         n_threads: int = 0,
         print_every: int = 100,
@@ -253,6 +260,7 @@ class Trainer:
             beta2=beta2,
             ema=ema,
             accumulate=accumulate,
+            recompute=recompute,
             device=device,
             precision=precision,
             ranks=ranks,

@@ -23,6 +23,7 @@ from .layer import (
     DAConv,
     Embedding,
     Pool,
+    Trunk,
     apply_all,
     attentions_of_all,
     conv,
@@ -171,7 +172,7 @@ class Restoration(nn.Module):
         super().__init__()
         self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(DIM, DIM), nn.PReLU())))
         self.head = conv(3, n_feats)
-        self.blocks = nn.ModuleList(Block(n_feats) for _ in range(n_blocks))
+        self.blocks = Trunk((Block(n_feats) for _ in range(n_blocks)), together=1)
         self.fuse = conv(n_feats, n_feats)
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 
@@ -181,9 +182,7 @@ class Restoration(nn.Module):
         code = in_float32(self.compress, code)  # (B, 256)
         head = in_float32(self.head, lr)  # (B, C, H, W)
         steerings = steer_all([cast(Block, block).fuse for block in self.blocks], code)
-        x = head
-        for block, steering in zip(self.blocks, steerings, strict=True):
-            x = block(x, *steering)  # (B, C, H, W)
+        x = self.blocks(head, steerings)  # (B, C, H, W)
         return in_float32(self.tail, head + self.fuse(x))  # (B, 3, s·H, s·W)
 
 

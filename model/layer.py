@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .autocast import Conv2d, add_scaled, in_float32, rounded_beside, spatial_mean, to_autocast
 from .naming import Foreign
@@ -140,6 +141,38 @@ class ConvBlock(nn.Sequential):
     def __init__(self, convolution: nn.Conv2d) -> None:
         layers = {"conv": convolution, "norm": nn.BatchNorm2d(convolution.out_channels), "act": lrelu()}
         super().__init__(OrderedDict(layers))
+
+
+class Trunk(nn.ModuleList):
+    """Blocks in a row, which training may compute twice instead of keeping their maps.
+
+    Args:
+        blocks: each maps x (B, C, H, W), and what steers it, to (B, C, H, W).
+        together: so many blocks keep their maps at once while `recompute` is on; by default the square root of all,
+            which is best for blocks that hold little more than their output.
+    """
+
+    recompute: bool = False  # keep what goes into a group of blocks alone, and compute them anew in the backward pass
+
+    def __init__(self, blocks: Iterable[nn.Module], *, together: int | None = None) -> None:
+        super().__init__(blocks)
+        self.together = together or ceil(len(self) ** 0.5)
+
+    def forward(self, x: Tensor, steerings: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W); `steerings` are the further arguments of each block."""
+        steered = list(zip(self, steerings or [()] * len(self), strict=True))
+        if not (self.recompute and torch.is_grad_enabled()):
+            return _run(x, steered)
+        for i in range(0, len(self), self.together):
+            group = steered[i : i + self.together]
+            x = cast(Tensor, checkpoint(_run, x, group, use_reentrant=False, preserve_rng_state=False))
+        return x
+
+
+def _run(x: Tensor, steered: Sequence[tuple[nn.Module, Sequence[Tensor]]]) -> Tensor:
+    for block, steering in steered:
+        x = block(x, *steering)  # (B, C, H, W)
+    return x
 
 
 class DynamicDepthwise(nn.Module):

@@ -32,7 +32,7 @@ def test_perceptrons_side_by_side_are_those_one_by_one(shape):
     for apply in (apply_all, one_by_one):
         layers, own = mlps(), x.clone().requires_grad_()
         for i, layer in enumerate(layers):
-            nn.init.constant_(layer[1].weight, 0.1 * i)
+            nn.init.constant_(layer.get_parameter("1.weight"), 0.1 * i)
         y = apply(layers, own)
         y.square().sum().backward()
         results.append([y.detach(), own.grad, *(p.grad for layer in layers for p in layer.parameters())])
