@@ -154,6 +154,7 @@ def build_trainer(
         beta2=training.beta2,
         ema=training.ema,
         accumulate=training.accumulate,
+        recompute=training.recompute,
         collapse=training.collapse,
         n_threads=loading.n_threads,
         print_every=saving.print_every,

@@ -396,6 +396,7 @@ class TrainingOptions:
         AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
     )
     accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1, on_resume=True)
+    recompute: bool = flag(False, "save memory: compute the SR network's maps twice, keep few of them", on_resume=True)
     collapse: float = flag(
         10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
     )

@@ -22,6 +22,7 @@ from evaluation.page import Crops, RunReport
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
+from model.layer import Trunk
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
@@ -74,6 +75,7 @@ class Learner:
         ema: decay of the average of the weights, per step; 0: none.
         degradation: what the checkpoints say of the degradation that they were trained on.
         accumulate: parts in which a batch goes through the network.
+        recompute: compute the maps of the SR network twice instead of keeping them all.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Learner:
         ema: float = 0.0,
         degradation: Mapping[str, Any] | None = None,
         accumulate: int = 1,
+        recompute: bool = False,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
@@ -98,6 +101,9 @@ class Learner:
         self.degradation = degradation
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
+        for module in self.net.modules():
+            if isinstance(module, Trunk):
+                module.recompute = recompute
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:
@@ -261,6 +267,7 @@ class Trainer:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        recompute: bool = False,
         collapse: float = 0.0,
         n_threads: int = 0,
         print_every: int = 100,
@@ -283,6 +290,7 @@ class Trainer:
             ema=ema,
             degradation=pairs.description,
             accumulate=accumulate,
+            recompute=recompute,
             device=device,
             precision=precision,
             ranks=ranks,

@@ -48,13 +48,10 @@ SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published
 }
 HEAD = """# All flags
 
-This page is written by `python scripts/options_page.py` from `option.py` and `published.py`; do not edit it by hand.
-`python main.py --help` and `python test.py --help` say the same in the terminal.
+Written by `python scripts/options_page.py`. `python main.py --help` and `python test.py --help` say the same.
 
-- **Default** "published" means: what the papers' released code uses for this network, see the
-  [table below](#published-defaults).
-- **Acts with** names the condition under which a flag does something. A flag that is given without it is named in a
-  note, and the run goes on.
+- **Default** "published": what the papers' released code uses for this network, see [below](#published-defaults).
+- **Acts with**: the condition under which a flag does something. Without it a note names the flag; the run goes on.
 - **Resume**: a run that is continued may be given another value. All other flags must stay as they were.
 - A switch (`--cpu`) may also be written `--cpu True` or `--cpu False`.
 - Contradictions and misspelt flags end the program with one line that says what to change.
