@@ -127,6 +127,9 @@ def build_trainer(
             lr_sr=training.lr_sr,
             **dataclasses.asdict(loss),
         )
+    if not objective.validates:
+        run.log(f"`objective` {loss.objective} trains a part of the network, which is not validated yet")
+        test_sets = []
     drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
     return Trainer(
         net=net,
@@ -144,6 +147,8 @@ def build_trainer(
             decay=training.lr_decay_sr,
             gamma=training.gamma_sr,
             first=published.first_epoch(degradation.degradation),
+            decay_type=training.decay_type,
+            total_steps=options.epochs * epoch_steps,
         ),
         run=run,
         config=option.flat(options) | {"test_every": epoch_steps},

@@ -85,11 +85,12 @@ def _objective(*names: str) -> When:
     return When(f"--objective {' or '.join(names)}", lambda o: o["objective"] in names)
 
 
+COMPLETE = ("second_order", "ikc")  # recipes that draw everything themselves
 SECOND = When("--degradation second_order", lambda o: o["degradation"] == "second_order")
-ONE_BLUR = When("a recipe other than second_order", lambda o: o["degradation"] != "second_order")
+ONE_BLUR = When("gaussian, manet and the like", lambda o: o["degradation"] not in COMPLETE)
 WIDTHS = When(
-    "--blur_type iso_gaussian, or manet",
-    lambda o: ONE_BLUR.test(o) and (o["degradation"] == "manet" or o["blur_type"] == "iso_gaussian"),
+    "--blur_type iso_gaussian, manet, or ikc",
+    lambda o: o["degradation"] in ("manet", "ikc") or (ONE_BLUR.test(o) and o["blur_type"] == "iso_gaussian"),
 )
 LAMBDAS = When(
     "--blur_type aniso_gaussian, but not with manet",
@@ -100,6 +101,8 @@ STUDENT = _objective("distillation", "adversarial")
 CONTRAST = _objective("contrast")
 GAN = _objective("adversarial")
 PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
+DECAY = When("a learning rate that decays", lambda o: o["decay_type"] != "none")
+STAIRS = When("--decay_type step", lambda o: o["decay_type"] == "step")
 WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
@@ -116,11 +119,11 @@ RECIPE = When(
     lambda o: "objective" in o or _chosen(o, "flags"),
 )
 BLUR = When(
-    "a recipe other than second_order; in tests with --protocol flags, --sv_mode, or without --protocol",
+    "gaussian, manet and the like; in tests with --protocol flags, --sv_mode, or without --protocol",
     lambda o: ONE_BLUR.test(o) if "objective" in o else o["sv_mode"] > 0 or _chosen(o, "flags", "gaussian", "manet"),
 )
 SAMPLER = When(
-    "a recipe other than second_order, and images that are degraded here",
+    "gaussian, manet and the like, and images that are degraded here",
     lambda o: ONE_BLUR.test(o) and ON_THE_FLY.test(o),
 )
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
@@ -363,9 +366,14 @@ class TrainingOptions:
     lr_encoder: float = flag(AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP)
     lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1)
     lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP)
-    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays, second kind", low=1)
+    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays, second kind", low=1, when=DECAY)
+    decay_type: str = flag(
+        AS_PUBLISHED,
+        "decay of the second kind: stairs, cosines that start again and end at a thousandth of --lr_sr, or none",
+        choices=("step", "cosine", "none"),
+    )
     gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP)
-    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1)
+    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1, when=STAIRS)
     beta2: float = flag(AS_PUBLISHED, "β2 of Adam, whose β1 is 0.9", low=0, high=0.999999)
     ema: float = flag(
         AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
@@ -432,6 +440,11 @@ class EvaluationOptions:
     seed: int = flag(1, "seed of the noise of the test images", low=0, high=2**63 - 1, when=ON_THE_FLY)
     tile: int | None = flag(
         None, "side of the tiles without halo, LR pixels (default: whole images, own photographs as they fit)", low=16
+    )
+    oracle: bool = flag(
+        False,
+        "score the best of IKC's seven steps, which the HR image chooses for each LR image, as its released test does",
+        when=HAS_HR,
     )
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     score: str | None = flag(
@@ -714,7 +727,7 @@ def _run_name(options: TrainOptions) -> str:
     saving, given = options.saving, options.degradation
     _check_save(saving.save)
     kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
-    if given.degradation == "second_order":
+    if given.degradation in COMPLETE:
         kind = given.degradation
     return f"{saving.save}_x{options.network.scale}_{kind}"
 
@@ -728,6 +741,8 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     options = _build(EvalOptions, values | given)
     if options.testing.save is not None:
         _check_save(options.testing.save)
+    if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):
+        raise ValueError("--oracle takes whole images as they are: leave out --tile and --self_ensemble")
     _check_degradation(options, given)
     return options
 
@@ -801,8 +816,8 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
             "default here, takes every s-th pixel; leave --sample_mode out with manet and --sv_mode"
         )
     drawn = [test.protocol] if isinstance(options, EvalOptions) else [test.protocol, degradation.degradation]
-    if "second_order" in drawn and not plain:
-        raise ValueError("second_order draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
+    if (complete := [name for name in COMPLETE if name in drawn]) and not plain:
+        raise ValueError(f"{complete[0]} draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
     if Path(test.protocol).is_file() and not plain:
         raise ValueError(
             f"--protocol {test.protocol} says everything itself: leave out --noise, --jpeg_quality and --sample_mode"
@@ -865,6 +880,28 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(
             f"--objective contrast trains an encoder, which CDSR and DASR have and {network.model} has not"
         )
+    if loss.objective in ("sftmd", "correction"):
+        _check_coded(options)
+
+
+def _check_coded(options: TrainOptions) -> None:
+    """Check the stages of IKC, which learn from the code of the kernel that was drawn."""
+    objective, model, recipe = options.loss.objective, options.network.model, options.degradation.degradation
+    if model != "IKC":
+        raise ValueError(f"--objective {objective} is a stage of --model IKC, not of {model}")
+    if recipe != "ikc" or options.loading.pool_size:
+        raise ValueError(
+            f"--objective {objective} learns from the codes of kernels, which --degradation ikc draws: leave out "
+            "--degradation and --pool_size"
+        )
+    if objective == "correction":
+        if options.training.accumulate > 1:
+            raise ValueError("--objective correction takes eight steps on each batch: leave out --accumulate")
+        if options.loss.pre_train is None and not options.resuming:
+            raise ValueError(
+                "--objective correction learns to correct the images of a trained SFTMD: name its checkpoint with "
+                "--pre_train (train one with --objective sftmd)"
+            )
 
 
 def _check_epochs(options: TrainOptions) -> None:

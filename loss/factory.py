@@ -11,9 +11,11 @@ import torch
 import model
 from loss.adversarial import build_adversarial
 from loss.contrast import Contrast
+from loss.correction import Correction
 from loss.distillation import Distillation
 from loss.objective import Objective
 from loss.pixel import Pixel
+from loss.sftmd import SFTMD
 from model import BlindSR
 from utility import argument, call
 
@@ -23,6 +25,8 @@ OBJECTIVES: dict[str, Callable[..., Objective[Any]]] = {
     "pixel": Pixel,
     "distillation": Distillation,
     "contrast": Contrast,
+    "sftmd": SFTMD,
+    "correction": Correction,
     "adversarial": build_adversarial,
 }
 

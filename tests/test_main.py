@@ -102,6 +102,25 @@ def test_baselines(model, run_main):
     assert load_model(run / "model" / "model_best.pt").config["n_blocks"] == 1
 
 
+def test_both_stages_of_ikc(run_main):
+    size = "--model IKC --n_feats 8 --n_blocks 1 --patch_size 16"
+    first = run_main(f"{size} --save first --epochs_sr 1")
+    assert first.name == "first_x2_ikc"
+    assert (
+        "--objective sftmd trains a part of the network, which is not validated yet" in (first / "log.txt").read_text()
+    )
+    assert not (first / "psnr_log.csv").exists()
+    latest = first / "model" / "model_latest.pt"
+    second = run_main(f"{size} --save second --epochs_sr 1 --objective correction --pre_train {latest}")
+    log = (second / "log.txt").read_text()
+    assert "predictor" in log
+    assert "corrector_7" in log
+    assert "gaussian8  PSNR" in log
+    before, after = load_model(latest), load_model(second / "model" / "model_latest.pt")
+    fixed = [name for name, value in before.state_dict().items() if torch.equal(value, after.state_dict()[name])]
+    assert fixed == [name for name in before.state_dict() if name.startswith("restoration")]
+
+
 def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
     torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
     arguments = f"--model KDSR_S --save s {KDSR}"
