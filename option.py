@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
 import published
-from utility import Run
+from utility import Run, argument, read_json
 
 DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
 BESIDE_FOLDER = Path()  # of --data_cache without a value
 AS_PUBLISHED = object()  # the default comes from published.py
 REQUIRED = object()
+OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # what another run does not take from config.json
 
 Given = dict[str, Any]  # what stands on the command line, by the name of the field
 Names = Mapping[str, Sequence[str]]  # the names in each registry: model, degradation, objective
@@ -291,7 +292,7 @@ class NetworkOptions:
     n_feats: int | None = flag(None, "channels, of all but CDSR (64; KDSR with second_order 128)", low=1, high=4096)
     n_blocks: int | None = flag(
         None,
-        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, EDSR 16, RRDB 23; DASR 5 in each group)",
+        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC and EDSR 16, RRDB 23; DASR 5 in each group)",
         low=1,
         high=1000,
     )
@@ -303,10 +304,21 @@ class NetworkOptions:
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
     objective: str = flag(AS_PUBLISHED, "training objective", registry="objective")
+    loss: str = flag(
+        "1*L1",
+        "difference of SR and HR: a weight times L1, MSE or Charbonnier, or several joined by +",
+        when=When("an objective that compares images", lambda o: o["objective"] != "correction"),
+    )
     pre_train: Path | None = flag(
         None,
         "weights to start from; a student may start from a teacher's SR network",
         also=("pre_train_ST",),
+        on_resume=True,
+    )
+    warm_start: bool = flag(
+        False,
+        "take from --pre_train every layer whose name and shape fit, whatever its network and size",
+        when=CHECKPOINT,
         on_resume=True,
     )
     pre_train_TA: Path | None = flag(None, "weights of the teacher", when=STUDENT, on_resume=True)  # noqa: N815
@@ -320,14 +332,14 @@ class LossOptions:
     )
     c_weight: float = flag(
         1.0,
-        "weight of the contrast; L1 counts in 0..255 beside it",
+        "weight of the contrast; --loss counts 255 times beside it",
         low=0,
         high=1e6,
         when=When("--objective contrast", lambda o: CONTRAST.test(o) and o["freeze_epoch"] > 0),
     )
     freeze_epoch: int = flag(1_000_000, "fix the encoder and drop the contrast after this epoch", low=0, when=CONTRAST)
     gan: str = flag("vanilla", "criterion of the GAN", choices=("vanilla", "hinge", "lsgan"), when=GAN)
-    l1_weight: float = flag(1.0, "weight of L1", low=0, high=1e6, when=GAN)
+    l1_weight: float = flag(1.0, "weight of --loss", low=0, high=1e6, when=GAN)
     perceptual_weight: float = flag(
         1.0, "weight of the perceptual loss; 0: none, and no VGG19 is needed", low=0, high=1e6, when=GAN
     )
@@ -378,6 +390,9 @@ class TrainingOptions:
     ema: float = flag(
         AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
     )
+    clip_grad: float = flag(
+        0.0, "scale the gradient of a step down to this norm where it is larger; 0: never", low=0, high=1e9
+    )
     accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1, on_resume=True)
     collapse: float = flag(
         10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
@@ -396,6 +411,14 @@ class SavingOptions:
         "continue the run of this name, on the same images; auto: if there is one, else start it; 0 and -1: no and yes",
         choices=("no", "yes", "auto", "0", "-1"),
         bare="yes",
+        on_resume=True,
+    )
+    config: Path | None = flag(
+        None, "config.json of a run, whose flags count where the command line says nothing", on_resume=True
+    )
+    reference: str | None = flag(
+        None,
+        "name in experiment/zoo whose PSNR curve is laid under this run's, which is told where it leaves it by 0.5 dB",
         on_resume=True,
     )
     print_every: int = flag(100, "steps between two lines of the log", low=1, on_resume=True)
@@ -626,9 +649,12 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
         for field in dataclasses.fields(section):
             _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
     switches = {f"--{name}" for name, field in flags_of(options).items() if isinstance(field.default, bool)}
-    namespace, unknown = parser.parse_known_args(_switch(sys.argv[1:] if argv is None else argv, switches))
+    words = sys.argv[1:] if argv is None else argv
+    namespace, unknown = parser.parse_known_args(_switch(words, switches))
     if unknown:
         parser.unknown(unknown)
+    if (path := vars(namespace).get("config")) is not None:  # of a flag that stands twice the last word counts
+        namespace = parser.parse_args(_switch([*_words_of_config(path, options), *words], switches))
     given, fields = vars(namespace), flags_of(options)
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
         parser.error(f"{' and '.join(missing)} must be given")
@@ -638,6 +664,26 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
             allowed = f"{low:g} at least" if math.isinf(high) else f"in {low:g}..{high:g}"
             parser.error(f"--{name} {value} must be {allowed}")
     return given
+
+
+def _words_of_config(path: Path, options: type) -> list[str]:
+    """Return the flags of a run's config.json that are not its network's defaults, as words of a command line.
+
+    Defaults stay out, so that they follow from the network and scale that the command line names.
+    """
+    with argument("config"):
+        values = read_json(path)
+        try:
+            told = {name: values[name] for name in flags_of(options) if values.get(name) is not None}
+            usual = {name: field.default for name, field in flags_of(options).items()}
+            usual |= published.defaults(told["model"], told["scale"], told) | {"data_test": TRAINING_TEST_SET}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no config.json of a run") from error
+    return [
+        f"--{name}={value}"
+        for name, value in told.items()
+        if name in ("model", "scale") or (name not in OF_ONE_RUN and value != _plain(usual[name]))
+    ]
 
 
 def as_flags(message: object) -> str:

@@ -26,6 +26,7 @@ from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
 from runtime.logger import Logger
 from runtime.precision import Precision
+from runtime.reference import Reference
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
 
@@ -85,6 +86,7 @@ class Learner:
     Args:
         ema: decay of the average of the weights, per step; 0: none.
         accumulate: parts in which a batch goes through the network.
+        clip_grad: norm that the gradient of a step is scaled down to, where it is larger; 0: never.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Learner:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        clip_grad: float = 0.0,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
@@ -105,6 +108,7 @@ class Learner:
         self.precision = precision
         self.ranks = ranks
         self.accumulate = accumulate
+        self.clip_grad = clip_grad
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
         self.ema = EMA(self.net, ema) if ema else None
@@ -150,11 +154,14 @@ class Learner:
             yield phase
 
     def _optimize(self) -> Tensor:
-        """Average the gradients over all ranks and let Adam step; return their norm."""
-        gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        """Average the gradients over all ranks and let Adam step; return their norm, before it is clipped."""
+        learning = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        gradients = [p.grad for p in learning]
         self.ranks.all_reduce_mean_(gradients)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm(gradients)
+        if self.clip_grad:
+            nn.utils.clip_grads_with_norm_(learning, self.clip_grad, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm
@@ -225,6 +232,7 @@ class Trainer:
         max_minutes, save_minutes: stop after, save at least every.
         st_save_epoch, keep: numbered checkpoints from this epoch on, how many of them.
         begun: when the minutes began, by `time.perf_counter`.
+        reference: the scores of another run, to compare with.
     """
 
     def __init__(
@@ -245,6 +253,7 @@ class Trainer:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        clip_grad: float = 0.0,
         collapse: float = 0.0,
         n_threads: int = 0,
         print_every: int = 100,
@@ -256,6 +265,7 @@ class Trainer:
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
         signals: StopSignals | None = None,
         begun: float | None = None,
+        reference: Reference | None = None,
     ) -> None:
         own = pairs.draws.batch // pairs.draws.world
         if own % accumulate:
@@ -266,6 +276,7 @@ class Trainer:
             beta2=beta2,
             ema=ema,
             accumulate=accumulate,
+            clip_grad=clip_grad,
             device=device,
             precision=precision,
             ranks=ranks,
@@ -287,6 +298,7 @@ class Trainer:
         self.save_seconds = 60 * save_minutes
         self.st_save_epoch = st_save_epoch
         self.keep = keep
+        self.reference = reference
         self.ranks = ranks
         self.signals = signals or StopSignals(impatient=ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
@@ -318,7 +330,7 @@ class Trainer:
             with (
                 self.signals.deferred(),
                 naming_loader(),
-                Logger(self.run, **where, writes=self.ranks.is_main) as self._logger,
+                Logger(self.run, **where, writes=self.ranks.is_main, reference=self.reference) as self._logger,
             ):
                 return self._train()
         except BaseException:

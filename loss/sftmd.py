@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from data.pairs import Batch
 from loss.objective import Objective, Phase
+from loss.pixel import PixelLoss
 from model import IKC
 
 
@@ -25,10 +25,18 @@ def true_code(batch: Batch) -> Tensor:
 
 
 class SFTMD(Objective[IKC]):
-    """L1 between HR and what SFTMD makes of LR and the true code. Predictor and Corrector learn nothing."""
+    """The pixel loss between HR and what SFTMD makes of LR and the true code. Predictor and Corrector learn nothing.
+
+    Args:
+        loss: as `PixelLoss` takes it.
+    """
 
     validates: ClassVar[bool] = False  # in a test the Predictor, which is untrained, would give the code
 
+    def __init__(self, *, loss: str = "1*L1") -> None:
+        super().__init__()
+        self.pixel = PixelLoss(loss)
+
     def phases(self, net: IKC, batch: Batch, step: int) -> Iterator[Phase]:
-        l1 = F.l1_loss(net.restore(batch.lr, true_code(batch)).float(), batch.hr)
-        yield Phase({"l1": l1}, l1)
+        difference = self.pixel(net.restore(batch.lr, true_code(batch)).float(), batch.hr)
+        yield Phase({self.pixel.name: difference}, difference)
