@@ -292,7 +292,7 @@ class NetworkOptions:
     n_feats: int | None = flag(None, "channels, of all but CDSR (64; KDSR with second_order 128)", low=1, high=4096)
     n_blocks: int | None = flag(
         None,
-        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC and EDSR 16, RRDB 23; DASR 5 in each group)",
+        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC, EDSR 16, RRDB 23; DASR 5 a group)",
         low=1,
         high=1000,
     )

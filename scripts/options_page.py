@@ -65,8 +65,9 @@ PUBLISHED_HEAD = """## Published defaults
 
 At ×4. "aniso": `--blur_type aniso_gaussian`; "real": `--degradation second_order`; "GAN": `--objective adversarial`.
 """
-PUBLISHED_TAIL = """An epoch without `--test_every` is as long as the released trainer's: the training images are repeated until they make
-up 1000 batches at most (DF2K: 971 steps for KDSR, 970 for CDSR and DASR), or 1000 steps (the others, `second_order`).
+PUBLISHED_TAIL = """An epoch without `--test_every` is as long as the released trainer's: the training images are
+repeated until they make up 1000 batches at most (DF2K: 971 steps for KDSR, 970 for CDSR and DASR), or 1000 steps (the
+others, and `second_order`).
 """
 
 
