@@ -49,7 +49,7 @@ def test_every_objective_that_compares_images_takes_it():
     net = build("KDSR_S", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     cdsr = CDSR(scale=2, n_blocks=1)
     teacher = build("KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
-    lr, hr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
+    lr, hr = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 32, 32)
     for objective, of in (
         (Pixel(loss="1*MSE"), net),
         (Distillation(teacher, loss="1*MSE"), net),
