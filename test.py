@@ -26,9 +26,9 @@ from data.folders import paired
 from data.images import BadImage, Photo, list_images, read_image, read_photo, write_photo
 from data.protocol import CROPPED, crop128
 from data.testset import PAIRED, Sample, TestSet, to_tensor
-from evaluation import Score, cost, evaluate, metric, page, report, results, score_image, smallest_hr
+from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from loss.factory import require
-from model import NETWORKS, BlindSR, build, load_model, name_of, zoo
+from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
 from option import EvalOptions, Given
 from runtime.device import device as choose_device
@@ -54,6 +54,8 @@ def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, precisio
     """Return SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
     testing = options.testing
     with precision.autocast(lr.device):
+        if testing.oracle and isinstance(net, IKC):
+            return best_step(net, lr, hr)
         if testing.tile is None and not testing.self_ensemble:
             return net(lr, hr).image
         sr = net.upscale(lr, hr=hr if net.sees_hr else None, tile=testing.tile, self_ensemble=testing.self_ensemble)
@@ -130,6 +132,7 @@ def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
         precision=options.machine.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
+        oracle=testing.oracle,
     )
 
 
@@ -142,13 +145,15 @@ def report_scores(
 ) -> None:
     """Print the table of all scores, then write those of each test set, and report.html for each protocol."""
     planes, testing = options.test_degradation.metric, options.testing
-    print(f"{name_of(net)} x{net.scale}, {planes}")
+    note = ", the best of seven steps, chosen by the HR image: an oracle" if testing.oracle else ""
+    print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(report.render(report.rows(scores)))
     name = results.scores_name(
         planes=planes,
         precision=options.machine.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
+        oracle=testing.oracle,
     )
     folder = results_dir(options, net)
     for test_set in test_sets:
@@ -264,6 +269,8 @@ def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
         sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
         require(net, "pre_train", path, model=name, scale=scale, **sizes)
     options = option.eval_options(given, model=name_of(net), scale=net.scale)
+    if options.testing.oracle and not isinstance(net, IKC):
+        raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
         print(f"note: {note}")
     return given, options, net
