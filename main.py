@@ -206,8 +206,8 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
         raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
     if differences := option.changed(given, options, run.config()):
         raise ValueError(
-            f"--resume: {run.path} was started with {', '.join(differences)}. A run goes on as it began: give these "
-            "flags as they were, or start a run of another name from its weights with --pre_train"
+            f"--resume: {run.path} is a run with {', '.join(differences)}. It goes on as what it is: give these flags "
+            "as they were, or start a run of another name from its weights with --pre_train"
         )
 
 
@@ -249,8 +249,10 @@ def prepare(
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
-        if told := option.retold(options, run.config()):
-            run.log(f"from here on: {', '.join(told)}")
+        if told := option.retold(given, options, run.config()):
+            run.log(f"from here on: {', '.join(f'--{name} {now} (was {was})' for name, (was, now) in told.items())}")
+            if ranks.is_main and not options.saving.dry_run:
+                run.amend({name: now for name, (_, now) in told.items()})
     return trainer
 
 

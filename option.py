@@ -49,7 +49,10 @@ class Flag(NamedTuple):
     high: float
     bare: Any
     when: When | None
-    on_resume: bool
+    on_resume: bool | str
+
+
+IF_GIVEN = "if given"  # a resumed run may be given another value, but one that is left out must not change it
 
 
 def flag(
@@ -63,7 +66,7 @@ def flag(
     high: float = math.inf,
     bare: Any = None,
     when: When | None = None,
-    on_resume: bool = False,
+    on_resume: bool | str = False,
 ) -> Any:
     """Return a dataclass field that is a flag.
 
@@ -73,7 +76,7 @@ def flag(
         low, high: inclusive range.
         bare: the value of a flag that is given without one.
         when: the condition under which it acts (default: always).
-        on_resume: a resumed run may be given another value.
+        on_resume: a resumed run may be given another value; `IF_GIVEN`: if it stands on the command line.
     """
     meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume)
     return dataclasses.field(default=default, metadata={"flag": meta})
@@ -353,7 +356,12 @@ class LossOptions:
     )
     d_feats: int = flag(64, "channels of the discriminator", low=1, high=4096, when=GAN)
     lr_d: float = flag(
-        1e-4, "learning rate of the discriminator; decays as the network's does", low=0, high=1, when=GAN
+        1e-4,
+        "learning rate of the discriminator; decays as the network's does",
+        low=0,
+        high=1,
+        when=GAN,
+        on_resume=IF_GIVEN,
     )
 
 
@@ -375,17 +383,22 @@ class TrainingOptions:
         high=10**6,
         on_resume=True,
     )
-    lr_encoder: float = flag(AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP)
-    lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1)
-    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP)
-    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays, second kind", low=1, when=DECAY)
+    lr_encoder: float = flag(
+        AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
+    )
+    lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1, on_resume=IF_GIVEN)
+    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP, on_resume=IF_GIVEN)
+    lr_decay_sr: int = flag(
+        AS_PUBLISHED, "epochs between two decays, second kind", low=1, when=DECAY, on_resume=IF_GIVEN
+    )
     decay_type: str = flag(
         AS_PUBLISHED,
         "decay of the second kind: stairs, cosines that start again and end at a thousandth of --lr_sr, or none",
         choices=("step", "cosine", "none"),
+        on_resume=IF_GIVEN,
     )
-    gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP)
-    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1, when=STAIRS)
+    gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN)
+    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1, when=STAIRS, on_resume=IF_GIVEN)
     beta2: float = flag(AS_PUBLISHED, "β2 of Adam, whose β1 is 0.9", low=0, high=0.999999)
     ema: float = flag(
         AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
@@ -605,6 +618,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 TRUTH = ("True", "False")
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
 
 
 def _truth(word: str) -> bool:
@@ -620,6 +634,17 @@ def _switch(words: Sequence[str], switches: set[str]) -> list[str]:
         f"{word}=True" if word in switches and after not in TRUTH else word
         for word, after in zip(words, following, strict=True)
     ]
+
+
+def _with_negatives(words: Sequence[str]) -> list[str]:
+    """Write `--lr_sr -1e-4` as `--lr_sr=-1e-4`: argparse takes -1e-4 for a flag, and would miss the value."""
+    joined: list[str] = []
+    for word in words:
+        if joined and NEGATIVE.fullmatch(word) and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Names) -> None:
@@ -649,7 +674,7 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
         for field in dataclasses.fields(section):
             _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
     switches = {f"--{name}" for name, field in flags_of(options).items() if isinstance(field.default, bool)}
-    words = sys.argv[1:] if argv is None else argv
+    words = _with_negatives(sys.argv[1:] if argv is None else argv)
     namespace, unknown = parser.parse_known_args(_switch(words, switches))
     if unknown:
         parser.unknown(unknown)
@@ -764,6 +789,13 @@ def forget_released(given: Given) -> None:
         given.pop("sig", None)
 
 
+def released_test(given: Given) -> None:
+    """Turn a test command of the released KDSR into one of ours: where it names no noise, anisotropic blur has 10."""
+    if given.get("model") == "blindsr" and given.get("blur_type") == "aniso_gaussian":
+        given.setdefault("noise", published.NOISY_LEVEL)
+    forget_released(given)
+
+
 def _check_save(save: str) -> None:
     if not save or Path(save).name != save or save in (".", ".."):
         raise ValueError(f"--save {save!r} names a run: one word for a folder under --dir_experiment, not a path")
@@ -833,23 +865,34 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
 
 
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
-    """Return what a resumed run is told otherwise than at its start, though it decides what the run is."""
+    """Return what a resumed run is told otherwise than before, though it decides what the run is."""
+    found = _differing(given, options, before)
+    return [
+        f"--{name} {was} (now {now})"
+        for name, (was, now) in found.items()
+        if now is not None and not _may_change(name, given)
+    ]
+
+
+def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what a resumed run is told otherwise than before, and may be: the values before and now, by flag."""
+    paths = ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
+    found = _differing(given, options, before)
+    return {name: values for name, values in found.items() if _may_change(name, given) and name not in paths}
+
+
+def _differing(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     now, idle = flat(options), without_effect(given, options)
-    fixed = [name for name, field in flags_of(options).items() if not field.metadata["flag"].on_resume]
-    return [
-        f"--{name} {before[name]} (now {now[name]})"
-        for name in fixed
-        if name in before and name not in idle and now[name] is not None and now[name] != before[name]
-    ]
+    return {
+        name: (before[name], now[name])
+        for name in now
+        if name in before and name not in idle and now[name] != before[name]
+    }
 
 
-def retold(options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
-    """Return what a resumed run is told otherwise than at its start, and may be."""
-    now, paths = flat(options), ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
-    free = [name for name, field in flags_of(options).items() if field.metadata["flag"].on_resume and name not in paths]
-    return [
-        f"--{name} {now[name]} (was {before[name]})" for name in free if name in before and now[name] != before[name]
-    ]
+def _may_change(name: str, given: Given) -> bool:
+    allowed = flags_of(TrainOptions)[name].metadata["flag"].on_resume
+    return name in given if allowed == IF_GIVEN else bool(allowed)
 
 
 def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> None:

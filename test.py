@@ -227,7 +227,7 @@ def released_words(words: Sequence[str]) -> list[str]:
 def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
     """Return what a command line asks for, and the network of its checkpoint, on which the defaults depend."""
     given = option.parse(EvalOptions, argv, prog="test.py", names=NAMES)
-    option.forget_released(given)
+    option.released_test(given)
     path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
     if path is None and name == "BICUBIC" and scale is not None:
         net = build(name, scale=scale)

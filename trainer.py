@@ -207,15 +207,40 @@ class Learner:
             raise ValueError(
                 f"it is of {found['network']} {found['config']}, the options ask for {own['network']} {own['config']}"
             )
-        self.net.load_state_dict(found["params"])
+        _load(self.net, found["params"])
         if self.ema is not None:
-            self.ema.net.load_state_dict(found["params_ema"])
-        self.objective.load_state_dict(state["objective"])
-        fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
-        groups = [group | fused for group in state["optimizer"]["param_groups"]]
-        moments = copy.deepcopy(state["optimizer"]["state"])  # the optimiser goes on with the tensors that it is given
+            _load(self.ema.net, found["params_ema"])
+        _load(self.objective, state["objective"])
+        # Settings (shares, betas, kernels) are those of the options; a state gives the moments and the last rate.
+        groups, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]
+        if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
+            raise ValueError("its optimiser has other parameters")
+        groups = [group | {"lr": float(old["lr"])} for group, old in zip(groups, saved["param_groups"], strict=True)]
+        moments = copy.deepcopy(saved["state"])  # the optimiser goes on with the tensors that it is given
+        for number, parameter in enumerate(
+            chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+        ):
+            _check_moments(moments.get(number), parameter)
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
+
+
+def _load(module: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Load a state dict. Raise ValueError if a tensor is of another kind, which PyTorch would convert."""
+    for name, own in module.state_dict().items():
+        if name in saved and saved[name].dtype != own.dtype:
+            raise ValueError(f"{name} is of {saved[name].dtype} instead of {own.dtype}")
+    module.load_state_dict(saved)
+
+
+def _check_moments(moments: dict[str, Tensor] | None, parameter: Tensor) -> None:
+    """Raise ValueError unless these are Adam's moments of this parameter; None: it has had no gradient yet."""
+    if moments is None:
+        return
+    found = {name: (tuple(value.shape), value.dtype) for name, value in moments.items()}
+    like = (tuple(parameter.shape), parameter.dtype)
+    if found != {"step": ((), torch.float32), "exp_avg": like, "exp_avg_sq": like}:
+        raise ValueError(f"a parameter of {like} has the moments {found}")
 
 
 class Trainer:

@@ -185,8 +185,7 @@ class Run:
         if resumed:
             self.log(f"environment: {json.dumps(environment())}")
         else:
-            with atomic_write(self.path / "config.json") as temporary:
-                temporary.write_text(json.dumps({**config, **environment()}, indent=1))
+            self._write_config({**config, **environment()})
         self._write("".join(self._pending or []))
         self._pending = None
 
@@ -202,6 +201,15 @@ class Run:
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
         return config
+
+    def amend(self, changes: Mapping[str, Any]) -> None:
+        """Let config.json tell options that a resumed run was told otherwise. The lines of the log tell when."""
+        if changes and (before := self.config()):
+            self._write_config({**before, **changes})
+
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        with atomic_write(self.path / "config.json") as temporary:
+            temporary.write_text(json.dumps(config, indent=1))
 
     def sync_tables(self) -> None:
         """Wait until the rows of the tables are on the disk."""
@@ -335,9 +343,16 @@ def environment() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     info = Path("/proc/cpuinfo")
     named_there = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
-    cpu = named_there[1] if named_there else platform.processor() or platform.machine()
-    machine = {"cpu": cpu, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
-    return {"versions": versions, **machine, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
+    processor = named_there[1] if named_there else platform.processor() or platform.machine()
+    return {  # no key is that of a flag: both stand in config.json
+        "versions": versions,
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "commit": git_commit(),
+        "command": sys.argv,
+    }
 
 
 def git_commit() -> str | None:

@@ -127,6 +127,14 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
             keys are missing and which are too many.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(build("EDSR", scale=3, n_feats=8, n_blocks=2), f"{folder}/net.safetensors")
+        ...     net = load_model(f"{folder}/net.safetensors")
+        >>> net.upscale(torch.rand(3, 20, 30)).shape
+        torch.Size([3, 60, 90])
     """
     path = zoo.resolve(path)
     contents = _read_folder(path) if path.is_dir() else read_file(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,13 @@ def _value(name: str, shape: list[int], schema: dict[str, list[int]], gain: floa
     if name.endswith("queue"):
         return x / np.linalg.norm(x, axis=0)
     return gain * x / np.sqrt(np.prod(shape[1:]))
+
+
+def pytest_configure() -> None:
+    """Hear signals again that `nohup pytest &` leaves switched off, here and in the programs that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):  # Windows lacks it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

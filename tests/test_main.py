@@ -206,10 +206,33 @@ def test_a_run_is_never_overwritten(run_main, refused):
 
 def test_a_run_is_continued_as_what_it_is(run_main, refused):
     run = run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --max_minutes 0")
-    before = (run / "config.json").read_text()
+    before = json.loads((run / "config.json").read_text())
+    assert before["cpu"] is True  # the flag
     assert "--noise 5.0 (now 0.0)" in refused(f"--model KDSR_T --save t {KDSR} --resume")
+    assert json.loads((run / "config.json").read_text()) == before
     run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --resume --n_threads 1")
-    assert (run / "config.json").read_text() == before
+    assert json.loads((run / "config.json").read_text()) == before | {"n_threads": 1, "max_minutes": None}
+    assert "from here on: --n_threads 1 (was 0), --max_minutes None (was 0.0)" in (run / "log.txt").read_text()
+
+
+def test_what_a_network_of_another_scale_keeps(run_main, tmp_path):
+    torch.manual_seed(7)
+    source = build("KDSR_S", scale=4, n_feats=8, n_blocks=2, n_resblocks=1)
+    torch.save(checkpoint(source), tmp_path / "x4.pt")
+    arguments = f"--model KDSR_S --objective pixel --scale 3 {KDSR} --pre_train {tmp_path}/x4.pt --lr_sr 1e-30 --save w"
+    run = run_main(f"{arguments} --epochs_sr 1")  # at such a rate the network is still what it started as
+    trained, fresh = load_model(run / "model/model_latest.pt").state_dict(), []
+    for name, value in trained.items():
+        if value.shape == source.state_dict()[name].shape and torch.allclose(
+            value, source.state_dict()[name], atol=1e-20
+        ):
+            continue
+        fresh.append(name)
+    assert fresh
+    assert all("upsample" in name for name in fresh)
+    assert trained.keys() == source.state_dict().keys() - {n for n in source.state_dict() if "upsample.2" in n}
+    told = (run / "log.txt").read_text()
+    assert f"{tmp_path}/x4.pt is a network for x4; at x3 these start afresh: {', '.join(fresh)}" in told
 
 
 @pytest.mark.parametrize("change", ["one less", "another size", "another name"])
@@ -407,11 +430,28 @@ def test_a_test_set_that_was_asked_for_must_be_there(sets, check, refused, run_m
     assert not list(tmp_path.glob("*/model"))
 
 
-def test_a_run_with_another_rate_is_told_how_to_go_on(run_main, refused):
-    run = run_main(f"--model KDSR_T --save t {KDSR} --max_minutes 0")
-    message = refused(f"--model KDSR_T --save t {KDSR} --resume --lr_sr 1e-5")
-    assert f"{run} was started with --lr_sr 0.0001 (now 1e-05)" in message
+def test_a_run_goes_on_at_another_rate(run_main, refused):
+    arguments = f"--model KDSR_T --save t {KDSR}"
+    run = run_main(f"{arguments} --max_minutes 0")
+    run_main(f"{arguments} --resume --lr_sr 1e-5 --max_minutes 0")
+    assert "from here on: --lr_sr 1e-05 (was 0.0001)" in (run / "log.txt").read_text()
+    assert json.loads((run / "config.json").read_text())["lr_sr"] == 1e-5
+    message = refused(f"{arguments} --resume")
+    assert f"{run} is a run with --lr_sr 1e-05 (now 0.0001)" in message
     assert "--pre_train" in message
+    run_main(f"{arguments} --resume --lr_sr 1e-5")
+    log = (run / "log.txt").read_text()
+    assert log.count("from here on: --lr_sr") == 1
+    rates = re.findall(r"step (\d)/4  lr (\S+)", log)
+    assert rates == [("1", "0.0001"), ("2", "1e-05"), ("3", "1e-05"), ("4", "1e-05")]
+
+
+def test_the_rates_of_both_players_are_those_that_are_given(run_main):
+    arguments = f"--model KDSR_T {REAL} --objective adversarial --d_feats 4 --perceptual_weight 0 --save g"
+    run = run_main(f"{arguments} --max_minutes 0")
+    run_main(f"{arguments} --resume --lr_sr 1e-5")
+    groups = torch.load(run / "model/state.pt", weights_only=True)["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == [1e-5, pytest.approx(1e-4)]  # --lr_d is as it was
 
 
 def test_more_gpus_than_there_are(refused, monkeypatch):

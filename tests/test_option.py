@@ -147,6 +147,10 @@ def test_contradictions_name_their_flags(arguments, message):
         ("--model CDSR", "--save must be given"),
         ("--model CDSR --save s --noise -1", "--noise -1.0 must be in 0..255"),
         ("--model CDSR --save s --noise nan", "--noise nan must be"),
+        ("--model CDSR --save s --noise -inf", "--noise -inf must be in 0..255"),
+        ("--model CDSR --save s --lr_sr -1e-4", "--lr_sr -0.0001 must be in 0..1"),
+        ("--model CDSR --save s --lr_sr=-1e-4", "--lr_sr -0.0001 must be in 0..1"),
+        ("--model CDSR --save s --lr_sr -.5E+0", "--lr_sr -0.5 must be in 0..1"),
         ("--model CDSR --save s --sig_max inf", "--sig_max inf must be"),
         ("--model CDSR --save s --cpu=maybe", "maybe is neither True nor False"),
         ("--model CDSR --save s --scale 5", "--scale 5 must be in 2..4"),
@@ -257,9 +261,36 @@ def test_an_unlikely_flag_is_not_guessed(name, capsys):
 def test_what_a_resumed_run_may_not_change(tmp_path):
     place = f"--save s --dir_experiment {tmp_path}"
     before = option.flat(train(f"--model KDSR_T {place} --noise 15"))
-    words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --resume"
+    words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --lr_encoder 1e-5 --resume"
     given, now = option.train_options(words.split(), main.NAMES)
     assert option.changed(given, now, before) == ["--noise 15.0 (now 0.0)"]  # the GAN is none of this run
+    told = option.retold(given, now, before)
+    assert told == {"n_threads": (before["n_threads"], 7), "epochs_sr": (500, 900)}  # there is no warm-up either
+
+
+RATES = {
+    "lr_sr": 1e-5,
+    "lr_decay_sr": 7,
+    "gamma_sr": 0.9,
+    "lr_encoder": 1e-6,
+    "lr_decay_encoder": 8,
+    "gamma_encoder": 0.8,
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_resumed_run_gets_another_learning_rate_only_if_it_is_given(name, tmp_path):
+    def resuming(more):
+        words = f"--model DASR --save s --dir_experiment {tmp_path} --resume {more}"
+        return option.train_options(words.split(), main.NAMES)
+
+    given, now = resuming(f"--{name} {RATES[name]}")
+    usual = option.flat(resuming("")[1])
+    assert option.changed(given, now, usual) == []
+    assert option.retold(given, now, usual) == {name: (usual[name], RATES[name])}
+    given, left_out = resuming("")
+    assert option.changed(given, left_out, option.flat(now)) == [f"--{name} {RATES[name]} (now {usual[name]})"]
+    assert option.retold(given, left_out, option.flat(now)) == {}
 
 
 @pytest.mark.parametrize(("protocol", "expected"), [("", []), ("--protocol gaussian8", ["blur_type"])])
@@ -393,7 +424,7 @@ SETS = "Set5+Set14+B100+Urban100+MANGA109"
 def test_the_test_commands_of_kdsr(words, name, save, protocol):
     text = f"{TESTING} {words} --pre_train_ST experiment/{name}.pt --save {save}"
     given = option.parse(EvalOptions, test.released_words(text.split()), prog="test.py", names=test.NAMES)
-    option.forget_released(given)
+    option.released_test(given)
     options = option.eval_options(given, model="KDSR_S", scale=4)
     assert option.notes(given, options) == []
     assert (options.testing.pre_train, options.testing.save) == (Path(f"experiment/{name}.pt"), save)
@@ -403,7 +434,15 @@ def test_the_test_commands_of_kdsr(words, name, save, protocol):
     if protocol == "flags":
         asked = options.test_degradation
         assert (asked.lambda_1, asked.lambda_2, asked.theta) == (3.5, 1.5, 30)
+    assert options.degradation.noise == (10 if protocol == "flags" else 0)  # theirs is 10 whatever --noise says
     assert options.sizes == ({"n_feats": 128, "n_blocks": 28, "n_resblocks": 5} if LARGE in words else {})
+
+
+def test_a_noise_that_is_given_is_that_of_the_test():
+    words = f"{TESTING} --data_test Set14 --blur_type=aniso_gaussian --noise 3 --pre_train_ST s.pt"
+    given = option.parse(EvalOptions, test.released_words(words.split()), prog="test.py", names=test.NAMES)
+    option.released_test(given)
+    assert given["noise"] == 3
 
 
 # ------------------------------------------------------------------------------------------------ ranges

@@ -23,14 +23,16 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
 from data.testset import Degraded
 from loss import Contrast, Pixel
+from model.checkpoint import read_file
 from model.layer import BlindSR, Embedding, global_mean
+from model.weight_file import digest
 from preflight import dry_run
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.reference import Reference
 from trainer import Learner, Schedule, Trainer
-from utility import ROOT, Run, append_rows, draw_curves, read_rows
+from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
 
 
 class Toy(BlindSR):
@@ -243,6 +245,14 @@ def stopping(trainer, at):
     return trainer
 
 
+def test_a_run_that_is_done_stays_as_it_is(trainer_in):
+    trainer_in("run").fit()
+    state = trainer_in("run").run.state
+    before = read_file(state)
+    assert resumed(trainer_in("run")).fit()
+    assert digest(read_file(state), state) == digest(before, state)
+
+
 def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
     whole = trainer_in("whole")
     whole.fit()
@@ -338,6 +348,53 @@ def test_a_damaged_state_is_refused(field, value, trainer_in):
     trainer = trainer_in("run", pool=4)
     with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
         trainer.resume(trainer.state_dict() | {field: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["net"]["params"].update({"colour.weight": torch.ones(3, 3, 1, 1, dtype=torch.int8)}),
+        lambda state: state["net"]["params"].update({"colour.weight": torch.ones(3, 3, 1, 1, dtype=torch.complex64)}),
+        lambda state: state["objective"].update({"moco.queue": torch.ones(256, 16, dtype=torch.bool)}),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg_sq=state["optimizer"]["state"][0]["step"]),
+        lambda state: state["optimizer"]["state"][0].pop("step"),
+        lambda state: state["optimizer"]["state"][0].update(max_exp_avg_sq=torch.ones(256, 3, 3, 3)),
+        lambda state: state["optimizer"]["state"].update({0: []}),
+        lambda state: state["optimizer"]["param_groups"][0].update(params=[0]),
+        lambda state: state["optimizer"]["param_groups"].append({"params": [99]}),
+    ],
+)
+def test_a_state_of_other_tensors_is_refused(change, trainer_in):
+    trainer = trainer_in("run", objective=contrast)
+    trainer.fit()
+    state = host_copy(trainer.state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
+        trainer.resume(state)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"betas": (0.0, 5.0)},
+        {"amsgrad": True},
+        {"maximize": True},
+        {"weight_decay": 1e9},
+        {"eps": -1.0},
+        {"share": 9.0},
+    ],
+)
+def test_the_settings_of_the_optimiser_are_those_of_the_options(settings, trainer_in):
+    whole, broken = trainer_in("whole"), stopping(trainer_in("broken"), 7)
+    whole.fit()
+    broken.fit()
+    state = read_file(broken.run.state)
+    state["optimizer"]["param_groups"][0] |= settings
+    again = trainer_in("broken")
+    again.resume(state)
+    again.fit()
+    same(weights(whole), weights(again))
 
 
 @pytest.mark.parametrize(
