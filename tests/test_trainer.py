@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,16 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.logger.draw_curves", lambda *_: None)  # takes longer than all the rest
 
     def make(
-        name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
+        name,
+        *,
+        steps=12,
+        objective: Any = Pixel,
+        decay=6,
+        workers=0,
+        pool=0,
+        precision="fp32",
+        print_every=2,
+        **changes,
     ) -> Trainer:
         torch.manual_seed(3)
         net = Toy(scale=2)
