@@ -165,6 +165,7 @@ def build_trainer(
         beta2=training.beta2,
         ema=training.ema,
         accumulate=training.accumulate,
+        recompute=training.recompute,
         clip_grad=training.clip_grad,
         collapse=training.collapse,
         n_threads=loading.n_threads,

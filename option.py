@@ -91,6 +91,10 @@ def _objective(*names: str) -> When:
 
 COMPLETE = ("second_order", "ikc")  # recipes that draw everything themselves
 SECOND = When("--degradation second_order", lambda o: o["degradation"] == "second_order")
+SECOND_DRAWN = When(
+    "second_order, in training or as --protocol",
+    lambda o: "second_order" in (o.get("protocol"), o["degradation"] if "objective" in o else None),
+)
 ONE_BLUR = When("gaussian, manet and the like", lambda o: o["degradation"] not in COMPLETE)
 WIDTHS = When(
     "--blur_type iso_gaussian, manet, or ikc",
@@ -110,6 +114,10 @@ STAIRS = When("--decay_type step", lambda o: o["decay_type"] == "step")
 WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
+)
+PROTOCOL = When(
+    "test images that are degraded here, crop128 with pairs, too",
+    lambda o: ON_THE_FLY.test(o) or (o.get("data_test") != "Demo" and o["protocol"] == "crop128"),
 )
 
 
@@ -212,6 +220,11 @@ class ImageOptions:
 @dataclass(frozen=True, kw_only=True)
 class DegradationOptions:
     degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation", when=RECIPE)
+    recipe: str | dict[str, Any] = flag(
+        "realesrgan",
+        "ranges of second_order: realesrgan, as published; light: phones; none-jpeg; or a file (docs/recipes.md)",
+        when=SECOND_DRAWN,
+    )
     blur_type: str = flag(
         "iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"), when=BLUR
     )
@@ -263,9 +276,10 @@ class TrainingDegradationOptions:
 class ProtocolOptions:
     protocol: str = flag(
         AS_PUBLISHED,
-        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), a protocol "
-        "file (docs/protocols.md), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
-        when=ON_THE_FLY,
+        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), crop128 "
+        "(second_order on the centre, or real pairs cut to it), a protocol file (docs/protocols.md), or `flags`: the "
+        "kernel of --sig or --lambda_1, --lambda_2, --theta",
+        when=PROTOCOL,
     )
     sig: float | None = flag(
         None, "width of an iso test kernel, in the units of --sig_max", low=0, high=1000, when=ISO_KERNEL
@@ -282,8 +296,9 @@ class ProtocolOptions:
     jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100, when=ON_THE_FLY)
     metric: str = flag(
         AS_PUBLISHED,
-        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb",
-        choices=("matlab", "kdsr", "rgb"),
+        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb; all: each of them, "
+        "in test.py",
+        choices=("matlab", "kdsr", "rgb", "all"),
         when=HAS_HR,
     )
 
@@ -407,6 +422,7 @@ class TrainingOptions:
         0.0, "scale the gradient of a step down to this norm where it is larger; 0: never", low=0, high=1e9
     )
     accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1, on_resume=True)
+    recompute: bool = flag(False, "save memory: compute the SR network's maps twice, keep few of them", on_resume=True)
     collapse: float = flag(
         10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
     )
@@ -485,14 +501,15 @@ class EvaluationOptions:
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     score: str | None = flag(
         None,
-        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none), e.g. psnr+ssim+lpips_vgg, niqe+musiq",
+        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none): psnr, ssim, niqe, with extras "
+        "lpips_alex, lpips_vgg, dists, musiq, maniqa, clipiqa, or what pyiqa has without reference",
     )
     lpips: str | None = flag(
         None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
     )
     overwrite: bool = flag(False, "replace results of photographs that are there already", when=DEMO)
     no_reference: str | None = flag(
-        None, "metrics without reference for own images, joined by + (needs pyiqa): niqe+musiq+clipiqa", when=DEMO
+        None, "metrics without reference for own images, joined by +: niqe, or musiq+clipiqa (need pyiqa)", when=DEMO
     )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
@@ -741,7 +758,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
     values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
     values |= published.validation(model, given) | given
-    values |= weights(values)
+    values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
@@ -775,6 +792,23 @@ def weights(values: Mapping[str, Any]) -> dict[str, Path]:
             raise ValueError(f"--{name}: {path} {kind}; its weights are {latest}, and model_best.pt beside that")
         found[name] = published.weights_path(path)
     return found
+
+
+def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of the recipe file that --recipe names, which a run keeps; nothing for the name of a preset.
+
+    Raises ValueError for a file that is no JSON object.
+    """
+    path = Path(values.get("recipe", ""))
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--recipe: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"--recipe: {path} must hold keys and values in {{}}, not {content}")
+    return {"recipe": {"name": path.stem, **content}}
 
 
 def forget_released(given: Given) -> None:
@@ -816,7 +850,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     values = published.defaults(model, scale, given) | {"data_test": default}
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
-    options = _build(EvalOptions, values | given)
+    options = _build(EvalOptions, values | given | _contents(given))
     if options.testing.save is not None:
         _check_save(options.testing.save)
     if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):
@@ -941,6 +975,10 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    if options.test_degradation.metric == "all":
+        raise ValueError(
+            "--metric all belongs to test.py: one PSNR decides which weights are the best; name its planes"
+        )
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
     if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -18,9 +18,11 @@ from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, load, naming_loader
 from data.testset import TestSet
 from evaluation import Score, evaluate, grouped, mean
+from evaluation.page import Crops, RunReport
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
+from model.layer import Trunk
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
@@ -85,7 +87,9 @@ class Learner:
 
     Args:
         ema: decay of the average of the weights, per step; 0: none.
+        degradation: what the checkpoints say of the degradation that they were trained on.
         accumulate: parts in which a batch goes through the network.
+        recompute: compute the maps of the SR network twice instead of keeping them all.
         clip_grad: norm that the gradient of a step is scaled down to, where it is larger; 0: never.
     """
 
@@ -96,7 +100,9 @@ class Learner:
         *,
         beta2: float = 0.999,
         ema: float = 0.0,
+        degradation: Mapping[str, Any] | None = None,
         accumulate: int = 1,
+        recompute: bool = False,
         clip_grad: float = 0.0,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
@@ -108,9 +114,13 @@ class Learner:
         self.precision = precision
         self.ranks = ranks
         self.accumulate = accumulate
+        self.degradation = degradation
         self.clip_grad = clip_grad
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
+        for module in self.net.modules():
+            if isinstance(module, Trunk):
+                module.recompute = recompute
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:
@@ -190,7 +200,7 @@ class Learner:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the network, with its average, as a file of weights holds it."""
-        return checkpoint(self.net, None if self.ema is None else self.ema.net)
+        return checkpoint(self.net, None if self.ema is None else self.ema.net, degradation=self.degradation)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -278,6 +288,7 @@ class Trainer:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        recompute: bool = False,
         clip_grad: float = 0.0,
         collapse: float = 0.0,
         n_threads: int = 0,
@@ -300,7 +311,9 @@ class Trainer:
             objective,
             beta2=beta2,
             ema=ema,
+            degradation=pairs.description,
             accumulate=accumulate,
+            recompute=recompute,
             clip_grad=clip_grad,
             device=device,
             precision=precision,
@@ -506,12 +519,15 @@ class Trainer:
         start = time.perf_counter()
         self.epoch = self.step // self.epoch_steps
         self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        report = RunReport(self.run, self.net.scale)
         if self.test_sets:
-            psnr = self.validate(self.epoch)
+            psnr = self.validate(self.epoch, report)
             better = self.best is None or psnr > self.best
             self.best = psnr if better else self.best
             if self.ranks.is_main:
                 self._save_models(psnr, better)
+        if self.ranks.is_main:
+            report.write()
         self._logger.since += time.perf_counter() - start
 
     def _save_models(self, psnr: float, better: bool) -> None:
@@ -523,12 +539,17 @@ class Trainer:
                 write_file(self.learner.checkpoint(), temporary)
         self.run.drop_old(self.keep)
 
-    def validate(self, epoch: int) -> float:
-        """Score the network, or the average of its weights, on every test set; return the PSNR on the first."""
+    def validate(self, epoch: int, report: RunReport) -> float:
+        """Score the network, or the average of its weights, on every test set; return the PSNR on the first.
+
+        report: is given the scores, and crops of this rank's images.
+        """
         self.net.eval()
         rows = []
         for test_set in self.test_sets:
-            score = mean(self.scores(test_set))
+            scores = self.scores(test_set, crops=report.crops)
+            report.scores += scores
+            score = mean(scores)
             if math.isnan(score["psnr"]):
                 raise TrainingError(
                     f"the PSNR on {test_set.name} is nan after step {self.step}: statistics of BatchNorm, or the "
@@ -541,10 +562,10 @@ class Trainer:
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def scores(self, test_set: TestSet, first: int | None = None) -> list[Score]:
+    def scores(self, test_set: TestSet, first: int | None = None, crops: Crops | None = None) -> list[Score]:
         """Return the scores of the network as it is; each rank restores its share of the images.
 
-        first: score so many images only.
+        first: score so many images only. crops: is shown each of them.
         """
         net = self.learner.eval_net
         scores = evaluate(
@@ -554,6 +575,7 @@ class Trainer:
             planes=self.metric,
             device=self.device,
             first=first,
+            on_image=crops,
         )
         of_images = list(grouped(scores, "image").values())
         return [score for image in self.ranks.gather(of_images) for score in image]

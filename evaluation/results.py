@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from data.images import write_image
 from data.testset import Sample, TestSet, fingerprint, to_pixels
 from evaluation import report
 from evaluation.evaluate import Score, mean
+from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
 from utility import atomic_write, environment
 
@@ -144,7 +146,11 @@ def write_test_set(
         "metric": metric,
     }
     stem = set_folder(results, test_set) / name
-    _write(stem, scores, partial(report.render, table), {**table[0].means, **about, **made})
+    images = image_means(scores).values()
+    intervals = {name: confidence_interval([image[name] for image in images]) for name in scores[0].values}
+    intervals = {name: ends for name, ends in intervals.items() if isfinite(ends[0])}
+    told = {**table[0].means, "interval_95": intervals, **about, **made}
+    _write(stem, scores, partial(report.render, table), told)
 
 
 def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Checkpoints of networks: saving, loading, and starting from another network's weights.
 
-A checkpoint says what network it holds: `{"format", "network", "config", "params"[, "params_ema"]}`, tensors and plain
-values. Format 2 is the first that files seal with a digest; format 1 is the same without. Published weights of the
-papers' authors load as well, see `foreign.py`.
+A checkpoint says what network it holds: `{"format", "network", "config", "params"[, "params_ema", "degradation"]}`,
+tensors and plain values. Format 2 is the first that files seal with a digest; format 1 is the same without. Published
+weights of the papers' authors load as well, see `foreign.py`.
 """
 
 from __future__ import annotations
@@ -41,18 +41,23 @@ __all__ = [
 ]
 
 
-def checkpoint(net: BlindSR, ema: BlindSR | None = None) -> dict[str, Any]:
+def checkpoint(
+    net: BlindSR, ema: BlindSR | None = None, *, degradation: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return a network and what rebuilds it as tensors and plain values, for `write_file`.
 
     Args:
         net: the network.
         ema: the same network with the exponential moving average of its weights, kept as `params_ema`.
+        degradation: plain values that say what it was trained on, for people and tools; to load it needs none.
 
     Examples:
         >>> list(checkpoint(build("BICUBIC", scale=2)))
         ['format', 'network', 'config', 'params']
     """
     contents = {"format": FORMAT, "network": name_of(net), "config": net.config, "params": net.state_dict()}
+    if degradation is not None:
+        contents["degradation"] = dict(degradation)
     return contents if ema is None else {**contents, "params_ema": ema.state_dict()}
 
 

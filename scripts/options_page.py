@@ -9,7 +9,6 @@ tests/docs/test_options_page.py does the second, so run the first after each cha
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import re
 import sys
@@ -23,18 +22,16 @@ import main as main_program
 import option
 import published
 import test as test_program
-from model import NETWORKS
 from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag, TrainOptions
 from scripts.program import program
 from utility import atomic_write
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
-SIZES = ("n_feats", "n_blocks", "n_resblocks")
 IN_WORDS = {  # defaults that no single value says
     ("LoadingOptions", "n_threads"): "4, or all cores if there are fewer",
     ("ImageOptions", "data_test"): "see there",
     ("TrainingOptions", "test_every"): "see below",
-    **{("NetworkOptions", size): "published" for size in SIZES},
+    **{("NetworkOptions", size): "see there" for size in ("n_feats", "n_blocks", "n_resblocks")},
 }
 ENDLESS = 2**31  # a limit above this is there for the machine, and no reader wants to know it
 SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published defaults
@@ -131,10 +128,8 @@ def value_of(name: str, setting: Mapping[str, str]) -> str:
     when = option.flags_of(TrainOptions)[name].metadata["flag"].when
     if when is not None and not when.test(values):
         return "–"
-    if name in values:
-        return f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])
-    sizes = inspect.signature(NETWORKS[setting["model"]]).parameters
-    return str(sizes[name].default) if name in sizes else "–"
+    value = values.get(name, "–")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def widths() -> str:
@@ -162,7 +157,7 @@ def page() -> str:
         if kind not in training.values():
             parts.append(f"## {title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
     fields = option.flags_of(TrainOptions)
-    names = [*SIZES, *(name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test")]
+    names = [name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test"]
     rows = [(f"`--{name}`", *(value_of(name, setting) for setting in SETTINGS.values())) for name in names]
     parts += [PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL]
     return "\n".join(parts)

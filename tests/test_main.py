@@ -14,6 +14,7 @@ import torch
 
 import main
 import option
+import test
 from data.images import write_image
 from model import build, checkpoint, foreign, load_model
 from runtime.signals import INTERRUPTED, STOPPED
@@ -375,6 +376,38 @@ def test_the_three_stages_of_the_real_world(run_main, tmp_path):
         assert (whole / name).read_text() == (broken / name).read_text()
 
 
+@pytest.mark.slow
+def test_a_recipe_of_ones_own_is_kept_with_the_run(run_main, refused, tmp_path, photo_folder, capsys):
+    file = tmp_path / "phone.json"
+    content = {"first": {"share": 0}, "second": {"jpeg": {"quality": [60, 95]}}}
+    file.write_text(json.dumps(content))
+    command = f"--model EDSR {REAL.replace('--n_resblocks 1', '')} --save own --recipe {file}"
+    run = run_main(command)
+    assert json.loads((run / "config.json").read_text())["recipe"] == {"name": "phone", **content}
+    assert "second_order phone  PSNR" in (run / "log.txt").read_text()
+    for name in ("model_latest.pt", "model_best.pt"):
+        held = torch.load(run / "model" / name, weights_only=True)["degradation"]
+        assert held["recipe"]["name"] == "phone"
+        assert held["recipe"]["second"]["jpeg"]["quality"] == (60, 95)
+        assert load_model(run / "model" / name).scale == 4
+    run_main(f"{command} --epochs_sr 3 --resume")
+    file.write_text(json.dumps({"first": {"share": 0.5}}))
+    assert "--recipe" in refused(f"{command} --resume")  # the file changed: it would be another run
+
+    file.write_text(json.dumps(content))
+    weights = f"--pre_train {run / 'model/model_latest.pt'} --dir_data {photo_folder} --data_test Set5"
+    scores = []
+    for words in (f"--protocol {file}", f"--protocol second_order --recipe {file}"):
+        test.main(f"{weights} {words} --save own --dir_experiment {tmp_path}".split())
+        (found,) = (tmp_path / "own").rglob("scores*.json")
+        scores.append(json.loads(found.read_text()))
+    assert scores[0]["digest"] == scores[1]["digest"]
+    assert scores[0]["psnr"] == scores[1]["psnr"]
+    capsys.readouterr()
+    test.main(f"{weights} --save own --dir_experiment {tmp_path}".split())
+    assert "trained with --degradation second_order --recipe phone" in capsys.readouterr().out
+
+
 def same(a, b):
     """Return True if two states are equal, bit for bit."""
     if isinstance(a, torch.Tensor):
@@ -399,6 +432,7 @@ def same(a, b):
         (f"--model KDSR_T {REAL} --objective adversarial --patch_size 6 --sharpen", ["--patch_size 6", "--sharpen"]),
         (f"--model KDSR_T {REAL} --objective adversarial --lr_sr 0", ["--lr_sr 0", "nothing would be learned"]),
         (f"--model KDSR_T {REAL} --accumulate 3", ["--batch_size 2", "--accumulate 3"]),
+        (f"--model KDSR_T {REAL} --recipe ligth", ["--recipe: ligth is neither a file", "did you mean light?"]),
         (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
         (
             f"--model KDSR_T {REAL} --protocol second_order --noise 5",

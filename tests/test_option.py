@@ -183,6 +183,9 @@ def test_flags_without_effect_are_told():
         ("--model KDSR_T --lr_encoder 1e-3 --temperature 0.2", ["lr_encoder", "temperature"]),
         ("--model KDSR_T --vgg v.pth --objective adversarial --perceptual_weight 0", ["vgg"]),
         ("--model KDSR_T --codec libjpeg", ["codec"]),
+        ("--model KDSR_T --recipe light", ["recipe"]),
+        ("--model KDSR_T --degradation second_order --recipe light", []),
+        ("--model KDSR_T --protocol second_order --recipe light", []),
         ("--model KDSR_T --degradation second_order --codec libjpeg --draw_per batch", ["draw_per"]),
     ],
 )
@@ -303,6 +306,12 @@ def test_the_blur_type_chooses_the_protocol_of_a_test_unless_that_is_named(proto
 def test_what_makes_lr_images_is_idle_where_they_are_given(source):
     found = evaluate(f"--pre_train s.pt {source} --noise 10 --protocol gaussian8 --theta 3 --seed 2 --scale 4")
     assert sorted(option.without_effect(*found)) == ["noise", "protocol", "seed", "theta"]
+
+
+def test_crop128_acts_on_pairs():
+    assert option.without_effect(*evaluate("--pre_train s.pt --data_test LR --hr_dir HR --protocol crop128")) == {}
+    found = option.without_effect(*evaluate("--pre_train s.pt --dir_demo D --protocol crop128"))
+    assert list(found) == ["protocol"]
 
 
 def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():
@@ -523,6 +532,22 @@ def test_values_survive_config_json():
     options = train(CDSR)
     values = json.loads(json.dumps(option.flat(options)))
     assert option.changed({}, options, values) == []
+
+
+def test_a_recipe_file_is_kept_by_its_content(tmp_path):
+    file = tmp_path / "phone.json"
+    words = f"--model KDSR_T --save s --degradation second_order --recipe {file}"
+    assert train(words).degradation.recipe == str(file)  # there is no such file: the recipe refuses it as a name
+    file.write_text('{"first": {"share": 0.5}}')
+    before = json.loads(json.dumps(option.flat(train(words))))
+    assert before["recipe"] == {"name": "phone", "first": {"share": 0.5}}
+    assert option.changed({}, train(words), before) == []
+    file.write_text('{"first": {"share": 0.25}}')
+    assert "--recipe" in option.changed({}, train(words), before)[0]
+    for content, message in (("{", "cannot be read as JSON"), ("[1]", "must hold keys and values")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=rf"^--recipe: .*phone\.json {message}"):
+            train(words)
 
 
 def test_every_flag_is_used_somewhere():

@@ -244,7 +244,7 @@ def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     said = json.loads((folder / "no_reference.json").read_text())
     assert said["musiq"] == pytest.approx(np.mean(expected))
     assert said["network"] == "KDSR_S"
-    assert "clipiqa ↑" in capsys.readouterr().out
+    assert "CLIP-IQA ↑" in capsys.readouterr().out
 
 
 def test_errors_of_pairs_name_the_flag(student, pairs, tmp_path):
@@ -345,6 +345,25 @@ def test_real_pairs_are_measured_alike_however_they_are_named(student, pairs, tm
     assert len(found) == 3
     same = [(score["psnr"], score["ssim"]) for score in found if score["network"] == "KDSR_S"]
     assert same[0] == same[1]
+
+
+def test_the_centre_of_real_pairs(student, photo, tmp_path, capsys):
+    for folder, pixels in (("LR", photo[::2, ::2]), ("HR", photo)):
+        (tmp_path / "real" / folder).mkdir(parents=True)
+        write_image(tmp_path / "real" / folder / "a.png", np.ascontiguousarray(pixels))
+    command = f"--pre_train {student} --protocol crop128 --metric all --score psnr+niqe"
+    rows = []
+    for source in (f"--data_test {tmp_path}/real", f"--data_test {tmp_path}/real/LR --hr_dir {tmp_path}/real/HR"):
+        test.main(f"{command} {source}".split())
+        out = capsys.readouterr().out
+        assert "no effect" not in out
+        assert "paired crop128" in out
+        assert "PSNR matlab (dB) ↑" in out
+        (path,) = (tmp_path / "run/results/student/paired_crop128/real").glob("scores_all.csv")
+        rows.append(next(csv.DictReader(path.open())))
+    assert rows[0] == rows[1]
+    assert list(rows[0])[4:] == ["psnr_matlab", "psnr_kdsr", "psnr_rgb", "niqe"]
+    assert float(rows[0]["psnr_kdsr"]) == pytest.approx(float(rows[0]["psnr_matlab"]), abs=1e-4)
 
 
 def test_real_pairs_beside_images_that_are_measured_otherwise(student, pairs, photo_folder, tmp_path):

@@ -196,6 +196,7 @@ def test_files_of_a_run(trainer_in, monkeypatch):
         "loss_log.csv",
         "psnr.png",
         "loss.png",
+        "report.html",
         "tb",
         "model",
         ".lock",
