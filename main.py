@@ -24,7 +24,7 @@ from data.degradation import DEGRADATIONS
 from evaluation import smallest_hr
 from loss import OBJECTIVES
 from loss import factory as loss_factory
-from model import NETWORKS, op
+from model import NETWORKS, op, zoo
 from model.checkpoint import read_file
 from model.memory import out_of_memory
 from option import Given, TrainOptions
@@ -34,6 +34,7 @@ from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
+from runtime.reference import Reference
 from runtime.signals import INTERRUPTED, STOPPED, StopSignals
 from trainer import Schedule, Trainer
 from utility import Run, git_commit
@@ -84,7 +85,12 @@ def build_trainer(
     )
     protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     net = loss_factory.network(
-        network.model, scale=network.scale, sizes=options.sizes, pre_train=loss.pre_train, log=run.log
+        network.model,
+        scale=network.scale,
+        sizes=options.sizes,
+        pre_train=loss.pre_train,
+        warm_start=loss.warm_start,
+        log=run.log,
     )
     preflight.check_patch(options, net, recipe)
 
@@ -127,6 +133,9 @@ def build_trainer(
             lr_sr=training.lr_sr,
             **dataclasses.asdict(loss),
         )
+    if not objective.validates:
+        run.log(f"`objective` {loss.objective} trains a part of the network, which is not validated yet")
+        test_sets = []
     drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
     return Trainer(
         net=net,
@@ -144,6 +153,8 @@ def build_trainer(
             decay=training.lr_decay_sr,
             gamma=training.gamma_sr,
             first=published.first_epoch(degradation.degradation),
+            decay_type=training.decay_type,
+            total_steps=options.epochs * epoch_steps,
         ),
         run=run,
         config=option.flat(options) | {"test_every": epoch_steps},
@@ -154,6 +165,8 @@ def build_trainer(
         beta2=training.beta2,
         ema=training.ema,
         accumulate=training.accumulate,
+        recompute=training.recompute,
+        clip_grad=training.clip_grad,
         collapse=training.collapse,
         n_threads=loading.n_threads,
         print_every=saving.print_every,
@@ -165,7 +178,19 @@ def build_trainer(
         ranks=ranks,
         signals=signals,
         begun=begun,
+        reference=reference(saving.reference),
     )
+
+
+def reference(name: str | None) -> Reference | None:
+    """Return the scores of a run in the zoo. Raise FileNotFoundError, naming those that there are, for another name."""
+    if name is None:
+        return None
+    path = zoo.CLONE / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in zoo.CLONE.glob("*.csv")))
+        raise FileNotFoundError(f"`reference` {name}: there is no {path}; there are {known}")
+    return Reference(path)
 
 
 def check_run(given: Given, options: TrainOptions, run: Run) -> None:

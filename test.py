@@ -24,10 +24,11 @@ from data.degradation import DEGRADATIONS
 from data.degradation.resize import bicubic
 from data.folders import paired
 from data.images import BadImage, Photo, list_images, read_image, read_photo, write_photo
+from data.protocol import CROPPED, crop128
 from data.testset import PAIRED, Sample, TestSet, to_tensor
-from evaluation import Score, cost, evaluate, metric, page, report, results, score_image, smallest_hr
+from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from loss.factory import require
-from model import NETWORKS, BlindSR, build, load_model, name_of, zoo
+from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
 from option import EvalOptions, Given
 from runtime.device import device as choose_device
@@ -53,6 +54,8 @@ def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, precisio
     """Return SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
     testing = options.testing
     with precision.autocast(lr.device):
+        if testing.oracle and isinstance(net, IKC):
+            return best_step(net, lr, hr)
         if testing.tile is None and not testing.self_ensemble:
             return net(lr, hr).image
         sr = net.upscale(lr, hr=hr if net.sees_hr else None, tile=testing.tile, self_ensemble=testing.self_ensemble)
@@ -65,6 +68,8 @@ def metrics_of(options: EvalOptions) -> list[str]:
     names = metric.split_names(testing.score) if testing.score else [] if demo else ["psnr", "ssim"]
     names += [f"lpips_{testing.lpips}"] if testing.lpips else []
     names += metric.split_names(testing.no_reference) if testing.no_reference else []
+    if options.test_degradation.metric == metric.ALL_PLANES:
+        names = metric.side_by_side(names)
     return list(dict.fromkeys(names))
 
 
@@ -127,6 +132,7 @@ def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
         precision=options.machine.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
+        oracle=testing.oracle,
     )
 
 
@@ -139,13 +145,15 @@ def report_scores(
 ) -> None:
     """Print the table of all scores, then write those of each test set, and report.html for each protocol."""
     planes, testing = options.test_degradation.metric, options.testing
-    print(f"{name_of(net)} x{net.scale}, {planes}")
+    note = ", the best of seven steps, chosen by the HR image: an oracle" if testing.oracle else ""
+    print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(report.render(report.rows(scores)))
     name = results.scores_name(
         planes=planes,
         precision=options.machine.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
+        oracle=testing.oracle,
     )
     folder = results_dir(options, net)
     for test_set in test_sets:
@@ -261,9 +269,16 @@ def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
         sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
         require(net, "pre_train", path, model=name, scale=scale, **sizes)
     options = option.eval_options(given, model=name_of(net), scale=net.scale)
+    if options.testing.oracle and not isinstance(net, IKC):
+        raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
         print(f"note: {note}")
     return given, options, net
+
+
+def is_real(test_set: TestSet) -> bool:
+    """Tell real pairs from images that a protocol has degraded."""
+    return test_set.protocol.startswith(PAIRED)
 
 
 def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
@@ -271,7 +286,7 @@ def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given
 
     Raises ValueError if images that are measured otherwise are to be scored beside them.
     """
-    real, planes = [test_set.protocol == PAIRED for test_set in test_sets], options.test_degradation.metric
+    real, planes = [is_real(test_set) for test_set in test_sets], options.test_degradation.metric
     if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
         return options
     if not all(real):
@@ -287,13 +302,15 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
     """Return what the user may not have meant: a test of other degradations than the network was trained for."""
     found = []
     protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
-    if protocol and all(test_set.protocol == PAIRED for test_set in test_sets) and options.testing.hr_dir is None:
+    if given.get("protocol") == CROPPED:
+        protocol.remove("--protocol")
+    if protocol and all(is_real(test_set) for test_set in test_sets) and options.testing.hr_dir is None:
         found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
     for test_set in test_sets:
-        if test_set.protocol != PAIRED and test_set.hr_paths[0].parent.name.startswith("LR"):
+        if not is_real(test_set) and test_set.hr_paths[0].parent.name.startswith("LR"):
             found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
     run = None if options.testing.pre_train is None else results.run_of(options.testing.pre_train)
-    if run is not None and not protocol and any(test_set.protocol != PAIRED for test_set in test_sets):
+    if run is not None and not protocol and any(not is_real(test_set) for test_set in test_sets):
         tested, trained = vars(options.degradation), {}
         with suppress(ValueError):  # any folder may hold a config.json
             trained = Run(run).config()
@@ -307,8 +324,8 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
     return found
 
 
-def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
-    """Return the pairs of --data_test and --hr_dir."""
+def real_pairs(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int) -> TestSet:
+    """Return the pairs of --data_test and --hr_dir, `crop` LR pixels a side of their centre; 0: all of them."""
     if not lr_dir.is_dir():
         raise NotADirectoryError(
             f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
@@ -316,7 +333,7 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
         )
     if not hr_dir.is_dir():
         raise NotADirectoryError(f"--hr_dir: there is no folder {hr_dir}")
-    return paired(lr_dir, hr_dir, scale)
+    return paired(lr_dir, hr_dir, scale, crop=crop)
 
 
 def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[TestSet]:
@@ -324,7 +341,8 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
     hr_dir, names = options.testing.hr_dir, options.images.data_test
     missing: list[str] = []
     if hr_dir is not None:
-        test_sets = [real_pairs(Path(names), hr_dir, net.scale)]
+        crop = crop128(net.scale).crop if options.test_degradation.protocol == CROPPED else 0
+        test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
         protocol = data_factory.protocol(
             options.test_degradation.protocol,

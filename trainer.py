@@ -22,21 +22,27 @@ from evaluation.page import Crops, RunReport
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
+from model.layer import Trunk
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
 from runtime.logger import Logger
 from runtime.precision import Precision
+from runtime.reference import Reference
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate as a function of the step: two stretches, each with its own stairs.
+    """The learning rate as a function of the step: two stretches, each with its own stairs; the second may be another.
 
     Stairs come where the number of the epoch within its stretch is a multiple of `decay`. The released trainers count
     epochs from 1 (`first`), so each stair comes one epoch earlier than by counting from 0.
+
+    "cosine" falls to a thousandth of `rate` in `decay` epochs and starts again, as IKC's released trainer has it: steps
+    count from 1, and the last one of the run (`total_steps`) ends a period instead of beginning one. "none" stays at
+    `rate`.
     """
 
     epoch_steps: int
@@ -48,11 +54,20 @@ class Schedule:
     decay: int  # epochs
     gamma: float
     first: int = 1
+    decay_type: str = "step"  # "step" (stairs), "cosine" or "none"
+    total_steps: int = 0  # of the run, for "cosine"
 
     def __call__(self, step: int) -> float:
         epoch = step // self.epoch_steps
         if epoch < self.warmup_epochs:
             return self.warmup_rate * self.warmup_gamma ** ((epoch + self.first) // self.warmup_decay)
+        if self.decay_type == "none":
+            return self.rate
+        if self.decay_type == "cosine":
+            period, number = self.decay * self.epoch_steps, step + 1 - self.warmup_epochs * self.epoch_steps
+            t = number % period or (period if step + 1 == self.total_steps else 0)
+            low = self.rate / 1000
+            return low + (self.rate - low) * (1 + math.cos(math.pi * t / period)) / 2
         return self.rate * self.gamma ** ((epoch - self.warmup_epochs + self.first) // self.decay)
 
 
@@ -74,6 +89,8 @@ class Learner:
         ema: decay of the average of the weights, per step; 0: none.
         degradation: what the checkpoints say of the degradation that they were trained on.
         accumulate: parts in which a batch goes through the network.
+        recompute: compute the maps of the SR network twice instead of keeping them all.
+        clip_grad: norm that the gradient of a step is scaled down to, where it is larger; 0: never.
     """
 
     def __init__(
@@ -85,6 +102,8 @@ class Learner:
         ema: float = 0.0,
         degradation: Mapping[str, Any] | None = None,
         accumulate: int = 1,
+        recompute: bool = False,
+        clip_grad: float = 0.0,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
@@ -96,8 +115,12 @@ class Learner:
         self.ranks = ranks
         self.accumulate = accumulate
         self.degradation = degradation
+        self.clip_grad = clip_grad
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
+        for module in self.net.modules():
+            if isinstance(module, Trunk):
+                module.recompute = recompute
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:
@@ -141,11 +164,14 @@ class Learner:
             yield phase
 
     def _optimize(self) -> Tensor:
-        """Average the gradients over all ranks and let Adam step; return their norm."""
-        gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        """Average the gradients over all ranks and let Adam step; return their norm, before it is clipped."""
+        learning = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        gradients = [p.grad for p in learning]
         self.ranks.all_reduce_mean_(gradients)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm(gradients)
+        if self.clip_grad:
+            nn.utils.clip_grads_with_norm_(learning, self.clip_grad, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm
@@ -241,6 +267,7 @@ class Trainer:
         max_minutes, save_minutes: stop after, save at least every.
         st_save_epoch, keep: numbered checkpoints from this epoch on, how many of them.
         begun: when the minutes began, by `time.perf_counter`.
+        reference: the scores of another run, to compare with.
     """
 
     def __init__(
@@ -261,6 +288,8 @@ class Trainer:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        recompute: bool = False,
+        clip_grad: float = 0.0,
         collapse: float = 0.0,
         n_threads: int = 0,
         print_every: int = 100,
@@ -272,6 +301,7 @@ class Trainer:
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
         signals: StopSignals | None = None,
         begun: float | None = None,
+        reference: Reference | None = None,
     ) -> None:
         own = pairs.draws.batch // pairs.draws.world
         if own % accumulate:
@@ -283,6 +313,8 @@ class Trainer:
             ema=ema,
             degradation=pairs.description,
             accumulate=accumulate,
+            recompute=recompute,
+            clip_grad=clip_grad,
             device=device,
             precision=precision,
             ranks=ranks,
@@ -304,6 +336,7 @@ class Trainer:
         self.save_seconds = 60 * save_minutes
         self.st_save_epoch = st_save_epoch
         self.keep = keep
+        self.reference = reference
         self.ranks = ranks
         self.signals = signals or StopSignals(impatient=ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
@@ -335,7 +368,7 @@ class Trainer:
             with (
                 self.signals.deferred(),
                 naming_loader(),
-                Logger(self.run, **where, writes=self.ranks.is_main) as self._logger,
+                Logger(self.run, **where, writes=self.ranks.is_main, reference=self.reference) as self._logger,
             ):
                 return self._train()
         except BaseException:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -370,13 +370,26 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def draw_curves(run: Run) -> None:
-    """Draw psnr.png and loss.png of a run from its logs."""
+def psnr_curves(path: Path) -> Lines:
+    """Return the PSNR curves of a psnr_log.csv, "<set>, <protocol>" each; none if there is no file."""
+    curves: Lines = defaultdict(list)
+    for row in read_rows(path):
+        curves[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
+    return dict(curves)
+
+
+class NamedCurves(Protocol):
+    """Curves to lay under those of a run."""
+
+    name: str
+    curves: Lines
+
+
+def draw_curves(run: Run, reference: NamedCurves | None = None) -> None:
+    """Draw psnr.png and loss.png of a run from its logs; `reference` is drawn where the run has the same curve."""
     from matplotlib.figure import Figure  # takes a second to import
 
-    psnr: Lines = defaultdict(list)
-    for row in read_rows(run.psnr_log):
-        psnr[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
+    psnr = psnr_curves(run.psnr_log)
     losses: Lines = defaultdict(list)
     for row in read_rows(run.loss_log):
         if row["part"] == "gradient":  # the norm of the gradients, no loss
@@ -388,7 +401,10 @@ def draw_curves(run: Run) -> None:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel=label)
         for line, points in lines.items():
-            axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
+            (drawn,) = axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
+            if lines is psnr and reference is not None and line in reference.curves:
+                under, label = reference.curves[line], f"{line}: {reference.name}"
+                axes.plot(*zip(*under, strict=True), "--", color=drawn.get_color(), alpha=0.6, label=label)
         if lines is losses:
             least = min(value for points in lines.values() for _, value in points)
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude

@@ -7,7 +7,7 @@ import inspect
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite, pi, radians
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from utility import argument, read_json
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
 FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet")  # those that a protocol file may name
+CROPPED = "crop128"  # the protocol that tests the centre of real pairs, too
 DRAWN = "one draw"  # the case of a recipe that draws its degradation
 NO_SETTINGS = ("scale", "draw_per")  # parameters of builders that change nothing of a single image of known scale
 
@@ -63,6 +64,7 @@ class Protocol:
     sv_mode: int = 0  # of manet_sv, 1..6
     noise_var: bool = False  # another noise level in every block of 20×20 LR pixels (manet and manet_sv)
     settings: tuple[tuple[str, Any], ...] = ()  # flags of a recipe that draws, where they differ from its defaults
+    crop: int = 0  # side of the centre of each LR image that is tested, pixels; 0: all of it
 
     def __str__(self) -> str:
         """Return `gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`, `box radius 3`."""
@@ -78,7 +80,7 @@ class Protocol:
         """Everything that decides the pixels, and the name, as values that JSON has."""
         values = {"version": VERSION, **asdict(self), "settings": dict(self.settings)}
         # They are younger than the first published digests.
-        return {key: value for key, value in values.items() if value or key not in ("noise_var", "settings")}
+        return {key: value for key, value in values.items() if value or key not in ("noise_var", "settings", "crop")}
 
     @property
     def digest(self) -> str:
@@ -91,7 +93,12 @@ class Protocol:
     @property
     def smallest(self) -> int:
         """The least HR side that can be degraded, pixels."""
-        return self._degradation(self.scale, self.scale).smallest
+        return max(self._degradation(self.scale, self.scale).smallest, self.crop * self.scale)
+
+    @property
+    def draws(self) -> bool:
+        """True where the recipe draws everything itself, noise and JPEG too."""
+        return self.cases[0].width is None and not self.sv_mode
 
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
         """Degrade (3, s·H, s·W), 8-bit levels / 255, to (3, H, W), likewise, on the same device.
@@ -230,11 +237,24 @@ def one_draw(name: str, scale: int, flags: Mapping[str, Any] | None = None) -> P
     return rule
 
 
+def crop128(scale: int) -> Protocol:
+    """Return the protocol of recent real-world papers at ×4: the centre 512 × 512 of each HR image, 128 × 128 in LR.
+
+    Real pairs are cut to it; other HR images get one draw of `second_order` each.
+
+    Examples:
+        >>> crop128(4).crop, crop128(4).smallest
+        (128, 512)
+    """
+    return replace(one_draw("second_order", scale), name=CROPPED, crop=128)
+
+
 NAMED: dict[str, Callable[[int], Protocol]] = {
     "bicubic": bicubic,
     "gaussian8": gaussian8,
     "aniso9": aniso9,
     "manet9": manet9,
+    CROPPED: crop128,
 }
 
 

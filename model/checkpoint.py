@@ -119,7 +119,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     """Load a network in eval mode, in float32: ours, or one that the papers' authors published.
 
     A published file may be a state dict or `{"params", "params_ema"}`, may carry `module.` and may lack CDSR's momentum
-    encoder and queue. Its network, size and scale are read off the keys and shapes.
+    encoder and queue. The three files of IKC are one, `{"SFTMD", "Predictor", "Corrector"}`. Network, size and scale
+    are read off the keys and shapes.
 
     Args:
         path: a .pt, .pth or .safetensors file, a folder with config.json and model.safetensors, or a name in the zoo.
@@ -143,17 +144,24 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     path = zoo.resolve(path)
     contents = _read_folder(path) if path.is_dir() else read_file(path)
     state = _state_dict(contents, path, weights)
-    if "network" in contents:
-        net = _own(contents, state, path)
-    else:
-        state = foreign.strip(state)
-        net, missing, extra = foreign.read(state)
-        if len(extra) == len(state):
-            raise ValueError(f"{path} is not a network of ours: no key is one of theirs, such as {_listing(extra, 3)}")
-        if missing or extra:
-            raise ValueError(_misfit(net, missing, extra, path))
-        _check_weights(state, path)
+    net = _own(contents, state, path) if "network" in contents else from_published(state, path)
     return net.eval().to(device)
+
+
+def from_published(state: Mapping[str, Tensor], path: str | Path) -> BlindSR:
+    """Return the network of a published state dict; errors name `path`.
+
+    Raises:
+        ValueError: the tensors are not those of one of the networks, or no weights.
+    """
+    state = foreign.strip(state)
+    net, missing, extra = foreign.read(state)
+    if len(extra) == len(state):
+        raise ValueError(f"{path} is not a network of ours: no key is one of theirs, such as {_listing(extra, 3)}")
+    if missing or extra:
+        raise ValueError(_misfit(net, missing, extra, path))
+    _check_weights(state, path)
+    return net
 
 
 @torch.no_grad()
@@ -213,6 +221,7 @@ def _state_dict(contents: dict[str, Any], path: str | Path, weights: str) -> dic
     state = found[name]
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise ValueError(f"the {name} of {path} are no state dict")
+    state = dict(foreign.join(state))
     others = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{path} is no state dict: {_listing(others)} are not tensors")

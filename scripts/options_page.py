@@ -43,33 +43,28 @@ SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published
     "KDSR_S, GAN": {"model": "KDSR_S", "degradation": "second_order", "objective": "adversarial"},
     "CDSR": {"model": "CDSR"},
     "DASR": {"model": "DASR"},
+    "IKC, SFTMD": {"model": "IKC"},
+    "IKC, P and C": {"model": "IKC", "objective": "correction"},
     "EDSR": {"model": "EDSR"},
     "RRDB": {"model": "RRDB"},
 }
 HEAD = """# All flags
 
-This page is written by `python scripts/options_page.py` from `option.py` and `published.py`; do not edit it by hand.
-`python main.py --help` and `python test.py --help` say the same in the terminal.
+`python scripts/options_page.py` writes this page; do not edit it by hand. The terminal has the same: `--help`.
 
-- **Default** "published" means: what the papers' released code uses for this network, see the
-  [table below](#published-defaults).
-- **Acts with** names the condition under which a flag does something. A flag that is given without it is named in a
-  note, and the run goes on.
+- **Default** "published" is what the papers' released code uses for this network: [table below](#published-defaults).
+- **Acts with**: without this condition a flag does nothing; one that is given all the same is named in a note.
 - **Resume**: a run that is continued may be given another value. All other flags must stay as they were.
 - A switch (`--cpu`) may also be written `--cpu True` or `--cpu False`.
 - Contradictions and misspelt flags end the program with one line that says what to change.
 """
 PUBLISHED_HEAD = """## Published defaults
 
-At ×4. "aniso" is `--blur_type aniso_gaussian`, "real" is `--degradation second_order`, and "GAN" adds
-`--objective adversarial`.
+At ×4. "aniso": `--blur_type aniso_gaussian`; "real": `--degradation second_order`; "GAN": `--objective adversarial`.
 """
 PUBLISHED_TAIL = """An epoch without `--test_every` is as long as the released trainer's: the training images are
-repeated until they make up 1000 batches at most. That is 971 steps for KDSR and 970 for CDSR and DASR on the 3450
-images of DF2K, and 1000 for EDSR, RRDB and `second_order`.
-
-KDSR's noisy training (`--blur_type aniso_gaussian` and `--noise` above 0) validates on Set14 with one kernel,
-`--lambda_1 4.0 --lambda_2 1.5 --theta 120`, and noise 10, as its released code does.
+repeated until they make up 1000 batches at most (DF2K: 971 steps for KDSR, 970 for CDSR and DASR), or 1000 steps (the
+others, and `second_order`).
 """
 
 
@@ -140,10 +135,9 @@ def value_of(name: str, setting: Mapping[str, str]) -> str:
 def widths() -> str:
     """Return the table of the ranges of blur, which depend on the scale."""
     settings = {
-        "KDSR, EDSR, RRDB: `--sig_min`, `--sig_max`, σ": ("KDSR_S", {}),
+        "KDSR, IKC, EDSR, RRDB: `--sig_min`, `--sig_max`, σ": ("KDSR_S", {}),
         "DASR: the same": ("DASR", {}),
-        "`manet`, iso: the same": ("CDSR", {}),
-        "`manet`, aniso: the same, **variances**": ("CDSR", {"blur_type": "aniso_gaussian"}),
+        "`manet`: the same; with aniso **variances**": ("CDSR", {}),
     }
     rows = []
     for name, (model, given) in settings.items():

@@ -72,6 +72,16 @@ def official_weights() -> Callable[..., dict[str, Tensor]]:
 
 
 @pytest.fixture(scope="session")
+def official_ikc(official_weights: Callable[..., dict[str, Tensor]]) -> Callable[[int], dict[str, dict[str, Tensor]]]:
+    """The three state dicts of IKC at a scale, filled by the same rule, as one file."""
+    return lambda scale: {
+        "SFTMD": official_weights("ikc", f"SFTMD_x{scale}"),
+        "Predictor": official_weights("ikc", "Predictor"),
+        "Corrector": official_weights("ikc", "Corrector"),
+    }
+
+
+@pytest.fixture(scope="session")
 def official_numbers() -> Callable[[str, str], dict[str, Tensor]]:
     """The arrays of one parity file below a prefix, as tensors."""
 

@@ -103,6 +103,54 @@ def test_baselines(model, run_main):
     assert load_model(run / "model" / "model_best.pt").config["n_blocks"] == 1
 
 
+def test_both_stages_of_ikc(run_main):
+    size = "--model IKC --n_feats 8 --n_blocks 1 --patch_size 16"
+    first = run_main(f"{size} --save first --epochs_sr 1")
+    assert first.name == "first_x2_ikc"
+    assert (
+        "--objective sftmd trains a part of the network, which is not validated yet" in (first / "log.txt").read_text()
+    )
+    assert not (first / "psnr_log.csv").exists()
+    latest = first / "model" / "model_latest.pt"
+    second = run_main(f"{size} --save second --epochs_sr 1 --objective correction --pre_train {latest}")
+    log = (second / "log.txt").read_text()
+    assert "predictor" in log
+    assert "corrector_7" in log
+    assert "gaussian8  PSNR" in log
+    before, after = load_model(latest), load_model(second / "model" / "model_latest.pt")
+    fixed = [name for name, value in before.state_dict().items() if torch.equal(value, after.state_dict()[name])]
+    assert fixed == [name for name in before.state_dict() if name.startswith("restoration")]
+
+
+def test_any_layers_that_fit_start_a_run(run_main, refused, tmp_path):
+    source = build("KDSR_S", scale=2, n_feats=8, n_blocks=3, n_resblocks=2)
+    torch.save(checkpoint(source), tmp_path / "source.pt")
+    start = f"--pre_train {tmp_path / 'source.pt'} --warm_start --lr_sr 1e-30"
+    run = run_main(f"--model KDSR_T --save w {KDSR} {start}")  # a teacher from a student of other sizes
+    trained = load_model(run / "model" / "model_latest.pt").state_dict()
+    assert torch.equal(trained["restoration.head.weight"], source.state_dict()["restoration.head.weight"])
+    log = (run / "log.txt").read_text()
+    assert "these start afresh: estimator.features.0" in log
+    assert "of which nothing fits EDSR" in refused(f"--model EDSR --n_feats 16 --n_blocks 1 --save e {start}")
+
+
+def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
+    first = run_main(f"--model KDSR_T --save one {KDSR} --seed 7 --noise 5 --loss 1*MSE")
+    second = run_main(f"--config {first / 'config.json'} --save two --seed 8")
+    one, two = (json.loads((run / "config.json").read_text()) for run in (first, second))
+    changed = {name for name in one if one[name] != two[name]}
+    assert changed <= {"save", "seed", "config", "command", "threads"}
+    assert "mse" in (second / "log.txt").read_text()
+    for text in ("[]", "{}", '{"model": "KDSR_T", "scale": 7}', "no JSON"):
+        (tmp_path / "c.json").write_text(text)
+        assert "--config" in refused(f"--config {tmp_path / 'c.json'} --save three")
+    assert "--config" in refused("--config nowhere.json --save three")
+
+
+def test_a_reference_that_is_not_there_is_told_the_others(refused):
+    assert "there are kdsr_s_x4_iso, kdsr_t_x4_iso" in refused(f"--model KDSR_T --save r {KDSR} --reference nobody")
+
+
 def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
     torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
     arguments = f"--model KDSR_S --save s {KDSR}"

@@ -107,6 +107,15 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_S", "--pre_train_TA"),
         ("--model KDSR_T --objective distillation", "--model KDSR_S"),
         ("--model KDSR_S --objective contrast", "CDSR and DASR have"),
+        ("--model KDSR_T --objective sftmd", "--objective sftmd is a stage of --model IKC, not of KDSR_T"),
+        (
+            "--model IKC --degradation gaussian",
+            "codes of kernels, which --degradation ikc draws: leave out --degradation",
+        ),
+        ("--model IKC --pool_size 64", "leave out --degradation and --pool_size"),
+        ("--model IKC --noise 10", "ikc draws everything itself: leave out --noise"),
+        ("--model IKC --objective correction", "name its checkpoint with --pre_train"),
+        ("--model IKC --objective correction --pre_train f.pt --accumulate 2", "leave out --accumulate"),
         ("--model CDSR --sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
         ("--model KDSR_T --blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
         ("--model CDSR --sample_mode s-fold", "--sample_mode s-fold"),
@@ -188,6 +197,9 @@ def test_flags_without_effect_beside_others(text, without_effect):
     ("text", "condition"),
     [
         ("--c_weight 2", "--objective contrast"),
+        ("--gamma_sr 0.1 --decay_type none", "--decay_type step"),
+        ("--lr_decay_sr 3 --decay_type none", "a learning rate that decays"),
+        ("--blur_type aniso_gaussian --degradation ikc", "gaussian, manet and the like"),
         ("--lambda_max 3", "--blur_type aniso_gaussian"),
         ("--temperature 1", "a teacher"),
         ("--lr_encoder 1e-3", "--epochs_encoder above 0"),
@@ -294,6 +306,12 @@ def test_the_blur_type_chooses_the_protocol_of_a_test_unless_that_is_named(proto
 def test_what_makes_lr_images_is_idle_where_they_are_given(source):
     found = evaluate(f"--pre_train s.pt {source} --noise 10 --protocol gaussian8 --theta 3 --seed 2 --scale 4")
     assert sorted(option.without_effect(*found)) == ["noise", "protocol", "seed", "theta"]
+
+
+def test_crop128_acts_on_pairs():
+    assert option.without_effect(*evaluate("--pre_train s.pt --data_test LR --hr_dir HR --protocol crop128")) == {}
+    found = option.without_effect(*evaluate("--pre_train s.pt --dir_demo D --protocol crop128"))
+    assert list(found) == ["protocol"]
 
 
 def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import model
@@ -29,8 +30,9 @@ from preflight import dry_run
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from trainer import Schedule, Trainer
-from utility import ROOT, Run, draw_curves, host_copy, read_rows
+from runtime.reference import Reference
+from trainer import Learner, Schedule, Trainer
+from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
 
 
 class Toy(BlindSR):
@@ -84,7 +86,7 @@ def _one_thread():
 @pytest.fixture
 def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
-    monkeypatch.setattr("runtime.logger.draw_curves", lambda run: None)  # takes longer than all the rest
+    monkeypatch.setattr("runtime.logger.draw_curves", lambda *_: None)  # takes longer than all the rest
 
     def make(
         name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
@@ -137,6 +139,38 @@ def same(a, b):
 def resumed(trainer):
     trainer.resume(torch.load(trainer.run.state, weights_only=True))
     return trainer
+
+
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for():
+    torch.manual_seed(0)
+    batch = Batch(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16))
+    learners = {}
+    for clip in (0.0, 1e-3, 1e6):
+        torch.manual_seed(1)
+        learners[clip] = Learner(Toy(scale=2), Pixel(), clip_grad=clip, device=torch.device("cpu"))
+        norm = learners[clip].step(batch, 0, 1e-2)["gradient"]
+        assert norm > 1e-2  # as it was before
+    plain, clipped, loose = (torch.cat([p.grad.flatten() for p in each.net.parameters()]) for each in learners.values())
+    torch.testing.assert_close(clipped.norm(), torch.tensor(1e-3), rtol=1e-3, atol=0)
+    torch.testing.assert_close(F.normalize(clipped, dim=0), F.normalize(plain, dim=0))
+    assert torch.equal(loose, plain)
+
+
+def test_a_run_is_told_where_it_leaves_its_reference(trainer_in, tmp_path, monkeypatch):
+    append_rows(
+        tmp_path / "other.csv",
+        [{"epoch": 1, "step": s, "set": "Set5", "protocol": "gaussian8", "psnr": 90.0, "ssim": 0.9} for s in (4, 12)],
+    )
+    drawn = []
+    monkeypatch.setattr("runtime.logger.draw_curves", lambda run, reference: drawn.append(reference))
+    trainer = trainer_in("run", reference=Reference(tmp_path / "other.csv"))
+    trainer.fit()
+    notes = [line for line in (trainer.run.path / "log.txt").read_text().splitlines() if "dB from other" in line]
+    assert len(notes) == 1
+    assert "at step 4, which has 90.00" in notes[0]
+    assert [each.name for each in drawn] == ["other"] * 3
+    draw_curves(trainer.run, drawn[0])
+    assert (trainer.run.path / "psnr.png").exists()
 
 
 def test_files_of_a_run(trainer_in, monkeypatch):

@@ -17,6 +17,7 @@ DIGESTS = {  # by the protocol in words: x2, x3, x4
     "aniso9": ("7977eccdc1b9ddd3", "4b646466790d6881", "b3bff0419a942ebd"),
     "manet9": ("53e22075e7a7b63a", "671584a235f507b4", "84b3a2b59ee6b591"),
     "second_order": ("8afac90a270f3e02", "e93b2f3ed0c9f042", "dc009128f40707e4"),
+    "crop128": ("1134b66955362abe", "acd424311aa045c6", "0aae65c22d24ac02"),
     "manet_sv1": ("819109d11397b961", "3e4093a15044495f", "d8e3795e438ffb1f"),
     "manet_sv2": ("4a3b810bebd755c7", "528a8c1bafdf34f4", "27d51fb3384db76e"),
     "manet_sv3": ("06eb3ab83a3f9b47", "87c84dec6e02b4cb", "d87d6d46c04f829c"),
