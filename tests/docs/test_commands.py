@@ -157,16 +157,21 @@ def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch):
     for entry in place.iterdir():
         if entry.name != "experiment":
             (tmp_path / entry.name).symlink_to(entry)
-    shutil.copytree(place / "experiment", tmp_path / "experiment")
     (tmp_path / "mine.json").write_text(RECIPE if page in ("recipes.md", "train.md") else PROTOCOL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     for command in ALL:
         if command.page != page or not runs(command):
             continue
+        for name in WEIGHTS:
+            if not Path(name).exists():  # inside a run that made way for another
+                Path(name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(place / name, name)
         words = [re.sub(r"/root/DF2k|^DIR(?=/|$)|(?<==)DIR$", "DIR", word) for word in command.words]
         if command.program == "main.py" and "--test_only" not in words:
             words += toy(words)
+            if "--resume" not in words:  # commands of a page may give the same name to several runs
+                shutil.rmtree(option.train_options(words, main.NAMES)[1].run_dir, ignore_errors=True)
         elif command.program in ("main.py", "test.py"):
             words += ["--cpu"]
         module = importlib.import_module(command.program.removesuffix(".py").replace("/", "."))
