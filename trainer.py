@@ -519,7 +519,7 @@ class Trainer:
         start = time.perf_counter()
         self.epoch = self.step // self.epoch_steps
         self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
-        report = RunReport(self.run, self.net.scale)
+        report = RunReport(self.run, self.net.scale, self.reference)
         if self.test_sets:
             psnr = self.validate(self.epoch, report)
             better = self.best is None or psnr > self.best
