@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from data.degradation import DEGRADATIONS, Degradation, Gaussian, MANet, Params, SpatiallyVariant
-from utility import read_json
+from data.degradation.recipe import SECTIONS, read_recipe
+from utility import argument, read_json
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
 FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet")  # those that a protocol file may name
@@ -67,7 +68,7 @@ class Protocol:
 
     def __str__(self) -> str:
         """Return `gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`, `box radius 3`."""
-        words = [self.name, *(f"{name} {value}" for name, value in self.settings)]
+        words = [self.name, *(f"{key} {value}" for key, value in self.settings if not isinstance(value, Mapping))]
         if self.noise:
             words.append(f"{'noise_var' if self.noise_var else 'noise'} {255 * self.noise:g}")
         if self.quality:
@@ -219,11 +220,19 @@ def one_draw(name: str, scale: int, flags: Mapping[str, Any] | None = None) -> P
         'dc009128f40707e4'
         >>> str(one_draw("second_order", 4, {"codec": "libjpeg"}))
         'second_order codec libjpeg'
+        >>> str(one_draw("second_order", 4, {"recipe": "light"}))
+        'second_order light'
     """
     known = inspect.signature(DEGRADATIONS[name]).parameters
     chosen = {key: value for key, value in (flags or {}).items() if key in known and key not in NO_SETTINGS}
+    title = name
+    if "recipe" in chosen:  # its content decides the pixels; what the name stands for may change
+        with argument("recipe"):
+            recipe = read_recipe(chosen.pop("recipe"))
+        if recipe.changes:
+            title, chosen["recipe"] = f"{name} {recipe.name}", recipe.changes
     settings = tuple(sorted((key, value) for key, value in chosen.items() if value != known[key].default))
-    rule = Protocol(name, scale, name, (Case(DRAWN, None),), settings=settings)
+    rule = Protocol(title, scale, name, (Case(DRAWN, None),), settings=settings)
     _ = rule.smallest  # builds the recipe: its errors come now, and not with the first image
     return rule
 
@@ -255,7 +264,8 @@ def read_protocol(path: Path, scale: int) -> Protocol:
         {"recipe": "gaussian", "kernels": [[2.0, 2.0, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}
 
     recipe: "gaussian", "gaussian s-fold" or "manet". kernels: two standard deviations in HR pixels and a rotation in
-    degrees each. noise (grey levels) and jpeg (quality) may be left out. Raises ValueError naming the file and the key.
+    degrees each. noise (grey levels) and jpeg (quality) may be left out. The file may also be a recipe of second_order
+    (see `read_recipe`), of which every image gets one draw. Raises ValueError naming the file and the key.
 
     Examples:
         >>> read_protocol(Path("nowhere.json"), 4)  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -264,6 +274,8 @@ def read_protocol(path: Path, scale: int) -> Protocol:
     """
     try:
         content = read_json(path)
+        if content.keys() & SECTIONS:
+            return one_draw("second_order", scale, {"recipe": {"name": path.stem, **content}})
         kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
         recipe, noise = content.pop("recipe"), float(content.pop("noise", 0))
         quality = float(content.pop("jpeg")) if "jpeg" in content else None

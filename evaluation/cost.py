@@ -46,6 +46,7 @@ class Published(NamedTuple):
 UNEXPLAINED = "The published multiply-adds do not fit the released code, whose network is the one counted here."
 PUBLISHED = (
     Published("DASR", "DASR", {}, 5.84, 185.66),
+    Published("IKC", "IKC", {}, 5.32, 2528.03, "The published multiply-adds include a seventh correction, of no use."),
     Published("KDSR-M", "KDSR_S", {}, 5.80, 191.42, UNEXPLAINED),
     Published(
         "KDSR-L",

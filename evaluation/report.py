@@ -1,4 +1,4 @@
-"""Scores as tables: text, Markdown, LaTeX. All forms show the same numbers."""
+"""Scores as tables: text, Markdown, LaTeX, HTML. All forms show the same numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tabulate import tabulate
 from evaluation import metric
 from evaluation.evaluate import Score, grouped, mean
 
-Form = Literal["text", "markdown", "latex"]
-FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # and the suffix of a file
+Form = Literal["text", "markdown", "latex", "html"]
+FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # those with a file, and its suffix
 LABELS = ("set", "protocol", "kernel", "images")
-_TABULATE: dict[Form, str] = {"text": "plain", "markdown": "pipe", "latex": "latex"}
+_TABULATE: dict[Form, str] = {"text": "plain", "markdown": "pipe", "latex": "latex", "html": "html"}
 _LATEX_SIGNS = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 
 

@@ -67,7 +67,14 @@ def results_dir(
 
 
 def made_by(
-    net: BlindSR, *, pre_train: Path | None, weights: str, precision: str, self_ensemble: bool, tile: int | None
+    net: BlindSR,
+    *,
+    pre_train: Path | None,
+    weights: str,
+    precision: str,
+    self_ensemble: bool,
+    tile: int | None,
+    oracle: bool = False,
 ) -> dict[str, Any]:
     """Return for a result's JSON file which network made it, and how."""
     return {
@@ -79,6 +86,7 @@ def made_by(
         "precision": precision,
         "self_ensemble": self_ensemble,
         "tile": tile,
+        "oracle": oracle,
         **environment(),
     }
 
@@ -98,7 +106,9 @@ def set_folder(results: Path, test_set: TestSet) -> Path:
     return results / slug(test_set.protocol) / test_set.name
 
 
-def scores_name(*, planes: str, precision: str = "fp32", self_ensemble: bool = False, tile: int | None = None) -> str:
+def scores_name(
+    *, planes: str, precision: str = "fp32", self_ensemble: bool = False, tile: int | None = None, oracle: bool = False
+) -> str:
     """Return the stem of the files of scores that were made in this way.
 
     Examples:
@@ -106,6 +116,7 @@ def scores_name(*, planes: str, precision: str = "fp32", self_ensemble: bool = F
         ('scores_kdsr', 'scores_rgb_tile64_bf16')
     """
     parts = ["scores", planes]
+    parts += ["oracle"] if oracle else []
     parts += ["ensemble"] if self_ensemble else []
     parts += [f"tile{tile}"] if tile else []
     parts += [precision] if precision != "fp32" else []

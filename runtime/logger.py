@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from runtime.reference import Reference
 from runtime.tracker import Trackers
 from utility import Run, append_rows, draw_curves, duration, forget_after
 
@@ -27,6 +28,7 @@ class Logger:
         options: everything that the run was started with, for the trackers.
         sets: the names of its test sets.
         writes: this process is the one that writes.
+        reference: the scores of another run, to compare with.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Logger:
         options: Mapping[str, Any],
         sets: Sequence[str],
         writes: bool,
+        reference: Reference | None = None,
     ) -> None:
         self.run = run
         self.steps = steps
         self.epoch_steps = epoch_steps
         self.since = time.perf_counter()  # the last line; time that went into validation is added to it
         self._writes = writes
+        self._reference = reference
         scores = [f"{name}/{test_set}" for test_set in sets for name in SCORES]
         self._trackers = Trackers(run.path, options=options, scores=scores, log=run.log)
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=None if writes else True)
@@ -98,10 +102,12 @@ class Logger:
         """Log a row for each test set: epoch, step, set, protocol, psnr, ssim."""
         for row in rows:
             self.run.log("epoch {epoch}  {set}  {protocol}  PSNR {psnr} dB  SSIM {ssim}".format_map(row))
+            if self._reference is not None and (note := self._reference.compare(row)):
+                self.run.log(note)
             self._trackers.scalars({f"{name}/{row['set']}": float(row[name]) for name in SCORES}, row["step"])
         if self._writes:
             append_rows(self.run.psnr_log, rows)
-            draw_curves(self.run)
+            draw_curves(self.run, self._reference)
 
     def images(self, images: Mapping[str, Tensor], step: int) -> None:
         """Show images, (3, H, W) in [0, 1] on the CPU, to the trackers."""

@@ -1,6 +1,6 @@
 """Trackers: programs beside the log that show a run while it trains. TensorBoard is one; another is a class like it.
 
-To add a tracker, write a class with the methods of `Tracker` and enter it in `TRACKERS`; docs/add.md shows one.
+To add a tracker, write a class with the methods of `Tracker` and enter it in `TRACKERS`; docs/long_runs.md shows one.
 """
 
 from __future__ import annotations

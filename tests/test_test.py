@@ -83,6 +83,26 @@ def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
     test.main(f"{iso} --sig 1.5".split())
 
 
+def test_ikcs_best_step_is_marked_as_an_oracle(model_file, photo_folder, tmp_path, capsys):
+    file = model_file("i", "IKC", scale=2, n_feats=8, n_blocks=1)
+    command = f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --protocol bicubic --score psnr"
+    test.main(command.split())
+    assert "oracle" not in capsys.readouterr().out
+    test.main(f"{command} --oracle".split())
+    assert "IKC x2, matlab, the best of seven steps, chosen by the HR image: an oracle" in capsys.readouterr().out
+    folder = tmp_path / "run" / "results" / "i" / "bicubic" / "Set5"
+    plain, best = (json.loads((folder / f"scores_matlab{name}.json").read_text()) for name in ("", "_oracle"))
+    assert (plain["oracle"], best["oracle"]) == (False, True)
+    assert best["psnr"] >= plain["psnr"]
+
+
+def test_only_ikc_has_steps_to_choose_from(student, model_file, photo_folder):
+    assert "KDSR_S has no steps to choose from" in refused(f"--pre_train {student} --dir_data {photo_folder} --oracle")
+    file = model_file("i", "IKC", scale=2, n_feats=8, n_blocks=1)
+    told = refused(f"--pre_train {file} --dir_data {photo_folder} --oracle --tile 16")
+    assert "--oracle takes whole images as they are" in told
+
+
 def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
     file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     test.main(f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --sig 1.3".split())

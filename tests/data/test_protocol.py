@@ -190,6 +190,24 @@ def test_a_protocol_of_ones_own(tmp_path, hr):
     assert torch.equal(rule.degrade(hr, rule.cases[0], seed="a"), named.degrade(hr, named.cases[4], seed="a"))
 
 
+def test_a_recipe_of_second_order_as_a_protocol(tmp_path, hr):
+    path = tmp_path / "phone.json"
+    path.write_text('{"second": {"jpeg": {"quality": [60, 95]}}}')
+    rule = read_protocol(path, 4)
+    assert str(rule) == "second_order phone"
+    assert str(one_draw("second_order", 4, {"recipe": "light"})) == "second_order light"
+    named = one_draw("second_order", 4, {"recipe": {"name": "other", "second": {"jpeg": {"quality": [60, 95]}}}})
+    assert rule.digest == named.digest  # by its content
+    assert rule.digest != one_draw("second_order", 4).digest
+    path.write_text('{"first": {}}')
+    assert read_protocol(path, 4) == one_draw("second_order", 4)
+    path.write_text('{"second": {"jpg": {}}}')
+    with pytest.raises(
+        ValueError, match=r"phone\.json is not a protocol .*second\.jpg is unknown; did you mean jpeg\?"
+    ):
+        read_protocol(path, 4)
+
+
 @pytest.mark.parametrize(
     "content",
     [
