@@ -93,7 +93,7 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
         name,
         *,
         steps=12,
-        objective: Any = Pixel,
+        objective=Pixel,
         decay=6,
         workers=0,
         pool=0,
