@@ -135,6 +135,10 @@ def lrelu() -> nn.LeakyReLU:
     return nn.LeakyReLU(SLOPE, inplace=True)
 
 
+class Beside(nn.Sequential):
+    """A branch that runs beside the layers registered before it and reaches no further than they do."""
+
+
 class ConvBlock(nn.Sequential):
     """Convolution, BatchNorm, LeakyReLU."""
 
@@ -329,14 +333,17 @@ class ReceptiveField(NamedTuple):
 def receptive_field(layers: nn.Module) -> ReceptiveField:
     """Return the receptive field of a chain of convolutions whose modules are registered in the order they run in.
 
-    Skip connections change nothing. Pooling over the whole map is not counted.
+    Skip connections and branches `Beside` others change nothing. Pooling over the whole map is not counted.
 
     Examples:
         >>> receptive_field(nn.Sequential(conv(3, 8, 3), conv(8, 8, 5)))
         ReceptiveField(radius=3, stride=Fraction(1, 1))
     """
     radius, stride = Fraction(0), Fraction(1)
+    beside = {layer for branch in layers.modules() if isinstance(branch, Beside) for layer in branch.modules()}
     for layer in layers.modules():
+        if layer in beside:
+            continue
         if isinstance(layer, nn.Conv2d):
             (k, *_), (step, *_), padding = layer.kernel_size, layer.stride, layer.padding[0]
             assert isinstance(padding, int)

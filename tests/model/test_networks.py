@@ -13,6 +13,7 @@ SMALL = {
     "KDSR_S": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
     "CDSR": {"n_blocks": 1},
     "DASR": {"n_feats": 8, "n_blocks": 2},
+    "IKC": {"n_feats": 8, "n_blocks": 2},
     "EDSR": {"n_feats": 8, "n_blocks": 2},
     "RRDB": {"n_feats": 8, "n_blocks": 2},
 }
