@@ -367,7 +367,7 @@ def run(argv: Sequence[str] | None) -> None:
     machine = options.machine
     precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
     device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=say)
-    net.to(device).to(memory_format=precision.memory_format)
+    net.to(device).to(memory_format=precision.inference_format(device))
     if options.testing.complexity:
         found = cost.measure_cost(net, *cost.SIZE, device, precision=machine.precision)
         print(cost.render_cost(net, found))

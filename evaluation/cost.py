@@ -75,7 +75,7 @@ def measure_cost(net: BlindSR, height: int, width: int, device: torch.device, *,
     macs, dynamic_macs = count_macs(net, height, width)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     arithmetic = Precision(precision)
-    net.eval().to(device).to(memory_format=arithmetic.memory_format)
+    net.eval().to(device).to(memory_format=arithmetic.inference_format(device))
     with arithmetic.autocast(device):
         seconds = _seconds(net, height, width, device)
     return Cost(height, width, parameters, macs, dynamic_macs, seconds, _machine(device), precision)

@@ -14,13 +14,13 @@ They are computed in float64, on the device of the images.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from evaluation import quality
@@ -65,7 +65,7 @@ class Measure(NamedTuple):
 
 def grey_levels(image: Tensor) -> Tensor:
     """Round (B, 3, H, W) in [0, 1] to 8 bits: 0..255 in float64."""
-    return image.double().clamp(0, 1).mul(255).round()
+    return image.clamp(0, 1).double().mul_(255).round_()
 
 
 class Luma(NamedTuple):
@@ -77,9 +77,11 @@ class Luma(NamedTuple):
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return the luma of (B, 3, H, W) in [0, 1], rounded to 8 bits before: (B, 1, H, W) in 0..255, not rounded."""
-        levels = grey_levels(image)
-        weights = levels.new_tensor(self.weights).view(3, 1, 1)
-        return (levels * weights).sum(1, keepdim=True) / self.divisor + self.offset
+        channels = grey_levels(image).split(1, 1)  # (B, 1, H, W) each
+        luma = channels[0] * self.weights[0]
+        for channel, weight in zip(channels[1:], self.weights[1:], strict=True):
+            luma.add_(channel, alpha=weight)
+        return luma.div_(self.divisor).add_(self.offset)
 
 
 class Planes(NamedTuple):
@@ -115,7 +117,7 @@ def psnr(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tens
     """
     _check_shapes(sr, hr, border)
     to_planes = PLANES[planes].psnr
-    mse = _cut(to_planes(sr) - to_planes(hr), border).square().mean((1, 2, 3))
+    mse = (_cut(to_planes(sr), border) - _cut(to_planes(_distinct(hr)), border)).square_().mean((1, 2, 3))
     return 10 * torch.log10(255**2 / mse)
 
 
@@ -131,19 +133,36 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tens
     """
     _check_shapes(sr, hr, border)
     to_planes = PLANES[planes].ssim
-    x, y = (_cut(to_planes(image), border).flatten(0, 1)[:, None] for image in (sr, hr))  # (B·C, 1, H, W)
+    x, y = (_cut(to_planes(image), border) for image in (sr, _distinct(hr)))  # (B, C, H, W) and (B or 1, C, H, W)
+    mx, my, products = (_window_mean(z) for z in (x, y, x * y))
+    sums = _window_mean(x * x) + _window_mean(y * y)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    offsets = torch.arange(11, dtype=x.dtype, device=x.device) - 5
-    window = torch.exp(-offsets.square() / (2 * 1.5**2))
-    window = window / window.sum()
+    mxy, squares = mx * my, mx * mx + my * my
+    similarity = (2 * mxy + c1) * (2 * (products - mxy) + c2) / ((squares + c1) * (sums - squares + c2))
+    return similarity.mean((1, 2, 3))
 
-    def mean(z: Tensor) -> Tensor:  # the window is separable
-        return F.conv2d(F.conv2d(z, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))
 
-    mx, my = mean(x), mean(y)
-    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-    similarity = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return similarity.unflatten(0, (len(sr), -1)).flatten(1).mean(1)
+def _window_mean(x: Tensor) -> Tensor:
+    """Average (..., H, W) under SSIM's window: (..., H - 10, W - 10).
+
+    The window is separable and symmetric. Sums of shifted images are faster than a convolution, which in float64 has no
+    kernel of its own.
+    """
+    weights = [math.exp(-(offset**2) / (2 * 1.5**2)) for offset in range(6)]
+    total = weights[0] + 2 * sum(weights[1:])
+    for dim in (-2, -1):
+        size = x.shape[dim] - 10
+        y = x.narrow(dim, 5, size) * (weights[0] / total)
+        for offset in range(1, 6):
+            pair = x.narrow(dim, 5 - offset, size) + x.narrow(dim, 5 + offset, size)
+            y.add_(pair, alpha=weights[offset] / total)
+        x = y
+    return x
+
+
+def _distinct(hr: Tensor) -> Tensor:
+    """Return (1, C, H, W) for a batch that `expand` has made of one image, else the batch."""
+    return hr[:1] if hr.stride(0) == 0 else hr
 
 
 def smallest_side(border: int) -> int:

@@ -75,6 +75,13 @@ class Precision:
         """The layout of a network's weights, which its maps follow: tensor cores want channels last."""
         return torch.channels_last if self.precision in _REDUCED else torch.contiguous_format
 
+    def inference_format(self, device: torch.device) -> torch.memory_format:
+        """The layout of a network's weights for inference: on a CPU channels last, which is faster in float32 too.
+
+        Training in float32 keeps PyTorch's own layout, and so its bits.
+        """
+        return torch.channels_last if device.type == "cpu" else self.memory_format
+
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Return the loss scaler, enabled for fp16 alone: its exponents are too few for small gradients."""
         return torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")

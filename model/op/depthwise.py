@@ -54,7 +54,7 @@ def plain(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
     y = F.conv2d(maps, kernels, padding=kernel.shape[-1] // 2, groups=b * c)  # (1, B·C, H, W)
     # Before `view`: in-place on a view, autograd would copy the whole map three times.
     y = y if slope == 1 else F.leaky_relu_(y, slope)
-    return y.view(b, c, h, w)  # (B, C, H, W)
+    return y if b == 1 else y.view(b, c, h, w)  # (B, C, H, W)
 
 
 def disagreement(kernels: Any, device: torch.device) -> str:
@@ -157,7 +157,8 @@ def _plain_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: flo
 def _groups(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps (1, B·C, H, W) and kernels (B·C, 1, k, k): one group per sample and channel."""
     b, c, h, w = x.shape
-    return x.reshape(1, b * c, h, w), kernel.reshape(b * c, 1, *kernel.shape[2:])
+    maps = x if b == 1 else x.reshape(1, b * c, h, w)  # one sample stays laid out as it is
+    return maps, kernel.reshape(b * c, 1, *kernel.shape[2:])
 
 
 def _laid_out(t: Tensor, x: Tensor) -> Tensor:

@@ -130,3 +130,20 @@ def test_rgb_is_the_definition_and_scikit_image(photo):
         for c in range(3)
     ]
     assert metric.ssim(sr, hr, border=4, planes="rgb").item() == pytest.approx(sum(channels) / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("planes", metric.PLANES)
+def test_one_hr_image_expanded_is_scored_as_its_copies(planes):
+    torch.manual_seed(0)
+    sr, hr = torch.rand(3, 3, 24, 26), torch.rand(1, 3, 24, 26)
+    for measure in (metric.psnr, metric.ssim):
+        expanded = measure(sr, hr.expand(3, -1, -1, -1), border=4, planes=planes)
+        assert torch.equal(expanded, measure(sr, hr.repeat(3, 1, 1, 1), border=4, planes=planes))
+
+
+def test_measuring_leaves_the_images_as_they_are():
+    images = [2 * torch.rand(1, 3, 24, 26, dtype=torch.float64) for _ in range(2)]
+    before = [image.clone() for image in images]
+    for measure in (metric.psnr, metric.ssim):
+        measure(*images, border=4)
+    assert all(map(torch.equal, images, before))

@@ -254,3 +254,12 @@ def test_deterministic_kernels_exist_for_every_step(run_main):
     run = run_main(f"{RUNS['adversarial']} --save d --deterministic")
     assert torch.are_deterministic_algorithms_enabled()
     assert load_model(run / "model" / "model_latest.pt").scale == 2
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "channels_last"),
+    [("fp32", "cpu", True), ("bf16", "cpu", True), ("fp32", "cuda", False), ("bf16", "cuda", True)],
+)
+def test_a_cpu_restores_in_channels_last_at_any_precision(precision, device, channels_last):
+    found = Precision(precision).inference_format(torch.device(device))
+    assert (found == torch.channels_last) == channels_last

@@ -50,6 +50,14 @@ def test_its_gradients_are_those_of_the_activation_after_the_view_to_the_bit(aut
         assert torch.equal(before, now)
 
 
+def test_one_sample_stays_laid_out_as_it_is():
+    """Copies would cost a CPU more than channels last gains."""
+    x, kernel = torch.randn(1, 5, 6, 7), torch.randn(1, 5, 3, 3)
+    y = dynamic_depthwise(x.contiguous(memory_format=torch.channels_last), kernel, 0.1)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, dynamic_depthwise(x, kernel, 0.1))
+
+
 # ----------------------------------------------------------------------------------------------- the operator
 
 
