@@ -13,7 +13,9 @@ import test
 from data.degradation import quantize
 from data.degradation.resize import bicubic
 from data.folders import find
-from data.images import Photo, list_images, read_image, read_photo, write_image, write_photo
+from data.images import list_images, read_image, write_image
+from data.photo import read_photo
+from data.photo_writer import Form, writing
 from data.protocol import manet9
 from evaluation import metric, quality
 from model import build, checkpoint, foreign
@@ -131,10 +133,12 @@ def test_prepared_sets_give_what_is_made_on_the_fly(model_file, photo_folder, tm
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)  # nine images at once round otherwise than one by one
 
 
-def picture(height, width, *, alpha=False, grey=False, bits=8):
-    rng = np.random.default_rng(0)
-    rgb = rng.random((height, width, 1 if grey else 3), dtype=np.float32).repeat(3 if grey else 1, axis=2)
-    return Photo(rgb, rng.random((height, width), dtype=np.float32) if alpha else None, grey, bits)
+def write_picture(path, height, width, *, alpha=False, grey=False, bits=8):
+    channels = (1 if grey else 3) + alpha
+    dtype = np.uint8 if bits == 8 else np.uint16
+    pixels = np.random.default_rng(0).integers(0, 2**bits, (height, width, channels), dtype)
+    with writing(path, "png", Form(height, width, channels, bits), quality=95) as writer:
+        writer.write(pixels)
 
 
 def test_own_images_of_every_form(student, tmp_path):
@@ -142,13 +146,12 @@ def test_own_images_of_every_form(student, tmp_path):
     folder.mkdir()
     forms = {"grey": {"grey": True}, "rgba": {"alpha": True}, "deep": {"bits": 16}, "rgb": {}}
     for name, form in forms.items():
-        write_photo(folder / f"{name}.png", picture(16, 20, **form))
+        write_picture(folder / f"{name}.png", 16, 20, **form)
     test.main(f"--pre_train {student} --dir_demo {folder}".split())
     for name, form in forms.items():
         out = read_photo(tmp_path / "run" / "results" / "student" / "Demo" / f"{name}_x2.png")
-        assert out.rgb.shape == (32, 40, 3)
-        assert (out.grey, out.bits) == (form.get("grey", False), form.get("bits", 8))
-        assert (out.alpha is not None) == form.get("alpha", False)
+        assert out.pixels.shape == (32, 40, (1 if "grey" in form else 3) + ("alpha" in form))
+        assert 8 * out.pixels.itemsize == form.get("bits", 8)
 
 
 @pytest.fixture
@@ -214,7 +217,7 @@ def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quality, "no_reference", brightness)
     (tmp_path / "mine").mkdir()
     for name in ("a", "b"):
-        write_photo(tmp_path / "mine" / f"{name}.png", picture(16, 20, alpha=name == "a"))
+        write_picture(tmp_path / "mine" / f"{name}.png", 16, 20, alpha=name == "a")
     test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --no_reference musiq+clipiqa".split())
     folder = tmp_path / "run" / "results" / "student" / "Demo"
     rows = list(csv.DictReader((folder / "no_reference.csv").open()))
@@ -300,11 +303,11 @@ def test_a_result_says_at_which_precision(extra, student, photo_folder, tmp_path
 
 def test_own_images_at_reduced_precision(student, tmp_path):
     (tmp_path / "mine").mkdir()
-    write_photo(tmp_path / "mine" / "a.png", picture(16, 20, bits=16))
+    write_picture(tmp_path / "mine" / "a.png", 16, 20, bits=16)
     images = []
     for precision in ("fp32", "bf16"):
         test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision {precision} --cpu --overwrite".split())
-        images.append(read_photo(tmp_path / "run" / "results" / "student" / "Demo" / "a_x2.png").rgb)
+        images.append(read_photo(tmp_path / "run" / "results" / "student" / "Demo" / "a_x2.png").pixels / 65535)
     assert 0 < np.abs(images[0] - images[1]).max() < 0.02
 
 
@@ -351,7 +354,7 @@ def test_results_of_different_networks_lie_in_different_folders(photo_folder, tm
 def test_own_images_whose_names_are_alike(student, tmp_path):
     for name in ("a.b.png", "a.b.bmp", "a_b.png", "a_b.bmp", "c.png", "c_png.bmp"):
         (tmp_path / "mine").mkdir(exist_ok=True)
-        write_photo(tmp_path / "mine" / name, picture(16, 20))
+        write_picture(tmp_path / "mine" / name, 16, 20)
     test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine".split())
     assert len(list((tmp_path / "run" / "results" / "student" / "Demo").glob("*_x2.png"))) == 6
 
@@ -402,15 +405,9 @@ def test_a_run_is_not_its_weights(student):
         assert f"its weights are {student.with_name('model_latest.pt')}" in refused(f"--pre_train {path}")
 
 
-def test_a_picture_after_a_switch(student, capsys):
-    with pytest.raises(SystemExit, match=r"^2$"):
-        test.main(f"--pre_train {student} --cpu photo.jpg".split())
-    assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
-
-
 def test_what_the_device_says_speaks_of_flags(student, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
-    write_photo(tmp_path / "mine" / "a.png", picture(16, 20))
+    write_picture(tmp_path / "mine" / "a.png", 16, 20)
     test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision tf32 --cpu".split())
     assert "note: --precision tf32 has no effect on the CPU" in capsys.readouterr().out
 
