@@ -11,7 +11,7 @@ JPEG files that carry a preview or a gain map beside their image (MPO, Ultra HDR
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def check_image(path: str | Path) -> Size:
 
 
 @contextmanager
-def opened(path: str | Path, formats: Sequence[str] = FORMATS, wanted: str = WANTED) -> Iterator[ImageFile]:
+def opened(path: str | Path, formats: tuple[str, ...] = FORMATS, wanted: str = WANTED) -> Iterator[ImageFile]:
     """Open an image in one of these formats; errors in the block that a bad file causes become BadImage.
 
     wanted: what is read, for the message about a file in another format.
@@ -134,16 +134,16 @@ def _foreign(path: str | Path) -> str:
 
 def decode(path: str | Path, image: ImageFile) -> np.ndarray:
     """Decode to (H, W, C) uint8 or uint16, upright. C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     # Pillow opens 16-bit grey with alpha as RGBA.
     grey = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") or "LA;16" in str(image.tile)
     if is_deep(image):
         image.load()  # OpenCV is not strict about truncated files
-        return _upright(_decode_deep(path, image.tell(), grey), orientation)
+        return upright(_decode_deep(path, image.tell(), grey), orientation)
     mode = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     pixels = np.array(image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], -1)  # H W -> H W 1
-    return pixels if image.format == "TIFF" else _upright(pixels, orientation)  # Pillow turns TIFF itself
+    return pixels if image.format == "TIFF" else upright(pixels, orientation)  # Pillow turns TIFF itself
 
 
 def _decode_deep(path: str | Path, page: int, grey: bool) -> np.ndarray:
@@ -163,7 +163,8 @@ def is_deep(image: ImageFile) -> bool:
     return image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
 
 
-def _orientation(image: ImageFile) -> int:
+def orientation_of(image: ImageFile) -> int:
+    """Return the EXIF orientation, 1 to 8; ask before the image's EXIF is changed."""
     # The PNG plugin's own getexif would decode the image to look for EXIF behind the pixels.
     return Image.Image.getexif(image).get(ORIENTATION, 1)
 
@@ -171,11 +172,11 @@ def _orientation(image: ImageFile) -> int:
 def upright_size(image: ImageFile) -> Size:
     """Return (height, width) as the image is seen."""
     width, height = image.size
-    turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"  # Pillow gives a TIFF's upright size
+    turned = orientation_of(image) in (5, 6, 7, 8) and image.format != "TIFF"  # Pillow gives a TIFF's upright size
     return (width, height) if turned else (height, width)
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undo EXIF orientation 1..8 of (H, W, C): a transposition, then flips."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

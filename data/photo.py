@@ -27,6 +27,8 @@ from data.images import (
     frame_count,
     is_deep,
     opened,
+    orientation_of,
+    upright,
     upright_size,
 )
 
@@ -85,12 +87,14 @@ class PhotoFile:
         image = self._image
         if self.frames > 1:
             image.seek(frame)
-        profile, exif = image.info.get("icc_profile"), _exif(image)
-        if image.mode == "CMYK" and profile:
-            return Photo(np.asarray(_to_srgb(image, profile)), None, exif)
-        # Colours that are converted to RGB are no longer those that the profile describes.
-        converted = image.mode in ("CMYK", "LAB", "YCbCr")
-        return Photo(decode(self._path, image), None if converted else profile, exif)
+        profile, mode = image.info.get("icc_profile"), image.mode
+        if mode == "CMYK" and profile:
+            pixels = upright(np.asarray(_to_srgb(image, profile)), orientation_of(image))
+        else:
+            pixels = decode(self._path, image)
+        # Colours that were converted to RGB are no longer those that the profile describes.
+        kept = None if mode in ("CMYK", "LAB", "YCbCr") else profile
+        return Photo(pixels, kept, _exif(image))  # EXIF last: it is made that of an upright image
 
 
 @contextmanager
@@ -115,7 +119,7 @@ def _formats() -> tuple[str, ...]:
     if "avif" in features.modules and features.check("avif"):
         formats.append("AVIF")
     try:
-        from pillow_heif import register_heif_opener  # an optional extra
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]  # an optional extra
     except ImportError:
         return tuple(formats)
     register_heif_opener()

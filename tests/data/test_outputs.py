@@ -34,7 +34,7 @@ def test_out_is_a_folder_or_a_file(folder: Path, tmp_path: Path) -> None:
     assert outs([folder, folder / "sub"], tmp_path, out=tmp_path / "o") == [
         *("o/in/a_x4.png", "o/in/b_x4.png", "o/sub/a_x4.png")
     ]
-    with pytest.raises(ValueError, match="`out` .*one file"):
+    with pytest.raises(ValueError, match=r"`out` .*one file"):
         outs([folder], tmp_path, out=tmp_path / "o.webp")
     with pytest.raises(ValueError, match="the photograph itself"):
         outs([folder / "a.jpg"], tmp_path, out=folder / "a.jpg")
@@ -77,7 +77,7 @@ def test_a_result_folder_inside_is_left_alone(folder: Path, tmp_path: Path) -> N
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no file or folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere"):
         outs([tmp_path / "nowhere"], tmp_path)
     with pytest.raises(FileNotFoundError, match="no photograph"):
         outs([tmp_path], tmp_path)
