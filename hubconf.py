@@ -39,6 +39,11 @@ def dasr(scale: int | None = None, weights: str | None = None, **sizes: int) -> 
     return _network("DASR", scale, weights, sizes)
 
 
+def ikc(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
+    """Return IKC. Sizes: n_feats, n_blocks."""
+    return _network("IKC", scale, weights, sizes)
+
+
 def edsr(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
     """Return EDSR-baseline. Sizes: n_feats, n_blocks."""
     return _network("EDSR", scale, weights, sizes)

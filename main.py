@@ -24,7 +24,7 @@ from data.degradation import DEGRADATIONS
 from evaluation import smallest_hr
 from loss import OBJECTIVES
 from loss import factory as loss_factory
-from model import NETWORKS, op
+from model import NETWORKS, op, zoo
 from model.checkpoint import read_file
 from model.memory import out_of_memory
 from option import Given, TrainOptions
@@ -34,6 +34,7 @@ from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
+from runtime.reference import Reference
 from runtime.signals import INTERRUPTED, STOPPED, StopSignals
 from trainer import Schedule, Trainer
 from utility import Run, git_commit
@@ -84,7 +85,12 @@ def build_trainer(
     )
     protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     net = loss_factory.network(
-        network.model, scale=network.scale, sizes=options.sizes, pre_train=loss.pre_train, log=run.log
+        network.model,
+        scale=network.scale,
+        sizes=options.sizes,
+        pre_train=loss.pre_train,
+        warm_start=loss.warm_start,
+        log=run.log,
     )
     preflight.check_patch(options, net, recipe)
 
@@ -127,6 +133,9 @@ def build_trainer(
             lr_sr=training.lr_sr,
             **dataclasses.asdict(loss),
         )
+    if not objective.validates:
+        run.log(f"`objective` {loss.objective} trains a part of the network, which is not validated yet")
+        test_sets = []
     drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
     return Trainer(
         net=net,
@@ -144,6 +153,8 @@ def build_trainer(
             decay=training.lr_decay_sr,
             gamma=training.gamma_sr,
             first=published.first_epoch(degradation.degradation),
+            decay_type=training.decay_type,
+            total_steps=options.epochs * epoch_steps,
         ),
         run=run,
         config=option.flat(options) | {"test_every": epoch_steps},
@@ -154,6 +165,8 @@ def build_trainer(
         beta2=training.beta2,
         ema=training.ema,
         accumulate=training.accumulate,
+        recompute=training.recompute,
+        clip_grad=training.clip_grad,
         collapse=training.collapse,
         n_threads=loading.n_threads,
         print_every=saving.print_every,
@@ -165,7 +178,19 @@ def build_trainer(
         ranks=ranks,
         signals=signals,
         begun=begun,
+        reference=reference(saving.reference),
     )
+
+
+def reference(name: str | None) -> Reference | None:
+    """Return the scores of a run in the zoo. Raise FileNotFoundError, naming those that there are, for another name."""
+    if name is None:
+        return None
+    path = zoo.CLONE / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in zoo.CLONE.glob("*.csv")))
+        raise FileNotFoundError(f"`reference` {name}: there is no {path}; there are {known}")
+    return Reference(path)
 
 
 def check_run(given: Given, options: TrainOptions, run: Run) -> None:
@@ -182,8 +207,8 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
         raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
     if differences := option.changed(given, options, run.config()):
         raise ValueError(
-            f"--resume: {run.path} was started with {', '.join(differences)}. A run goes on as it began: give these "
-            "flags as they were, or start a run of another name from its weights with --pre_train"
+            f"--resume: {run.path} is a run with {', '.join(differences)}. It goes on as what it is: give these flags "
+            "as they were, or start a run of another name from its weights with --pre_train"
         )
 
 
@@ -225,8 +250,10 @@ def prepare(
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
-        if told := option.retold(options, run.config()):
-            run.log(f"from here on: {', '.join(told)}")
+        if told := option.retold(given, options, run.config()):
+            run.log(f"from here on: {', '.join(f'--{name} {now} (was {was})' for name, (was, now) in told.items())}")
+            if ranks.is_main and not options.saving.dry_run:
+                run.amend({name: now for name, (_, now) in told.items()})
     return trainer
 
 

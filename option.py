@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
 import published
-from utility import Run
+from utility import Run, argument, read_json
 
 DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
 BESIDE_FOLDER = Path()  # of --data_cache without a value
 AS_PUBLISHED = object()  # the default comes from published.py
 REQUIRED = object()
+OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # what another run does not take from config.json
 
 Given = dict[str, Any]  # what stands on the command line, by the name of the field
 Names = Mapping[str, Sequence[str]]  # the names in each registry: model, degradation, objective
@@ -48,8 +49,11 @@ class Flag(NamedTuple):
     high: float
     bare: Any
     when: When | None
-    on_resume: bool
+    on_resume: bool | str
     positional: bool
+
+
+IF_GIVEN = "if given"  # a resumed run may be given another value, but one that is left out must not change it
 
 
 def flag(
@@ -63,7 +67,7 @@ def flag(
     high: float = math.inf,
     bare: Any = None,
     when: When | None = None,
-    on_resume: bool = False,
+    on_resume: bool | str = False,
     positional: bool = False,
 ) -> Any:
     """Return a dataclass field that is a flag.
@@ -74,7 +78,7 @@ def flag(
         low, high: inclusive range.
         bare: the value of a flag that is given without one.
         when: the condition under which it acts (default: always).
-        on_resume: a resumed run may be given another value.
+        on_resume: a resumed run may be given another value; `IF_GIVEN`: if it stands on the command line.
         positional: it has no name on the command line, and takes all words that belong to no flag.
     """
     meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume, positional)
@@ -88,11 +92,16 @@ def _objective(*names: str) -> When:
     return When(f"--objective {' or '.join(names)}", lambda o: o["objective"] in names)
 
 
+COMPLETE = ("second_order", "ikc")  # recipes that draw everything themselves
 SECOND = When("--degradation second_order", lambda o: o["degradation"] == "second_order")
-ONE_BLUR = When("a recipe other than second_order", lambda o: o["degradation"] != "second_order")
+SECOND_DRAWN = When(
+    "second_order, in training or as --protocol",
+    lambda o: "second_order" in (o.get("protocol"), o["degradation"] if "objective" in o else None),
+)
+ONE_BLUR = When("gaussian, manet and the like", lambda o: o["degradation"] not in COMPLETE)
 WIDTHS = When(
-    "--blur_type iso_gaussian, or manet",
-    lambda o: ONE_BLUR.test(o) and (o["degradation"] == "manet" or o["blur_type"] == "iso_gaussian"),
+    "--blur_type iso_gaussian, manet, or ikc",
+    lambda o: o["degradation"] in ("manet", "ikc") or (ONE_BLUR.test(o) and o["blur_type"] == "iso_gaussian"),
 )
 LAMBDAS = When(
     "--blur_type aniso_gaussian, but not with manet",
@@ -103,9 +112,15 @@ STUDENT = _objective("distillation", "adversarial")
 CONTRAST = _objective("contrast")
 GAN = _objective("adversarial")
 PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
+DECAY = When("a learning rate that decays", lambda o: o["decay_type"] != "none")
+STAIRS = When("--decay_type step", lambda o: o["decay_type"] == "step")
 WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
+)
+PROTOCOL = When(
+    "test images that are degraded here, crop128 with pairs, too",
+    lambda o: ON_THE_FLY.test(o) or (o.get("data_test") != "Demo" and o["protocol"] == "crop128"),
 )
 
 
@@ -119,11 +134,11 @@ RECIPE = When(
     lambda o: "objective" in o or _chosen(o, "flags"),
 )
 BLUR = When(
-    "a recipe other than second_order; in tests with --protocol flags, --sv_mode, or without --protocol",
+    "gaussian, manet and the like; in tests with --protocol flags, --sv_mode, or without --protocol",
     lambda o: ONE_BLUR.test(o) if "objective" in o else o["sv_mode"] > 0 or _chosen(o, "flags", "gaussian", "manet"),
 )
 SAMPLER = When(
-    "a recipe other than second_order, and images that are degraded here",
+    "gaussian, manet and the like, and images that are degraded here",
     lambda o: ONE_BLUR.test(o) and ON_THE_FLY.test(o),
 )
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
@@ -207,6 +222,11 @@ class ImageOptions:
 @dataclass(frozen=True, kw_only=True)
 class DegradationOptions:
     degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation", when=RECIPE)
+    recipe: str | dict[str, Any] = flag(
+        "realesrgan",
+        "ranges of second_order: realesrgan, as published; light: phones; none-jpeg; or a file (docs/recipes.md)",
+        when=SECOND_DRAWN,
+    )
     blur_type: str = flag(
         "iso_gaussian", "shape of the blur kernels", choices=("iso_gaussian", "aniso_gaussian"), when=BLUR
     )
@@ -258,9 +278,10 @@ class TrainingDegradationOptions:
 class ProtocolOptions:
     protocol: str = flag(
         AS_PUBLISHED,
-        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), a protocol "
-        "file (docs/protocols.md), or `flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
-        when=ON_THE_FLY,
+        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), crop128 "
+        "(second_order on the centre, or real pairs cut to it), a protocol file (docs/protocols.md), or `flags`: the "
+        "kernel of --sig or --lambda_1, --lambda_2, --theta",
+        when=PROTOCOL,
     )
     sig: float | None = flag(
         None, "width of an iso test kernel, in the units of --sig_max", low=0, high=1000, when=ISO_KERNEL
@@ -277,8 +298,9 @@ class ProtocolOptions:
     jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100, when=ON_THE_FLY)
     metric: str = flag(
         AS_PUBLISHED,
-        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb",
-        choices=("matlab", "kdsr", "rgb"),
+        "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb; all: each of them, "
+        "in test.py",
+        choices=("matlab", "kdsr", "rgb", "all"),
         when=HAS_HR,
     )
 
@@ -290,7 +312,7 @@ class NetworkOptions:
     n_feats: int | None = flag(None, "channels, of all but CDSR (64; KDSR with second_order 128)", low=1, high=4096)
     n_blocks: int | None = flag(
         None,
-        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, EDSR 16, RRDB 23; DASR 5 in each group)",
+        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC, EDSR 16, RRDB 23; DASR 5 a group)",
         low=1,
         high=1000,
     )
@@ -302,10 +324,21 @@ class NetworkOptions:
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
     objective: str = flag(AS_PUBLISHED, "training objective", registry="objective")
+    loss: str = flag(
+        "1*L1",
+        "difference of SR and HR: a weight times L1, MSE or Charbonnier, or several joined by +",
+        when=When("an objective that compares images", lambda o: o["objective"] != "correction"),
+    )
     pre_train: Path | None = flag(
         None,
         "weights to start from; a student may start from a teacher's SR network",
         also=("pre_train_ST",),
+        on_resume=True,
+    )
+    warm_start: bool = flag(
+        False,
+        "take from --pre_train every layer whose name and shape fit, whatever its network and size",
+        when=CHECKPOINT,
         on_resume=True,
     )
     pre_train_TA: Path | None = flag(None, "weights of the teacher", when=STUDENT, on_resume=True)  # noqa: N815
@@ -319,14 +352,14 @@ class LossOptions:
     )
     c_weight: float = flag(
         1.0,
-        "weight of the contrast; L1 counts in 0..255 beside it",
+        "weight of the contrast; --loss counts 255 times beside it",
         low=0,
         high=1e6,
         when=When("--objective contrast", lambda o: CONTRAST.test(o) and o["freeze_epoch"] > 0),
     )
     freeze_epoch: int = flag(1_000_000, "fix the encoder and drop the contrast after this epoch", low=0, when=CONTRAST)
     gan: str = flag("vanilla", "criterion of the GAN", choices=("vanilla", "hinge", "lsgan"), when=GAN)
-    l1_weight: float = flag(1.0, "weight of L1", low=0, high=1e6, when=GAN)
+    l1_weight: float = flag(1.0, "weight of --loss", low=0, high=1e6, when=GAN)
     perceptual_weight: float = flag(
         1.0, "weight of the perceptual loss; 0: none, and no VGG19 is needed", low=0, high=1e6, when=GAN
     )
@@ -340,7 +373,12 @@ class LossOptions:
     )
     d_feats: int = flag(64, "channels of the discriminator", low=1, high=4096, when=GAN)
     lr_d: float = flag(
-        1e-4, "learning rate of the discriminator; decays as the network's does", low=0, high=1, when=GAN
+        1e-4,
+        "learning rate of the discriminator; decays as the network's does",
+        low=0,
+        high=1,
+        when=GAN,
+        on_resume=IF_GIVEN,
     )
 
 
@@ -362,12 +400,22 @@ class TrainingOptions:
         high=10**6,
         on_resume=True,
     )
-    lr_encoder: float = flag(AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP)
-    lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1)
-    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP)
-    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays, second kind", low=1)
-    gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP)
-    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1)
+    lr_encoder: float = flag(
+        AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
+    )
+    lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1, on_resume=IF_GIVEN)
+    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP, on_resume=IF_GIVEN)
+    lr_decay_sr: int = flag(
+        AS_PUBLISHED, "epochs between two decays, second kind", low=1, when=DECAY, on_resume=IF_GIVEN
+    )
+    decay_type: str = flag(
+        AS_PUBLISHED,
+        "decay of the second kind: stairs, cosines that start again and end at a thousandth of --lr_sr, or none",
+        choices=("step", "cosine", "none"),
+        on_resume=IF_GIVEN,
+    )
+    gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN)
+    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1, when=STAIRS, on_resume=IF_GIVEN)
     precision: str = flag(
         "fp32",
         "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",
@@ -377,7 +425,11 @@ class TrainingOptions:
     ema: float = flag(
         AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
     )
+    clip_grad: float = flag(
+        0.0, "scale the gradient of a step down to this norm where it is larger; 0: never", low=0, high=1e9
+    )
     accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1, on_resume=True)
+    recompute: bool = flag(False, "save memory: compute the SR network's maps twice, keep few of them", on_resume=True)
     collapse: float = flag(
         10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
     )
@@ -395,6 +447,14 @@ class SavingOptions:
         "continue the run of this name, on the same images; auto: if there is one, else start it; 0 and -1: no and yes",
         choices=("no", "yes", "auto", "0", "-1"),
         bare="yes",
+        on_resume=True,
+    )
+    config: Path | None = flag(
+        None, "config.json of a run, whose flags count where the command line says nothing", on_resume=True
+    )
+    reference: str | None = flag(
+        None,
+        "name in experiment/zoo whose PSNR curve is laid under this run's, which is told where it leaves it by 0.5 dB",
         on_resume=True,
     )
     print_every: int = flag(100, "steps between two lines of the log", low=1, on_resume=True)
@@ -444,6 +504,11 @@ class EvaluationOptions:
     tile: int | None = flag(
         None, "side of the tiles without halo, LR pixels (default: whole images, own photographs as they fit)", low=16
     )
+    oracle: bool = flag(
+        False,
+        "score the best of IKC's seven steps, which the HR image chooses for each LR image, as its released test does",
+        when=HAS_HR,
+    )
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
     precision: str = flag(
         AS_PUBLISHED,
@@ -453,7 +518,8 @@ class EvaluationOptions:
     )
     score: str | None = flag(
         None,
-        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none), e.g. psnr+ssim+lpips_vgg, niqe+musiq",
+        "metrics, joined by + (default: psnr+ssim; with --data_test Demo none): psnr, ssim, niqe, with extras "
+        "lpips_alex, lpips_vgg, dists, musiq, maniqa, clipiqa, or what pyiqa has without reference",
     )
     lpips: str | None = flag(
         None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
@@ -488,7 +554,7 @@ class PhotoOptions:
     )
     overwrite: bool = flag(False, "replace results that are there already", when=PHOTOS)
     no_reference: str | None = flag(
-        None, "metrics without reference for the results, joined by + (needs pyiqa): niqe+musiq+clipiqa", when=PHOTOS
+        None, "metrics without reference for the results, joined by +: niqe, or musiq+clipiqa (need pyiqa)", when=PHOTOS
     )
 
     @property
@@ -624,6 +690,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 TRUTH = ("True", "False")
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
 
 
 def _truth(word: str) -> bool:
@@ -639,6 +706,17 @@ def _switch(words: Sequence[str], switches: set[str]) -> list[str]:
         f"{word}=True" if word in switches and after not in TRUTH else word
         for word, after in zip(words, following, strict=True)
     ]
+
+
+def _with_negatives(words: Sequence[str]) -> list[str]:
+    """Write `--lr_sr -1e-4` as `--lr_sr=-1e-4`: argparse takes -1e-4 for a flag, and would miss the value."""
+    joined: list[str] = []
+    for word in words:
+        if joined and NEGATIVE.fullmatch(word) and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Names) -> None:
@@ -672,13 +750,18 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
         for field in dataclasses.fields(section):
             _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
     switches = {f"--{name}" for name, field in flags_of(options).items() if isinstance(field.default, bool)}
-    namespace, unknown = parser.parse_known_args(_switch(sys.argv[1:] if argv is None else argv, switches))
-    given, fields = vars(namespace), flags_of(options)
+    words = _with_negatives(sys.argv[1:] if argv is None else argv)
+    namespace, unknown = parser.parse_known_args(_switch(words, switches))
+    fields = flags_of(options)
     positional = next((name for name, field in fields.items() if field.metadata["flag"].positional), None)
-    if positional and unknown and not any(word.startswith("-") for word in unknown):
-        given[positional], unknown = tuple(map(Path, unknown)), []
-    if unknown:
+    places = tuple(map(Path, unknown)) if positional and not any(word.startswith("-") for word in unknown) else ()
+    if unknown and not places:
         parser.unknown(unknown)
+    if (path := vars(namespace).get("config")) is not None:  # of a flag that stands twice the last word counts
+        namespace, _ = parser.parse_known_args(_switch([*_words_of_config(path, options), *words], switches))
+    given = vars(namespace)
+    if positional and places:
+        given[positional] = places
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
         parser.error(f"{' and '.join(missing)} must be given")
     for name, value in given.items():
@@ -687,6 +770,26 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
             allowed = f"{low:g} at least" if math.isinf(high) else f"in {low:g}..{high:g}"
             parser.error(f"--{name} {value} must be {allowed}")
     return given
+
+
+def _words_of_config(path: Path, options: type) -> list[str]:
+    """Return the flags of a run's config.json that are not its network's defaults, as words of a command line.
+
+    Defaults stay out, so that they follow from the network and scale that the command line names.
+    """
+    with argument("config"):
+        values = read_json(path)
+        try:
+            told = {name: values[name] for name in flags_of(options) if values.get(name) is not None}
+            usual = {name: field.default for name, field in flags_of(options).items()}
+            usual |= published.defaults(told["model"], told["scale"], told) | {"data_test": TRAINING_TEST_SET}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no config.json of a run") from error
+    return [
+        f"--{name}={value}"
+        for name, value in told.items()
+        if name in ("model", "scale") or (name not in OF_ONE_RUN and value != _plain(usual[name]))
+    ]
 
 
 def as_flags(message: object) -> str:
@@ -719,7 +822,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
     values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
     values |= published.validation(model, given) | given
-    values |= weights(values)
+    values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
@@ -755,6 +858,23 @@ def weights(values: Mapping[str, Any]) -> dict[str, Path]:
     return found
 
 
+def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of the recipe file that --recipe names, which a run keeps; nothing for the name of a preset.
+
+    Raises ValueError for a file that is no JSON object.
+    """
+    path = Path(values.get("recipe", ""))
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--recipe: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"--recipe: {path} must hold keys and values in {{}}, not {content}")
+    return {"recipe": {"name": path.stem, **content}}
+
+
 def forget_released(given: Given) -> None:
     """Drop from a command line of the released KDSR (`--model blindsr`) what its programs ignore.
 
@@ -767,6 +887,13 @@ def forget_released(given: Given) -> None:
         given.pop("sig", None)
 
 
+def released_test(given: Given) -> None:
+    """Turn a test command of the released KDSR into one of ours: where it names no noise, anisotropic blur has 10."""
+    if given.get("model") == "blindsr" and given.get("blur_type") == "aniso_gaussian":
+        given.setdefault("noise", published.NOISY_LEVEL)
+    forget_released(given)
+
+
 def _check_save(save: str) -> None:
     if not save or Path(save).name != save or save in (".", ".."):
         raise ValueError(f"--save {save!r} names a run: one word for a folder under --dir_experiment, not a path")
@@ -776,7 +903,7 @@ def _run_name(options: TrainOptions) -> str:
     saving, given = options.saving, options.degradation
     _check_save(saving.save)
     kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
-    if given.degradation == "second_order":
+    if given.degradation in COMPLETE:
         kind = given.degradation
     return f"{saving.save}_x{options.network.scale}_{kind}"
 
@@ -793,9 +920,11 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     values["precision"] = "auto" if given.get("data_test", default) == "Demo" else "fp32"
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
-    options = _build(EvalOptions, values | given)
+    options = _build(EvalOptions, values | given | _contents(given))
     if options.testing.save is not None:
         _check_save(options.testing.save)
+    if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):
+        raise ValueError("--oracle takes whole images as they are: leave out --tile and --self_ensemble")
     _check_degradation(options, given)
     _check_photos(options, given)
     return options
@@ -841,23 +970,34 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
 
 
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
-    """Return what a resumed run is told otherwise than at its start, though it decides what the run is."""
+    """Return what a resumed run is told otherwise than before, though it decides what the run is."""
+    found = _differing(given, options, before)
+    return [
+        f"--{name} {was} (now {now})"
+        for name, (was, now) in found.items()
+        if now is not None and not _may_change(name, given)
+    ]
+
+
+def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what a resumed run is told otherwise than before, and may be: the values before and now, by flag."""
+    paths = ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
+    found = _differing(given, options, before)
+    return {name: values for name, values in found.items() if _may_change(name, given) and name not in paths}
+
+
+def _differing(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     now, idle = flat(options), without_effect(given, options)
-    fixed = [name for name, field in flags_of(options).items() if not field.metadata["flag"].on_resume]
-    return [
-        f"--{name} {before[name]} (now {now[name]})"
-        for name in fixed
-        if name in before and name not in idle and now[name] is not None and now[name] != before[name]
-    ]
+    return {
+        name: (before[name], now[name])
+        for name in now
+        if name in before and name not in idle and now[name] != before[name]
+    }
 
 
-def retold(options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
-    """Return what a resumed run is told otherwise than at its start, and may be."""
-    now, paths = flat(options), ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
-    free = [name for name, field in flags_of(options).items() if field.metadata["flag"].on_resume and name not in paths]
-    return [
-        f"--{name} {now[name]} (was {before[name]})" for name in free if name in before and now[name] != before[name]
-    ]
+def _may_change(name: str, given: Given) -> bool:
+    allowed = flags_of(TrainOptions)[name].metadata["flag"].on_resume
+    return name in given if allowed == IF_GIVEN else bool(allowed)
 
 
 def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> None:
@@ -870,8 +1010,8 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
             "default here, takes every s-th pixel; leave --sample_mode out with manet and --sv_mode"
         )
     drawn = [test.protocol] if isinstance(options, EvalOptions) else [test.protocol, degradation.degradation]
-    if "second_order" in drawn and not plain:
-        raise ValueError("second_order draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
+    if (complete := [name for name in COMPLETE if name in drawn]) and not plain:
+        raise ValueError(f"{complete[0]} draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
     if Path(test.protocol).is_file() and not plain:
         raise ValueError(
             f"--protocol {test.protocol} says everything itself: leave out --noise, --jpeg_quality and --sample_mode"
@@ -919,6 +1059,10 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    if options.test_degradation.metric == "all":
+        raise ValueError(
+            "--metric all belongs to test.py: one PSNR decides which weights are the best; name its planes"
+        )
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
     if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):
@@ -947,6 +1091,28 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(
             f"--objective contrast trains an encoder, which CDSR and DASR have and {network.model} has not"
         )
+    if loss.objective in ("sftmd", "correction"):
+        _check_coded(options)
+
+
+def _check_coded(options: TrainOptions) -> None:
+    """Check the stages of IKC, which learn from the code of the kernel that was drawn."""
+    objective, model, recipe = options.loss.objective, options.network.model, options.degradation.degradation
+    if model != "IKC":
+        raise ValueError(f"--objective {objective} is a stage of --model IKC, not of {model}")
+    if recipe != "ikc" or options.loading.pool_size:
+        raise ValueError(
+            f"--objective {objective} learns from the codes of kernels, which --degradation ikc draws: leave out "
+            "--degradation and --pool_size"
+        )
+    if objective == "correction":
+        if options.training.accumulate > 1:
+            raise ValueError("--objective correction takes eight steps on each batch: leave out --accumulate")
+        if options.loss.pre_train is None and not options.resuming:
+            raise ValueError(
+                "--objective correction learns to correct the images of a trained SFTMD: name its checkpoint with "
+                "--pre_train (train one with --objective sftmd)"
+            )
 
 
 def _check_epochs(options: TrainOptions) -> None:

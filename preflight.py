@@ -307,7 +307,12 @@ def weights(options: TrainOptions) -> Iterator[Finding]:
     """Load the weights to start from into what they are for."""
     network, loss = options.network, options.loss
     net = loss_factory.network(
-        network.model, scale=network.scale, sizes=options.sizes, pre_train=loss.pre_train, log=lambda text: None
+        network.model,
+        scale=network.scale,
+        sizes=options.sizes,
+        pre_train=loss.pre_train,
+        warm_start=loss.warm_start,
+        log=lambda text: None,
     )
     check_patch(options, net, _recipe(options))
     if options.has_teacher:

@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {
     "lr_encoder": 2e-4,
     "lr_sr": 1e-4,
     "lr_decay_sr": 200,
+    "decay_type": "step",
     "beta2": 0.999,
     "ema": 0.0,
     "augment": "all",
@@ -40,6 +41,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "KDSR_S adversarial": {"epochs_sr": 400, "lr_sr": 1e-4, "lr_decay_sr": 400},
     "CDSR": {**PLAIN, **_CONTRAST, "degradation": "manet", "metric": "matlab"},
     "DASR": {**PLAIN, **_CONTRAST, "epochs_encoder": 100},
+    "IKC": {
+        **PLAIN,
+        "degradation": "ikc",
+        "objective": "sftmd",
+        "metric": "matlab",
+        "patch_size": 64,
+        "batch_size": 32,
+        "epochs_sr": 500,
+        "lr_decay_sr": 125,
+        "decay_type": "cosine",
+        "beta2": 0.99,
+    },
+    "IKC correction": {"epochs_sr": 5, "decay_type": "none"},
     # Not blind: sizes are the papers', the degradation is that of the blind networks they are compared with.
     "EDSR": {**PLAIN, "draw_per": "batch"},
     "RRDB": {**PLAIN, "draw_per": "batch", "patch_size": 32, "epochs_sr": 1000, "lr_sr": 2e-4},
@@ -57,7 +71,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 _MANET = {2: (0.35, 5.0), 3: (0.525, 7.5), 4: (0.7, 10.0)}
 _GAUSSIAN = {2: (0.2, 2.0), 3: (0.2, 3.0), 4: (0.2, 4.0)}
 LAMBDA_MAX = 4.0  # KDSR's, at every scale
-PROTOCOLS = {"gaussian": ("gaussian8", "aniso9"), "manet": ("manet9", "manet9")}  # of iso and aniso; else the recipe's
+PROTOCOLS = {  # of iso and aniso; else the recipe's
+    "gaussian": ("gaussian8", "aniso9"),
+    "manet": ("manet9", "manet9"),
+    "ikc": ("gaussian8", "gaussian8"),
+}
 POOLED = 20  # batches in the pool of pairs: 180 pairs for the nine images of a GPU
 NOISY_KERNEL = {"protocol": "flags", "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120.0}  # KDSR validates noisy training
 NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever the noise in training

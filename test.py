@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -28,11 +28,12 @@ from data.degradation import DEGRADATIONS
 from data.folders import paired
 from data.images import read_image
 from data.outputs import plan
-from data.testset import PAIRED, TestSet, to_tensor
-from evaluation import Score, cost, evaluate, metric, report, results, score_image, smallest_hr
+from data.protocol import CROPPED, crop128
+from data.testset import PAIRED, Sample, TestSet, to_tensor
+from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from evaluation.photographs import Enlarger, Target
 from loss.factory import require
-from model import NETWORKS, BlindSR, build, load_model, name_of, zoo
+from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
 from option import EvalOptions, Given
 from runtime import distributed
@@ -46,7 +47,7 @@ from utility import Run, argument
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
-TRAINED_FOR = ("degradation", "blur_type", "noise")  # decide what a network is tested on
+TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
 PATIENCE = timedelta(days=30)  # the processes that share photographs end when they have done theirs, hours apart
 
 
@@ -62,6 +63,8 @@ def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, precisio
     """Return SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
     testing = options.testing
     with precision.autocast(lr.device):
+        if testing.oracle and isinstance(net, IKC):
+            return best_step(net, lr, hr)
         if testing.tile is None and not testing.self_ensemble:
             return net(lr, hr).image
         sr = net.upscale(lr, hr=hr if net.sees_hr else None, tile=testing.tile, self_ensemble=testing.self_ensemble)
@@ -75,19 +78,29 @@ def metrics_of(options: EvalOptions) -> list[str]:
     names += [f"lpips_{testing.lpips}"] if testing.lpips else []
     no_reference = options.photos.no_reference
     names += metric.split_names(no_reference) if no_reference else []
+    if options.test_degradation.metric == metric.ALL_PLANES:
+        names = metric.side_by_side(names)
     return list(dict.fromkeys(names))
 
 
 def score(
-    net: BlindSR, test_sets: Sequence[TestSet], options: EvalOptions, precision: Precision, device: torch.device
+    net: BlindSR,
+    test_sets: Sequence[TestSet],
+    crops: Mapping[str, page.Crops],
+    options: EvalOptions,
+    precision: Precision,
+    device: torch.device,
 ) -> list[Score]:
-    """Return every score of every test set; with --save_results write the images as they come."""
+    """Return every score of every test set; with --save_results write the images as they come.
+
+    crops: by protocol; they are shown all images.
+    """
     planes = options.test_degradation.metric
     with argument("score"):
         measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
     scores: list[Score] = []
     for test_set in test_sets:
-        folder = results.set_folder(results_dir(options, net), test_set)
+        folder = results.set_folder(results_dir(options, net), test_set) if options.testing.save_results else None
         scores += evaluate(
             partial(restore, net=net, options=options, precision=precision),
             test_set,
@@ -95,9 +108,16 @@ def score(
             planes=planes,
             device=device,
             metrics=measures,
-            on_image=partial(results.save_images, folder) if options.testing.save_results else None,
+            on_image=partial(see, crops=crops[test_set.protocol], folder=folder),
         )
     return scores
+
+
+def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None) -> None:
+    """Keep a crop of an image for the report, and write the whole image where there is a folder for it."""
+    crops(sample, sr)
+    if folder is not None:
+        results.save_images(folder, sample, sr)
 
 
 def results_dir(options: EvalOptions, net: BlindSR) -> Path:
@@ -122,19 +142,28 @@ def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
         precision=options.testing.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
+        oracle=testing.oracle,
     )
 
 
-def report_scores(scores: Sequence[Score], test_sets: Sequence[TestSet], options: EvalOptions, net: BlindSR) -> None:
-    """Print the table of all scores, then write those of each test set."""
+def report_scores(
+    scores: Sequence[Score],
+    test_sets: Sequence[TestSet],
+    crops: Mapping[str, page.Crops],
+    options: EvalOptions,
+    net: BlindSR,
+) -> None:
+    """Print the table of all scores, then write those of each test set, and report.html for each protocol."""
     planes, testing = options.test_degradation.metric, options.testing
-    print(f"{name_of(net)} x{net.scale}, {planes}")
+    note = ", the best of seven steps, chosen by the HR image: an oracle" if testing.oracle else ""
+    print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(report.render(report.rows(scores)))
     name = results.scores_name(
         planes=planes,
         precision=options.testing.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
+        oracle=testing.oracle,
     )
     folder = results_dir(options, net)
     for test_set in test_sets:
@@ -142,6 +171,10 @@ def report_scores(scores: Sequence[Score], test_sets: Sequence[TestSet], options
         results.write_test_set(
             folder, test_set, own, name=name, metric=f"{planes}, border {net.scale}", made=made_by(options, net)
         )
+    for protocol, shown in crops.items():
+        own = [score for score in scores if score.protocol == protocol]
+        made = {"metric": planes, **made_by(options, net)}
+        page.write_results(folder / results.slug(protocol), own, shown, made=made, log=print)
     print(f"written to {folder}")
 
 
@@ -265,7 +298,7 @@ def from_zoo(given: Given) -> str:
 
 def load(given: Given) -> tuple[EvalOptions, BlindSR]:
     """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
-    option.forget_released(given)
+    option.released_test(given)
     name, scale = given.get("model"), given.get("scale")
     if "pre_train" not in given and name == "BICUBIC" and scale is not None:
         net = build(name, scale=scale)
@@ -279,9 +312,16 @@ def load(given: Given) -> tuple[EvalOptions, BlindSR]:
         sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
         require(net, "pre_train", path, model=name, scale=scale, **sizes)
     options = option.eval_options(given, model=name_of(net), scale=net.scale)
+    if options.testing.oracle and not isinstance(net, IKC):
+        raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
         print(f"note: {note}")
     return options, net
+
+
+def is_real(test_set: TestSet) -> bool:
+    """Tell real pairs from images that a protocol has degraded."""
+    return test_set.protocol.startswith(PAIRED)
 
 
 def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
@@ -289,7 +329,7 @@ def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given
 
     Raises ValueError if images that are measured otherwise are to be scored beside them.
     """
-    real, planes = [test_set.protocol == PAIRED for test_set in test_sets], options.test_degradation.metric
+    real, planes = [is_real(test_set) for test_set in test_sets], options.test_degradation.metric
     if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
         return options
     if not all(real):
@@ -305,24 +345,30 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
     """Return what the user may not have meant: a test of other degradations than the network was trained for."""
     found = []
     protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
-    if protocol and all(test_set.protocol == PAIRED for test_set in test_sets) and options.testing.hr_dir is None:
+    if given.get("protocol") == CROPPED:
+        protocol.remove("--protocol")
+    if protocol and all(is_real(test_set) for test_set in test_sets) and options.testing.hr_dir is None:
         found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
     for test_set in test_sets:
-        if test_set.protocol != PAIRED and test_set.hr_paths[0].parent.name.startswith("LR"):
+        if not is_real(test_set) and test_set.hr_paths[0].parent.name.startswith("LR"):
             found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
     run = None if options.testing.pre_train is None else results.run_of(options.testing.pre_train)
-    if run is not None and not protocol and any(test_set.protocol != PAIRED for test_set in test_sets):
+    if run is not None and not protocol and any(not is_real(test_set) for test_set in test_sets):
         tested, trained = vars(options.degradation), {}
         with suppress(ValueError):  # any folder may hold a config.json
             trained = Run(run).config()
-        other = [f"--{name} {trained[name]}" for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
+        other = [name for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
         if other:
-            found.append(f"the network was trained with {' '.join(other)}, which is not what this tests")
+            values = {name: trained[name] for name in other}
+            if isinstance(recipe := values.get("recipe"), dict):
+                values["recipe"] = recipe["name"]  # its ranges are in config.json
+            told = " ".join(f"--{name} {value}" for name, value in values.items())
+            found.append(f"the network was trained with {told}, which is not what this tests")
     return found
 
 
-def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
-    """Return the pairs of --data_test and --hr_dir."""
+def real_pairs(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int) -> TestSet:
+    """Return the pairs of --data_test and --hr_dir, `crop` LR pixels a side of their centre; 0: all of them."""
     if not lr_dir.is_dir():
         raise NotADirectoryError(
             f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
@@ -330,7 +376,7 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int) -> TestSet:
         )
     if not hr_dir.is_dir():
         raise NotADirectoryError(f"--hr_dir: there is no folder {hr_dir}")
-    return paired(lr_dir, hr_dir, scale)
+    return paired(lr_dir, hr_dir, scale, crop=crop)
 
 
 def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[TestSet]:
@@ -338,7 +384,8 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
     hr_dir, names = options.testing.hr_dir, options.images.data_test
     missing: list[str] = []
     if hr_dir is not None:
-        test_sets = [real_pairs(Path(names), hr_dir, net.scale)]
+        crop = crop128(net.scale).crop if options.test_degradation.protocol == CROPPED else 0
+        test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
         protocol = data_factory.protocol(
             options.test_degradation.protocol,
@@ -393,7 +440,9 @@ def run(argv: Sequence[str] | None) -> None:
     options = with_luma_of_pairs(options, test_sets, given)
     for remark in remarks(options, test_sets, given):
         print(f"note: {remark}")
-    report_scores(score(net, test_sets, options, precision, device), test_sets, options, net)
+    crops = {test_set.protocol: page.Crops(net.scale) for test_set in test_sets}
+    scores = score(net, test_sets, crops, options, precision, device)
+    report_scores(scores, test_sets, crops, options, net)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

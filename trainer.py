@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -18,24 +18,31 @@ from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, load, naming_loader
 from data.testset import TestSet
 from evaluation import Score, evaluate, grouped, mean
+from evaluation.page import Crops, RunReport
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
+from model.layer import Trunk
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
 from runtime.logger import Logger
 from runtime.precision import Precision
+from runtime.reference import Reference
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate as a function of the step: two stretches, each with its own stairs.
+    """The learning rate as a function of the step: two stretches, each with its own stairs; the second may be another.
 
     Stairs come where the number of the epoch within its stretch is a multiple of `decay`. The released trainers count
     epochs from 1 (`first`), so each stair comes one epoch earlier than by counting from 0.
+
+    "cosine" falls to a thousandth of `rate` in `decay` epochs and starts again, as IKC's released trainer has it: steps
+    count from 1, and the last one of the run (`total_steps`) ends a period instead of beginning one. "none" stays at
+    `rate`.
     """
 
     epoch_steps: int
@@ -47,11 +54,20 @@ class Schedule:
     decay: int  # epochs
     gamma: float
     first: int = 1
+    decay_type: str = "step"  # "step" (stairs), "cosine" or "none"
+    total_steps: int = 0  # of the run, for "cosine"
 
     def __call__(self, step: int) -> float:
         epoch = step // self.epoch_steps
         if epoch < self.warmup_epochs:
             return self.warmup_rate * self.warmup_gamma ** ((epoch + self.first) // self.warmup_decay)
+        if self.decay_type == "none":
+            return self.rate
+        if self.decay_type == "cosine":
+            period, number = self.decay * self.epoch_steps, step + 1 - self.warmup_epochs * self.epoch_steps
+            t = number % period or (period if step + 1 == self.total_steps else 0)
+            low = self.rate / 1000
+            return low + (self.rate - low) * (1 + math.cos(math.pi * t / period)) / 2
         return self.rate * self.gamma ** ((epoch - self.warmup_epochs + self.first) // self.decay)
 
 
@@ -71,7 +87,10 @@ class Learner:
 
     Args:
         ema: decay of the average of the weights, per step; 0: none.
+        degradation: what the checkpoints say of the degradation that they were trained on.
         accumulate: parts in which a batch goes through the network.
+        recompute: compute the maps of the SR network twice instead of keeping them all.
+        clip_grad: norm that the gradient of a step is scaled down to, where it is larger; 0: never.
     """
 
     def __init__(
@@ -81,7 +100,10 @@ class Learner:
         *,
         beta2: float = 0.999,
         ema: float = 0.0,
+        degradation: Mapping[str, Any] | None = None,
         accumulate: int = 1,
+        recompute: bool = False,
+        clip_grad: float = 0.0,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
@@ -92,8 +114,13 @@ class Learner:
         self.precision = precision
         self.ranks = ranks
         self.accumulate = accumulate
+        self.degradation = degradation
+        self.clip_grad = clip_grad
         self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
         self.objective = ranks.replicate(objective.to(device))
+        for module in self.net.modules():
+            if isinstance(module, Trunk):
+                module.recompute = recompute
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:
@@ -137,11 +164,14 @@ class Learner:
             yield phase
 
     def _optimize(self) -> Tensor:
-        """Average the gradients over all ranks and let Adam step; return their norm."""
-        gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        """Average the gradients over all ranks and let Adam step; return their norm, before it is clipped."""
+        learning = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        gradients = [p.grad for p in learning]
         self.ranks.all_reduce_mean_(gradients)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm(gradients)
+        if self.clip_grad:
+            nn.utils.clip_grads_with_norm_(learning, self.clip_grad, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm
@@ -170,7 +200,7 @@ class Learner:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the network, with its average, as a file of weights holds it."""
-        return checkpoint(self.net, None if self.ema is None else self.ema.net)
+        return checkpoint(self.net, None if self.ema is None else self.ema.net, degradation=self.degradation)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -187,15 +217,40 @@ class Learner:
             raise ValueError(
                 f"it is of {found['network']} {found['config']}, the options ask for {own['network']} {own['config']}"
             )
-        self.net.load_state_dict(found["params"])
+        _load(self.net, found["params"])
         if self.ema is not None:
-            self.ema.net.load_state_dict(found["params_ema"])
-        self.objective.load_state_dict(state["objective"])
-        fused = {"fused": self.device.type == "cuda"}  # a run may go on where there is a GPU, or none
-        groups = [group | fused for group in state["optimizer"]["param_groups"]]
-        moments = copy.deepcopy(state["optimizer"]["state"])  # the optimiser goes on with the tensors that it is given
+            _load(self.ema.net, found["params_ema"])
+        _load(self.objective, state["objective"])
+        # Settings (shares, betas, kernels) are those of the options; a state gives the moments and the last rate.
+        groups, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]
+        if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
+            raise ValueError("its optimiser has other parameters")
+        groups = [group | {"lr": float(old["lr"])} for group, old in zip(groups, saved["param_groups"], strict=True)]
+        moments = copy.deepcopy(saved["state"])  # the optimiser goes on with the tensors that it is given
+        for number, parameter in enumerate(
+            chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+        ):
+            _check_moments(moments.get(number), parameter)
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
+
+
+def _load(module: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Load a state dict. Raise ValueError if a tensor is of another kind, which PyTorch would convert."""
+    for name, own in module.state_dict().items():
+        if name in saved and saved[name].dtype != own.dtype:
+            raise ValueError(f"{name} is of {saved[name].dtype} instead of {own.dtype}")
+    module.load_state_dict(saved)
+
+
+def _check_moments(moments: dict[str, Tensor] | None, parameter: Tensor) -> None:
+    """Raise ValueError unless these are Adam's moments of this parameter; None: it has had no gradient yet."""
+    if moments is None:
+        return
+    found = {name: (tuple(value.shape), value.dtype) for name, value in moments.items()}
+    like = (tuple(parameter.shape), parameter.dtype)
+    if found != {"step": ((), torch.float32), "exp_avg": like, "exp_avg_sq": like}:
+        raise ValueError(f"a parameter of {like} has the moments {found}")
 
 
 class Trainer:
@@ -212,6 +267,7 @@ class Trainer:
         max_minutes, save_minutes: stop after, save at least every.
         st_save_epoch, keep: numbered checkpoints from this epoch on, how many of them.
         begun: when the minutes began, by `time.perf_counter`.
+        reference: the scores of another run, to compare with.
     """
 
     def __init__(
@@ -232,6 +288,8 @@ class Trainer:
         beta2: float = 0.999,
         ema: float = 0.0,
         accumulate: int = 1,
+        recompute: bool = False,
+        clip_grad: float = 0.0,
         collapse: float = 0.0,
         n_threads: int = 0,
         print_every: int = 100,
@@ -243,6 +301,7 @@ class Trainer:
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
         signals: StopSignals | None = None,
         begun: float | None = None,
+        reference: Reference | None = None,
     ) -> None:
         own = pairs.draws.batch // pairs.draws.world
         if own % accumulate:
@@ -252,7 +311,10 @@ class Trainer:
             objective,
             beta2=beta2,
             ema=ema,
+            degradation=pairs.description,
             accumulate=accumulate,
+            recompute=recompute,
+            clip_grad=clip_grad,
             device=device,
             precision=precision,
             ranks=ranks,
@@ -274,6 +336,7 @@ class Trainer:
         self.save_seconds = 60 * save_minutes
         self.st_save_epoch = st_save_epoch
         self.keep = keep
+        self.reference = reference
         self.ranks = ranks
         self.signals = signals or StopSignals(impatient=ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
@@ -305,7 +368,7 @@ class Trainer:
             with (
                 self.signals.deferred(),
                 naming_loader(),
-                Logger(self.run, **where, writes=self.ranks.is_main) as self._logger,
+                Logger(self.run, **where, writes=self.ranks.is_main, reference=self.reference) as self._logger,
             ):
                 return self._train()
         except BaseException:
@@ -456,12 +519,15 @@ class Trainer:
         start = time.perf_counter()
         self.epoch = self.step // self.epoch_steps
         self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
+        report = RunReport(self.run, self.net.scale)
         if self.test_sets:
-            psnr = self.validate(self.epoch)
+            psnr = self.validate(self.epoch, report)
             better = self.best is None or psnr > self.best
             self.best = psnr if better else self.best
             if self.ranks.is_main:
                 self._save_models(psnr, better)
+        if self.ranks.is_main:
+            report.write()
         self._logger.since += time.perf_counter() - start
 
     def _save_models(self, psnr: float, better: bool) -> None:
@@ -473,12 +539,17 @@ class Trainer:
                 write_file(self.learner.checkpoint(), temporary)
         self.run.drop_old(self.keep)
 
-    def validate(self, epoch: int) -> float:
-        """Score the network, or the average of its weights, on every test set; return the PSNR on the first."""
+    def validate(self, epoch: int, report: RunReport) -> float:
+        """Score the network, or the average of its weights, on every test set; return the PSNR on the first.
+
+        report: is given the scores, and crops of this rank's images.
+        """
         self.net.eval()
         rows = []
         for test_set in self.test_sets:
-            score = mean(self.scores(test_set))
+            scores = self.scores(test_set, crops=report.crops)
+            report.scores += scores
+            score = mean(scores)
             if math.isnan(score["psnr"]):
                 raise TrainingError(
                     f"the PSNR on {test_set.name} is nan after step {self.step}: statistics of BatchNorm, or the "
@@ -491,10 +562,10 @@ class Trainer:
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def scores(self, test_set: TestSet, first: int | None = None) -> list[Score]:
+    def scores(self, test_set: TestSet, first: int | None = None, crops: Crops | None = None) -> list[Score]:
         """Return the scores of the network as it is; each rank restores its share of the images.
 
-        first: score so many images only.
+        first: score so many images only. crops: is shown each of them.
         """
         net = self.learner.eval_net
         scores = evaluate(
@@ -504,6 +575,7 @@ class Trainer:
             planes=self.metric,
             device=self.device,
             first=first,
+            on_image=crops,
         )
         of_images = list(grouped(scores, "image").values())
         return [score for image in self.ranks.gather(of_images) for score in image]

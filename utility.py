@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -185,8 +185,7 @@ class Run:
         if resumed:
             self.log(f"environment: {json.dumps(environment())}")
         else:
-            with atomic_write(self.path / "config.json") as temporary:
-                temporary.write_text(json.dumps({**config, **environment()}, indent=1))
+            self._write_config({**config, **environment()})
         self._write("".join(self._pending or []))
         self._pending = None
 
@@ -202,6 +201,15 @@ class Run:
         if not isinstance(config, dict) or "versions" not in config:
             raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
         return config
+
+    def amend(self, changes: Mapping[str, Any]) -> None:
+        """Let config.json tell options that a resumed run was told otherwise. The lines of the log tell when."""
+        if changes and (before := self.config()):
+            self._write_config({**before, **changes})
+
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        with atomic_write(self.path / "config.json") as temporary:
+            temporary.write_text(json.dumps(config, indent=1))
 
     def sync_tables(self) -> None:
         """Wait until the rows of the tables are on the disk."""
@@ -335,9 +343,16 @@ def environment() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     info = Path("/proc/cpuinfo")
     named_there = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
-    cpu = named_there[1] if named_there else platform.processor() or platform.machine()
-    machine = {"cpu": cpu, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
-    return {"versions": versions, **machine, "gpu": gpu, "commit": git_commit(), "command": sys.argv}
+    processor = named_there[1] if named_there else platform.processor() or platform.machine()
+    return {  # no key is that of a flag: both stand in config.json
+        "versions": versions,
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "commit": git_commit(),
+        "command": sys.argv,
+    }
 
 
 def git_commit() -> str | None:
@@ -355,13 +370,26 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def draw_curves(run: Run) -> None:
-    """Draw psnr.png and loss.png of a run from its logs."""
+def psnr_curves(path: Path) -> Lines:
+    """Return the PSNR curves of a psnr_log.csv, "<set>, <protocol>" each; none if there is no file."""
+    curves: Lines = defaultdict(list)
+    for row in read_rows(path):
+        curves[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
+    return dict(curves)
+
+
+class NamedCurves(Protocol):
+    """Curves to lay under those of a run."""
+
+    name: str
+    curves: Lines
+
+
+def draw_curves(run: Run, reference: NamedCurves | None = None) -> None:
+    """Draw psnr.png and loss.png of a run from its logs; `reference` is drawn where the run has the same curve."""
     from matplotlib.figure import Figure  # takes a second to import
 
-    psnr: Lines = defaultdict(list)
-    for row in read_rows(run.psnr_log):
-        psnr[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
+    psnr = psnr_curves(run.psnr_log)
     losses: Lines = defaultdict(list)
     for row in read_rows(run.loss_log):
         if row["part"] == "gradient":  # the norm of the gradients, no loss
@@ -373,7 +401,10 @@ def draw_curves(run: Run) -> None:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel=label)
         for line, points in lines.items():
-            axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
+            (drawn,) = axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
+            if lines is psnr and reference is not None and line in reference.curves:
+                under, label = reference.curves[line], f"{line}: {reference.name}"
+                axes.plot(*zip(*under, strict=True), "--", color=drawn.get_color(), alpha=0.6, label=label)
         if lines is losses:
             least = min(value for points in lines.values() for _, value in points)
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude

@@ -96,6 +96,9 @@ def protocol(
         rule = _protocol_of_flags(scale, degradation, blur_type, sig, lambda_1, lambda_2, theta)
     elif name in NAMED:
         rule = NAMED[name](scale)
+        if rule.draws:
+            _refuse(name, changes)
+            return rule
     elif name in DEGRADATIONS:
         known = inspect.signature(DEGRADATIONS[name]).parameters
         _refuse(name, {key: value for key, value in changes.items() if key not in known})

@@ -96,8 +96,10 @@ def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:
     return (named[1], named[2]) if named else (name, "prepared")
 
 
-def paired(lr_dir: Path, hr_dir: Path, scale: int) -> Prepared:
-    """Pair real LR and HR images. Raises ValueError or OSError for missing folders and images without a partner.
+def paired(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int = 0) -> Prepared:
+    """Pair real LR and HR images, `crop` LR pixels a side of their centre; 0: all of them.
+
+    Raises ValueError or OSError for missing folders and images without a partner.
 
     An LR and an HR image belong together if their names are the same, or are so without endings like those of `0801x4`,
     `0801_x4`, `Canon_001_LR4` and `Canon_001_HR`. Where both folders are one, the HR images end on `_HR` or `_GT`.
@@ -110,7 +112,8 @@ def paired(lr_dir: Path, hr_dir: Path, scale: int) -> Prepared:
     folder = _absolute(lr_dir)
     named = {"LR": folder.parent.name, f"LR_x{scale}": folder.parent.name}
     name = named.get(folder.name, f"{folder.parent.name}_{folder.name}" if folder.name[:2] == "LR" else folder.name)
-    return Prepared(name, PAIRED, fingerprint([pair.lr for pair in pairs]), pairs, scale)
+    protocol = f"{PAIRED} crop{crop}" if crop else PAIRED
+    return Prepared(name, protocol, fingerprint([pair.lr for pair in pairs]), pairs, scale, crop)
 
 
 def _pair_up(lr: Sequence[Path], hr: Sequence[Path], scale: int) -> list[Pair]:
@@ -149,7 +152,7 @@ def find(
 
     `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`:
     - with `HR_si` or `HR_sv` in it, a set that was prepared, which must be of this protocol;
-    - with `LR_x<s>` or `LR` beside `HR` in it, real pairs, whatever the protocol;
+    - with `LR_x<s>` or `LR` beside `HR` in it, real pairs, whatever the protocol but for its crop;
     - else a folder of HR images, or one with `HR` in it. A set that was prepared of them by this protocol, `<Set>_x<s>`
       beside it, goes first.
     """
@@ -159,7 +162,7 @@ def find(
             return prepared(place, rule, seed)
         lr_dir = next((place / lr for lr in (f"LR_x{rule.scale}", "LR") if (place / lr).is_dir()), None)
         if lr_dir is not None and (place / "HR").is_dir():
-            return paired(lr_dir, place / "HR", rule.scale)
+            return paired(lr_dir, place / "HR", rule.scale, crop=rule.crop)
         beside = place.with_name(f"{place.name}_x{rule.scale}")
         if fits(beside, rule, seed):
             return prepared(beside, rule, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -103,6 +103,12 @@ class Pairs(nn.Module):
             raise ValueError(f"`pool_size` {pool} cannot be shared out evenly among {draws.world} processes")
         self._pool_size = pool
         self.pool = Pool(pool // draws.world, patch, patch * degradation.scale) if pool else None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The recipe and its ranges in plain values, for checkpoints."""
+        recipe: Any = self.degradation
+        return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(recipe) else {})}
 
     @torch.no_grad()
     def forward(self, hr: Tensor, step: int) -> Batch:

@@ -7,7 +7,7 @@ import inspect
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite, pi, radians
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from data.degradation import DEGRADATIONS, Degradation, Gaussian, MANet, Params, SpatiallyVariant
-from utility import read_json
+from data.degradation.recipe import SECTIONS, read_recipe
+from utility import argument, read_json
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
 FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet")  # those that a protocol file may name
+CROPPED = "crop128"  # the protocol that tests the centre of real pairs, too
 DRAWN = "one draw"  # the case of a recipe that draws its degradation
 NO_SETTINGS = ("scale", "draw_per")  # parameters of builders that change nothing of a single image of known scale
 
@@ -62,10 +64,11 @@ class Protocol:
     sv_mode: int = 0  # of manet_sv, 1..6
     noise_var: bool = False  # another noise level in every block of 20×20 LR pixels (manet and manet_sv)
     settings: tuple[tuple[str, Any], ...] = ()  # flags of a recipe that draws, where they differ from its defaults
+    crop: int = 0  # side of the centre of each LR image that is tested, pixels; 0: all of it
 
     def __str__(self) -> str:
         """Return `gaussian8`, `manet9 noise 15`, `bicubic JPEG 75`, `box radius 3`."""
-        words = [self.name, *(f"{name} {value}" for name, value in self.settings)]
+        words = [self.name, *(f"{key} {value}" for key, value in self.settings if not isinstance(value, Mapping))]
         if self.noise:
             words.append(f"{'noise_var' if self.noise_var else 'noise'} {255 * self.noise:g}")
         if self.quality:
@@ -77,7 +80,7 @@ class Protocol:
         """Everything that decides the pixels, and the name, as values that JSON has."""
         values = {"version": VERSION, **asdict(self), "settings": dict(self.settings)}
         # They are younger than the first published digests.
-        return {key: value for key, value in values.items() if value or key not in ("noise_var", "settings")}
+        return {key: value for key, value in values.items() if value or key not in ("noise_var", "settings", "crop")}
 
     @property
     def digest(self) -> str:
@@ -90,7 +93,12 @@ class Protocol:
     @property
     def smallest(self) -> int:
         """The least HR side that can be degraded, pixels."""
-        return self._degradation(self.scale, self.scale).smallest
+        return max(self._degradation(self.scale, self.scale).smallest, self.crop * self.scale)
+
+    @property
+    def draws(self) -> bool:
+        """True where the recipe draws everything itself, noise and JPEG too."""
+        return self.cases[0].width is None and not self.sv_mode
 
     def degrade(self, hr: Tensor, case: Case, *, seed: str) -> Tensor:
         """Degrade (3, s·H, s·W), 8-bit levels / 255, to (3, H, W), likewise, on the same device.
@@ -212,13 +220,33 @@ def one_draw(name: str, scale: int, flags: Mapping[str, Any] | None = None) -> P
         'dc009128f40707e4'
         >>> str(one_draw("second_order", 4, {"codec": "libjpeg"}))
         'second_order codec libjpeg'
+        >>> str(one_draw("second_order", 4, {"recipe": "light"}))
+        'second_order light'
     """
     known = inspect.signature(DEGRADATIONS[name]).parameters
     chosen = {key: value for key, value in (flags or {}).items() if key in known and key not in NO_SETTINGS}
+    title = name
+    if "recipe" in chosen:  # its content decides the pixels; what the name stands for may change
+        with argument("recipe"):
+            recipe = read_recipe(chosen.pop("recipe"))
+        if recipe.changes:
+            title, chosen["recipe"] = f"{name} {recipe.name}", recipe.changes
     settings = tuple(sorted((key, value) for key, value in chosen.items() if value != known[key].default))
-    rule = Protocol(name, scale, name, (Case(DRAWN, None),), settings=settings)
+    rule = Protocol(title, scale, name, (Case(DRAWN, None),), settings=settings)
     _ = rule.smallest  # builds the recipe: its errors come now, and not with the first image
     return rule
+
+
+def crop128(scale: int) -> Protocol:
+    """Return the protocol of recent real-world papers at ×4: the centre 512 × 512 of each HR image, 128 × 128 in LR.
+
+    Real pairs are cut to it; other HR images get one draw of `second_order` each.
+
+    Examples:
+        >>> crop128(4).crop, crop128(4).smallest
+        (128, 512)
+    """
+    return replace(one_draw("second_order", scale), name=CROPPED, crop=128)
 
 
 NAMED: dict[str, Callable[[int], Protocol]] = {
@@ -226,6 +254,7 @@ NAMED: dict[str, Callable[[int], Protocol]] = {
     "gaussian8": gaussian8,
     "aniso9": aniso9,
     "manet9": manet9,
+    CROPPED: crop128,
 }
 
 
@@ -235,7 +264,8 @@ def read_protocol(path: Path, scale: int) -> Protocol:
         {"recipe": "gaussian", "kernels": [[2.0, 2.0, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}
 
     recipe: "gaussian", "gaussian s-fold" or "manet". kernels: two standard deviations in HR pixels and a rotation in
-    degrees each. noise (grey levels) and jpeg (quality) may be left out. Raises ValueError naming the file and the key.
+    degrees each. noise (grey levels) and jpeg (quality) may be left out. The file may also be a recipe of second_order
+    (see `read_recipe`), of which every image gets one draw. Raises ValueError naming the file and the key.
 
     Examples:
         >>> read_protocol(Path("nowhere.json"), 4)  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -244,6 +274,8 @@ def read_protocol(path: Path, scale: int) -> Protocol:
     """
     try:
         content = read_json(path)
+        if content.keys() & SECTIONS:
+            return one_draw("second_order", scale, {"recipe": {"name": path.stem, **content}})
         kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
         recipe, noise = content.pop("recipe"), float(content.pop("noise", 0))
         quality = float(content.pop("jpeg")) if "jpeg" in content else None

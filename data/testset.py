@@ -92,6 +92,20 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray((255 * image).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
+def centre(image: Tensor, *, side: int, scale: int = 1) -> Tensor:
+    """Cut the centre, `side` · `scale` pixels a side, out of (C, s·H, s·W); LR and HR are cut alike. 0: all of it.
+
+    Examples:
+        >>> lr, hr = torch.arange(5).expand(1, 5, 5), torch.arange(10).expand(1, 10, 10)
+        >>> centre(lr, side=2)[0, 0], centre(hr, side=2, scale=2)[0, 0]
+        (tensor([1, 2]), tensor([2, 3, 4, 5]))
+    """
+    if not side:
+        return image
+    top, left = (scale * ((length // scale - side) // 2) for length in image.shape[1:])
+    return image[:, top : top + scale * side, left : left + scale * side]
+
+
 def fingerprint(paths: Sequence[Path]) -> str:
     """Return 16 hex digits of a SHA-256 over the names and bytes of the files: the same for the same images."""
     files = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
@@ -143,6 +157,7 @@ class Degraded:
         for path in self.hr_paths:
             hr = to_tensor(read_image(path), device)
             hr = hr[:, : hr.shape[1] // s * s, : hr.shape[2] // s * s]
+            hr = centre(hr, side=self.rule.crop, scale=s)
             lr = [self.rule.degrade(hr, case, seed=f"{self.seed}/{path.stem}") for case in self.rule.cases]
             yield Sample(path.stem, [case.name for case in self.rule.cases], torch.stack(lr), hr)
 
@@ -156,6 +171,7 @@ class Prepared:
     digest: str
     pairs: Sequence[Pair]
     scale: int
+    crop: int = 0  # side of the centre of each LR image that is tested, pixels; 0: all of it
 
     @property
     def hr_paths(self) -> Sequence[Path]:
@@ -170,8 +186,9 @@ class Prepared:
                 raise BadImage(
                     f"{pair.hr} is {hr[0]} x {hr[1]} pixels, not {self.scale} times the {lr[0]} x {lr[1]} of {pair.lr}"
                 )
-            if min(hr) < at_least:
-                raise BadImage(f"{pair.hr} is {hr[0]} x {hr[1]} pixels; {at_least} a side are needed")
+            needed = max(at_least, self.crop * self.scale)
+            if min(hr) < needed:
+                raise BadImage(f"{pair.hr} is {hr[0]} x {hr[1]} pixels; {needed} a side are needed")
 
     def part(self, index: int, parts: int) -> Prepared:
         """Return the set of every parts-th pair, from this index on."""
@@ -182,6 +199,7 @@ class Prepared:
         for pair in self.pairs:
             lr = to_tensor(_read(pair.lr, pair.lr_sha256), device)
             hr = to_tensor(_read(pair.hr, pair.hr_sha256), device)
+            lr, hr = centre(lr, side=self.crop), centre(hr, side=self.crop, scale=self.scale)
             yield Sample(pair.image, [pair.case], lr[None], hr)
 
 

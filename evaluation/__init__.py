@@ -1,7 +1,7 @@
 """Scoring: metrics by name, the one loop over a test set, tables, files, and what a network costs."""
 
 from evaluation.cost import Cost, measure_cost, render_cost
-from evaluation.evaluate import Restore, Score, evaluate, grouped, mean, score_image, smallest_hr
+from evaluation.evaluate import Restore, Score, best_step, evaluate, grouped, mean, score_image, smallest_hr
 from evaluation.metric import METRICS, PLANES, Measure, Metric, psnr, ssim
 from evaluation.report import render, render_images, rows
 
@@ -13,6 +13,7 @@ __all__ = [
     "Metric",
     "Restore",
     "Score",
+    "best_step",
     "evaluate",
     "grouped",
     "mean",

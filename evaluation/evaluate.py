@@ -13,7 +13,7 @@ from torch import Tensor
 from data.testset import Sample, TestSet
 from evaluation import metric
 from evaluation.metric import Measure
-from model import BlindSR
+from model import IKC, BlindSR
 from runtime.precision import ieee_products
 
 Restore = Callable[[Tensor, Tensor], Tensor]  # LR (N, 3, H, W) and HR (N, 3, s·H, s·W, for teachers only) to SR
@@ -86,6 +86,26 @@ def evaluate(
         Score(test_set.name, test_set.protocol, *label, dict(zip(names, row, strict=True)))
         for label, row in zip(labels, rows, strict=True)
     ]
+
+
+def best_step(net: IKC, lr: Tensor, hr: Tensor) -> Tensor:
+    """Return for each image the one of IKC's seven SR images that is nearest to the HR image: an oracle.
+
+    The released test of IKC reports it. Nearest is the highest PSNR of RGB, cut by a border of `scale` pixels.
+
+    Args:
+        net: the network.
+        lr, hr: (N, 3, H, W) and (N, 3, s·H, s·W) in [0, 1].
+
+    Examples:
+        >>> from model import build
+        >>> net = build("IKC", scale=2, n_feats=8, n_blocks=1)
+        >>> best_step(net, torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    images = torch.stack([step.image for step in net.steps(lr)])  # (7, N, 3, s·H, s·W)
+    psnr = torch.stack([metric.psnr(image, hr, border=net.scale, planes="rgb") for image in images])  # (7, N)
+    return images[psnr.argmax(0), torch.arange(len(lr), device=images.device)]
 
 
 def smallest_hr(net: BlindSR) -> int:

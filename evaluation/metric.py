@@ -15,15 +15,16 @@ They are computed in float64, on the device of the images.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from evaluation import quality
+from evaluation.niqe import niqe
 
 Compare = Callable[[Tensor, Tensor], Tensor]  # SR and HR, (B, 3, H, W) in [0, 1], to (B,)
 Judge = Callable[[Tensor], Tensor]  # SR alone
@@ -169,12 +170,14 @@ def _cut(x: Tensor, border: int) -> Tensor:
 # ----------------------------------------------------------------------------------------------------- the table
 
 
-def _psnr(*, device: torch.device, planes: str, border: int) -> Compare:
-    return partial(psnr, planes=planes, border=border)
+def _compared(compare: Callable[..., Tensor], title: str, *, planes: str | None = None, **about: Any) -> Metric:
+    """Return PSNR or SSIM as a metric: of the planes that the test compares, or always of these."""
+    of_test = planes
 
+    def create(*, device: torch.device, planes: str, border: int) -> Compare:
+        return partial(compare, planes=of_test or planes, border=border)
 
-def _ssim(*, device: torch.device, planes: str, border: int) -> Compare:
-    return partial(ssim, planes=planes, border=border)
+    return Metric(title if of_test is None else f"{title} {of_test}", create, **about)
 
 
 def _lpips(features: str) -> Metric:
@@ -184,21 +187,34 @@ def _lpips(features: str) -> Metric:
     return Metric(f"LPIPS {features}", create, lower_is_better=True)
 
 
-def _no_reference(name: str, *, lower_is_better: bool = False) -> Metric:
+def _dists(*, device: torch.device, planes: str, border: int) -> Compare:
+    return quality.dists(device)
+
+
+def _niqe(*, device: torch.device, planes: str, border: int) -> Judge:
+    return lambda sr: niqe(_MATLAB(sr).round())
+
+
+def _no_reference(name: str, title: str = "", *, lower_is_better: bool = False) -> Metric:
     def create(*, device: torch.device, planes: str, border: int) -> Judge:
         return quality.no_reference(name, device)
 
-    return Metric(name, create, lower_is_better=lower_is_better, needs_reference=False)
+    return Metric(title or name, create, lower_is_better=lower_is_better, needs_reference=False)
 
 
+ALL_PLANES = "all"  # as `planes`: PSNR and SSIM of each, side by side
 METRICS: dict[str, Metric] = {
-    "psnr": Metric("PSNR", _psnr, digits=3, unit="dB"),
-    "ssim": Metric("SSIM", _ssim),
+    "psnr": _compared(psnr, "PSNR", digits=3, unit="dB"),
+    "ssim": _compared(ssim, "SSIM"),
+    **{f"psnr_{planes}": _compared(psnr, "PSNR", planes=planes, digits=3, unit="dB") for planes in PLANES},
+    **{f"ssim_{planes}": _compared(ssim, "SSIM", planes=planes) for planes in PLANES},
     "lpips_alex": _lpips("alex"),
     "lpips_vgg": _lpips("vgg"),
-    "niqe": _no_reference("niqe", lower_is_better=True),
-    "musiq": _no_reference("musiq"),
-    "clipiqa": _no_reference("clipiqa"),
+    "dists": Metric("DISTS", _dists, lower_is_better=True),
+    "niqe": Metric("NIQE", _niqe, lower_is_better=True, needs_reference=False),
+    "musiq": _no_reference("musiq", "MUSIQ"),
+    "maniqa": _no_reference("maniqa", "MANIQA"),
+    "clipiqa": _no_reference("clipiqa", "CLIP-IQA"),
 }
 
 
@@ -209,7 +225,7 @@ def find(name: str) -> Metric:
 
     Examples:
         >>> find("psnr").heading, find("niqe").heading
-        ('PSNR (dB) ↑', 'niqe ↓')
+        ('PSNR (dB) ↑', 'NIQE ↓')
     """
     if name in METRICS:
         return METRICS[name]
@@ -239,6 +255,17 @@ def make(name: str, *, device: torch.device, planes: str = "matlab", border: int
     """
     metric = find(name)
     return Measure(name, metric.create(device=device, planes=planes, border=border), metric.needs_reference)
+
+
+def side_by_side(names: Iterable[str]) -> list[str]:
+    """Return the names with PSNR and SSIM once for each of `PLANES`.
+
+    Examples:
+        >>> side_by_side(["psnr", "niqe"])
+        ['psnr_matlab', 'psnr_kdsr', 'psnr_rgb', 'niqe']
+    """
+    plain = ("psnr", "ssim")
+    return [each for name in names for each in ([f"{name}_{p}" for p in PLANES] if name in plain else [name])]
 
 
 def split_names(asked: str) -> list[str]:

@@ -1,16 +1,21 @@
 """Learned metrics. Optional extras, from libraries that calibrated them on the authors' code.
 
-LPIPS: `pip install torchmetrics torchvision`. Metrics without a reference (NIQE, MUSIQ, CLIP-IQA, ...):
-`pip install pyiqa`. It is large, but the only library with all of those that real-world papers report.
+LPIPS and DISTS: `pip install torchmetrics torchvision`. Metrics without a reference (MUSIQ, MANIQA, CLIP-IQA, ...):
+`pip install pyiqa`. It is large, but the only library with all of those that real-world papers report. Its licence
+(PolyForm Noncommercial, and S-Lab's for parts) allows no commercial use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+_TORCHMETRICS = "pip install torchmetrics torchvision"
+_PYIQA = "pip install pyiqa, whose licence allows no commercial use"
 
 
 def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -28,14 +33,9 @@ def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Ten
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # pyright: ignore
     except ImportError as error:
-        raise ValueError(f"LPIPS needs a library: pip install torchmetrics torchvision ({error})") from error
-    try:
-        network = LearnedPerceptualImagePatchSimilarity(net_type=features, normalize=True).to(device)
-    except (OSError, RuntimeError, ImportError) as error:
-        raise ValueError(
-            f"torchvision could not load the weights of its {features} network for LPIPS ({error}). On a machine "
-            "without the internet, copy them into ~/.cache/torch/hub/checkpoints from one that has it"
-        ) from error
+        raise ValueError(f"LPIPS needs a library: {_TORCHMETRICS} ({error})") from error
+    network = _loaded("LPIPS", features, partial(LearnedPerceptualImagePatchSimilarity, features, normalize=True))
+    network.to(device)
 
     def distance(sr: Tensor, hr: Tensor) -> Tensor:
         each = [network(a[None].float(), b[None].float()) for a, b in zip(sr, hr, strict=True)]
@@ -43,6 +43,35 @@ def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Ten
         return torch.stack(each)
 
     return distance
+
+
+def dists(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Load DISTS (Ding et al., 2020): a function of SR and HR, (B, 3, H, W) in [0, 1] each, to (B,).
+
+    It is 0 for equal images, and takes whole images as they are. torchvision downloads the ImageNet weights of VGG16.
+    Raises ValueError, saying what to do, if the library or the weights cannot be had.
+    """
+    try:
+        from torchmetrics.functional.image.dists import DISTSNetwork  # pyright: ignore
+    except ImportError as error:
+        raise ValueError(f"DISTS needs a library: {_TORCHMETRICS} ({error})") from error
+    network = _loaded("DISTS", "vgg", DISTSNetwork).to(device)
+
+    def distance(sr: Tensor, hr: Tensor) -> Tensor:
+        return torch.stack([network(a[None].float(), b[None].float()) for a, b in zip(sr, hr, strict=True)])
+
+    return distance
+
+
+def _loaded(metric: str, features: str, create: Callable[[], nn.Module]) -> Any:
+    """Return a network on features of torchvision. Raise ValueError if their weights cannot be had."""
+    try:
+        return create()
+    except (OSError, RuntimeError, ImportError) as error:
+        raise ValueError(
+            f"torchvision could not load the weights of its {features} network for {metric} ({error}). On a machine "
+            "without the internet, copy them into ~/.cache/torch/hub/checkpoints from one that has it"
+        ) from error
 
 
 def no_reference(name: str, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -83,6 +112,6 @@ def pyiqa_metrics(asked: str) -> Mapping[str, bool]:
     try:
         from pyiqa.default_model_configs import DEFAULT_CONFIGS  # pyright: ignore
     except ImportError as error:
-        raise ValueError(f"{asked} needs a library: pip install pyiqa ({error})") from error
+        raise ValueError(f"{asked} needs a library: {_PYIQA} ({error})") from error
     configs: Mapping[str, Mapping[str, Any]] = DEFAULT_CONFIGS
     return {name: bool(c.get("lower_better")) for name, c in sorted(configs.items()) if c["metric_mode"] == "NR"}

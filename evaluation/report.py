@@ -1,4 +1,4 @@
-"""Scores as tables: text, Markdown, LaTeX. All forms show the same numbers."""
+"""Scores as tables: text, Markdown, LaTeX, HTML. All forms show the same numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tabulate import tabulate
 from evaluation import metric
 from evaluation.evaluate import Score, grouped, mean
 
-Form = Literal["text", "markdown", "latex"]
-FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # and the suffix of a file
+Form = Literal["text", "markdown", "latex", "html"]
+FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # those with a file, and its suffix
 LABELS = ("set", "protocol", "kernel", "images")
-_TABULATE: dict[Form, str] = {"text": "plain", "markdown": "pipe", "latex": "latex"}
+_TABULATE: dict[Form, str] = {"text": "plain", "markdown": "pipe", "latex": "latex", "html": "html"}
 _LATEX_SIGNS = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 
 
@@ -78,7 +78,7 @@ def render(table: Sequence[Row], form: Form = "text") -> str:
             for value, digits in ((row.means[name], kind.digits), (row.spreads[name], kind.digits - 1))
         ]
         lines.append([row.set, row.protocol, row.case, str(row.images), *numbers])
-    return _layout(header, lines, form, labels=3)
+    return layout(header, lines, form, labels=3)
 
 
 def render_images(scores: Mapping[str, Mapping[str, float]], form: Form = "text") -> str:
@@ -86,7 +86,7 @@ def render_images(scores: Mapping[str, Mapping[str, float]], form: Form = "text"
 
     Examples:
         >>> print(render_images({"cat": {"niqe": 4.0}, "dog": {"niqe": 5.0}}))
-        image  niqe ↓
+        image  NIQE ↓
         mean   4.5000
         cat    4.0000
         dog    5.0000
@@ -97,10 +97,10 @@ def render_images(scores: Mapping[str, Mapping[str, float]], form: Form = "text"
         [image, *(f"{values[name]:.{kind.digits}f}" for name, kind in metrics.items())]
         for image, values in [("mean", means), *scores.items()]
     ]
-    return _layout(["image", *(kind.heading for kind in metrics.values())], lines, form, labels=1)
+    return layout(["image", *(kind.heading for kind in metrics.values())], lines, form, labels=1)
 
 
-def _layout(header: Sequence[str], lines: Sequence[Sequence[str]], form: Form, labels: int) -> str:
+def layout(header: Sequence[str], lines: Sequence[Sequence[str]], form: Form, labels: int) -> str:
     """Lay out strings as a table. The first `labels` columns are names, aligned to the left, the others numbers."""
     escape = _markdown if form == "markdown" else _one_line
     body = [[escape(cell) for cell in line] for line in (header, *lines)]

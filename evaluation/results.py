@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from data.images import write_image
 from data.testset import Sample, TestSet, fingerprint, to_pixels
 from evaluation import report
 from evaluation.evaluate import Score, mean
+from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
 from utility import atomic_write, environment
 
@@ -65,7 +67,14 @@ def results_dir(
 
 
 def made_by(
-    net: BlindSR, *, pre_train: Path | None, weights: str, precision: str, self_ensemble: bool, tile: int | None
+    net: BlindSR,
+    *,
+    pre_train: Path | None,
+    weights: str,
+    precision: str,
+    self_ensemble: bool,
+    tile: int | None,
+    oracle: bool = False,
 ) -> dict[str, Any]:
     """Return for a result's JSON file which network made it, and how."""
     return {
@@ -77,6 +86,7 @@ def made_by(
         "precision": precision,
         "self_ensemble": self_ensemble,
         "tile": tile,
+        "oracle": oracle,
         **environment(),
     }
 
@@ -96,7 +106,9 @@ def set_folder(results: Path, test_set: TestSet) -> Path:
     return results / slug(test_set.protocol) / test_set.name
 
 
-def scores_name(*, planes: str, precision: str = "fp32", self_ensemble: bool = False, tile: int | None = None) -> str:
+def scores_name(
+    *, planes: str, precision: str = "fp32", self_ensemble: bool = False, tile: int | None = None, oracle: bool = False
+) -> str:
     """Return the stem of the files of scores that were made in this way.
 
     Examples:
@@ -104,6 +116,7 @@ def scores_name(*, planes: str, precision: str = "fp32", self_ensemble: bool = F
         ('scores_kdsr', 'scores_rgb_tile64_bf16')
     """
     parts = ["scores", planes]
+    parts += ["oracle"] if oracle else []
     parts += ["ensemble"] if self_ensemble else []
     parts += [f"tile{tile}"] if tile else []
     parts += [precision] if precision != "fp32" else []
@@ -133,7 +146,11 @@ def write_test_set(
         "metric": metric,
     }
     stem = set_folder(results, test_set) / name
-    _write(stem, scores, partial(report.render, table), {**table[0].means, **about, **made})
+    images = image_means(scores).values()
+    intervals = {name: confidence_interval([image[name] for image in images]) for name in scores[0].values}
+    intervals = {name: ends for name, ends in intervals.items() if isfinite(ends[0])}
+    told = {**table[0].means, "interval_95": intervals, **about, **made}
+    _write(stem, scores, partial(report.render, table), told)
 
 
 def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> None:

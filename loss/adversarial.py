@@ -16,6 +16,7 @@ from data.pairs import Batch
 from loss.distillation import divergence
 from loss.objective import Objective, Phase
 from loss.perceptual import Perceptual
+from loss.pixel import PixelLoss
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
 
@@ -78,7 +79,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 class Adversarial(Objective[BlindSR]):
-    """L1 + perceptual + GAN + KL for the network, then d_real + d_fake for the discriminator.
+    """Pixel loss + perceptual + GAN + KL for the network, then d_real + d_fake for the discriminator.
 
     Three phases, one optimiser step at their end: the network's loss with the discriminator frozen, then the
     discriminator's on HR and on SR without gradient to the network. No trainable parameter is in both, so one Adam with
@@ -94,6 +95,7 @@ class Adversarial(Objective[BlindSR]):
         sharpen: compare L1 and perceptual loss with the USM-sharpened HR image (V2 of real-world KDSR). Teacher and
             discriminator always see the plain one. (The released V2 code sharpens only what the teacher sees; its
             options say that it is meant for the losses.)
+        loss: the pixel loss, as `PixelLoss` takes it.
         l1_weight, perceptual_weight, gan_weight, kd_weight: weights of the network's parts.
         temperature: τ of the KL part.
         rate_share: learning rate of the discriminator, relative to the network's.
@@ -109,6 +111,7 @@ class Adversarial(Objective[BlindSR]):
         teacher: BlindSR | None = None,
         gan: Criterion = GAN["vanilla"],
         sharpen: bool = False,
+        loss: str = "1*L1",
         l1_weight: float = 1.0,
         perceptual_weight: float = 1.0,
         gan_weight: float = 1.0,
@@ -124,7 +127,8 @@ class Adversarial(Objective[BlindSR]):
         self.sharpen = sharpen
         self.temperature = temperature
         self.rate_share = rate_share
-        self.weights = {"l1": l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
+        self.pixel = PixelLoss(loss)
+        self.weights = {self.pixel.name: l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
 
     def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
         lr, hr, _ = batch
@@ -151,7 +155,7 @@ class Adversarial(Objective[BlindSR]):
 
     def _pixels(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
         target = sharpened(hr) if self.sharpen else hr
-        losses = {"l1": F.l1_loss(sr, target)}
+        losses = {self.pixel.name: self.pixel(sr, target)}
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual(sr, target)
         return losses
@@ -171,6 +175,7 @@ def build_adversarial(
     lr_sr: float,
     lr_d: float,
     sharpen: bool = False,
+    loss: str = "1*L1",
     l1_weight: float = 1.0,
     gan_weight: float = 1.0,
     kd_weight: float = 1.0,
@@ -192,6 +197,7 @@ def build_adversarial(
         teacher=teacher,
         gan=GAN[gan],
         sharpen=sharpen,
+        loss=loss,
         l1_weight=l1_weight,
         perceptual_weight=perceptual_weight,
         gan_weight=gan_weight,

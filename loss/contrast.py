@@ -12,11 +12,12 @@ from torch import Tensor
 
 from data.pairs import Batch
 from loss.objective import Objective, Phase
+from loss.pixel import PixelLoss
 from model.moco import ContrastiveSR, MoCo
 
 
 class Contrast(Objective[ContrastiveSR]):
-    """L1(SR, HR of crop 1) in 0..255 + c_weight · cross entropy of crop 1 against crop 2 and the queue.
+    """255 · pixel loss of SR and HR of crop 1 + c_weight · cross entropy of crop 1 against crop 2 and the queue.
 
     Args:
         net: the network whose encoder the key encoder starts from.
@@ -25,6 +26,7 @@ class Contrast(Objective[ContrastiveSR]):
         freeze_step: from here on the encoder learns nothing and there is no contrast. As in the released code it stays
             in training mode: it normalises with the statistics of the batch.
         queue: number of negatives.
+        loss: as `PixelLoss` takes it.
     """
 
     views: ClassVar[int] = 2
@@ -37,12 +39,14 @@ class Contrast(Objective[ContrastiveSR]):
         warmup_steps: int = 0,
         freeze_step: float = math.inf,
         queue: int = 8192,
+        loss: str = "1*L1",
     ) -> None:
         super().__init__()
         self.moco = MoCo(net.encoder, queue=queue)
         self.c_weight = c_weight
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step
+        self.pixel = PixelLoss(loss)
 
     def phases(self, net: ContrastiveSR, batch: Batch, step: int) -> Iterator[Phase]:
         query, key = batch.lr.chunk(2)
@@ -50,20 +54,20 @@ class Contrast(Objective[ContrastiveSR]):
         if step >= self.freeze_step:
             with torch.no_grad():
                 code = net.embed(query).code
-            l1 = self._l1(net.restore(query, code), target)
-            yield Phase({"l1": l1}, l1)
+            difference = self._pixels(net.restore(query, code), target)
+            yield Phase({self.pixel.name: difference}, difference)
         elif step < self.warmup_steps:
             contrast = self._contrast(net, net.embed(query).projection, key)
             yield Phase({"contrast": contrast}, self.c_weight * contrast)
         else:
             restored = net(query)
-            l1 = self._l1(restored.image, target)
+            difference = self._pixels(restored.image, target)
             contrast = self._contrast(net, restored.embedding.projection, key)
-            yield Phase({"l1": l1, "contrast": contrast}, l1 + self.c_weight * contrast)
+            losses = {self.pixel.name: difference, "contrast": contrast}
+            yield Phase(losses, difference + self.c_weight * contrast)
 
-    @staticmethod
-    def _l1(sr: Tensor, hr: Tensor) -> Tensor:
-        return 255 * F.l1_loss(sr.float(), hr)  # the published weight of L1 against the contrast
+    def _pixels(self, sr: Tensor, hr: Tensor) -> Tensor:
+        return 255 * self.pixel(sr.float(), hr)  # the published weight against the contrast
 
     def _contrast(self, net: ContrastiveSR, projection: Tensor, key: Tensor) -> Tensor:
         logits = self.moco(net.encoder, projection, key)  # (B, 1 + queue), the positive first

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data.pairs import Batch
 from loss.objective import Objective, Phase
+from loss.pixel import PixelLoss
 from model import BlindSR
 
 
@@ -21,25 +22,33 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 class Distillation(Objective[BlindSR]):
-    """L1 + kd_weight · KL(softmax(D'_T / τ) ‖ softmax(D'_S / τ)).
+    """The pixel loss + kd_weight · KL(softmax(D'_T / τ) ‖ softmax(D'_S / τ)).
 
     Args:
         teacher: frozen; only its embedding is asked for.
         temperature: τ.
         kd_weight: weight of the KL term.
         warmup_steps: for so long the student's estimator learns alone, from the KL term.
+        loss: as `PixelLoss` takes it.
     """
 
     constant: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __init__(
-        self, teacher: BlindSR, *, temperature: float = 0.15, kd_weight: float = 1.0, warmup_steps: int = 0
+        self,
+        teacher: BlindSR,
+        *,
+        temperature: float = 0.15,
+        kd_weight: float = 1.0,
+        warmup_steps: int = 0,
+        loss: str = "1*L1",
     ) -> None:
         super().__init__()
         self.teacher = teacher.eval().requires_grad_(False)
         self.temperature = temperature
         self.kd_weight = kd_weight
         self.warmup_steps = warmup_steps
+        self.pixel = PixelLoss(loss)
 
     def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
         with torch.no_grad():
@@ -49,6 +58,6 @@ class Distillation(Objective[BlindSR]):
             yield Phase({"kl": kl}, self.kd_weight * kl)
             return
         restored = net(batch.lr)
-        l1 = F.l1_loss(restored.image.float(), batch.hr)
+        difference = self.pixel(restored.image.float(), batch.hr)
         kl = divergence(restored.embedding.projection, target, self.temperature)
-        yield Phase({"l1": l1, "kl": kl}, l1 + self.kd_weight * kl)
+        yield Phase({self.pixel.name: difference, "kl": kl}, difference + self.kd_weight * kl)

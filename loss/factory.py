@@ -11,9 +11,11 @@ import torch
 import model
 from loss.adversarial import build_adversarial
 from loss.contrast import Contrast
+from loss.correction import Correction
 from loss.distillation import Distillation
 from loss.objective import Objective
 from loss.pixel import Pixel
+from loss.sftmd import SFTMD
 from model import BlindSR
 from utility import argument, call
 
@@ -23,6 +25,8 @@ OBJECTIVES: dict[str, Callable[..., Objective[Any]]] = {
     "pixel": Pixel,
     "distillation": Distillation,
     "contrast": Contrast,
+    "sftmd": SFTMD,
+    "correction": Correction,
     "adversarial": build_adversarial,
 }
 
@@ -33,21 +37,25 @@ def network(
     scale: int,
     sizes: dict[str, int],
     pre_train: Path | None = None,
+    warm_start: bool = False,
     log: Callable[[str], None] = print,
 ) -> BlindSR:
     """Build a network, fresh or with weights to start from.
 
     A student may start from a teacher's SR network, as the released stage S does. From a network of another scale
-    everything is taken whose shape fits: all but the upsampler.
+    everything is taken whose shape fits: all but the upsampler. With `warm_start` so it is from any network.
 
     Raises:
-        ValueError: sizes that the network does not have, or weights of another network or size.
+        ValueError: sizes that the network does not have, or weights of another network or size; with `warm_start`,
+            weights of which none fits.
         FileNotFoundError: there is no such file.
     """
     if pre_train is None:
         return model.build(name, scale=scale, **sizes)
     with argument("pre_train"):
         source = model.load_model(pre_train)
+    if warm_start:
+        return _from_any(model.build(name, scale=scale, **sizes), source, pre_train, log)
     if name == "KDSR_S" and source.sees_hr:
         require(source, "pre_train", pre_train, scale=scale, **sizes)
         student = model.build("KDSR_S", **source.config)
@@ -59,6 +67,20 @@ def network(
     net = model.build(name, **source.config | {"scale": scale})
     fresh = model.warm_start(net, source)
     log(f"{pre_train} is a network for x{source.scale}; at x{scale} these start afresh: {', '.join(fresh)}")
+    return net
+
+
+def _from_any(net: BlindSR, source: BlindSR, path: Path, log: Callable[[str], None]) -> BlindSR:
+    """Start a network from every layer of another whose name and shape fit."""
+    fresh = model.warm_start(net, source)
+    total = len(net.state_dict())
+    if len(fresh) == total:
+        raise ValueError(
+            f"`pre_train` {path} holds {model.name_of(source)} {source.config}, of which nothing fits "
+            f"{model.name_of(net)} {net.config}"
+        )
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in fresh)
+    log(f"{path}: {total - len(fresh)} of {total} tensors fit; these start afresh: {', '.join(layers) or 'none'}")
     return net
 
 

@@ -30,6 +30,7 @@ class Objective(nn.Module, Generic[Net]):
     views: ClassVar[int] = 1  # crops of each image in a batch
     constant: ClassVar[tuple[str, ...]] = ()  # submodules that never change: snapshots need not copy them again
     steps: ClassVar[int] = 1  # optimiser steps in a batch
+    validates: ClassVar[bool] = True  # the whole network can be scored while it learns
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
 
     def is_constant(self, name: str) -> bool:

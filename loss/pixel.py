@@ -1,19 +1,77 @@
-"""L1 between SR and HR: stage T of KDSR, and any network without further guidance."""
+"""The difference between SR and HR, and the objective that is nothing else: stage T of KDSR, any network alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from data.pairs import Batch
 from loss.objective import Objective, Phase
 from model import BlindSR
 
 
+def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
+    """Return the mean of √(d² + ε²), ε 1e-3: L1 that is smooth at 0 (LapSRN, https://arxiv.org/abs/1710.01992)."""
+    return ((sr - hr).square() + 1e-6).sqrt().mean()
+
+
+DIFFERENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "L1": F.l1_loss,
+    "MSE": F.mse_loss,
+    "Charbonnier": charbonnier,
+}
+
+
+class PixelLoss:
+    """A weighted sum of `DIFFERENCES`, in EDSR's form.
+
+    Args:
+        text: weight*name, joined by +: "1*L1", "0.5*L1+0.5*MSE".
+
+    Raises:
+        ValueError: the text is of another form.
+    """
+
+    def __init__(self, text: str = "1*L1") -> None:
+        found = [re.fullmatch(r"(\d+\.?\d*(?:e-?\d+)?)\*(\w+)", term) for term in text.split("+")]
+        self.terms = [(float(term[1]), term[2]) for term in found if term is not None and term[2] in DIFFERENCES]
+        if len(self.terms) < len(found) or not any(weight for weight, _ in self.terms):
+            raise ValueError(
+                f"`loss` {text}: expected a weight, * and one of {', '.join(DIFFERENCES)}, or several joined by +, "
+                "such as 0.5*L1+0.5*MSE"
+            )
+
+    @property
+    def name(self) -> str:
+        """The name in the log: "l1", "mse", or "pixel" for a sum."""
+        return self.terms[0][1].lower() if len(self.terms) == 1 else "pixel"
+
+    def __call__(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the loss of (B, 3, H, W) images in [0, 1], a scalar."""
+        values = (
+            DIFFERENCES[name](sr, hr) if weight == 1 else weight * DIFFERENCES[name](sr, hr)
+            for weight, name in self.terms
+        )
+        total = next(values)
+        for value in values:
+            total = total + value
+        return total
+
+
 class Pixel(Objective[BlindSR]):
-    """Mean absolute difference of (B, 3, s·H, s·W) images in [0, 1]."""
+    """The pixel loss alone.
+
+    Args:
+        loss: as `PixelLoss` takes it.
+    """
+
+    def __init__(self, *, loss: str = "1*L1") -> None:
+        super().__init__()
+        self.pixel = PixelLoss(loss)
 
     def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
-        l1 = F.l1_loss(net(batch.lr, batch.hr).image.float(), batch.hr)
-        yield Phase({"l1": l1}, l1)
+        difference = self.pixel(net(batch.lr, batch.hr).image.float(), batch.hr)
+        yield Phase({self.pixel.name: difference}, difference)

@@ -19,6 +19,7 @@ from .checkpoint import (
 )
 from .dasr import DASR
 from .ema import EMA
+from .ikc import IKC
 from .kdsr import KDSRStudent, KDSRTeacher
 from .layer import BlindSR, Embedding, Restored
 from .moco import ContrastiveSR
@@ -29,6 +30,7 @@ __all__ = [
     "CDSR",
     "DASR",
     "EMA",
+    "IKC",
     "NETWORKS",
     "WEIGHTS",
     "BlindSR",

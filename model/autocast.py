@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def spatial_mean(x: Tensor) -> Tensor:
     """Average (B, C, H, W) over all pixels; under autocast in float32 or better."""
-    return x.mean((2, 3), dtype=_float32_at_least(x) if _autocasts(x.device.type) else None)  # (B, C)
+    return cast(Tensor, _SpatialMean.apply(x, _float32_at_least(x) if _autocasts(x.device.type) else x.dtype))  # (B, C)
 
 
 def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -41,6 +41,23 @@ def autocast_dtype(x: Tensor) -> torch.dtype:
 def to_autocast(x: Tensor) -> Tensor:
     """Convert x to the dtype to which autocast would round it; return it unchanged without autocast."""
     return x.to(autocast_dtype(x))
+
+
+def rounded_beside(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x and x as `to_autocast` converts it, for a branch beside a float32 trunk.
+
+    One pass over the map adds the gradients of both, instead of one that converts and one that adds.
+    """
+    dtype = autocast_dtype(x)
+    return (x, x) if dtype == x.dtype else cast(tuple[Tensor, Tensor], _RoundedBeside.apply(x, dtype))
+
+
+def add_scaled(x: Tensor, y: Tensor, scale: float) -> Tensor:
+    """Return x + scale·y, (B, C, H, W) each, as x where y is rounded.
+
+    One pass over the map scales and rounds the gradient of y, instead of one each.
+    """
+    return torch.add(x, y, alpha=scale) if x.dtype == y.dtype else cast(Tensor, _AddScaled.apply(x, y, scale))
 
 
 def _autocasts(kind: str) -> bool:
@@ -88,6 +105,46 @@ class Conv2d(nn.Conv2d):
         rounded = self.rounded if _autocasts(input.device.type) else None
         weight, bias = rounded or (self.weight, self.bias)
         return self._conv_forward(input, weight, bias)
+
+
+class _SpatialMean(torch.autograd.Function):
+    """Mean over pixels, whose gradient is not written out for each pixel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return x.mean((2, 3), dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        b, c, h, w = ctx.shape
+        dx = torch.div(gradient, h * w, out=gradient.new_empty((b, c), dtype=ctx.dtype))
+        return dx[:, :, None, None].expand(b, c, h, w), None
+
+
+class _RoundedBeside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return x.view_as(x), x.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        exact, rounded = gradients
+        return exact + rounded, None
+
+
+class _AddScaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: float) -> Tensor:
+        ctx.scale, ctx.dtype = scale, y.dtype
+        return torch.add(x, y, alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
+        rounded = torch.empty_like(gradient, dtype=ctx.dtype)
+        return gradient, torch.mul(gradient, ctx.scale, out=rounded), None
 
 
 class _Round(torch.autograd.Function):

@@ -10,16 +10,29 @@ Images are in [0, 1] at both ends. The published code takes 0..255 and divides a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from .autocast import Conv2d, in_float32, rounds_weights_once, spatial_mean
-from .layer import RDB, ConvBlock, DAConv, Embedding, Pool, conv, global_mean, lrelu
+from .layer import (
+    RDB,
+    ConvBlock,
+    DAConv,
+    Embedding,
+    Pool,
+    Trunk,
+    apply_all,
+    attentions_of_all,
+    conv,
+    global_mean,
+    lrelu,
+)
 from .moco import ContrastiveSR
 from .naming import Foreign, Names, State, count, da_names, width
+from .op import outer_attention
 
 DIM = 256  # width of the embedding, the codebook's rows and the projection
 N_FEATS = 64
@@ -71,6 +84,15 @@ class LPE(nn.Module):
         return Embedding(code=code, projection=in_float32(self.project, code))
 
 
+class Steering(NamedTuple):
+    """What one DQA takes from the code, whatever its features are."""
+
+    code: Tensor  # (B, C)
+    key: Tensor  # (B, C), of its content query
+    value: Tensor  # (B, C), of its content query
+    attention: Tensor  # (B, C, 1, 1), of its channels
+
+
 class ContentQuery(nn.Module):
     """c + γ·a: the code plus attention between its channels and those of the features; γ starts at 0."""
 
@@ -81,15 +103,10 @@ class ContentQuery(nn.Module):
         self.key = nn.Linear(n_feats, n_feats)
         self.value = nn.Linear(n_feats, n_feats)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C)."""
-        return in_float32(self.attend, spatial_mean(x), code)
-
-    def attend(self, content: Tensor, code: Tensor) -> Tensor:
-        """Map content (B, C) and the code (B, C) to (B, C)."""
-        q, k, v = self.query(content), self.key(code), self.value(code)  # (B, C) each
-        weights = (q[:, :, None] * k[:, None, :]).softmax(2)  # (B, C, C): a_i = Σ_j softmax_j(q_i k_j) v_j
-        return code + self.gamma * (weights @ v[:, :, None])[:, :, 0]  # (B, C)
+    def forward(self, x: Tensor, code: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Map x (B, C, H, W) and the code, its key and its value, (B, C) each, to (B, C)."""
+        query = in_float32(self.query, spatial_mean(x))  # (B, C)
+        return outer_attention(query, key, value, code, self.gamma)  # (B, C)
 
 
 class DQA(DAConv):
@@ -102,9 +119,10 @@ class DQA(DAConv):
         super().__init__(n_feats, reduction=2)
         self.content = ContentQuery(n_feats)
 
-    def convolve(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
-        return super().convolve(x, self.content(x, code))
+    def forward(self, x: Tensor, steering: Steering) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Map x (B, C, H, W), steered by the code, to (B, C, H, W)."""
+        queried = self.content(x, steering.code, steering.key, steering.value)  # (B, C)
+        return super().forward(x, self.depthwise.weights(queried), steering.attention)  # (B, C, H, W)
 
 
 class Fuse(nn.Module):
@@ -117,11 +135,21 @@ class Fuse(nn.Module):
         self.dqa2, self.conv2 = DQA(n_feats), conv(n_feats, n_feats)
         self.act = lrelu()
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, 256) to (B, C, H, W)."""
-        c = in_float32(self.compress, code)  # (B, C)
-        y = self.act(self.conv1(self.act(self.dqa1(x, c))))  # (B, C, H, W)
-        return x + self.conv2(self.act(self.dqa2(y, c)))  # (B, C, H, W)
+    def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
+        """Map x (B, C, H, W), with what its DQAs take from the code, to (B, C, H, W)."""
+        y = self.act(self.conv1(self.act(self.dqa1(x, steering1))))  # (B, C, H, W)
+        return x + self.conv2(self.act(self.dqa2(y, steering2)))  # (B, C, H, W)
+
+
+def steer_all(fuses: Sequence[Fuse], code: Tensor) -> list[tuple[Steering, Steering]]:
+    """Map the code (B, 256) to what the two DQAs of each layer take from it: all that needs no features, at once."""
+    dqas = [*(fuse.dqa1 for fuse in fuses), *(fuse.dqa2 for fuse in fuses)]
+    codes = apply_all([fuse.compress for fuse in fuses], code)  # (N, B, C)
+    codes = torch.cat((codes, codes))  # (2·N, B, C)
+    keys = apply_all([[dqa.content.key] for dqa in dqas], codes).unbind()
+    values = apply_all([[dqa.content.value] for dqa in dqas], codes).unbind()
+    of_all = list(map(Steering, codes.unbind(), keys, values, attentions_of_all(dqas, codes)))
+    return list(zip(of_all[: len(fuses)], of_all[len(fuses) :], strict=True))
 
 
 class Block(nn.Module):
@@ -132,9 +160,9 @@ class Block(nn.Module):
         self.fuse = Fuse(n_feats)
         self.rdbs = nn.Sequential(RDB(n_feats), RDB(n_feats), RDB(n_feats))
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, 256) to (B, C, H, W)."""
-        return torch.add(x, self.rdbs(self.fuse(x, code)), alpha=0.2)  # (B, C, H, W)
+    def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
+        """Map x (B, C, H, W), with what `fuse` takes from the code, to (B, C, H, W)."""
+        return torch.add(x, self.rdbs(self.fuse(x, steering1, steering2)), alpha=0.2)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
@@ -144,7 +172,7 @@ class Restoration(nn.Module):
         super().__init__()
         self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(DIM, DIM), nn.PReLU())))
         self.head = conv(3, n_feats)
-        self.blocks = nn.ModuleList(Block(n_feats) for _ in range(n_blocks))
+        self.blocks = Trunk((Block(n_feats) for _ in range(n_blocks)), together=1)
         self.fuse = conv(n_feats, n_feats)
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 
@@ -153,9 +181,8 @@ class Restoration(nn.Module):
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)  # (B, 256)
         head = in_float32(self.head, lr)  # (B, C, H, W)
-        x = head
-        for block in self.blocks:
-            x = block(x, code)  # (B, C, H, W)
+        steerings = steer_all([cast(Block, block).fuse for block in self.blocks], code)
+        x = self.blocks(head, steerings)  # (B, C, H, W)
         return in_float32(self.tail, head + self.fuse(x))  # (B, 3, s·H, s·W)
 
 

@@ -1,8 +1,8 @@
 """Checkpoints of networks: saving, loading, and starting from another network's weights.
 
-A checkpoint says what network it holds: `{"format", "network", "config", "params"[, "params_ema"]}`, tensors and plain
-values. Format 2 is the first that files seal with a digest; format 1 is the same without. Published weights of the
-papers' authors load as well, see `foreign.py`.
+A checkpoint says what network it holds: `{"format", "network", "config", "params"[, "params_ema", "degradation"]}`,
+tensors and plain values. Format 2 is the first that files seal with a digest; format 1 is the same without. Published
+weights of the papers' authors load as well, see `foreign.py`.
 """
 
 from __future__ import annotations
@@ -41,18 +41,23 @@ __all__ = [
 ]
 
 
-def checkpoint(net: BlindSR, ema: BlindSR | None = None) -> dict[str, Any]:
+def checkpoint(
+    net: BlindSR, ema: BlindSR | None = None, *, degradation: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return a network and what rebuilds it as tensors and plain values, for `write_file`.
 
     Args:
         net: the network.
         ema: the same network with the exponential moving average of its weights, kept as `params_ema`.
+        degradation: plain values that say what it was trained on, for people and tools; to load it needs none.
 
     Examples:
         >>> list(checkpoint(build("BICUBIC", scale=2)))
         ['format', 'network', 'config', 'params']
     """
     contents = {"format": FORMAT, "network": name_of(net), "config": net.config, "params": net.state_dict()}
+    if degradation is not None:
+        contents["degradation"] = dict(degradation)
     return contents if ema is None else {**contents, "params_ema": ema.state_dict()}
 
 
@@ -114,7 +119,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     """Load a network in eval mode, in float32: ours, or one that the papers' authors published.
 
     A published file may be a state dict or `{"params", "params_ema"}`, may carry `module.` and may lack CDSR's momentum
-    encoder and queue. Its network, size and scale are read off the keys and shapes.
+    encoder and queue. The three files of IKC are one, `{"SFTMD", "Predictor", "Corrector"}`. Network, size and scale
+    are read off the keys and shapes.
 
     Args:
         path: a .pt, .pth or .safetensors file, a folder with config.json and model.safetensors, or a name in the zoo.
@@ -126,21 +132,36 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
             keys are missing and which are too many.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(build("EDSR", scale=3, n_feats=8, n_blocks=2), f"{folder}/net.safetensors")
+        ...     net = load_model(f"{folder}/net.safetensors")
+        >>> net.upscale(torch.rand(3, 20, 30)).shape
+        torch.Size([3, 60, 90])
     """
     path = zoo.resolve(path)
     contents = _read_folder(path) if path.is_dir() else read_file(path)
     state = _state_dict(contents, path, weights)
-    if "network" in contents:
-        net = _own(contents, state, path)
-    else:
-        state = foreign.strip(state)
-        net, missing, extra = foreign.read(state)
-        if len(extra) == len(state):
-            raise ValueError(f"{path} is not a network of ours: no key is one of theirs, such as {_listing(extra, 3)}")
-        if missing or extra:
-            raise ValueError(_misfit(net, missing, extra, path))
-        _check_weights(state, path)
+    net = _own(contents, state, path) if "network" in contents else from_published(state, path)
     return net.eval().to(device)
+
+
+def from_published(state: Mapping[str, Tensor], path: str | Path) -> BlindSR:
+    """Return the network of a published state dict; errors name `path`.
+
+    Raises:
+        ValueError: the tensors are not those of one of the networks, or no weights.
+    """
+    state = foreign.strip(state)
+    net, missing, extra = foreign.read(state)
+    if len(extra) == len(state):
+        raise ValueError(f"{path} is not a network of ours: no key is one of theirs, such as {_listing(extra, 3)}")
+    if missing or extra:
+        raise ValueError(_misfit(net, missing, extra, path))
+    _check_weights(state, path)
+    return net
 
 
 @torch.no_grad()
@@ -200,6 +221,7 @@ def _state_dict(contents: dict[str, Any], path: str | Path, weights: str) -> dic
     state = found[name]
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise ValueError(f"the {name} of {path} are no state dict")
+    state = dict(foreign.join(state))
     others = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{path} is no state dict: {_listing(others)} are not tensors")

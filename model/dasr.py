@@ -11,19 +11,33 @@ not fixed convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from .autocast import in_float32, rounds_weights_once
-from .layer import ConvBlock, DAConv, Embedding, MeanShift, Pool, Upsampler, conv, global_mean, lrelu
+from .layer import (
+    ConvBlock,
+    DAConv,
+    Embedding,
+    MeanShift,
+    Pool,
+    Trunk,
+    Upsampler,
+    attentions_of_all,
+    conv,
+    global_mean,
+    lrelu,
+    weights_of_all,
+)
 from .moco import ContrastiveSR
 from .naming import Foreign, Names, da_names, trunk_config, trunk_names
 
 DIM = 256  # of the embedding and its projection
 N_GROUPS = 5
 PEAK = 255  # the published weights expect images in 0..255
+Steering = tuple[Tensor, Tensor]  # of one DA convolution: its kernels (B, C, 3, 3), its attention (B, C, 1, 1)
 
 
 class Encoder(nn.Module):
@@ -57,10 +71,10 @@ class DAB(nn.Module):
         self.da2, self.conv2 = DAConv(n_feats, reduction=8), conv(n_feats, n_feats)
         self.act = lrelu()
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
-        y = self.act(self.conv1(self.act(self.da1(x, code))))  # (B, C, H, W)
-        return x + self.conv2(self.act(self.da2(y, code)))  # (B, C, H, W)
+    def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
+        """Map x (B, C, H, W), with what steers its DA convolutions, to (B, C, H, W)."""
+        y = self.act(self.conv1(self.act(self.da1(x, *steering1))))  # (B, C, H, W)
+        return x + self.conv2(self.act(self.da2(y, *steering2)))  # (B, C, H, W)
 
 
 class Group(nn.Module):
@@ -68,15 +82,12 @@ class Group(nn.Module):
 
     def __init__(self, n_feats: int, n_blocks: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(DAB(n_feats) for _ in range(n_blocks))
+        self.blocks = Trunk((DAB(n_feats) for _ in range(n_blocks)), together=1)
         self.conv = conv(n_feats, n_feats)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
-        y = x
-        for block in self.blocks:
-            y = block(y, code)  # (B, C, H, W)
-        return x + self.conv(y)  # (B, C, H, W)
+    def forward(self, x: Tensor, steerings: Sequence[tuple[Steering, Steering]]) -> Tensor:
+        """Map x (B, C, H, W), with what steers each of its blocks, to (B, C, H, W)."""
+        return x + self.conv(self.blocks(x, steerings))  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
@@ -98,9 +109,13 @@ class Restoration(nn.Module):
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)  # (B, C)
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
-        x = head
-        for group in self.groups:
-            x = group(x, code)  # (B, C, H, W)
+        layers = [module for module in self.modules() if isinstance(module, DAConv)]  # in the order they run in
+        kernels = weights_of_all([layer.depthwise for layer in layers], code)
+        of_all = list(zip(kernels, attentions_of_all(layers, code), strict=True))
+        steerings = list(zip(of_all[0::2], of_all[1::2], strict=True))  # of each DAB
+        x, n = head, len(steerings) // len(self.groups)
+        for i, group in enumerate(self.groups):
+            x = group(x, steerings[i * n : (i + 1) * n])  # (B, C, H, W)
         x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
         return self.add_mean(in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .autocast import in_float32
-from .layer import BlindSR, MeanShift, Upsampler, conv
+from .layer import BlindSR, MeanShift, Trunk, Upsampler, conv
 
 PEAK = 255  # the published network works in 0..255
 
@@ -46,7 +46,7 @@ class EDSR(BlindSR):
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
         self.sub_mean = MeanShift(-1)
         self.head = conv(3, n_feats)
-        self.blocks = nn.Sequential(*(ResBlock(n_feats) for _ in range(n_blocks)))
+        self.blocks = Trunk(ResBlock(n_feats) for _ in range(n_blocks))
         self.fuse = conv(n_feats, n_feats)
         self.upsample = Upsampler(scale, n_feats)
         self.tail = conv(n_feats, 3)

@@ -1,12 +1,14 @@
 """Published weights of the networks: reading and writing files under their authors' key names.
 
-A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry `module.`. Network, size
-and scale are read off keys and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
+A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry `module.`. A network that
+is published in several state dicts (IKC) is one file of all of them by name. Network, size and scale are read off keys
+and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,31 @@ MEAN_SHIFT = ("G.sub_mean.", "G.add_mean.")
 def strip(state: State) -> dict[str, Tensor]:
     """Remove the `module.` that DataParallel puts before each key."""
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def join(contents: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state dicts of a network's parts as one, with the part before each key; anything else as it is.
+
+    Examples:
+        >>> list(join({"SFTMD": {"conv1.bias": torch.zeros(1)}, "Predictor": {}, "Corrector": {}}))
+        ['SFTMD.conv1.bias']
+    """
+    for _, fmt in _formats():
+        if contents and contents.keys() <= set(fmt.parts) and all(isinstance(part, dict) for part in contents.values()):
+            return {f"{part}.{key}": value for part, state in contents.items() for key, value in strip(state).items()}
+    return contents
+
+
+def split(state: State) -> dict[str, dict[str, Tensor]]:
+    """Return the parts of a state dict that `write` gave, or {} for a network that is published in one.
+
+    Examples:
+        >>> list(split(write(NETWORKS["IKC"](scale=2, n_feats=8, n_blocks=1))))
+        ['SFTMD', 'Predictor', 'Corrector']
+    """
+    known = [part for _, fmt in _formats() for part in fmt.parts]
+    parts = {part: [key for key in state if key.startswith(f"{part}.")] for part in known}
+    return {part: {key.removeprefix(f"{part}."): state[key] for key in keys} for part, keys in parts.items() if keys}
 
 
 def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
@@ -46,13 +73,15 @@ def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
         config = fmt.config(state)
         with torch.device("meta"):  # shapes are enough to compare, and cost nothing
             net = network(**config)
-        candidates.append((net, _translate(net.state_dict(), dict(fmt.names(config)))))
-    net, keys = max(candidates, key=lambda candidate: len(candidate[1].values() & state.keys()))
+        unused = dict(fmt.unused(config)) if fmt.unused else {}
+        candidates.append((net, *(_translate(net.state_dict(), each) for each in (dict(fmt.names(config)), unused))))
+    net, keys, unused = max(candidates, key=lambda candidate: len(candidate[1].values() & state.keys()))
     own = net.state_dict()
     found = {ours: state[theirs] for ours, theirs in keys.items() if theirs in state}
     found = {ours: value for ours, value in found.items() if value.shape == own[ours].shape}
     missing = sorted(theirs for ours, theirs in keys.items() if ours not in found)
-    extra = sorted(key for key in state.keys() - set(keys.values()) if not key.startswith(MOMENTUM + MEAN_SHIFT))
+    beyond = state.keys() - set(keys.values()) - set(unused.values())
+    extra = sorted(key for key in beyond if not key.startswith(MOMENTUM + MEAN_SHIFT))
     if not missing and not extra:
         net = type(net)(**net.config)
         net.load_state_dict(found)
@@ -72,6 +101,8 @@ def write(net: BlindSR) -> dict[str, Tensor]:
         raise ValueError(f"{type(net).__name__} has no published format")
     own = net.state_dict()
     state = {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.names(net.config))).items()}
+    if fmt.unused is not None:
+        state |= {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.unused(net.config))).items()}
     if (read_as := fmt.config(state)) != net.config:
         raise ValueError(f"{type(net).__name__} {net.config} has no published format; it would be read as {read_as}")
     if fmt.peak is not None:

@@ -25,6 +25,7 @@ from .layer import (
     Embedding,
     MeanShift,
     Pool,
+    Trunk,
     Upsampler,
     conv,
     global_mean,
@@ -87,7 +88,7 @@ class Restoration(nn.Module):
         super().__init__()
         self.sub_mean = MeanShift(-1)
         self.head = conv(3, n_feats)
-        self.blocks = nn.ModuleList(IDRDCRB(n_feats) for _ in range(n_blocks))
+        self.blocks = Trunk(IDRDCRB(n_feats) for _ in range(n_blocks))
         self.fuse = conv(n_feats, n_feats)
         self.upsample = Upsampler(scale, n_feats)
         self.tail = conv(n_feats, 3)
@@ -98,9 +99,7 @@ class Restoration(nn.Module):
         """Map lr (B, 3, H, W) in [0, 1] and the code D (B, C) to (B, 3, s·H, s·W)."""
         head = in_float32(self.head, self.sub_mean(lr))  # (B, C, H, W)
         kernels = weights_of_all([cast(IDRDCRB, block).ddc for block in self.blocks], code)  # (B, C, 3, 3) each
-        x = head
-        for block, kernel in zip(self.blocks, kernels, strict=True):
-            x = block(x, kernel)  # (B, C, H, W)
+        x = self.blocks(head, [(kernel,) for kernel in kernels])  # (B, C, H, W)
         x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
         return self.add_mean(in_float32(self.tail, x))  # (B, 3, s·H, s·W)
 

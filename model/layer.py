@@ -6,7 +6,7 @@ Each network's file names its paper; layers name theirs here where it differs.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from math import ceil
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .autocast import Conv2d, in_float32, spatial_mean, to_autocast
+from .autocast import Conv2d, add_scaled, in_float32, rounded_beside, spatial_mean, to_autocast
 from .naming import Foreign
 from .op import dynamic_depthwise
 
@@ -148,12 +149,48 @@ def lrelu() -> nn.LeakyReLU:
     return nn.LeakyReLU(SLOPE, inplace=True)
 
 
+class Beside(nn.Sequential):
+    """A branch that runs beside the layers registered before it and reaches no further than they do."""
+
+
 class ConvBlock(nn.Sequential):
     """Convolution, BatchNorm, LeakyReLU."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         layers = {"conv": convolution, "norm": nn.BatchNorm2d(convolution.out_channels), "act": lrelu()}
         super().__init__(OrderedDict(layers))
+
+
+class Trunk(nn.ModuleList):
+    """Blocks in a row, which training may compute twice instead of keeping their maps.
+
+    Args:
+        blocks: each maps x (B, C, H, W), and what steers it, to (B, C, H, W).
+        together: so many blocks keep their maps at once while `recompute` is on; by default the square root of all,
+            which is best for blocks that hold little more than their output.
+    """
+
+    recompute: bool = False  # keep what goes into a group of blocks alone, and compute them anew in the backward pass
+
+    def __init__(self, blocks: Iterable[nn.Module], *, together: int | None = None) -> None:
+        super().__init__(blocks)
+        self.together = together or ceil(len(self) ** 0.5)
+
+    def forward(self, x: Tensor, steerings: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W); `steerings` are the further arguments of each block."""
+        steered = list(zip(self, steerings or [()] * len(self), strict=True))
+        if not (self.recompute and torch.is_grad_enabled()):
+            return _run(x, steered)
+        for i in range(0, len(self), self.together):
+            group = steered[i : i + self.together]
+            x = cast(Tensor, checkpoint(_run, x, group, use_reentrant=False, preserve_rng_state=False))
+        return x
+
+
+def _run(x: Tensor, steered: Sequence[tuple[nn.Module, Sequence[Tensor]]]) -> Tensor:
+    for block, steering in steered:
+        x = block(x, *steering)  # (B, C, H, W)
+    return x
 
 
 class DynamicDepthwise(nn.Module):
@@ -174,17 +211,49 @@ class DynamicDepthwise(nn.Module):
         return in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
 
 
+def apply_all(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:
+    """Apply N multi-layer perceptrons of one shape, of each layer all N by one product; in float32 under autocast.
+
+    Embeddings are small: one by one, such layers cost a GPU little more than their launches, and those cost the most.
+
+    Args:
+        mlps: their layers: `Linear` or 1×1 `Conv2d`, `PReLU`, and activations without weights.
+        x: (B, C) for all of them, or (N, B, C).
+
+    Returns:
+        (N, B, C').
+
+    Examples:
+        >>> mlps = [nn.Sequential(nn.Linear(4, 5), nn.PReLU()) for _ in range(3)]
+        >>> apply_all(mlps, torch.rand(2, 4)).shape
+        torch.Size([3, 2, 5])
+    """
+
+    def columns(x: Tensor) -> Tensor:
+        y = x.mT  # (C, B) or (N, C, B). In this order the gradient of each weight is laid out as the weight.
+        for layers in zip(*mlps, strict=True):
+            weights = [cast(Tensor, weight) for weight in (getattr(layer, "weight", None) for layer in layers)]
+            if isinstance(layers[0], nn.PReLU):
+                y = F.prelu(y.transpose(0, 1), torch.cat(weights)).transpose(0, 1)  # (N, C', B)
+            elif isinstance(layers[0], nn.Linear | nn.Conv2d):
+                y = torch.stack([weight.flatten(1) for weight in weights]) @ y  # (N, C', B)
+                if layers[0].bias is not None:
+                    y += torch.stack([cast(Tensor, layer.bias) for layer in layers])[:, :, None]
+            else:
+                y = layers[0](y)
+        return y.mT.contiguous()  # (N, B, C')
+
+    return in_float32(columns, x)
+
+
 def weights_of_all(layers: Sequence[DynamicDepthwise], code: Tensor) -> tuple[Tensor, ...]:
-    """Map one code (B, C) to the weights of each layer, (B, C, 3, 3), by two products for all of them together."""
-    first = torch.cat([cast(nn.Linear, layer.kernel[0]).weight for layer in layers])  # (N·C, C)
-    second = torch.stack([cast(nn.Linear, layer.kernel[2]).weight for layer in layers])  # (N, 9·C, C)
+    """Map one code (B, C) to the weights of each of N layers, N times (B, C, 3, 3)."""
+    return apply_all([layer.kernel for layer in layers], code).unflatten(2, (-1, 3, 3)).unbind()
 
-    def kernels(code: Tensor) -> Tensor:
-        hidden = F.leaky_relu_(F.linear(code, first), SLOPE).unflatten(1, (len(layers), -1))  # (B, N, C)
-        # In this order the gradient of each weight is laid out as the weight.
-        return (second @ hidden.permute(1, 2, 0)).mT.contiguous()  # (N, B, 9·C)
 
-    return in_float32(kernels, code).unflatten(2, (-1, 3, 3)).unbind()  # N of (B, C, 3, 3)
+def attentions_of_all(layers: Sequence[DAConv], code: Tensor) -> tuple[Tensor, ...]:
+    """Map one code (B, C), or one for each of N layers, (N, B, C), to N channel attentions (B, C, 1, 1)."""
+    return to_autocast(apply_all([layer.channel for layer in layers], code)[..., None, None]).unbind()
 
 
 class DAConv(nn.Module):
@@ -206,14 +275,15 @@ class DAConv(nn.Module):
             conv(n_feats, inner, 1, bias=False), lrelu(), conv(inner, n_feats, 1, bias=False), nn.Sigmoid()
         )
 
-    def convolve(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W): the convolution without the channel attention."""
-        return self.pointwise(self.depthwise(x, self.depthwise.weights(code)))
+    def forward(self, x: Tensor, kernel: Tensor, attention: Tensor) -> Tensor:
+        """Map x (B, C, H, W), with what follows from the code, to (B, C, H, W).
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and the code (B, C) to (B, C, H, W)."""
-        attention = in_float32(self.channel, code[:, :, None, None]).to(x.dtype)  # (B, C, 1, 1)
-        return self.convolve(x, code) + x * attention  # (B, C, H, W)
+        Args:
+            kernel: weights of the dynamic convolution, (B, C, 3, 3).
+            attention: weights of the channels, (B, C, 1, 1).
+        """
+        x = to_autocast(x)  # once for both branches
+        return self.pointwise(self.depthwise(x, kernel)) + x * attention  # (B, C, H, W)
 
 
 class RDB(nn.Module):
@@ -236,10 +306,10 @@ class RDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        seen = to_autocast(x)
+        x, seen = rounded_beside(x)
         for layer in self.convs[:-1]:
             seen = torch.cat((seen, self.act(layer(seen))), 1)  # (B, C + i·growth, H, W)
-        return torch.add(x, self.convs[-1](seen), alpha=0.2)  # (B, C, H, W)
+        return add_scaled(x, self.convs[-1](seen), 0.2)  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):
@@ -277,14 +347,17 @@ class ReceptiveField(NamedTuple):
 def receptive_field(layers: nn.Module) -> ReceptiveField:
     """Return the receptive field of a chain of convolutions whose modules are registered in the order they run in.
 
-    Skip connections change nothing. Pooling over the whole map is not counted.
+    Skip connections and branches `Beside` others change nothing. Pooling over the whole map is not counted.
 
     Examples:
         >>> receptive_field(nn.Sequential(conv(3, 8, 3), conv(8, 8, 5)))
         ReceptiveField(radius=3, stride=Fraction(1, 1))
     """
     radius, stride = Fraction(0), Fraction(1)
+    beside = {layer for branch in layers.modules() if isinstance(branch, Beside) for layer in branch.modules()}
     for layer in layers.modules():
+        if layer in beside:
+            continue
         if isinstance(layer, nn.Conv2d):
             (k, *_), (step, *_), padding = layer.kernel_size, layer.stride, layer.padding[0]
             assert isinstance(padding, int)

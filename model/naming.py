@@ -25,12 +25,18 @@ class Foreign(NamedTuple):
         names: yields the pairs of module names for a config.
         peak: white level of the range in which the file's fixed mean-shift convolutions work; None if it has none.
         encoder: yields the names of the encoder below a pair of prefixes, for networks with a momentum encoder.
+        parts: names of the state dicts that the network is published in, several files; each is the first word of the
+            keys that `config` and `names` see. () for one.
+        unused: yields, as `names`, what the files hold and nothing uses. It is passed over where it is read, and
+            written as a copy of ours, since the authors' code misses what is not there.
     """
 
     config: Callable[[State], dict[str, int]]
     names: Callable[[Mapping[str, int]], Names]
     peak: float | None = None
     encoder: Callable[[str, str], Names] | None = None
+    parts: tuple[str, ...] = ()
+    unused: Callable[[Mapping[str, int]], Names] | None = None
 
 
 def width(state: State, key: str, default: int) -> int:

@@ -9,6 +9,7 @@ from .bicubic import Bicubic
 from .cdsr import CDSR
 from .dasr import DASR
 from .edsr import EDSR
+from .ikc import IKC
 from .kdsr import KDSRStudent, KDSRTeacher
 from .layer import BlindSR
 from .rrdb import RRDBNet
@@ -18,6 +19,7 @@ NETWORKS: dict[str, type[BlindSR]] = {
     "KDSR_S": KDSRStudent,
     "CDSR": CDSR,
     "DASR": DASR,
+    "IKC": IKC,
     "EDSR": EDSR,
     "RRDB": RRDBNet,
     "BICUBIC": Bicubic,

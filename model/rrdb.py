@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .autocast import in_float32
-from .layer import RDB, BlindSR, conv
+from .layer import RDB, BlindSR, Trunk, conv
 from .naming import Foreign, Names, State, count, width
 
 
@@ -60,7 +60,7 @@ class RRDBNet(BlindSR):
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 23) -> None:
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
         self.head = conv(3, n_feats)
-        self.blocks = nn.Sequential(*(RRDB(n_feats) for _ in range(n_blocks)))
+        self.blocks = Trunk((RRDB(n_feats) for _ in range(n_blocks)), together=1)
         self.fuse = conv(n_feats, n_feats)
         self.upsample = NearestUpsampler(scale, n_feats)
         self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))

@@ -171,7 +171,7 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
     """Average `features(x)` over all pixels, tile by tile: a `Pool`."""
     radius, stride = receptive_field(features)
     h, w = x.shape[2:]
-    step = int(stride)  # tiles must begin where a strided layer has a pixel
+    step = stride.numerator  # tiles must begin where the map has a pixel
     halo = _multiple(radius, step)
     shape = tile_shape(features, features, x, halo, tile, device)
 

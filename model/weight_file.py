@@ -67,6 +67,13 @@ def read_file(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, of another kind, holds objects other than tensors and plain values, or tensors
             whose memory is not all in the file (sparse, quantized, meta or expanded ones).
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_file({"step": 3, "mean": torch.ones(2)}, f"{folder}/small.pt")
+        ...     read_file(f"{folder}/small.pt")
+        {'step': 3, 'mean': tensor([1., 1.])}
     """
     path = Path(path)
     if not path.is_file():

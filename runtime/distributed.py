@@ -22,9 +22,6 @@ from typing import Any, NoReturn, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from runtime.signals import STOPPED, watched
 
@@ -211,6 +208,10 @@ def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:
     When one process fails, the others are ended. The exit code is 0, `STOPPED` if the run was stopped and saved, or 1.
     `argv` goes to the program alone: torchrun's own parser would take `--sig` for a short form of an option of its.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException  # takes a while to import
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun's default: each process would take all cores
     config = LaunchConfig(

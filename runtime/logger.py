@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from runtime.reference import Reference
 from utility import Run, append_rows, draw_curves, duration, forget_after, naming_file
 
 if TYPE_CHECKING:
@@ -25,14 +26,26 @@ class Logger:
         steps, epoch_steps: of the whole run, and of an epoch.
         step, epoch: where the run goes on; rows of later ones are dropped, for they will be written again.
         writes: this process is the one that writes.
+        reference: the scores of another run, to compare with.
     """
 
-    def __init__(self, run: Run, *, steps: int, epoch_steps: int, step: int, epoch: int, writes: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        steps: int,
+        epoch_steps: int,
+        step: int,
+        epoch: int,
+        writes: bool,
+        reference: Reference | None = None,
+    ) -> None:
         self.run = run
         self.steps = steps
         self.epoch_steps = epoch_steps
         self.since = time.perf_counter()  # the last line; time that went into validation is added to it
         self._writes = writes
+        self._reference = reference
         self._charts = run.path / "tb"
         self._tensorboard: SummaryWriter | None = None
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=None if writes else True)
@@ -88,10 +101,12 @@ class Logger:
         """Log a row for each test set: epoch, step, set, protocol, psnr, ssim."""
         for row in rows:
             self.run.log("epoch {epoch}  {set}  {protocol}  PSNR {psnr} dB  SSIM {ssim}".format_map(row))
+            if self._reference is not None and (note := self._reference.compare(row)):
+                self.run.log(note)
             self._chart({f"{name}/{row['set']}": float(row[name]) for name in ("psnr", "ssim")}, row["step"])
         if self._writes:
             append_rows(self.run.psnr_log, rows)
-            draw_curves(self.run)
+            draw_curves(self.run, self._reference)
 
     def _chart(self, values: Mapping[str, float], step: int) -> None:
         if self._tensorboard is None:

@@ -101,6 +101,8 @@ def rule_of(protocol: str, scale: int, sv_mode: int | None, noise: float) -> Pro
         raise ValueError(
             f"`protocol` {protocol} is none of {', '.join((*NAMED, *DEGRADATIONS))}, manet_sv, and no file"
         )
+    if noise and rule.draws:
+        raise ValueError(f"`protocol` {protocol} says all of itself: leave out `noise`")
     return replace(rule, noise=noise / 255) if noise else rule
 
 

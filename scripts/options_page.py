@@ -9,7 +9,6 @@ tests/docs/test_options_page.py does the second, so run the first after each cha
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import re
 import sys
@@ -23,18 +22,16 @@ import main as main_program
 import option
 import published
 import test as test_program
-from model import NETWORKS
 from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag, TrainOptions
 from scripts.program import program
 from utility import atomic_write
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
-SIZES = ("n_feats", "n_blocks", "n_resblocks")
 IN_WORDS = {  # defaults that no single value says
     ("LoadingOptions", "n_threads"): "4, or all cores if there are fewer",
     ("ImageOptions", "data_test"): "see there",
     ("TrainingOptions", "test_every"): "see below",
-    **{("NetworkOptions", size): "published" for size in SIZES},
+    **{("NetworkOptions", size): "see there" for size in ("n_feats", "n_blocks", "n_resblocks")},
 }
 ENDLESS = 2**31  # a limit above this is there for the machine, and no reader wants to know it
 SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published defaults
@@ -46,33 +43,28 @@ SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published
     "KDSR_S, GAN": {"model": "KDSR_S", "degradation": "second_order", "objective": "adversarial"},
     "CDSR": {"model": "CDSR"},
     "DASR": {"model": "DASR"},
+    "IKC, SFTMD": {"model": "IKC"},
+    "IKC, P and C": {"model": "IKC", "objective": "correction"},
     "EDSR": {"model": "EDSR"},
     "RRDB": {"model": "RRDB"},
 }
 HEAD = """# All flags
 
-This page is written by `python scripts/options_page.py` from `option.py` and `published.py`; do not edit it by hand.
-`python main.py --help` and `python test.py --help` say the same in the terminal.
+`python scripts/options_page.py` writes this page; do not edit it by hand. The terminal has the same: `--help`.
 
-- **Default** "published" means: what the papers' released code uses for this network, see the
-  [table below](#published-defaults).
-- **Acts with** names the condition under which a flag does something. A flag that is given without it is named in a
-  note, and the run goes on.
+- **Default** "published" is what the papers' released code uses for this network: [table below](#published-defaults).
+- **Acts with**: without this condition a flag does nothing; one that is given all the same is named in a note.
 - **Resume**: a run that is continued may be given another value. All other flags must stay as they were.
 - A switch (`--cpu`) may also be written `--cpu True` or `--cpu False`.
 - Contradictions and misspelt flags end the program with one line that says what to change.
 """
 PUBLISHED_HEAD = """## Published defaults
 
-At ×4. "aniso" is `--blur_type aniso_gaussian`, "real" is `--degradation second_order`, and "GAN" adds
-`--objective adversarial`.
+At ×4. "aniso": `--blur_type aniso_gaussian`; "real": `--degradation second_order`; "GAN": `--objective adversarial`.
 """
 PUBLISHED_TAIL = """An epoch without `--test_every` is as long as the released trainer's: the training images are
-repeated until they make up 1000 batches at most. That is 971 steps for KDSR and 970 for CDSR and DASR on the 3450
-images of DF2K, and 1000 for EDSR, RRDB and `second_order`.
-
-KDSR's noisy training (`--blur_type aniso_gaussian` and `--noise` above 0) validates on Set14 with one kernel,
-`--lambda_1 4.0 --lambda_2 1.5 --theta 120`, and noise 10, as its released code does.
+repeated until they make up 1000 batches at most (DF2K: 971 steps for KDSR, 970 for CDSR and DASR), or 1000 steps (the
+others, and `second_order`).
 """
 
 
@@ -117,7 +109,7 @@ def section(kind: type, names: Mapping[str, Sequence[str]]) -> str:
         plain = next((part for part in getattr(hint, "__args__", ()) if part is not type(None)), hint)
         spelt = ", ".join(f"`--{name}`" for name in (field.name, *flag.also))
         when = flag.when.text if flag.when else "always"
-        resume = "yes" if flag.on_resume else "no"
+        resume = {True: "yes", False: "no"}.get(flag.on_resume, flag.on_resume)
         usual = IN_WORDS.get((kind.__name__, field.name)) or default(field.default)
         rows.append((spelt, flag.text, allowed(plain, flag, names), usual, when, resume))
     columns = len(head) - (kind is EvaluationOptions)  # which no run resumes with
@@ -136,19 +128,16 @@ def value_of(name: str, setting: Mapping[str, str]) -> str:
     when = option.flags_of(TrainOptions)[name].metadata["flag"].when
     if when is not None and not when.test(values):
         return "–"
-    if name in values:
-        return f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])
-    sizes = inspect.signature(NETWORKS[setting["model"]]).parameters
-    return str(sizes[name].default) if name in sizes else "–"
+    value = values.get(name, "–")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def widths() -> str:
     """Return the table of the ranges of blur, which depend on the scale."""
     settings = {
-        "KDSR, EDSR, RRDB: `--sig_min`, `--sig_max`, σ": ("KDSR_S", {}),
+        "KDSR, IKC, EDSR, RRDB: `--sig_min`, `--sig_max`, σ": ("KDSR_S", {}),
         "DASR: the same": ("DASR", {}),
-        "`manet`, iso: the same": ("CDSR", {}),
-        "`manet`, aniso: the same, **variances**": ("CDSR", {"blur_type": "aniso_gaussian"}),
+        "`manet`: the same; with aniso **variances**": ("CDSR", {}),
     }
     rows = []
     for name, (model, given) in settings.items():
@@ -168,7 +157,7 @@ def page() -> str:
         if kind not in training.values():
             parts.append(f"## {title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
     fields = option.flags_of(TrainOptions)
-    names = [*SIZES, *(name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test")]
+    names = [name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test"]
     rows = [(f"`--{name}`", *(value_of(name, setting) for setting in SETTINGS.values())) for name in names]
     parts += [PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL]
     return "\n".join(parts)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from data.degradation import Degradation, Gaussian, MANet, SecondOrderParams
 from data.degradation.kernel import gaussian_kernel, manet_kernel
-from data.degradation.mixed import FAMILIES, mixed_kernel
+from data.degradation.mixed import mixed_kernel
+from data.degradation.second_order_params import FAMILIES, PassParams
 from scripts.drawing import widths
 
 Values = Mapping[str, Any]
@@ -47,13 +48,24 @@ def _family(beside: Values) -> str:
 
 
 def _noise(noise: float, beside: Values) -> str:
+    if not beside.get("noisy", True):
+        return ""
     return f"Poisson {noise:.2f}" if beside.get("poisson") else f"noise {255 * noise:.1f}"
+
+
+def _order(last: bool, second: PassParams) -> str:
+    if not (second.applied and second.compressed):
+        return ""
+    return "JPEG after it" if last else "JPEG before it"
 
 
 # By the name of the field, in the unit that people think in; "" if the field has no effect beside the others, or if one
 # of them tells it already.
 READABLE: dict[str, Callable[[Any, Values], str]] = {
+    "applied": lambda applied, beside: "",
     "blurred": lambda blurred, beside: "",
+    "noisy": lambda noisy, beside: "",
+    "compressed": lambda compressed, beside: "",
     "family": lambda family, beside: _family(beside),
     "width": lambda width, beside: "" if _family(beside) in ("none", "sinc") else widths(*width),
     "theta": lambda theta, beside: f"θ {degrees(theta):.0f}°" if "aniso" in _family(beside) else "",
@@ -64,16 +76,18 @@ READABLE: dict[str, Callable[[Any, Values], str]] = {
     "mode": lambda mode, beside: mode,
     "poisson": lambda poisson, beside: "",
     "noise": _noise,
-    "grey": lambda grey, beside: "grey" if grey else "",
-    "quality": lambda quality, beside: f"JPEG {quality:.0f}",
+    "grey": lambda grey, beside: "grey" if grey and beside.get("noisy", True) else "",
+    "quality": lambda quality, beside: f"JPEG {quality:.0f}" if beside.get("compressed", True) else "",
     "last_mode": lambda mode, beside: f"last resize {mode}",
-    "jpeg_last": lambda last, beside: "JPEG after it" if last else "JPEG before it",
+    "jpeg_last": lambda last, beside: _order(last, beside["second"]),
 }
 
 
 def readable(leaf: Leaf) -> str:
     """Return `σ 2.31 × 0.84`, `θ 37°`, `noise 12.3` (grey levels), `JPEG 57`; unknown fields come with their names."""
     name, value = leaf.path[-1], leaf.value
+    if not leaf.beside.get("applied", True):
+        return ""
     return READABLE[name](value, leaf.beside) if name in READABLE else f"{name} {plain(value)}"
 
 
@@ -108,7 +122,7 @@ def kernels(recipe: Degradation[Any], params: Any) -> dict[str, Tensor]:
     """Return the (k, k) kernels that filter a batch of one, by name; none for recipes that are not known here."""
     if isinstance(params, SecondOrderParams):
         passes = {"first blur": params.first, "second blur": params.second}
-        drawn = {name: each.kernel for name, each in passes.items() if each.blurred}
+        drawn = {name: each.kernel for name, each in passes.items() if each.applied and each.blurred}
         return {name: mixed_kernel(kernel)[0] for name, kernel in {**drawn, "last filter": params.last_filter}.items()}
     if isinstance(recipe, MANet):
         return {"blur": manet_kernel(params.width, params.theta, recipe.size, recipe.scale)[0]}

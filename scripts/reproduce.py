@@ -3,10 +3,10 @@
     python scripts/reproduce.py cdsr2 --weights DIR --data DIR
     python scripts/reproduce.py kdsr1 --weights experiment/RUN/model/model_latest.pt --row "KDSR-M" --data DIR
 
-The table is one of published.json: kdsr1, kdsr2, kdsr3, cdsr2. Each row names the file that it looks for in the folder
---weights, of ours or as published. --data is a root with benchmark/<Set>; kdsr3 scores real pairs, AIM2019/HR beside
-AIM2019/LR and NTIRE2020 likewise. What cannot be measured is listed with the reason, and makes the exit code 2; rows of
-networks that this project does not have are listed, too, but count only if nothing else was asked for.
+The table is one of published.json: kdsr1, kdsr2, kdsr3, cdsr2, ikc. Each row names the file that it looks for in the
+folder --weights, of ours or as published. --data is a root with benchmark/<Set>; kdsr3 scores real pairs, AIM2019/HR
+beside AIM2019/LR and NTIRE2020 likewise. What cannot be measured is listed with the reason, and makes the exit code 2;
+rows of networks that this project does not have are listed, too, but count only if nothing else was asked for.
 """
 
 from __future__ import annotations

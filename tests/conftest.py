@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,13 @@ def _value(name: str, shape: list[int], schema: dict[str, list[int]], gain: floa
     return gain * x / np.sqrt(np.prod(shape[1:]))
 
 
+def pytest_configure() -> None:
+    """Hear signals again that `nohup pytest &` leaves switched off, here and in the programs that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):  # Windows lacks it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
     """A run on the CPU flushes denormal numbers for its whole process; hypothesis draws no floats where that is so."""
@@ -61,6 +69,16 @@ def official_weights() -> Callable[..., dict[str, Tensor]]:
         return state
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def official_ikc(official_weights: Callable[..., dict[str, Tensor]]) -> Callable[[int], dict[str, dict[str, Tensor]]]:
+    """The three state dicts of IKC at a scale, filled by the same rule, as one file."""
+    return lambda scale: {
+        "SFTMD": official_weights("ikc", f"SFTMD_x{scale}"),
+        "Predictor": official_weights("ikc", "Predictor"),
+        "Corrector": official_weights("ikc", "Corrector"),
+    }
 
 
 @pytest.fixture(scope="session")

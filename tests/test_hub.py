@@ -19,6 +19,7 @@ ENTRIES = {
     "kdsr_s": SIZES,
     "cdsr": {"n_blocks": 1},
     "dasr": {"n_feats": 4, "n_blocks": 1},
+    "ikc": {"n_feats": 4, "n_blocks": 1},
     "edsr": {"n_feats": 4, "n_blocks": 1},
     "rrdb": {"n_feats": 4, "n_blocks": 1},
     "bicubic": {},

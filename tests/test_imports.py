@@ -110,3 +110,8 @@ def test_nothing_heavy_is_imported_before_it_is_needed(statement):
     assert modules & HEAVY == set()
     if statement == "import option":
         assert modules & (ROOMS | {"main", "trainer", "preflight"}) == set()
+
+
+def test_the_launcher_is_imported_by_those_who_launch():
+    code = "import sys, main; sys.exit('torch.distributed.launcher' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -14,6 +14,7 @@ import torch
 
 import main
 import option
+import test
 from data.images import write_image
 from model import build, checkpoint, foreign, load_model
 from runtime.signals import INTERRUPTED, STOPPED
@@ -102,6 +103,54 @@ def test_baselines(model, run_main):
     assert load_model(run / "model" / "model_best.pt").config["n_blocks"] == 1
 
 
+def test_both_stages_of_ikc(run_main):
+    size = "--model IKC --n_feats 8 --n_blocks 1 --patch_size 16"
+    first = run_main(f"{size} --save first --epochs_sr 1")
+    assert first.name == "first_x2_ikc"
+    assert (
+        "--objective sftmd trains a part of the network, which is not validated yet" in (first / "log.txt").read_text()
+    )
+    assert not (first / "psnr_log.csv").exists()
+    latest = first / "model" / "model_latest.pt"
+    second = run_main(f"{size} --save second --epochs_sr 1 --objective correction --pre_train {latest}")
+    log = (second / "log.txt").read_text()
+    assert "predictor" in log
+    assert "corrector_7" in log
+    assert "gaussian8  PSNR" in log
+    before, after = load_model(latest), load_model(second / "model" / "model_latest.pt")
+    fixed = [name for name, value in before.state_dict().items() if torch.equal(value, after.state_dict()[name])]
+    assert fixed == [name for name in before.state_dict() if name.startswith("restoration")]
+
+
+def test_any_layers_that_fit_start_a_run(run_main, refused, tmp_path):
+    source = build("KDSR_S", scale=2, n_feats=8, n_blocks=3, n_resblocks=2)
+    torch.save(checkpoint(source), tmp_path / "source.pt")
+    start = f"--pre_train {tmp_path / 'source.pt'} --warm_start --lr_sr 1e-30"
+    run = run_main(f"--model KDSR_T --save w {KDSR} {start}")  # a teacher from a student of other sizes
+    trained = load_model(run / "model" / "model_latest.pt").state_dict()
+    assert torch.equal(trained["restoration.head.weight"], source.state_dict()["restoration.head.weight"])
+    log = (run / "log.txt").read_text()
+    assert "these start afresh: estimator.features.0" in log
+    assert "of which nothing fits EDSR" in refused(f"--model EDSR --n_feats 16 --n_blocks 1 --save e {start}")
+
+
+def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
+    first = run_main(f"--model KDSR_T --save one {KDSR} --seed 7 --noise 5 --loss 1*MSE")
+    second = run_main(f"--config {first / 'config.json'} --save two --seed 8")
+    one, two = (json.loads((run / "config.json").read_text()) for run in (first, second))
+    changed = {name for name in one if one[name] != two[name]}
+    assert changed <= {"save", "seed", "config", "command", "threads"}
+    assert "mse" in (second / "log.txt").read_text()
+    for text in ("[]", "{}", '{"model": "KDSR_T", "scale": 7}', "no JSON"):
+        (tmp_path / "c.json").write_text(text)
+        assert "--config" in refused(f"--config {tmp_path / 'c.json'} --save three")
+    assert "--config" in refused("--config nowhere.json --save three")
+
+
+def test_a_reference_that_is_not_there_is_told_the_others(refused):
+    assert "there are kdsr_s_x4_iso, kdsr_t_x4_iso" in refused(f"--model KDSR_T --save r {KDSR} --reference nobody")
+
+
 def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
     torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
     arguments = f"--model KDSR_S --save s {KDSR}"
@@ -158,10 +207,33 @@ def test_a_run_is_never_overwritten(run_main, refused):
 
 def test_a_run_is_continued_as_what_it_is(run_main, refused):
     run = run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --max_minutes 0")
-    before = (run / "config.json").read_text()
+    before = json.loads((run / "config.json").read_text())
+    assert before["cpu"] is True  # the flag
     assert "--noise 5.0 (now 0.0)" in refused(f"--model KDSR_T --save t {KDSR} --resume")
+    assert json.loads((run / "config.json").read_text()) == before
     run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --resume --n_threads 1")
-    assert (run / "config.json").read_text() == before
+    assert json.loads((run / "config.json").read_text()) == before | {"n_threads": 1, "max_minutes": None}
+    assert "from here on: --n_threads 1 (was 0), --max_minutes None (was 0.0)" in (run / "log.txt").read_text()
+
+
+def test_what_a_network_of_another_scale_keeps(run_main, tmp_path):
+    torch.manual_seed(7)
+    source = build("KDSR_S", scale=4, n_feats=8, n_blocks=2, n_resblocks=1)
+    torch.save(checkpoint(source), tmp_path / "x4.pt")
+    arguments = f"--model KDSR_S --objective pixel --scale 3 {KDSR} --pre_train {tmp_path}/x4.pt --lr_sr 1e-30 --save w"
+    run = run_main(f"{arguments} --epochs_sr 1")  # at such a rate the network is still what it started as
+    trained, fresh = load_model(run / "model/model_latest.pt").state_dict(), []
+    for name, value in trained.items():
+        if value.shape == source.state_dict()[name].shape and torch.allclose(
+            value, source.state_dict()[name], atol=1e-20
+        ):
+            continue
+        fresh.append(name)
+    assert fresh
+    assert all("upsample" in name for name in fresh)
+    assert trained.keys() == source.state_dict().keys() - {n for n in source.state_dict() if "upsample.2" in n}
+    told = (run / "log.txt").read_text()
+    assert f"{tmp_path}/x4.pt is a network for x4; at x3 these start afresh: {', '.join(fresh)}" in told
 
 
 @pytest.mark.parametrize("change", ["one less", "another size", "another name"])
@@ -304,6 +376,38 @@ def test_the_three_stages_of_the_real_world(run_main, tmp_path):
         assert (whole / name).read_text() == (broken / name).read_text()
 
 
+@pytest.mark.slow
+def test_a_recipe_of_ones_own_is_kept_with_the_run(run_main, refused, tmp_path, photo_folder, capsys):
+    file = tmp_path / "phone.json"
+    content = {"first": {"share": 0}, "second": {"jpeg": {"quality": [60, 95]}}}
+    file.write_text(json.dumps(content))
+    command = f"--model EDSR {REAL.replace('--n_resblocks 1', '')} --save own --recipe {file}"
+    run = run_main(command)
+    assert json.loads((run / "config.json").read_text())["recipe"] == {"name": "phone", **content}
+    assert "second_order phone  PSNR" in (run / "log.txt").read_text()
+    for name in ("model_latest.pt", "model_best.pt"):
+        held = torch.load(run / "model" / name, weights_only=True)["degradation"]
+        assert held["recipe"]["name"] == "phone"
+        assert held["recipe"]["second"]["jpeg"]["quality"] == (60, 95)
+        assert load_model(run / "model" / name).scale == 4
+    run_main(f"{command} --epochs_sr 3 --resume")
+    file.write_text(json.dumps({"first": {"share": 0.5}}))
+    assert "--recipe" in refused(f"{command} --resume")  # the file changed: it would be another run
+
+    file.write_text(json.dumps(content))
+    weights = f"--pre_train {run / 'model/model_latest.pt'} --dir_data {photo_folder} --data_test Set5"
+    scores = []
+    for words in (f"--protocol {file}", f"--protocol second_order --recipe {file}"):
+        test.main(f"{weights} {words} --save own --dir_experiment {tmp_path}".split())
+        (found,) = (tmp_path / "own").rglob("scores*.json")
+        scores.append(json.loads(found.read_text()))
+    assert scores[0]["digest"] == scores[1]["digest"]
+    assert scores[0]["psnr"] == scores[1]["psnr"]
+    capsys.readouterr()
+    test.main(f"{weights} --save own --dir_experiment {tmp_path}".split())
+    assert "trained with --degradation second_order --recipe phone" in capsys.readouterr().out
+
+
 def same(a, b):
     """Return True if two states are equal, bit for bit."""
     if isinstance(a, torch.Tensor):
@@ -328,6 +432,7 @@ def same(a, b):
         (f"--model KDSR_T {REAL} --objective adversarial --patch_size 6 --sharpen", ["--patch_size 6", "--sharpen"]),
         (f"--model KDSR_T {REAL} --objective adversarial --lr_sr 0", ["--lr_sr 0", "nothing would be learned"]),
         (f"--model KDSR_T {REAL} --accumulate 3", ["--batch_size 2", "--accumulate 3"]),
+        (f"--model KDSR_T {REAL} --recipe ligth", ["--recipe: ligth is neither a file", "did you mean light?"]),
         (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
         (
             f"--model KDSR_T {REAL} --protocol second_order --noise 5",
@@ -359,11 +464,28 @@ def test_a_test_set_that_was_asked_for_must_be_there(sets, check, refused, run_m
     assert not list(tmp_path.glob("*/model"))
 
 
-def test_a_run_with_another_rate_is_told_how_to_go_on(run_main, refused):
-    run = run_main(f"--model KDSR_T --save t {KDSR} --max_minutes 0")
-    message = refused(f"--model KDSR_T --save t {KDSR} --resume --lr_sr 1e-5")
-    assert f"{run} was started with --lr_sr 0.0001 (now 1e-05)" in message
+def test_a_run_goes_on_at_another_rate(run_main, refused):
+    arguments = f"--model KDSR_T --save t {KDSR}"
+    run = run_main(f"{arguments} --max_minutes 0")
+    run_main(f"{arguments} --resume --lr_sr 1e-5 --max_minutes 0")
+    assert "from here on: --lr_sr 1e-05 (was 0.0001)" in (run / "log.txt").read_text()
+    assert json.loads((run / "config.json").read_text())["lr_sr"] == 1e-5
+    message = refused(f"{arguments} --resume")
+    assert f"{run} is a run with --lr_sr 1e-05 (now 0.0001)" in message
     assert "--pre_train" in message
+    run_main(f"{arguments} --resume --lr_sr 1e-5")
+    log = (run / "log.txt").read_text()
+    assert log.count("from here on: --lr_sr") == 1
+    rates = re.findall(r"step (\d)/4  lr (\S+)", log)
+    assert rates == [("1", "0.0001"), ("2", "1e-05"), ("3", "1e-05"), ("4", "1e-05")]
+
+
+def test_the_rates_of_both_players_are_those_that_are_given(run_main):
+    arguments = f"--model KDSR_T {REAL} --objective adversarial --d_feats 4 --perceptual_weight 0 --save g"
+    run = run_main(f"{arguments} --max_minutes 0")
+    run_main(f"{arguments} --resume --lr_sr 1e-5")
+    groups = torch.load(run / "model/state.pt", weights_only=True)["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == [1e-5, pytest.approx(1e-4)]  # --lr_d is as it was
 
 
 def test_more_gpus_than_there_are(refused, monkeypatch):

@@ -107,6 +107,15 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_S", "--pre_train_TA"),
         ("--model KDSR_T --objective distillation", "--model KDSR_S"),
         ("--model KDSR_S --objective contrast", "CDSR and DASR have"),
+        ("--model KDSR_T --objective sftmd", "--objective sftmd is a stage of --model IKC, not of KDSR_T"),
+        (
+            "--model IKC --degradation gaussian",
+            "codes of kernels, which --degradation ikc draws: leave out --degradation",
+        ),
+        ("--model IKC --pool_size 64", "leave out --degradation and --pool_size"),
+        ("--model IKC --noise 10", "ikc draws everything itself: leave out --noise"),
+        ("--model IKC --objective correction", "name its checkpoint with --pre_train"),
+        ("--model IKC --objective correction --pre_train f.pt --accumulate 2", "leave out --accumulate"),
         ("--model CDSR --sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
         ("--model KDSR_T --blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
         ("--model CDSR --sample_mode s-fold", "--sample_mode s-fold"),
@@ -138,6 +147,10 @@ def test_contradictions_name_their_flags(arguments, message):
         ("--model CDSR", "--save must be given"),
         ("--model CDSR --save s --noise -1", "--noise -1.0 must be in 0..255"),
         ("--model CDSR --save s --noise nan", "--noise nan must be"),
+        ("--model CDSR --save s --noise -inf", "--noise -inf must be in 0..255"),
+        ("--model CDSR --save s --lr_sr -1e-4", "--lr_sr -0.0001 must be in 0..1"),
+        ("--model CDSR --save s --lr_sr=-1e-4", "--lr_sr -0.0001 must be in 0..1"),
+        ("--model CDSR --save s --lr_sr -.5E+0", "--lr_sr -0.5 must be in 0..1"),
         ("--model CDSR --save s --sig_max inf", "--sig_max inf must be"),
         ("--model CDSR --save s --cpu=maybe", "maybe is neither True nor False"),
         ("--model CDSR --save s --scale 5", "--scale 5 must be in 2..4"),
@@ -170,6 +183,9 @@ def test_flags_without_effect_are_told():
         ("--model KDSR_T --lr_encoder 1e-3 --temperature 0.2", ["lr_encoder", "temperature"]),
         ("--model KDSR_T --vgg v.pth --objective adversarial --perceptual_weight 0", ["vgg"]),
         ("--model KDSR_T --codec libjpeg", ["codec"]),
+        ("--model KDSR_T --recipe light", ["recipe"]),
+        ("--model KDSR_T --degradation second_order --recipe light", []),
+        ("--model KDSR_T --protocol second_order --recipe light", []),
         ("--model KDSR_T --degradation second_order --codec libjpeg --draw_per batch", ["draw_per"]),
     ],
 )
@@ -181,6 +197,9 @@ def test_flags_without_effect_beside_others(text, without_effect):
     ("text", "condition"),
     [
         ("--c_weight 2", "--objective contrast"),
+        ("--gamma_sr 0.1 --decay_type none", "--decay_type step"),
+        ("--lr_decay_sr 3 --decay_type none", "a learning rate that decays"),
+        ("--blur_type aniso_gaussian --degradation ikc", "gaussian, manet and the like"),
         ("--lambda_max 3", "--blur_type aniso_gaussian"),
         ("--temperature 1", "a teacher"),
         ("--lr_encoder 1e-3", "--epochs_encoder above 0"),
@@ -245,9 +264,36 @@ def test_an_unlikely_flag_is_not_guessed(name, capsys):
 def test_what_a_resumed_run_may_not_change(tmp_path):
     place = f"--save s --dir_experiment {tmp_path}"
     before = option.flat(train(f"--model KDSR_T {place} --noise 15"))
-    words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --resume"
+    words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --lr_encoder 1e-5 --resume"
     given, now = option.train_options(words.split(), main.NAMES)
     assert option.changed(given, now, before) == ["--noise 15.0 (now 0.0)"]  # the GAN is none of this run
+    told = option.retold(given, now, before)
+    assert told == {"n_threads": (before["n_threads"], 7), "epochs_sr": (500, 900)}  # there is no warm-up either
+
+
+RATES = {
+    "lr_sr": 1e-5,
+    "lr_decay_sr": 7,
+    "gamma_sr": 0.9,
+    "lr_encoder": 1e-6,
+    "lr_decay_encoder": 8,
+    "gamma_encoder": 0.8,
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_resumed_run_gets_another_learning_rate_only_if_it_is_given(name, tmp_path):
+    def resuming(more):
+        words = f"--model DASR --save s --dir_experiment {tmp_path} --resume {more}"
+        return option.train_options(words.split(), main.NAMES)
+
+    given, now = resuming(f"--{name} {RATES[name]}")
+    usual = option.flat(resuming("")[1])
+    assert option.changed(given, now, usual) == []
+    assert option.retold(given, now, usual) == {name: (usual[name], RATES[name])}
+    given, left_out = resuming("")
+    assert option.changed(given, left_out, option.flat(now)) == [f"--{name} {RATES[name]} (now {usual[name]})"]
+    assert option.retold(given, left_out, option.flat(now)) == {}
 
 
 @pytest.mark.parametrize(("protocol", "expected"), [("", []), ("--protocol gaussian8", ["blur_type"])])
@@ -260,6 +306,12 @@ def test_the_blur_type_chooses_the_protocol_of_a_test_unless_that_is_named(proto
 def test_what_makes_lr_images_is_idle_where_they_are_given(source):
     found = evaluate(f"--pre_train s.pt {source} --noise 10 --protocol gaussian8 --theta 3 --seed 2 --scale 4")
     assert sorted(option.without_effect(*found)) == ["noise", "protocol", "seed", "theta"]
+
+
+def test_crop128_acts_on_pairs():
+    assert option.without_effect(*evaluate("--pre_train s.pt --data_test LR --hr_dir HR --protocol crop128")) == {}
+    found = option.without_effect(*evaluate("--pre_train s.pt --dir_demo D --protocol crop128"))
+    assert list(found) == ["protocol"]
 
 
 def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():
@@ -381,7 +433,7 @@ SETS = "Set5+Set14+B100+Urban100+MANGA109"
 def test_the_test_commands_of_kdsr(words, name, save, protocol):
     text = f"{TESTING} {words} --pre_train_ST experiment/{name}.pt --save {save}"
     given = option.parse(EvalOptions, test.released_words(text.split()), prog="test.py", names=test.NAMES)
-    option.forget_released(given)
+    option.released_test(given)
     options = option.eval_options(given, model="KDSR_S", scale=4)
     assert option.notes(given, options) == []
     assert (options.testing.pre_train, options.testing.save) == (Path(f"experiment/{name}.pt"), save)
@@ -391,7 +443,15 @@ def test_the_test_commands_of_kdsr(words, name, save, protocol):
     if protocol == "flags":
         asked = options.test_degradation
         assert (asked.lambda_1, asked.lambda_2, asked.theta) == (3.5, 1.5, 30)
+    assert options.degradation.noise == (10 if protocol == "flags" else 0)  # theirs is 10 whatever --noise says
     assert options.sizes == ({"n_feats": 128, "n_blocks": 28, "n_resblocks": 5} if LARGE in words else {})
+
+
+def test_a_noise_that_is_given_is_that_of_the_test():
+    words = f"{TESTING} --data_test Set14 --blur_type=aniso_gaussian --noise 3 --pre_train_ST s.pt"
+    given = option.parse(EvalOptions, test.released_words(words.split()), prog="test.py", names=test.NAMES)
+    option.released_test(given)
+    assert given["noise"] == 3
 
 
 # ------------------------------------------------------------------------------------------------ ranges
@@ -472,6 +532,22 @@ def test_values_survive_config_json():
     options = train(CDSR)
     values = json.loads(json.dumps(option.flat(options)))
     assert option.changed({}, options, values) == []
+
+
+def test_a_recipe_file_is_kept_by_its_content(tmp_path):
+    file = tmp_path / "phone.json"
+    words = f"--model KDSR_T --save s --degradation second_order --recipe {file}"
+    assert train(words).degradation.recipe == str(file)  # there is no such file: the recipe refuses it as a name
+    file.write_text('{"first": {"share": 0.5}}')
+    before = json.loads(json.dumps(option.flat(train(words))))
+    assert before["recipe"] == {"name": "phone", "first": {"share": 0.5}}
+    assert option.changed({}, train(words), before) == []
+    file.write_text('{"first": {"share": 0.25}}')
+    assert "--recipe" in option.changed({}, train(words), before)[0]
+    for content, message in (("{", "cannot be read as JSON"), ("[1]", "must hold keys and values")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=rf"^--recipe: .*phone\.json {message}"):
+            train(words)
 
 
 def test_every_flag_is_used_somewhere():

@@ -26,6 +26,7 @@ DF2K = 3450  # images
         ("DASR", "gaussian", 32, DF2K, 970),
         ("KDSR_S", "second_order", 72, DF2K, 1000),  # iterations are counted, in thousands
         ("EDSR", "gaussian", 16, DF2K, 1000),
+        ("IKC", "ikc", 32, DF2K, 1000),
         ("KDSR_T", "gaussian", 64, 64_000, 1000),
         ("KDSR_T", "gaussian", 64, 100_000, 1563),  # more images than 1000 batches: each once
         ("CDSR", "manet", 32, 100_000, 3125),
@@ -63,6 +64,9 @@ def test_every_published_flag_has_a_value(model, scale):
         ("KDSR_T", 4, {}, (0.2, 4)),
         ("DASR", 2, {}, (0.2, 4)),  # as at x4
         ("DASR", 2, {"degradation": "manet"}, (0.35, 5)),
+        ("IKC", 2, {}, (0.2, 2)),
+        ("IKC", 3, {}, (0.2, 3)),
+        ("IKC", 4, {}, (0.2, 4)),
     ],
 )
 def test_widths(model, scale, given, widths):
@@ -84,6 +88,9 @@ def test_widths(model, scale, given, widths):
             {"lr_sr": 1e-4, "epochs_sr": 400, "pool_size": 1440, "crop_size": 100, "patch_size": 64, "n_blocks": 42},
         ),
         ("KDSR_T", {"degradation": "second_order", "batch_size": 9}, {"pool_size": 180, "draw_per": "image"}),
+        ("IKC", {}, {"batch_size": 32, "patch_size": 64, "epochs_sr": 500, "lr_decay_sr": 125, "decay_type": "cosine"}),
+        ("IKC", {}, {"objective": "sftmd", "degradation": "ikc", "beta2": 0.99, "metric": "matlab", "lr_sr": 1e-4}),
+        ("IKC", {"objective": "correction"}, {"epochs_sr": 5, "decay_type": "none", "beta2": 0.99}),
         ("CDSR", {"degradation": "second_order"}, {"pool_size": 0}),  # views of one image cannot be pooled
     ],
 )

@@ -85,6 +85,26 @@ def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
     test.main(f"{iso} --sig 1.5".split())
 
 
+def test_ikcs_best_step_is_marked_as_an_oracle(model_file, photo_folder, tmp_path, capsys):
+    file = model_file("i", "IKC", scale=2, n_feats=8, n_blocks=1)
+    command = f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --protocol bicubic --score psnr"
+    test.main(command.split())
+    assert "oracle" not in capsys.readouterr().out
+    test.main(f"{command} --oracle".split())
+    assert "IKC x2, matlab, the best of seven steps, chosen by the HR image: an oracle" in capsys.readouterr().out
+    folder = tmp_path / "run" / "results" / "i" / "bicubic" / "Set5"
+    plain, best = (json.loads((folder / f"scores_matlab{name}.json").read_text()) for name in ("", "_oracle"))
+    assert (plain["oracle"], best["oracle"]) == (False, True)
+    assert best["psnr"] >= plain["psnr"]
+
+
+def test_only_ikc_has_steps_to_choose_from(student, model_file, photo_folder):
+    assert "KDSR_S has no steps to choose from" in refused(f"--pre_train {student} --dir_data {photo_folder} --oracle")
+    file = model_file("i", "IKC", scale=2, n_feats=8, n_blocks=1)
+    told = refused(f"--pre_train {file} --dir_data {photo_folder} --oracle --tile 16")
+    assert "--oracle takes whole images as they are" in told
+
+
 def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
     file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     test.main(f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --sig 1.3".split())
@@ -227,7 +247,7 @@ def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     said = json.loads((folder / "no_reference.json").read_text())
     assert said["musiq"] == pytest.approx(np.mean(expected))
     assert said["network"] == "KDSR_S"
-    assert "clipiqa ↑" in capsys.readouterr().out
+    assert "CLIP-IQA ↑" in capsys.readouterr().out
 
 
 def test_errors_of_pairs_name_the_flag(student, pairs, tmp_path):
@@ -328,6 +348,25 @@ def test_real_pairs_are_measured_alike_however_they_are_named(student, pairs, tm
     assert len(found) == 3
     same = [(score["psnr"], score["ssim"]) for score in found if score["network"] == "KDSR_S"]
     assert same[0] == same[1]
+
+
+def test_the_centre_of_real_pairs(student, photo, tmp_path, capsys):
+    for folder, pixels in (("LR", photo[::2, ::2]), ("HR", photo)):
+        (tmp_path / "real" / folder).mkdir(parents=True)
+        write_image(tmp_path / "real" / folder / "a.png", np.ascontiguousarray(pixels))
+    command = f"--pre_train {student} --protocol crop128 --metric all --score psnr+niqe"
+    rows = []
+    for source in (f"--data_test {tmp_path}/real", f"--data_test {tmp_path}/real/LR --hr_dir {tmp_path}/real/HR"):
+        test.main(f"{command} {source}".split())
+        out = capsys.readouterr().out
+        assert "no effect" not in out
+        assert "paired crop128" in out
+        assert "PSNR matlab (dB) ↑" in out
+        (path,) = (tmp_path / "run/results/student/paired_crop128/real").glob("scores_all.csv")
+        rows.append(next(csv.DictReader(path.open())))
+    assert rows[0] == rows[1]
+    assert list(rows[0])[4:] == ["psnr_matlab", "psnr_kdsr", "psnr_rgb", "niqe"]
+    assert float(rows[0]["psnr_kdsr"]) == pytest.approx(float(rows[0]["psnr_matlab"]), abs=1e-4)
 
 
 def test_real_pairs_beside_images_that_are_measured_otherwise(student, pairs, photo_folder, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import model
@@ -22,13 +23,16 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
 from data.testset import Degraded
 from loss import Contrast, Pixel
+from model.checkpoint import read_file
 from model.layer import BlindSR, Embedding, global_mean
+from model.weight_file import digest
 from preflight import dry_run
 from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from trainer import Schedule, Trainer
-from utility import ROOT, Run, draw_curves, read_rows
+from runtime.reference import Reference
+from trainer import Learner, Schedule, Trainer
+from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
 
 
 class Toy(BlindSR):
@@ -82,7 +86,7 @@ def _one_thread():
 @pytest.fixture
 def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
-    monkeypatch.setattr("runtime.logger.draw_curves", lambda run: None)  # takes longer than all the rest
+    monkeypatch.setattr("runtime.logger.draw_curves", lambda *_: None)  # takes longer than all the rest
 
     def make(
         name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
@@ -137,6 +141,38 @@ def resumed(trainer):
     return trainer
 
 
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for():
+    torch.manual_seed(0)
+    batch = Batch(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16))
+    learners = {}
+    for clip in (0.0, 1e-3, 1e6):
+        torch.manual_seed(1)
+        learners[clip] = Learner(Toy(scale=2), Pixel(), clip_grad=clip, device=torch.device("cpu"))
+        norm = learners[clip].step(batch, 0, 1e-2)["gradient"]
+        assert norm > 1e-2  # as it was before
+    plain, clipped, loose = (torch.cat([p.grad.flatten() for p in each.net.parameters()]) for each in learners.values())
+    torch.testing.assert_close(clipped.norm(), torch.tensor(1e-3), rtol=1e-3, atol=0)
+    torch.testing.assert_close(F.normalize(clipped, dim=0), F.normalize(plain, dim=0))
+    assert torch.equal(loose, plain)
+
+
+def test_a_run_is_told_where_it_leaves_its_reference(trainer_in, tmp_path, monkeypatch):
+    append_rows(
+        tmp_path / "other.csv",
+        [{"epoch": 1, "step": s, "set": "Set5", "protocol": "gaussian8", "psnr": 90.0, "ssim": 0.9} for s in (4, 12)],
+    )
+    drawn = []
+    monkeypatch.setattr("runtime.logger.draw_curves", lambda run, reference: drawn.append(reference))
+    trainer = trainer_in("run", reference=Reference(tmp_path / "other.csv"))
+    trainer.fit()
+    notes = [line for line in (trainer.run.path / "log.txt").read_text().splitlines() if "dB from other" in line]
+    assert len(notes) == 1
+    assert "at step 4, which has 90.00" in notes[0]
+    assert [each.name for each in drawn] == ["other"] * 3
+    draw_curves(trainer.run, drawn[0])
+    assert (trainer.run.path / "psnr.png").exists()
+
+
 def test_files_of_a_run(trainer_in, monkeypatch):
     trainer = trainer_in("run")
     monkeypatch.setattr("runtime.logger.draw_curves", draw_curves)
@@ -150,6 +186,7 @@ def test_files_of_a_run(trainer_in, monkeypatch):
         "loss_log.csv",
         "psnr.png",
         "loss.png",
+        "report.html",
         "tb",
         "model",
         ".lock",
@@ -207,6 +244,14 @@ def stopping(trainer, at):
 
     trainer.train_step = interrupted
     return trainer
+
+
+def test_a_run_that_is_done_stays_as_it_is(trainer_in):
+    trainer_in("run").fit()
+    state = trainer_in("run").run.state
+    before = read_file(state)
+    assert resumed(trainer_in("run")).fit()
+    assert digest(read_file(state), state) == digest(before, state)
 
 
 def test_resuming_forgets_what_the_logs_hold_of_later_steps(trainer_in):
@@ -304,6 +349,53 @@ def test_a_damaged_state_is_refused(field, value, trainer_in):
     trainer = trainer_in("run", pool=4)
     with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
         trainer.resume(trainer.state_dict() | {field: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["net"]["params"].update({"colour.weight": torch.ones(3, 3, 1, 1, dtype=torch.int8)}),
+        lambda state: state["net"]["params"].update({"colour.weight": torch.ones(3, 3, 1, 1, dtype=torch.complex64)}),
+        lambda state: state["objective"].update({"moco.queue": torch.ones(256, 16, dtype=torch.bool)}),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg_sq=state["optimizer"]["state"][0]["step"]),
+        lambda state: state["optimizer"]["state"][0].pop("step"),
+        lambda state: state["optimizer"]["state"][0].update(max_exp_avg_sq=torch.ones(256, 3, 3, 3)),
+        lambda state: state["optimizer"]["state"].update({0: []}),
+        lambda state: state["optimizer"]["param_groups"][0].update(params=[0]),
+        lambda state: state["optimizer"]["param_groups"].append({"params": [99]}),
+    ],
+)
+def test_a_state_of_other_tensors_is_refused(change, trainer_in):
+    trainer = trainer_in("run", objective=contrast)
+    trainer.fit()
+    state = host_copy(trainer.state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=r"state\.pt is no state of this run"):
+        trainer.resume(state)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"betas": (0.0, 5.0)},
+        {"amsgrad": True},
+        {"maximize": True},
+        {"weight_decay": 1e9},
+        {"eps": -1.0},
+        {"share": 9.0},
+    ],
+)
+def test_the_settings_of_the_optimiser_are_those_of_the_options(settings, trainer_in):
+    whole, broken = trainer_in("whole"), stopping(trainer_in("broken"), 7)
+    whole.fit()
+    broken.fit()
+    state = read_file(broken.run.state)
+    state["optimizer"]["param_groups"][0] |= settings
+    again = trainer_in("broken")
+    again.resume(state)
+    again.fit()
+    same(weights(whole), weights(again))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+import option
 from utility import (
     LAST,
     Clock,
@@ -146,7 +147,8 @@ def test_the_environment_tells_what_the_bits_depend_on():
     found = environment()
     assert found["threads"] == torch.get_num_threads()
     assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
-    assert found["cpu"]
+    assert found["processor"]
+    assert not found.keys() & option.flags_of(option.TrainOptions).keys()  # both stand in config.json
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.degradation.finish import quantize
 from data.degradation.gaussian import Gaussian
+from data.degradation.ikc import IKC, IKCParams
 from data.degradation.manet import MANet
 from data.degradation.params import Degradation, Draw, Params
 from data.degradation.second_order import SecondOrder
@@ -20,6 +21,7 @@ from data.degradation.spatial import SpatiallyVariant
 DEGRADATIONS: dict[str, Callable[..., Degradation[Any]]] = {
     "gaussian": Gaussian.from_flags,
     "manet": MANet.from_flags,
+    "ikc": IKC,
     "second_order": SecondOrder.from_flags,
 }
 """Builders of recipes by name. A builder takes `scale` and, by keyword, the flags of its recipe in published units, and
@@ -27,9 +29,11 @@ converts them; `data.factory.degradation` hands over no others."""
 
 __all__ = [
     "DEGRADATIONS",
+    "IKC",
     "Degradation",
     "Draw",
     "Gaussian",
+    "IKCParams",
     "MANet",
     "Params",
     "SecondOrder",

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 from math import pi
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from data.degradation.kernel import offsets, quadratic_form
 from data.degradation.params import uniform
+from data.degradation.recipe import Blur, Last
+from data.degradation.second_order_params import FAMILIES, WINDOW, KernelParams
 
-FAMILIES = (
-    "iso",
-    "aniso",
-    "generalised iso",
-    "generalised aniso",
-    "plateau iso",
-    "plateau aniso",
-    "sinc",
-)
-SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1)
-"""Share of each family: .45, .25, .12, .03, .12, .03 of the nine kernels in ten that are no sinc."""
-SINC_SHARE = 0.8
-"""Share of the last filters that are a sinc."""
-SIZES = (7, 9, 11, 13, 15, 17, 19, 21)
+LARGE = 13
+"""Side from which a sinc's cutoff has a range of its own, pixels."""
 _GENERALISED, _PLATEAU, _SINC = (FAMILIES.index(name) for name in ("generalised iso", "plateau iso", "sinc"))
-
-
-class KernelParams(NamedTuple):
-    """One kernel per sample. Fields that a family does not use hold a value without effect."""
-
-    family: Tensor
-    """(B,) index into `FAMILIES`, int64."""
-    width: Tensor
-    """(B, 2) standard deviations along the two axes, pixels. An iso kernel with 0 leaves the image as it is."""
-    theta: Tensor
-    """(B,) rotation in radians, from x (to the right) towards y (down)."""
-    beta: Tensor
-    """(B,) exponent of the generalised and plateau families."""
-    cutoff: Tensor
-    """(B,) cutoff of the sinc, radians per pixel."""
-    size: Tensor
-    """(B,) odd side of the kernel, int64."""
 
 
 def mixed_kernel(params: KernelParams) -> Tensor:
@@ -56,15 +28,17 @@ def mixed_kernel(params: KernelParams) -> Tensor:
         (B, 21, 21) in float64. Values below float64 eps times the largest are 0, as in `gaussian_kernel`.
 
     Examples:
-        >>> kernels = mixed_kernel(draw_blurs(4, (0.2, 3.0), torch.Generator().manual_seed(0)))
+        >>> from data.degradation.recipe import read_recipe
+        >>> published = read_recipe("realesrgan").first.blur
+        >>> kernels = mixed_kernel(draw_blurs(4, published, torch.Generator().manual_seed(0)))
         >>> kernels.shape, kernels.sum((1, 2)).round(decimals=6).tolist()
         (torch.Size([4, 21, 21]), [1.0, 1.0, 1.0, 1.0])
     """
     family, beta, cutoff, size = (field[:, None, None] for field in (params.family, *params[3:]))
-    q = quadratic_form(params.width, params.theta, SIZES[-1])
+    q = quadratic_form(params.width, params.theta, WINDOW)
     powered = q.pow(beta.where(family >= _GENERALISED, 1.0))
     kernel = torch.where(family >= _PLATEAU, 1 / (1 + powered), torch.exp(-powered / 2))
-    x = offsets(SIZES[-1], q.device)
+    x = offsets(WINDOW, q.device)
     kernel = torch.where(family == _SINC, _sinc(torch.hypot(x, x[:, None]), cutoff), kernel)
     inside = torch.maximum(x.abs(), x.abs()[:, None]) <= size // 2
     kept = inside & (kernel.abs() >= torch.finfo(kernel.dtype).eps * kernel.abs().amax((1, 2), keepdim=True))
@@ -72,19 +46,21 @@ def mixed_kernel(params: KernelParams) -> Tensor:
     return kernel / kernel.sum((1, 2), keepdim=True)
 
 
-def draw_blurs(batch: int, width: tuple[float, float], generator: torch.Generator) -> KernelParams:
-    """Draw kernels of the mixture: widths uniform in their range, rotations in (-π, π), sizes in 7, 9, ..., 21.
+def draw_blurs(batch: int, ranges: Blur, generator: torch.Generator) -> KernelParams:
+    """Draw kernels of the mixture: widths uniform in their range, rotations in (-π, π).
 
-    β of a generalised kernel is U(0.5, 1) or U(1, 4), that of a plateau 1 or U(1, 2), with even chances. A sinc's
-    cutoff is U(π/3, π) in sizes below 13 and U(π/5, π) from there.
+    β is drawn, with even chances, from below or above 1. Published: U(0.5, 1) or U(1, 4) for a generalised kernel, 1 or
+    U(1, 2) for a plateau; sizes 7, 9, ..., 21; a sinc's cutoff of U(π/3, π) in sizes below 13 and U(π/5, π) from there.
 
     Args:
         batch: number of kernels.
-        width: range of the standard deviations, pixels.
+        ranges: what to draw from, see `recipe.Blur`.
         generator: on the CPU.
 
     Examples:
-        >>> params = draw_blurs(100, (0.2, 3.0), torch.Generator().manual_seed(0))
+        >>> from data.degradation.recipe import read_recipe
+        >>> published = read_recipe("realesrgan").first.blur
+        >>> params = draw_blurs(100, published, torch.Generator().manual_seed(0))
         >>> bool(params.width.min() >= 0.2), bool(params.width.max() <= 3.0)
         (True, True)
     """
@@ -92,39 +68,47 @@ def draw_blurs(batch: int, width: tuple[float, float], generator: torch.Generato
     def draw(low: Tensor | float, high: Tensor | float) -> Tensor:
         return uniform(low, high, (batch,), generator)
 
-    family = torch.multinomial(torch.tensor(SHARES), batch, replacement=True, generator=generator)
-    size = _draw_sizes(batch, generator)
-    first, second = draw(*width), draw(*width)
+    shares = torch.tensor([ranges.families[name] for name in FAMILIES])
+    family = torch.multinomial(shares, batch, replacement=True, generator=generator)
+    size = _draw_sizes(batch, ranges.sizes, generator)
+    first, second = draw(*ranges.width), draw(*ranges.width)
     steep = draw(0.0, 1.0) < 0.5
-    generalised = torch.where(steep, draw(1.0, 4.0), draw(0.5, 1.0))
-    plateau = torch.where(steep, draw(1.0, 2.0), 1.0)
+    (flat, narrow), (long, short) = ranges.generalised, ranges.plateau
+    above, below = draw(1.0, narrow), draw(0.0, 1.0)  # `below` serves both: an image is of one family
+    generalised = torch.where(steep, above, flat + (1 - flat) * below)
+    plateau = torch.where(steep, draw(1.0, short), long + (1 - long) * below)
+    theta = draw(-pi, pi)
+    limits = zip(ranges.cutoff, ranges.cutoff_large, strict=True)
+    cutoff = draw(*(torch.where(size < LARGE, pi * small, pi * large) for small, large in limits))
     return KernelParams(
         family,
         torch.stack([first, torch.where(family % 2 == 0, first, second)], dim=1),
-        draw(-pi, pi),
+        theta,
         torch.where(family < _PLATEAU, generalised, plateau),
-        draw(torch.where(size < 13, pi / 3, pi / 5), pi),
+        cutoff,
         size,
     )
 
 
-def draw_last_filters(batch: int, generator: torch.Generator) -> KernelParams:
-    """Draw a sinc with a cutoff of U(π/3, π) eight times in ten, of a size as in `draw_blurs`; else the identity.
+def draw_last_filters(batch: int, ranges: Last, generator: torch.Generator) -> KernelParams:
+    """Draw a sinc in the share of the images that `ranges` says, see `recipe.Last`; else the identity.
 
     Examples:
-        >>> params = draw_last_filters(1000, torch.Generator().manual_seed(0))
+        >>> from data.degradation.recipe import read_recipe
+        >>> params = draw_last_filters(1000, read_recipe("realesrgan").last, torch.Generator().manual_seed(0))
         >>> 0.75 < float((params.family == FAMILIES.index("sinc")).float().mean()) < 0.85
         True
     """
-    sinc = uniform(0.0, 1.0, (batch,), generator) < SINC_SHARE
+    sinc = uniform(0.0, 1.0, (batch,), generator) < ranges.sinc
     zeros = torch.zeros(batch, dtype=torch.float64)
-    cutoff = uniform(pi / 3, pi, (batch,), generator)
+    cutoff = uniform(pi * ranges.cutoff[0], pi * ranges.cutoff[1], (batch,), generator)
     family = torch.where(sinc, _SINC, FAMILIES.index("iso"))
-    return KernelParams(family, zeros[:, None].expand(-1, 2), zeros, zeros + 1, cutoff, _draw_sizes(batch, generator))
+    sizes = _draw_sizes(batch, ranges.sizes, generator)
+    return KernelParams(family, zeros[:, None].expand(-1, 2), zeros, zeros + 1, cutoff, sizes)
 
 
-def _draw_sizes(batch: int, generator: torch.Generator) -> Tensor:
-    return torch.tensor(SIZES)[torch.randint(len(SIZES), (batch,), generator=generator)]
+def _draw_sizes(batch: int, sizes: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.tensor(sizes)[torch.randint(len(sizes), (batch,), generator=generator)]
 
 
 def _sinc(radius: Tensor, cutoff: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from runtime.precision import full_precision
 
+_PILLOW_ONE = 2**22  # the weight 1 of Pillow's whole-number arithmetic
+
 
 def bicubic_matrix(length: int, scale: float | Fraction, *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the matrix of MATLAB's bicubic resampling of `length` samples, edges clamped.
@@ -60,6 +62,43 @@ def bicubic(x: Tensor, scale: float | Fraction) -> Tensor:
     """
     rows, columns = bicubic_matrices(x, scale)
     return rows @ x @ columns.T
+
+
+def pillow_bicubic(levels: Tensor, scale: int) -> Tensor:
+    """Shrink 8-bit images by a whole factor, bit for bit as Pillow's BICUBIC does.
+
+    The kernel is that of `bicubic`, but taps beyond the edge are dropped, weights are whole multiples of 2⁻²², and
+    the result is rounded to 8 bits after the resampling along x, and again after that along y. In float64 all is exact.
+
+    Args:
+        levels: (B, C, s·H, s·W), whole numbers in 0..255.
+        scale: s.
+
+    Returns:
+        (B, C, H, W) float64, likewise.
+
+    Examples:
+        >>> pillow_bicubic(torch.full((1, 1, 8, 12), 7.0), 4).tolist()
+        [[[[7.0, 7.0, 7.0], [7.0, 7.0, 7.0]]]]
+    """
+    height, width = levels.shape[-2:]
+    x = _pillow_round(levels.double() @ _pillow_matrix(width, scale, levels.device).T)  # (B, C, s·H, W)
+    return _pillow_round(_pillow_matrix(height, scale, levels.device) @ x)  # (B, C, H, W)
+
+
+def _pillow_round(sums: Tensor) -> Tensor:
+    return (sums / _PILLOW_ONE + 0.5).floor().clamp(0, 255)
+
+
+@lru_cache(maxsize=32)
+def _pillow_matrix(length: int, scale: int, device: torch.device) -> Tensor:
+    """Return the weights of Pillow's BICUBIC in multiples of 2⁻²²: (length // scale, length), whole float64 numbers."""
+    centre = (torch.arange(length // scale, dtype=torch.float64)[:, None] + 0.5) * scale
+    tap = torch.arange(length, dtype=torch.float64)
+    low, high = (centre - 2 * scale + 0.5).floor(), (centre + 2 * scale + 0.5).floor()
+    weight = _cubic((tap - centre + 0.5) / scale).where((tap >= low) & (tap < high), 0.0)
+    weight = weight / weight.sum(1, keepdim=True) * _PILLOW_ONE
+    return (weight.sign() * (weight.abs() + 0.5).floor()).to(device)  # halves away from zero
 
 
 @lru_cache(maxsize=32)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import ceil
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,82 +14,16 @@ from torch import Tensor
 from data.degradation.blur import blur
 from data.degradation.finish import quantize
 from data.degradation.jpeg import Codec, jpeg
-from data.degradation.mixed import SIZES, draw_blurs, draw_last_filters, mixed_kernel
+from data.degradation.mixed import draw_blurs, draw_last_filters, mixed_kernel
 from data.degradation.noise import add_noise, add_poisson
 from data.degradation.params import check_hr, uniform
-from data.degradation.second_order_params import Mode, PassParams, SecondOrderParams
+from data.degradation.recipe import PUBLISHED, Pass, Recipe, Resize, read_recipe
+from data.degradation.second_order_params import WINDOW, Mode, PassParams, SecondOrderParams
 from runtime.precision import full_precision
+from utility import argument
 
-_REFLECTED = SIZES[-1] // 2 + 1
+_REFLECTED = WINDOW // 2 + 1
 """The least side of an image that can be blurred, pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pass:
-    """The ranges that one of the two passes is drawn from."""
-
-    blur: float
-    """Share of the batches that are blurred."""
-    width: tuple[float, float]
-    """Standard deviations of the blur, pixels."""
-    resize: tuple[float, float]
-    """Shares of the batches that are enlarged and that are shrunk; the others keep their size."""
-    factor: tuple[float, float]
-    """Smallest and largest factor of the resize; enlarging is uniform from 1 to the largest, shrinking down to the
-    smallest."""
-    noise: tuple[float, float]
-    """Standard deviations of the Gaussian noise, image range [0, 1]."""
-    poisson: tuple[float, float]
-    """Strengths of the Poisson noise."""
-    grey: float = 0.4
-    """Share of the images with the same noise in all channels."""
-    quality: tuple[float, float] = (30.0, 95.0)
-    """JPEG."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("width", "factor", "noise", "poisson", "quality") and not 0 <= value[0] <= value[1]:
-                raise ValueError(f"`{field.name}`: expected 0 <= min <= max, got {value}")
-
-    def sample(self, batch: int, generator: torch.Generator) -> PassParams:
-        """Draw one pass for a batch, on the CPU."""
-        poisson = _chance(0.5, generator)
-        return PassParams(
-            blurred=_chance(self.blur, generator),
-            kernel=draw_blurs(batch, self.width, generator),
-            factor=self._sample_factor(generator),
-            mode=_pick_mode(generator),
-            poisson=poisson,
-            noise=uniform(*(self.poisson if poisson else self.noise), (batch,), generator),
-            grey=uniform(0.0, 1.0, (batch,), generator) < self.grey,
-            quality=uniform(*self.quality, (batch,), generator),
-        )
-
-    def _sample_factor(self, generator: torch.Generator) -> float:
-        (up, down), (low, high) = self.resize, self.factor
-        kind, position = uniform(0.0, 1.0, (2,), generator).tolist()
-        if kind < up:
-            return 1 + (high - 1) * position
-        return low + (1 - low) * position if kind < up + down else 1.0
-
-
-FIRST = Pass(
-    blur=1.0,
-    width=(0.2, 3.0),
-    resize=(0.2, 0.7),
-    factor=(0.15, 1.5),
-    noise=(1 / 255, 30 / 255),
-    poisson=(0.05, 3.0),
-)
-SECOND = Pass(
-    blur=0.8,
-    width=(0.2, 1.5),
-    resize=(0.3, 0.4),
-    factor=(0.3, 1.2),
-    noise=(1 / 255, 25 / 255),
-    poisson=(0.05, 2.5),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +46,8 @@ class SecondOrder:
     """Images of a GPU in published training: they are degraded, cropped and mixed together."""
 
     scale: int
-    first: Pass = FIRST
-    second: Pass = SECOND
+    recipe: Recipe = field(default_factory=lambda: read_recipe(PUBLISHED))
+    """The ranges and probabilities; published by default."""
     codec: Codec = "realesrgan"
     """Whose JPEG: Real-ESRGAN's approximation, as published, or one nearer to real files (see `jpeg`)."""
 
@@ -123,19 +58,27 @@ class SecondOrder:
             raise ValueError(f"`codec`: expected one of {get_args(Codec)}, got {self.codec!r}")
 
     @classmethod
-    def from_flags(cls, *, scale: int, codec: Codec = "realesrgan") -> SecondOrder:
-        """Build the recipe as published, but for the codec. Raises ValueError for an unknown one.
+    def from_flags(
+        cls, *, scale: int, codec: Codec = "realesrgan", recipe: str | Mapping[str, Any] = PUBLISHED
+    ) -> SecondOrder:
+        """Build the degradation of a preset, or of the content of a recipe file; see `read_recipe`.
+
+        Raises ValueError for an unknown codec or recipe, and for a recipe with unknown keys or impossible ranges.
 
         Examples:
-            >>> SecondOrder.from_flags(scale=4).codec
-            'realesrgan'
+            >>> SecondOrder.from_flags(scale=4, recipe="light").recipe.first.share
+            0.2
         """
-        return cls(scale=scale, codec=codec)
+        with argument("recipe"):
+            ranges = read_recipe(recipe)
+        return cls(scale=scale, codec=codec, recipe=ranges)
 
     @property
     def smallest(self) -> int:
         """The least HR side that `apply` takes, pixels: after the strongest shrinking, kernels must still fit."""
-        return max(ceil(_REFLECTED / self.first.factor[0]), _REFLECTED * self.scale)
+        first = self.recipe.first
+        strongest = first.resize.factor[0] if first.share and first.resize.down else 1.0
+        return max(ceil(_REFLECTED / strongest), _REFLECTED * self.scale)
 
     def sample(self, batch: int, *, generator: torch.Generator) -> SecondOrderParams:
         """Draw the degradations of a batch. Raises ValueError for a generator that is not on the CPU."""
@@ -145,11 +88,11 @@ class SecondOrder:
                 "for the whole batch, and would wait for the device; `apply` moves the rest to the images"
             )
         return SecondOrderParams(
-            self.first.sample(batch, generator),
-            self.second.sample(batch, generator),
-            draw_last_filters(batch, generator),
-            _pick_mode(generator),
-            _chance(0.5, generator),
+            _sample_pass(self.recipe.first, batch, generator),
+            _sample_pass(self.recipe.second, batch, generator),
+            draw_last_filters(batch, self.recipe.last, generator),
+            _pick(self.recipe.last.modes, generator),
+            _chance(self.recipe.last.jpeg_last, generator),
         )
 
     def apply(self, hr: Tensor, params: SecondOrderParams, *, generator: torch.Generator) -> Tensor:
@@ -164,17 +107,21 @@ class SecondOrder:
         first, second = params.first, params.second
         height, width = (side // self.scale for side in hr.shape[-2:])
 
-        x = blur(hr, mixed_kernel(first.kernel)) if first.blurred else hr
-        x = _resize(x, first.factor, first.mode)
-        x = jpeg(_noisy(x, first, generator), first.quality, codec=self.codec)
+        x = hr
+        if first.applied:
+            x = blur(x, mixed_kernel(first.kernel)) if first.blurred else x
+            x = _noisy(_resize(x, first.factor, first.mode), first, generator)
+            x = jpeg(x, first.quality, codec=self.codec) if first.compressed else x
 
-        x = blur(x, mixed_kernel(second.kernel)) if second.blurred else x
-        x = _resize(x, (int(height * second.factor), int(width * second.factor)), second.mode)
-        x = _noisy(x, second, generator)
-        if not params.jpeg_last:
-            x = jpeg(x, second.quality, codec=self.codec)
+        compressed = second.applied and second.compressed
+        if second.applied:
+            x = blur(x, mixed_kernel(second.kernel)) if second.blurred else x
+            size = int(height * second.factor), int(width * second.factor)
+            x = _noisy(_resize(x, size, second.mode), second, generator)
+            if compressed and not params.jpeg_last:
+                x = jpeg(x, second.quality, codec=self.codec)
         x = blur(_resize(x, (height, width), params.last_mode), mixed_kernel(params.last_filter))
-        if params.jpeg_last:
+        if compressed and params.jpeg_last:
             x = jpeg(x.clamp(0, 1), second.quality, codec=self.codec)
         return quantize(x).float()
 
@@ -188,14 +135,43 @@ def _resize(x: Tensor, to: float | tuple[int, int], mode: Mode) -> Tensor:
 
 
 def _noisy(x: Tensor, params: PassParams, generator: torch.Generator) -> Tensor:
+    """Clamp to [0, 1], with noise where the batch gets some."""
     add = add_poisson if params.poisson else add_noise
-    return add(x, params.noise, generator, grey=params.grey).clamp(0, 1)
+    x = add(x, params.noise, generator, grey=params.grey) if params.noisy else x
+    return x.clamp(0, 1)
+
+
+def _sample_pass(ranges: Pass, batch: int, generator: torch.Generator) -> PassParams:
+    """Draw one pass for a batch, on the CPU."""
+    poisson = _chance(ranges.noise.poisson, generator)
+    low, high = ranges.noise.strength if poisson else (sigma / 255 for sigma in ranges.noise.sigma)
+    return PassParams(
+        blurred=_chance(ranges.blur.share, generator),
+        kernel=draw_blurs(batch, ranges.blur, generator),
+        factor=_sample_factor(ranges.resize, generator),
+        mode=_pick(ranges.resize.modes, generator),
+        poisson=poisson,
+        noise=uniform(low, high, (batch,), generator),
+        grey=uniform(0.0, 1.0, (batch,), generator) < ranges.noise.grey,
+        quality=uniform(*ranges.jpeg.quality, (batch,), generator),
+        # These are certain in the published recipe and take no draw there: its random numbers stay what they were.
+        applied=ranges.share == 1 or _chance(ranges.share, generator),
+        noisy=ranges.noise.share == 1 or _chance(ranges.noise.share, generator),
+        compressed=ranges.jpeg.share == 1 or _chance(ranges.jpeg.share, generator),
+    )
+
+
+def _sample_factor(ranges: Resize, generator: torch.Generator) -> float:
+    low, high = ranges.factor
+    kind, position = uniform(0.0, 1.0, (2,), generator).tolist()
+    if kind < ranges.up:
+        return 1 + (high - 1) * position
+    return low + (1 - low) * position if kind < ranges.up + ranges.down else 1.0
 
 
 def _chance(share: float, generator: torch.Generator) -> bool:
     return uniform(0.0, 1.0, (1,), generator).item() < share
 
 
-def _pick_mode(generator: torch.Generator) -> Mode:
-    modes = get_args(Mode)
+def _pick(modes: tuple[Mode, ...], generator: torch.Generator) -> Mode:
     return modes[int(torch.randint(len(modes), (1,), generator=generator))]

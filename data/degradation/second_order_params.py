@@ -7,15 +7,44 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from data.degradation.mixed import KernelParams
 from data.degradation.params import map_tensors, move
 
 Mode = Literal["area", "bilinear", "bicubic"]
+FAMILIES = (
+    "iso",
+    "aniso",
+    "generalised iso",
+    "generalised aniso",
+    "plateau iso",
+    "plateau aniso",
+    "sinc",
+)
+WINDOW = 21
+"""Side of the window that holds a kernel, pixels."""
+
+
+class KernelParams(NamedTuple):
+    """One kernel per sample. Fields that a family does not use hold a value without effect."""
+
+    family: Tensor
+    """(B,) index into `FAMILIES`, int64."""
+    width: Tensor
+    """(B, 2) standard deviations along the two axes, pixels. An iso kernel with 0 leaves the image as it is."""
+    theta: Tensor
+    """(B,) rotation in radians, from x (to the right) towards y (down)."""
+    beta: Tensor
+    """(B,) exponent of the generalised and plateau families."""
+    cutoff: Tensor
+    """(B,) cutoff of the sinc, radians per pixel."""
+    size: Tensor
+    """(B,) odd side of the kernel, int64."""
 
 
 class PassParams(NamedTuple):
     """The draws of one of the two passes: tensors hold one entry per sample, everything else is one for the batch."""
 
+    applied: bool
+    """False where the batch skips this pass: nothing else acts then."""
     blurred: bool
     """True where the batch is blurred."""
     kernel: KernelParams
@@ -26,10 +55,14 @@ class PassParams(NamedTuple):
     """Interpolation of the resize."""
     poisson: bool
     """Poisson noise, or Gaussian."""
+    noisy: bool
+    """True where the batch gets noise."""
     noise: Tensor
     """(B,) strength of the Poisson noise (1: as it is), or standard deviation of the Gaussian, image range [0, 1]."""
     grey: Tensor
     """(B,) bool: the same noise in all channels."""
+    compressed: bool
+    """True where the batch goes through JPEG."""
     quality: Tensor
     """(B,) JPEG quality, 1..100."""
 

@@ -1,5 +1,10 @@
-"""Operators of the networks that PyTorch does slowly on a GPU. One file for each, with a plain reference in it."""
+"""Operators of the networks that PyTorch does slowly on a GPU.
 
-from .depthwise import dynamic_depthwise, self_check, use_kernels
+Each has a file with a plain reference, and one with its Triton kernels. `dispatch` decides which of them runs.
+"""
 
-__all__ = ["dynamic_depthwise", "self_check", "use_kernels"]
+from .depthwise import dynamic_depthwise
+from .dispatch import self_check, use_kernels
+from .outer import outer_attention
+
+__all__ = ["dynamic_depthwise", "outer_attention", "self_check", "use_kernels"]

@@ -9,9 +9,7 @@ is missing, or its kernels do not give what the grouped convolution gives, the l
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +17,10 @@ from torch import Tensor
 from torch.library import custom_op
 
 from ..autocast import autocast_dtype
+from . import dispatch
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest value
 INDEX = 2**31  # the kernels address the pixels of one sample by 32 bits
-_switch = {"kernels": importlib.util.find_spec("triton") is not None}
 
 
 def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
@@ -59,30 +57,7 @@ def plain(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
     return y.view(b, c, h, w)  # (B, C, H, W)
 
 
-def use_kernels(enabled: bool) -> None:
-    """Let GPUs run the Triton kernels, or the grouped convolution; where Triton is missing it is always the latter."""
-    _switch["kernels"] = enabled and importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
-def self_check(device: torch.device) -> bool:
-    """Return True if the Triton kernels give on this GPU what the grouped convolution gives; else warn.
-
-    Asked at the first use; later calls know the answer. Ranks that compute together must agree: let all ask before they
-    begin, and `use_kernels(False)` on all if it is False on one.
-    """
-    try:
-        from . import depthwise_triton as kernels
-
-        wrong = _disagreement(kernels, device)
-    except Exception as error:  # no Triton, no compiler, a GPU it does not know: it fails in a dozen ways
-        wrong = f"they fail: {type(error).__name__}: {str(error).strip()[:200]}"
-    if wrong:
-        warnings.warn(f"dynamic convolutions run without Triton's kernels, more slowly: {wrong}", stacklevel=2)
-    return not wrong
-
-
-def _disagreement(kernels, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device) -> str:
     """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     shape, slope = (2, 33, 19, 37), 0.1
@@ -104,19 +79,15 @@ def _disagreement(kernels, device: torch.device) -> str:
 
 # ----------------------------------------------------------------------------------------------- the operator
 
-# Opaque to torch.compile, as `triton_op` would not be: there is nothing to fuse with, and what is run may be settled
-# where it is run, by the self-check. Named after the package, which goes by two names (`model`, `blindsr`).
-_NAMESPACE = __name__.partition(".")[0]
 
-
-@custom_op(f"{_NAMESPACE}::dynamic_depthwise", mutates_args=())
+@custom_op(f"{dispatch.NAMESPACE}::dynamic_depthwise", mutates_args=())
 def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
     """Return the result as `dtype`, laid out as x; autocast leaves the arguments alone.
 
     `keep`: return x as `dtype`, too, else an empty tensor. The backward then reads that, so a float32 trunk need not
     wait for it in memory.
     """
-    if _runs_kernel(x):
+    if dispatch.runs_kernels(x):
         from . import depthwise_triton as kernels
 
         return kernels.forward(x, kernel, slope, dtype, keep)
@@ -125,12 +96,12 @@ def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: 
     return y, _laid_out(rounded.clone(), x) if keep else y.new_empty(0)
 
 
-@custom_op(f"{_NAMESPACE}::dynamic_depthwise_backward", mutates_args=())
+@custom_op(f"{dispatch.NAMESPACE}::dynamic_depthwise_backward", mutates_args=())
 def operator_backward(
     dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x, as `dtype`, and of kernel, as its own, from that of the result y."""
-    if _runs_kernel(x):
+    if dispatch.runs_kernels(x):
         from . import depthwise_triton as kernels
 
         return kernels.backward(dy, x, kernel, y, slope, dtype)
@@ -168,11 +139,7 @@ operator.register_autograd(_differentiate, setup_context=_remember)
 
 def _has_kernel(x: Tensor, kernel: Tensor) -> bool:
     small = x.shape[1] * x.shape[2] * x.shape[3] < INDEX
-    return _switch["kernels"] and x.is_cuda and x.dtype in TOLERANCE and kernel.shape[-2:] == (3, 3) and small
-
-
-def _runs_kernel(x: Tensor) -> bool:
-    return _switch["kernels"] and x.is_cuda and self_check(x.device)
+    return dispatch.has_kernels(x) and x.dtype in TOLERANCE and kernel.shape[-2:] == (3, 3) and small
 
 
 def _plain_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ read -ra test_flags <<<"${TEST_FLAGS:-}"
 common=(--dir_data "$DATA" --dir_experiment "$OUT")
 train=()
 if [ -n "${TRAIN:-}" ]; then train+=(--data_train "$TRAIN"); fi
-quick_kdsr=() quick_contrast=() quick_warmup=() tested=()
+quick_kdsr=() quick_contrast=() quick_warmup=() quick_ikc=() tested=()
 if [ -n "${QUICK:-}" ]; then
     OUT=$OUT/quick
     common=(--dir_data "$DATA" --dir_experiment "$OUT")
@@ -33,6 +33,7 @@ if [ -n "${QUICK:-}" ]; then
     quick_kdsr=(--n_feats 16 --n_blocks 2 --n_resblocks 1 --patch_size 16)
     quick_contrast=(--n_blocks 1 --patch_size 24)
     quick_warmup=(--epochs_encoder 1)
+    quick_ikc=(--n_feats 8 --n_blocks 1 --patch_size 16)
     tested=(--data_test Set5)
 fi
 stages=("$@")
@@ -139,5 +140,24 @@ contrast() { # NAME MODEL SCALE iso|aniso NOISE, then flags of training
     fi
     if wanted test; then
         run_tests "$run" "$blur" "$noise"
+    fi
+}
+
+ikc() { # SCALE
+    local shape=(--model IKC --scale "$1" "${quick_ikc[@]}") first="ikc_sftmd_x$1_ikc" run="ikc_x$1_ikc"
+    known sftmd correction test
+    if wanted sftmd; then
+        run_main "$first" --save ikc_sftmd "${shape[@]}"
+    fi
+    if wanted correction; then
+        run_main "$run" --save ikc "${shape[@]}" --objective correction \
+            --pre_train "$OUT/$first/model/model_latest.pt"
+    fi
+    if wanted test; then
+        local flags=(--dir_data "$DATA" --pre_train "$OUT/$run/model/model_latest.pt" "${tested[@]}" "${test_flags[@]}")
+        echo "== test of $run, its last weights, the seventh step"
+        "$PYTHON" test.py "${flags[@]}"
+        echo "== test of $run, its last weights, the best of seven steps: an oracle"
+        "$PYTHON" test.py "${flags[@]}" --oracle
     fi
 }

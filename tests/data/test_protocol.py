@@ -17,6 +17,7 @@ DIGESTS = {  # by the protocol in words: x2, x3, x4
     "aniso9": ("7977eccdc1b9ddd3", "4b646466790d6881", "b3bff0419a942ebd"),
     "manet9": ("53e22075e7a7b63a", "671584a235f507b4", "84b3a2b59ee6b591"),
     "second_order": ("8afac90a270f3e02", "e93b2f3ed0c9f042", "dc009128f40707e4"),
+    "crop128": ("1134b66955362abe", "acd424311aa045c6", "0aae65c22d24ac02"),
     "manet_sv1": ("819109d11397b961", "3e4093a15044495f", "d8e3795e438ffb1f"),
     "manet_sv2": ("4a3b810bebd755c7", "528a8c1bafdf34f4", "27d51fb3384db76e"),
     "manet_sv3": ("06eb3ab83a3f9b47", "87c84dec6e02b4cb", "d87d6d46c04f829c"),
@@ -187,6 +188,24 @@ def test_a_protocol_of_ones_own(tmp_path, hr):
     path.write_text('{"recipe": "gaussian", "kernels": [[2.6, 2.6, 0]]}')
     rule, named = read_protocol(path, 4), gaussian8(4)
     assert torch.equal(rule.degrade(hr, rule.cases[0], seed="a"), named.degrade(hr, named.cases[4], seed="a"))
+
+
+def test_a_recipe_of_second_order_as_a_protocol(tmp_path, hr):
+    path = tmp_path / "phone.json"
+    path.write_text('{"second": {"jpeg": {"quality": [60, 95]}}}')
+    rule = read_protocol(path, 4)
+    assert str(rule) == "second_order phone"
+    assert str(one_draw("second_order", 4, {"recipe": "light"})) == "second_order light"
+    named = one_draw("second_order", 4, {"recipe": {"name": "other", "second": {"jpeg": {"quality": [60, 95]}}}})
+    assert rule.digest == named.digest  # by its content
+    assert rule.digest != one_draw("second_order", 4).digest
+    path.write_text('{"first": {}}')
+    assert read_protocol(path, 4) == one_draw("second_order", 4)
+    path.write_text('{"second": {"jpg": {}}}')
+    with pytest.raises(
+        ValueError, match=r"phone\.json is not a protocol .*second\.jpg is unknown; did you mean jpeg\?"
+    ):
+        read_protocol(path, 4)
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,26 @@ def test_a_linked_set_has_the_name_and_the_prepared_set_of_the_link(hr_folder, p
     assert isinstance(find("Mine", [tmp_path], manet9(2), seed=1), Prepared)
 
 
+def test_the_centre_of_real_pairs_and_of_degraded_images(tmp_path):
+    rule = replace(bicubic(2), crop=6)
+    low, high = write_all(tmp_path / "low", ["a"], 13), write_all(tmp_path / "high", ["a"], 26)
+    (whole,) = paired(low, high, 2).samples(CPU)
+    pairs = paired(low, high, 2, crop=6)
+    pairs.check(at_least=12)
+    (cut,) = pairs.samples(CPU)
+    assert pairs.protocol == "paired crop6"
+    assert torch.equal(cut.lr, whole.lr[..., 3:9, 3:9])
+    assert torch.equal(cut.hr, whole.hr[..., 6:18, 6:18])
+    with pytest.raises(BadImage, match=r"high/a\.png is 26 x 26 pixels; 28 a side are needed"):
+        paired(low, high, 2, crop=14).check(at_least=1)
+    degraded = Degraded("a", [high / "a.png"], rule)
+    (made,) = degraded.samples(CPU)
+    assert torch.equal(made.hr, cut.hr)
+    assert torch.equal(made.lr[0], rule.degrade(made.hr, rule.cases[0], seed="1/a"))
+    with pytest.raises(BadImage, match="28 a side are needed"):
+        replace(degraded, rule=replace(rule, crop=14)).check(at_least=1)
+
+
 def test_real_pairs_of_another_scale_name_both_files(tmp_path):
     benchmark = paired(write_all(tmp_path / "low", ["a"], 10), write_all(tmp_path / "high", ["a"], 30), 2)
     with pytest.raises(BadImage, match=r"high/a\.png is 30 x 30 pixels, not 2 times the 10 x 10 of .*low/a\.png"):

@@ -71,7 +71,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_page_is_short_and_tells_what_it_touches():
-    assert len(PAGE.splitlines()) < 200
+    assert len(PAGE.splitlines()) <= 200
     assert list(SECTIONS) == ["A network", "A degradation", "An objective", "A metric"]
     for heading, blocks in SECTIONS.items():
         touched = files(blocks)

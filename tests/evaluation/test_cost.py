@@ -46,6 +46,12 @@ def test_the_published_sizes(size, macs, by_layer):
     assert (total - dynamic) / 1e9 == pytest.approx(by_layer, abs=0.05)
 
 
+@pytest.mark.parametrize(("scale", "macs"), [(2, 1793.3), (3, 2042.7), (4, 2451.3)])
+def test_ikc_restores_seven_times_and_corrects_six_times(scale, macs):
+    total, _ = count_macs(without_weights("IKC", scale=scale), *cost.SIZE)
+    assert total / 1e9 == pytest.approx(macs, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("size", "title", "published", "note"),
     [

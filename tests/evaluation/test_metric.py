@@ -37,8 +37,16 @@ def test_the_table_makes_the_functions():
 def test_an_arrow_points_to_the_better_end(name):
     kind = metric.find(name)
     assert kind.heading.endswith("↓" if kind.lower_is_better else "↑")
-    assert kind.lower_is_better == (name in ("lpips_alex", "lpips_vgg", "niqe"))
-    assert kind.needs_reference == (name not in ("niqe", "musiq", "clipiqa"))
+    assert kind.lower_is_better == (name in ("lpips_alex", "lpips_vgg", "dists", "niqe"))
+    assert kind.needs_reference == (name not in ("niqe", "musiq", "maniqa", "clipiqa"))
+
+
+def test_planes_side_by_side():
+    sr, hr = torch.rand(2, 1, 3, 24, 24)
+    for name in metric.side_by_side(["psnr", "ssim"]):
+        kind, planes = name.split("_")
+        measure = metric.make(name, device=sr.device, border=3)
+        assert torch.equal(measure(sr, hr), getattr(metric, kind)(sr, hr, border=3, planes=planes))
 
 
 def test_a_metric_that_compares_needs_an_image_to_compare_with():

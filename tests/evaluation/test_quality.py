@@ -25,7 +25,7 @@ def test_lpips_without_the_library(monkeypatch):
 def test_lpips_without_the_weights(monkeypatch):
     library = ModuleType("torchmetrics.image.lpip")
 
-    def offline(**options):
+    def offline(*features, **options):
         raise OSError("no route to host")
 
     library.LearnedPerceptualImagePatchSimilarity = offline  # pyright: ignore[reportAttributeAccessIssue]
@@ -36,7 +36,7 @@ def test_lpips_without_the_weights(monkeypatch):
 
 def test_lpips_is_asked_for_images_one_by_one(monkeypatch):
     class Distance(torch.nn.Module):
-        def __init__(self, net_type, normalize):
+        def __init__(self, net_type, *, normalize):
             super().__init__()
             assert (net_type, normalize) == ("vgg", True)
 
@@ -52,6 +52,28 @@ def test_lpips_is_asked_for_images_one_by_one(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", library)
     sr = torch.stack([torch.full((3, 4, 4), level) for level in (0.25, 0.5)])
     assert make("lpips_vgg")(sr, torch.zeros(2, 3, 4, 4)).tolist() == [0.25, 0.5]
+
+
+def test_dists_without_the_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.dists", None)
+    with pytest.raises(ValueError, match="DISTS needs a library: pip install torchmetrics"):
+        make("dists")
+
+
+def test_dists_is_asked_for_images_one_by_one(monkeypatch):
+    class Distance(torch.nn.Module):
+        def forward(self, sr, hr):
+            assert len(sr) == 1
+            return (sr - hr).abs().mean()
+
+    library = ModuleType("torchmetrics.functional.image.dists")
+    library.DISTSNetwork = Distance  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.dists", library)
+    sr = torch.stack([torch.full((3, 4, 4), level) for level in (0.25, 0.5)])
+    assert make("dists")(sr, torch.zeros(2, 3, 4, 4)).tolist() == [0.25, 0.5]
+    library.DISTSNetwork = lambda: (_ for _ in ()).throw(OSError("no route"))  # pyright: ignore
+    with pytest.raises(ValueError, match=r"weights of its vgg network for DISTS \(no route\)"):
+        make("dists")
 
 
 class Stub(torch.nn.Module):
@@ -76,7 +98,7 @@ def pyiqa(monkeypatch):
         "ssim": {"metric_mode": "FR"},
         "clipiqa+": {"metric_mode": "NR"},
         "brisque": {"metric_mode": "NR", "lower_better": True},
-        **{name: {"metric_mode": "NR"} for name in ("musiq", "niqe")},
+        **{name: {"metric_mode": "NR"} for name in ("maniqa", "musiq", "niqe")},
     }
     monkeypatch.setitem(sys.modules, "pyiqa", library)
     monkeypatch.setitem(sys.modules, "pyiqa.default_model_configs", configs)
@@ -84,22 +106,22 @@ def pyiqa(monkeypatch):
 
 @pytest.mark.usefixtures("pyiqa")
 def test_metrics_without_a_reference():
-    measures = [make(name) for name in metric.split_names("niqe+clipiqa++brisque")]
-    assert score_image(torch.full((3, 20, 30), 0.25), measures) == {"niqe": 0.25, "clipiqa+": 0.25, "brisque": 0.25}
+    measures = [make(name) for name in metric.split_names("maniqa+clipiqa++brisque")]
+    assert score_image(torch.full((3, 20, 30), 0.25), measures) == {"maniqa": 0.25, "clipiqa+": 0.25, "brisque": 0.25}
     assert metric.find("brisque").heading == "brisque ↓"
     assert metric.find("clipiqa+").heading == "clipiqa+ ↑"
-    with pytest.raises(ValueError, match=r"niqe takes no image of 8 x 30 pixels \(too small\)"):
+    with pytest.raises(ValueError, match=r"maniqa takes no image of 8 x 30 pixels \(too small\)"):
         score_image(torch.zeros(3, 8, 30), measures)
-    with pytest.raises(ValueError, match=r"no metric nique; there are psnr, .*brisque, clipiqa\+, musiq, niqe"):
+    with pytest.raises(ValueError, match=r"no metric nique; there are psnr, .*brisque, clipiqa\+, maniqa, musiq, niqe"):
         make("nique")
     with pytest.raises(ValueError, match=r"musiq or its weights \(no route to host\).*hub/pyiqa"):
         make("musiq")
 
 
-@pytest.mark.parametrize("name", ["niqe", "maniqa"])
+@pytest.mark.parametrize("name", ["musiq", "brisque"])
 def test_without_the_library_of_metrics_without_a_reference(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa.default_model_configs", None)
-    with pytest.raises(ValueError, match=rf"^{name} .*needs a library: pip install pyiqa"):
+    with pytest.raises(ValueError, match=rf"^{name} .*needs a library: pip install pyiqa.*no commercial use"):
         make(name)
 
 

@@ -62,7 +62,7 @@ def test_columns_stand_two_spaces_apart():
 def test_learned_metrics_are_shown_with_their_direction():
     scores = [Score("a", "p", "i", "k", {"psnr": 30.0, "lpips_vgg": 0.12344, "niqe": 4.0})]
     header, line = render(rows(scores)).split("\n")
-    assert re.split(r"  +", header)[4:] == ["PSNR (dB) ↑", "±", "LPIPS vgg ↓", "±", "niqe ↓", "±"]
+    assert re.split(r"  +", header)[4:] == ["PSNR (dB) ↑", "±", "LPIPS vgg ↓", "±", "NIQE ↓", "±"]
     assert line.split()[4:] == ["30.000", "0.00", "0.1234", "0.000", "4.0000", "0.000"]
 
 
@@ -98,11 +98,11 @@ def test_single_images_and_their_means():
     scores = {"a_1": {"niqe": 4.0, "musiq": 60.0}, "b": {"niqe": 5.0, "musiq": 50.0}}
     text, latex = (render_images(scores, form) for form in ("text", "latex"))
     assert [line.split() for line in text.split("\n")] == [
-        ["image", "niqe", "↓", "musiq", "↑"],
+        ["image", "NIQE", "↓", "MUSIQ", "↑"],
         ["mean", "4.5000", "55.0000"],
         ["a_1", "4.0000", "60.0000"],
         ["b", "5.0000", "50.0000"],
     ]
     latex = re.sub(r" +", " ", latex)
-    assert r"image & niqe $\downarrow$ & musiq $\uparrow$ \\" in latex
+    assert r"image & NIQE $\downarrow$ & MUSIQ $\uparrow$ \\" in latex
     assert r"a\_1 & 4.0000" in latex

@@ -87,7 +87,7 @@ def test_scores_of_single_images(tmp_path):
     scores = [Score("Demo", "", name, "", {"niqe": value}) for name, value in (("a", 4.0), ("b", 5.0))]
     results.write_images_scores(tmp_path / "Demo/no_reference", scores, made={"network": "EDSR"})
     assert json.loads((tmp_path / "Demo/no_reference.json").read_text()) == {"niqe": 4.5, "network": "EDSR"}
-    assert (tmp_path / "Demo/no_reference.txt").read_text(encoding="utf-8").split("\n")[0] == "image  niqe ↓"
+    assert (tmp_path / "Demo/no_reference.txt").read_text(encoding="utf-8").split("\n")[0] == "image  NIQE ↓"
 
 
 def test_images_replace_links(tmp_path):

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from loss import Contrast, Distillation, Pixel
+from data import factory
+from data.degradation import Params
+from data.pairs import Batch
+from loss import SFTMD, Contrast, Correction, Distillation, Pixel
 from loss.distillation import divergence
-from model import build
+from model import IKC, build
 from tests.phases import losses_of
 
 SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
@@ -54,6 +57,33 @@ def test_in_warm_up_the_estimator_learns_alone(student, images):
     assert trained(student, losses_of(objective, student, *images, step=2)) == {"estimator"}
     student.zero_grad()
     assert trained(student, losses_of(objective, student, *images, step=3)) == {"estimator", "restoration"}
+
+
+@pytest.fixture
+def coded(images):
+    lr, hr = images
+    params = factory.degradation("ikc", scale=2).sample(len(lr), generator=torch.Generator().manual_seed(0))
+    return Batch(lr, hr, params)
+
+
+def test_the_stages_of_ikc_train_their_parts(coded):
+    net = IKC(scale=2, n_feats=8, n_blocks=2)
+    expected = [{"restoration"}, {"predictor"}, *[{"corrector"}] * 7]
+    for objective, parts in ((SFTMD(), expected[:1]), (Correction(), expected[1:])):
+        found = []
+        for phase in objective.phases(net, coded, 0):
+            net.zero_grad()
+            found.append(trained(net, {"total": phase.total}))
+        assert found == parts
+        assert objective.steps == len(parts)
+
+
+def test_the_stages_of_ikc_need_the_codes_that_were_drawn(coded):
+    net = IKC(scale=2, n_feats=8, n_blocks=2)
+    for params in (None, Params(torch.ones(4, 2))):
+        for objective in (SFTMD(), Correction()):
+            with pytest.raises(ValueError, match="`degradation`: the true codes of kernels come with the recipe ikc"):
+                next(objective.phases(net, coded._replace(params=params), 0))
 
 
 def test_a_student_like_its_teacher_has_no_divergence():

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from loss import Contrast, Distillation, Pixel
+from data.degradation import IKCParams
+from data.pairs import Batch
+from loss import SFTMD, Contrast, Correction, Distillation, Pixel
 from loss.distillation import divergence
-from model import CDSR, foreign
+from model import CDSR, IKC, foreign
 from tests.phases import losses_of
+from trainer import Learner, Schedule
 
 
 def curve(net, objective, lr, hr, parts):
@@ -64,3 +67,43 @@ def test_the_distillation_loss(size, scale, official_numbers):
     numbers = official_numbers("kdsr", f"KDSR_{size}_x{scale}/")
     kl = divergence(numbers["student_idr"], numbers["teacher_idr"], 0.15)
     assert kl.item() == pytest.approx(numbers["kd_loss"].item(), rel=1e-5)
+
+
+@pytest.fixture
+def ikc(official_ikc, official_numbers):
+    net, numbers = read(foreign.join(official_ikc(4))), official_numbers("ikc", "steps/")
+    assert isinstance(net, IKC)
+    params = IKCParams(torch.zeros(len(numbers["code"])), numbers["code"])
+    return net, Batch(numbers["lr"] / 255, numbers["hr"] / 255, params), numbers
+
+
+def test_ikcs_first_stage(ikc):
+    net, batch, numbers = ikc
+    learner = Learner(net.train(), SFTMD(), beta2=0.99, device=torch.device("cpu"))
+    losses = torch.stack([learner.step(batch, step, 1e-4)["l1"] for step in range(4)]).double()
+    torch.testing.assert_close(losses, numbers["sftmd_losses"], rtol=1e-4, atol=0)
+
+
+def test_ikcs_second_stage(ikc):
+    net, batch, numbers = ikc
+    before = {name: value.clone() for name, value in net.restoration.state_dict().items()}
+    codes = []
+    net.corrector.register_forward_hook(lambda module, inputs, code: codes.append((inputs[1].clone(), code.clone())))
+    learner = Learner(net.train(), Correction(), beta2=0.99, device=torch.device("cpu"))
+    rows = [learner.step(batch, step, 1e-4) for step in range(3)]
+    predictor = torch.stack([row["predictor"] for row in rows]).double()
+    corrector = torch.stack([torch.stack([row[f"corrector_{i}"] for i in range(1, 8)]) for row in rows]).double()
+    torch.testing.assert_close(predictor, numbers["predictor_losses"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(corrector[0], numbers["corrector_losses"][0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(corrector, numbers["corrector_losses"], rtol=2e-3, atol=0)
+    for i, limit in ((0, 1e-4), (1, 2e-3), (2, 2e-3)):
+        given, made = (torch.stack(part) for part in zip(*codes[7 * i : 7 * i + 7], strict=True))
+        found, expected = torch.cat((given[:1], made)), numbers["codes"][i]
+        assert ((found - expected).abs().max() / expected.std()).item() < limit
+    assert all(torch.equal(value, before[name]) for name, value in net.restoration.state_dict().items())
+
+
+def test_ikcs_learning_rate(official_numbers):
+    schedule = Schedule(epoch_steps=1000, rate=1e-4, decay=125, gamma=0.5, decay_type="cosine", total_steps=500_000)
+    for iteration, rate in official_numbers("ikc", "steps/")["lr_schedule"].tolist():
+        assert schedule(int(iteration) - 1) == pytest.approx(rate, rel=1e-9)

@@ -32,6 +32,9 @@ CONFIGS = [
     ("CDSR", {"scale": 3, "n_blocks": 2}),
     ("DASR", {"scale": 3, "n_feats": 8, "n_blocks": 2}),
     ("DASR", {"scale": 4, "n_feats": 12, "n_blocks": 1}),
+    ("IKC", {"scale": 2, "n_feats": 8, "n_blocks": 2}),
+    ("IKC", {"scale": 3, "n_feats": 6, "n_blocks": 1}),
+    ("IKC", {"scale": 4, "n_feats": 8, "n_blocks": 1}),
     ("RRDB", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
     ("RRDB", {"scale": 4, "n_feats": 12, "n_blocks": 2}),
 ]

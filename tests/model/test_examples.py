@@ -2,11 +2,14 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
 
+import evaluation
 import model
+from data import degradation
 
 MODULES = ["model", *(module.name for module in pkgutil.walk_packages(model.__path__, "model."))]
 
@@ -21,3 +24,11 @@ def test_examples(name):
 def test_every_network_has_an_example():
     for network in model.NETWORKS.values():
         assert doctest.DocTestFinder(recurse=False).find(network)[0].examples, network
+
+
+@pytest.mark.parametrize("package", [model, evaluation, degradation], ids=lambda package: package.__name__)
+def test_every_public_function_has_an_example(package):
+    functions = [
+        item for item in vars(package).values() if inspect.isfunction(item) and item.__name__ in package.__all__
+    ]
+    assert [function.__name__ for function in functions if ">>>" not in (function.__doc__ or "")] == []

@@ -5,7 +5,7 @@ import torch
 
 from data.degradation.resize import bicubic
 from model import build
-from model.layer import DIV2K_MEAN
+from model.layer import DIV2K_MEAN, Trunk
 from model.moco import MoCo
 
 SMALL = {
@@ -13,6 +13,7 @@ SMALL = {
     "KDSR_S": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
     "CDSR": {"n_blocks": 1},
     "DASR": {"n_feats": 8, "n_blocks": 2},
+    "IKC": {"n_feats": 8, "n_blocks": 2},
     "EDSR": {"n_feats": 8, "n_blocks": 2},
     "RRDB": {"n_feats": 8, "n_blocks": 2},
 }
@@ -43,6 +44,30 @@ def test_every_parameter_gets_a_gradient(name):
     dead = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # q(f) is compared with k(B) in a softmax, which a bias common to all rows of B does not change
     assert set(dead) <= {"encoder.csc.key.bias"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", SMALL)
+def test_recomputed_maps_change_no_gradient(name, precision):
+    """Of several groups of blocks, to the bit; and each block runs twice."""
+    torch.manual_seed(0)
+    net = build(name, scale=2, **SMALL[name] | {"n_blocks": 3})
+    lr, hr, results, runs = torch.rand(2, 3, 24, 24), torch.rand(2, 3, 48, 48), [], []
+    trunks = [module for module in net.modules() if isinstance(module, Trunk)]
+    assert len(trunks) > 0
+    for trunk in trunks:
+        trunk[0].register_forward_hook(lambda *_: runs.append(1))
+    for recompute in (False, True):
+        for trunk in trunks:
+            trunk.recompute, trunk.together = recompute, 2
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            restored = net(lr, hr)
+        (restored.image.float().square().mean() + restored.embedding.projection.square().sum()).backward()
+        results.append([restored.image.detach(), *(p.grad for p in net.parameters() if p.grad is not None)])
+    assert len(runs) == 3 * len(trunks)
+    for kept, recomputed in zip(*results, strict=True):
+        assert torch.equal(kept, recomputed)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -1,11 +1,16 @@
 """The networks against numbers of the official implementations (float32, CPU). The limits are never loosened."""
 
+from typing import cast
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from evaluation import best_step
+from evaluation.metric import psnr, ssim
 from model import CDSR, DASR, foreign
 from model.edsr import EDSR
+from model.ikc import IKC
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.moco import MoCo
 from model.rrdb import RRDBNet
@@ -79,6 +84,50 @@ def test_cdsr_and_dasr_match_the_official_numbers(network, gain, scale, official
     assert error(255 * restored.image, numbers["sr"]) < LIMIT
     assert error(restored.embedding.code, numbers["embedding"]) < LIMIT
     assert error(restored.embedding.projection, numbers["contrast"]) < LIMIT
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_ikc_matches_the_official_numbers(scale, official_ikc, official_numbers):
+    net = cast(IKC, read(foreign.join(official_ikc(scale)), IKC))
+    numbers = official_numbers("ikc", f"IKC_x{scale}/")
+    lr = numbers["lr"] / 255
+    outside = numbers["sr_unclamped"].ne(numbers["sr_unclamped"].clamp(0, 1)).float().mean()
+    assert outside > 0.3  # so the clamp is tested
+    assert error(net.restore(lr, numbers["code"]), numbers["sr_unclamped"].clamp(0, 1)) < LIMIT
+    steps = list(net.steps(lr))
+    assert len(steps) == 7
+    for step, sr, code in zip(steps, numbers["loop_sr"], numbers["loop_codes"][:7], strict=True):
+        assert error(step.image, sr) < LIMIT
+        assert error(step.embedding.code, code) < 1e-5
+    assert error(net.corrector(steps[-1].image, steps[-1].embedding.code), numbers["loop_codes"][7]) < 1e-5
+    restored = net(lr)
+    assert error(restored.image, numbers["loop_sr"][6]) < LIMIT
+    assert error(restored.embedding.code, numbers["loop_codes"][6]) < 1e-5
+
+
+def test_ikcs_estimators_match_the_official_numbers(official_ikc, official_numbers):
+    net = cast(IKC, read(foreign.join(official_ikc(4)), IKC))
+    numbers = official_numbers("ikc", "estimators/")
+    image, code = numbers["image"] / 255, numbers["code"]
+    assert error(net.predict(image), numbers["predicted"]) < 1e-5
+    assert error(net.corrector(image, code), numbers["corrected"]) < 1e-5
+    assert error(net.corrector(image, code) - code, numbers["delta"]) < 1e-5
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_ikcs_scores_and_the_step_that_the_official_test_reports(scale, official_ikc, official_numbers):
+    net = cast(IKC, read(foreign.join(official_ikc(scale)), IKC))
+    numbers = official_numbers("ikc", f"IKC_x{scale}/")
+    lr, hr = numbers["lr"] / 255, numbers["hr"] / 255
+    best = numbers["loop_sr"][numbers["reported_step"] - 1, torch.arange(2)]
+    assert error(best_step(net, lr, hr), best) < LIMIT
+    for step, expected in zip(net.steps(lr), numbers["loop_metrics"], strict=True):
+        found = [f(step.image, hr, border=scale, planes=p) for p in ("rgb", "matlab") for f in (psnr, ssim)]
+        assert (torch.stack(found, 1) - expected).abs().max() < 1e-3
+
+
+def test_ikc_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in IKC(scale=4).parameters()) == 5_315_351  # without the blocks that nothing uses
 
 
 def test_cdsr_in_training_mode_and_its_contrast_match(official_weights, official_numbers):

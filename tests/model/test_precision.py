@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import build
-from model.autocast import Conv2d, in_float32, rounds_weights_once, spatial_mean
+from model.autocast import (
+    Conv2d,
+    add_scaled,
+    in_float32,
+    rounded_beside,
+    rounds_weights_once,
+    spatial_mean,
+    to_autocast,
+)
 from model.cdsr import ContentQuery
 from model.discriminator import UNetDiscriminator
 from model.layer import RDB
@@ -17,9 +25,11 @@ SMALL = {
     "KDSR_S": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
     "CDSR": {"n_blocks": 1},
     "DASR": {"n_feats": 8, "n_blocks": 2},
+    "IKC": {"n_feats": 8, "n_blocks": 2},
     "EDSR": {"n_feats": 8, "n_blocks": 2},
     "RRDB": {"n_feats": 8, "n_blocks": 2},
 }
+HEADS = {"IKC": [f"restoration.head.{i}" for i in (0, 2, 4)], "EDSR": ["head"], "RRDB": ["head"]}
 LAST = {"CDSR": "restoration.tail.0", "RRDB": "tail.2", "EDSR": "tail"}  # of the others restoration.tail
 
 
@@ -48,14 +58,14 @@ def test_only_maps_are_rounded(name, dtype):
         restored = net(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 48, 48))
     assert restored.image.dtype == restored.embedding.code.dtype == restored.embedding.projection.dtype == torch.float32
     last = LAST.get(name, "restoration.tail")
-    head = "restoration.head" if hasattr(net, "restoration") else "head"
+    exact = {*HEADS.get(name, ["restoration.head"]), last}
     for path, (into, out, size) in put_out.items():
         of_a_map = len(size) > 0 and size != (1, 1)
-        if of_a_map and path not in (head, last):
+        if of_a_map and path not in exact:
             assert out == dtype, path
         else:
             assert into == out == torch.float32, path
-    assert {head, last} <= put_out.keys()
+    assert exact <= put_out.keys()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -99,13 +109,41 @@ def test_means_over_pixels_are_summed_in_float32():
     assert spatial_mean(x.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_of_a_mean_is_that_of_pytorch(dtype):
+    x, weight = torch.rand(2, 4, 5, 6).to(dtype).requires_grad_(), torch.rand(2, 4)
+    with autocast():
+        (spatial_mean(x) * weight).sum().backward()
+    (expected,) = torch.autograd.grad((x.mean((2, 3), dtype=torch.float32) * weight).sum(), x)
+    assert x.grad is not None
+    assert torch.equal(x.grad, expected)
+
+
+def test_a_rounded_branch_beside_the_trunk_gets_and_gives_what_autocast_does():
+    """To the bit, gradients too, at each of its ends."""
+    results = []
+    start, scale = torch.randn(2, 4, 5, 6), torch.rand(2, 4, 5, 6)
+    for fused in (False, True):
+        x = start.clone().requires_grad_()
+        with autocast():
+            trunk, rounded = rounded_beside(x) if fused else (x, to_autocast(x))
+            branch = rounded * scale.bfloat16()
+            y = add_scaled(trunk, branch, 0.2) if fused else torch.add(trunk, branch, alpha=0.2)
+        (y * scale).sum().backward()
+        assert (rounded.dtype, y.dtype) == (torch.bfloat16, torch.float32)
+        results.append((y.detach(), x.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert rounded_beside(start)[1] is start
+
+
 def test_attention_between_channels_is_that_without_autocast():
     query = ContentQuery(16)
     nn.init.ones_(query.gamma)
-    x, code = torch.randn(2, 16, 8, 8), torch.randn(2, 16)
+    x, of_code = torch.randn(2, 16, 8, 8), torch.randn(3, 2, 16)
     with autocast():
-        rounded = query(x, code)
-    assert torch.equal(rounded, query(x, code))
+        rounded = query(x, *of_code)
+    assert torch.equal(rounded, query(x, *of_code))
 
 
 def test_the_codebook_is_that_without_autocast():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import CDSR, KDSRStudent, build, memory, tiling
+from model import CDSR, IKC, KDSRStudent, build, memory, tiling
 from model.layer import BlindSR, Embedding, Pool, global_mean, receptive_field
 from model.tiling import upscale
 
@@ -69,6 +69,32 @@ def test_kdsr_by_tiles_is_kdsr(name, scale, size, tile):
     with torch.no_grad():
         whole = net(lr, hr).image
     torch.testing.assert_close(upscale(net, lr, hr=hr, tile=tile), whole, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_ikcs_loop_by_tiles_is_ikcs_loop(scale):
+    """Its codes are means over strided maps of SR images, which tiles must not shift."""
+    net = cast(IKC, network("IKC", scale, n_feats=4, n_blocks=1).double())
+    lr = images(net, 61, 44, dtype=torch.float64)[0][:1]
+    with torch.no_grad():
+        whole = net(lr)
+        assert (whole.embedding.code - net.predict(lr)).abs().min() > 1e-5  # the corrections count
+    torch.testing.assert_close(upscale(net, lr, tile=23), whole.image, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_branches_beside_others_do_not_widen_the_halo(scale):
+    net = cast(IKC, network("IKC", scale, n_feats=4, n_blocks=1).double())
+    lr = images(net, 61, 61, dtype=torch.float64)[0][:1]
+    touched = lr.clone()
+    touched[..., 30, 30] += 1
+    with torch.no_grad():
+        code = net.predict(lr)
+        for p in net.restoration.tail.parameters():
+            p.mul_(0.01).add_(0.5 if p.ndim == 1 else 0)  # nothing is clamped
+        changed = (net.restore(touched, code) - net.restore(lr, code)).abs().amax((0, 1)) > 0
+    felt = [int((at - 30).abs().max()) for at in (changed.nonzero() // scale).T]
+    assert felt == [net.halo, net.halo]
 
 
 def test_single_precision_differs_by_rounding():

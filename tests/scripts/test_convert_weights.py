@@ -34,6 +34,7 @@ def same(first, second):
         ("KDSR_S", {"scale": 3, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
         ("CDSR", {"scale": 2, "n_blocks": 1}),
         ("DASR", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
+        ("IKC", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
     ],
 )
 def test_there_and_back(name, config, tmp_path, convert):
@@ -63,6 +64,39 @@ def test_both_the_weights_and_their_average(tmp_path, convert):
     for part, expected in (("params", net), ("params_ema", average)):
         assert theirs[part].keys() == foreign.write(expected).keys()
         assert all(torch.equal(value, again[part][key]) for key, value in expected.state_dict().items())
+
+
+def test_three_files_become_one_and_three_again(tmp_path, convert):
+    net = build("IKC", scale=3, n_feats=8, n_blocks=2)
+    parts = foreign.split(foreign.write(net))
+    names = ["SFTMD", "Predictor", "Corrector"]
+    files = [tmp_path / f"{name}.pth" for name in names]
+    for name, file in zip(names, files, strict=True):
+        torch.save({f"module.{key}": value for key, value in parts[name].items()}, file)
+    convert_weights.main([*map(str, files), str(tmp_path / "ours.safetensors")])
+    assert same(load_model(tmp_path / "ours.safetensors").state_dict(), net.state_dict())
+    convert_weights.main([*map(str, files), str(tmp_path / "one.pth"), "--to", "published"])
+    assert torch.load(tmp_path / "one.pth", weights_only=True).keys() == set(names)
+    assert same(load_model(tmp_path / "one.pth").state_dict(), net.state_dict())
+    convert(tmp_path / "ours.safetensors", tmp_path / "again.pth", "--to", "parts")
+    for name in names:
+        assert same(torch.load(tmp_path / f"again_{name}.pth", weights_only=True), parts[name])
+
+
+def test_parts_that_do_not_fit_together_are_refused(tmp_path, convert):
+    parts = foreign.split(foreign.write(build("IKC", scale=2, n_feats=8, n_blocks=1)))
+    files = []
+    for name in ("SFTMD", "Corrector", "Predictor"):
+        files.append(str(tmp_path / f"{name}.pth"))
+        torch.save(parts[name], files[-1])
+    out = str(tmp_path / "ours.pt")
+    with pytest.raises(SystemExit, match=r"fits no network.*lacks, or has with another shape, Corrector\.ConvNet"):
+        convert_weights.main([*files, out])
+    with pytest.raises(SystemExit, match="2 files; IKC is published in 3: SFTMD, Predictor, Corrector"):
+        convert_weights.main([*files[:2], out])
+    save_model(build("EDSR", scale=2, n_feats=8, n_blocks=1), out)
+    with pytest.raises(SystemExit, match="has no published format"):
+        convert(out, tmp_path / "edsr.pth", "--to", "parts")
 
 
 @pytest.mark.parametrize("averaged", [False, True])

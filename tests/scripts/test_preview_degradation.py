@@ -19,8 +19,7 @@ from torch import Tensor
 import option
 from data.degradation import Gaussian, MANet, Params, SecondOrder, SecondOrderParams, quantize
 from data.degradation.blur import blur
-from data.degradation.mixed import FAMILIES, KernelParams
-from data.degradation.second_order_params import PassParams
+from data.degradation.second_order_params import FAMILIES, KernelParams, PassParams
 from data.images import read_image, write_image
 from data.testset import to_pixels
 from main import NAMES
@@ -180,13 +179,16 @@ def kernel(family: str, width: tuple[float, float], **others: float) -> KernelPa
 
 def test_a_second_order_draw_in_short():
     first = PassParams(
+        applied=True,
         blurred=True,
         kernel=kernel("generalised aniso", (2.0, 0.5), theta=-pi / 2, beta=0.7, cutoff=2.0),
         factor=0.432,
         mode="area",
         poisson=False,
+        noisy=True,
         noise=torch.tensor([10 / 255]),
         grey=torch.tensor([True]),
+        compressed=True,
         quality=torch.tensor([57.0]),
     )
     second = first._replace(blurred=False, poisson=True, noise=torch.tensor([2.0]), grey=torch.tensor([False]))
@@ -215,20 +217,26 @@ def changed(params: Any, silent: set[tuple[str, ...]], path: tuple[str, ...] = (
     return type(params)(**{name: other(name, field) for name, field in params._asdict().items()})
 
 
-def test_what_a_label_leaves_out_has_no_effect(image):
-    recipe = SecondOrder(scale=2)
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("realesrgan", {"width", "theta", "beta", "cutoff"}),
+        ("light", {"width", "theta", "beta", "cutoff", "noise", "quality"}),
+        ("none-jpeg", {"width", "theta", "beta", "cutoff", "quality"}),
+    ],
+)
+def test_what_a_label_leaves_out_has_no_effect(image, name, left_out):
+    recipe = SecondOrder.from_flags(scale=2, recipe=name)
     hr = middle(image, 40, recipe)[None]
-    left_out: set[str] = set()
+    found: set[str] = set()
     for seed in range(30):
         params = recipe.sample(1, generator=torch.Generator().manual_seed(seed))
         silent = {leaf.path for leaf in leaves(params) if not readable(leaf)}
         others = changed(params, silent)
-        left_out |= {
-            one.path[-1] for one, other in zip(leaves(params), leaves(others), strict=True) if one[1] != other[1]
-        }
+        found |= {one.path[-1] for one, other in zip(leaves(params), leaves(others), strict=True) if one[1] != other[1]}
         same = [recipe.apply(hr, each, generator=torch.Generator().manual_seed(0)) for each in (params, others)]
         assert torch.equal(*same), described(params)
-    assert left_out == {"width", "theta", "beta", "cutoff"}
+    assert found == left_out
 
 
 def test_each_label_tells_what_was_done_above_it(image):

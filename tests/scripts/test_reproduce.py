@@ -147,7 +147,7 @@ def test_all_measured_is_code_0_whatever_the_verdict(real_pairs, monkeypatch, re
 
 
 def test_a_row_of_a_foreign_network_alone_is_code_2(tmp_path, reproduce):
-    result = reproduce("kdsr1", "--row", "IKC", "--weights", tmp_path, "--data", tmp_path)
+    result = reproduce("kdsr1", "--row", "DCLS", "--weights", tmp_path, "--data", tmp_path)
     assert result.returncode == 2
     assert "no such network in this project" in result.stdout
 

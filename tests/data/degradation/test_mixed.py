@@ -7,16 +7,17 @@ import torch
 
 from data.degradation.kernel import gaussian_kernel
 from data.degradation.mixed import (
-    FAMILIES,
-    SHARES,
-    SIZES,
-    KernelParams,
     draw_blurs,
     draw_last_filters,
     mixed_kernel,
 )
+from data.degradation.recipe import read_recipe
+from data.degradation.second_order_params import FAMILIES, KernelParams
 
 DOUBLE = torch.float64
+PUBLISHED = read_recipe("realesrgan")
+SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1)
+SIZES = (7, 9, 11, 13, 15, 17, 19, 21)
 CUTOFFS = {"1.047198": pi / 3, "1.570796": pi / 2, "2.400000": 2.4}
 
 
@@ -53,7 +54,7 @@ def test_parity_of_all_families_in_one_batch(official_numbers):
 
 
 def test_sum_symmetry_and_size():
-    params = draw_blurs(500, (0.2, 3.0), torch.Generator().manual_seed(0))
+    params = draw_blurs(500, PUBLISHED.first.blur, torch.Generator().manual_seed(0))
     kernels = mixed_kernel(params)
     torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(500, dtype=DOUBLE))
     torch.testing.assert_close(kernels, kernels.flip(1, 2))
@@ -125,18 +126,20 @@ def test_no_width_is_a_delta():
 
 
 def test_no_denormal_numbers():
-    kernels = mixed_kernel(draw_blurs(500, (0.2, 3.0), torch.Generator().manual_seed(0))).float()
+    kernels = mixed_kernel(draw_blurs(500, PUBLISHED.first.blur, torch.Generator().manual_seed(0))).float()
     assert kernels[kernels != 0].abs().min() > 1e-19
 
 
 def test_batch_equals_one_by_one():
-    params = draw_blurs(40, (0.2, 3.0), torch.Generator().manual_seed(1))
+    params = draw_blurs(40, PUBLISHED.first.blur, torch.Generator().manual_seed(1))
     single = [mixed_kernel(KernelParams(*(field[i : i + 1] for field in params))) for i in range(40)]
     torch.testing.assert_close(mixed_kernel(params), torch.cat(single))
 
 
 def test_ten_thousand_blurs(assert_shares, assert_uniform):
-    family, width, theta, beta, cutoff, size = draw_blurs(10_000, (0.2, 3.0), torch.Generator().manual_seed(0))
+    family, width, theta, beta, cutoff, size = draw_blurs(
+        10_000, PUBLISHED.first.blur, torch.Generator().manual_seed(0)
+    )
     gaussians = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
     assert pytest.approx([0.9 * share for share in gaussians] + [0.1]) == list(SHARES)
     assert_shares(family, dict(enumerate(SHARES)))
@@ -162,7 +165,7 @@ def test_ten_thousand_blurs(assert_shares, assert_uniform):
 
 
 def test_ten_thousand_last_filters(assert_shares, assert_uniform):
-    params = draw_last_filters(10_000, torch.Generator().manual_seed(0))
+    params = draw_last_filters(10_000, PUBLISHED.last, torch.Generator().manual_seed(0))
     assert_shares(params.family, {0: 0.2, 6: 0.8})
     assert_uniform(params.cutoff, pi / 3, pi)
     assert_shares(params.size, dict.fromkeys(SIZES, 1 / 8))

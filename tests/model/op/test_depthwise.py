@@ -1,18 +1,11 @@
 """The depthwise convolution of each sample with its own kernels, with its LeakyReLU."""
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from model.op import depthwise, dynamic_depthwise
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.model.op.triton_tools import compiled_usage, interpret
 
 
 @pytest.fixture(autouse=True)
@@ -115,38 +108,17 @@ def test_compile_sees_one_graph(everywhere):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_kernels_that_fail_or_err_are_not_used(monkeypatch):
-    """And the warning says so once."""
-    monkeypatch.setitem(sys.modules, "model.op.depthwise_triton", None)  # cannot be imported
-    depthwise.self_check.cache_clear()
-    with pytest.warns(UserWarning, match="without Triton's kernels.*fail"):
-        assert not depthwise.self_check(torch.device("cpu"))
-    assert not depthwise.self_check(torch.device("cpu"))  # a second warning would be an error
-
+def test_the_self_check_tells_what_is_wrong():
     class Wrong:
         forward = staticmethod(lambda x, kernel, slope, dtype, keep: (depthwise.plain(x, kernel, slope), x))
         backward = staticmethod(lambda dy, x, kernel, y, slope, dtype: (torch.full_like(x, torch.nan), kernel))
 
-    assert "dx in torch.float32" in depthwise._disagreement(Wrong, torch.device("cpu"))
-    depthwise.self_check.cache_clear()
-
-
-def test_the_switch_turns_the_kernels_off(monkeypatch):
-    monkeypatch.setattr(depthwise, "_switch", {"kernels": True})
-    depthwise.use_kernels(False)
-    x = torch.randn(1, 2, 3, 4)
-    assert not depthwise._has_kernel(x, torch.randn(1, 2, 3, 3))
-    assert not depthwise._runs_kernel(x)
+    assert "dx in torch.float32" in depthwise.disagreement(Wrong, torch.device("cpu"))
 
 
 @pytest.mark.slow
 def test_the_triton_kernels_give_what_float64_gives():
-    """In Triton's interpreter, which must be asked for before Triton is imported."""
-    pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    program = Path(__file__).with_name("interpreted.py")
-    done = subprocess.run([sys.executable, program], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    interpret("interpreted.py")
 
 
 @pytest.mark.slow
@@ -156,37 +128,18 @@ def test_the_triton_kernels_compile_without_spills(capability, tmp_path):
     for kernel in ("forward_kernel", "backward_kernel"):
         for x, y in (("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "bf16"), ("fp16", "fp16")):
             for unit in ("stride_c", "stride_w"):  # channels last, channels first
-                usage = compiled_usage(kernel, capability, x, y, unit, tmp_path)
+                usage = depthwise_usage(kernel, capability, x, y, unit, tmp_path)
                 assert usage["STACK"] == usage["LOCAL"] == 0, (kernel, x, y, unit)
                 assert usage["REG"] <= 128, (kernel, x, y, unit)  # so that 512 threads fit a processor
 
 
-def compiled_usage(name, capability, x, y, unit, folder):
-    triton = pytest.importorskip("triton")
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
+def depthwise_usage(name, capability, x, y, unit, folder):
+    pytest.importorskip("triton")
     from model.op import depthwise_triton
 
-    reader = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not reader.exists():
-        pytest.skip("this Triton comes without cuobjdump")
     kernel = getattr(depthwise_triton, name)
-    pointers = {"x": x, "dx": x, "y": y, "dy": y, "kept": y, "kernel": "fp32", "sums": "fp32"}
+    types = {"x": f"*{x}", "dx": f"*{x}", "y": f"*{y}", "dy": f"*{y}", "kept": f"*{y}"}
+    types |= {"kernel": "*fp32", "sums": "*fp32", "slope": "fp32"}
     constants = {key: depthwise_triton.TILE[key] for key in ("ROWS", "BW", "BC")} | {unit: 1}
     constants |= {"KEEP": x != y} if "KEEP" in kernel.arg_names else {}
-    signature, aligned = {}, {}
-    for i, argument in enumerate(kernel.arg_names):
-        if argument in constants:
-            signature[argument] = "constexpr"
-        elif argument == "slope":
-            signature[argument] = "fp32"
-        else:
-            signature[argument] = f"*{pointers[argument]}" if argument in pointers else "i32"
-            aligned[i,] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, signature, constants, aligned)
-    options = {"num_warps": depthwise_triton.WARPS}
-    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
-    (folder / "kernel.cubin").write_bytes(binary)
-    text = subprocess.run([reader, "-res-usage", folder / "kernel.cubin"], capture_output=True, text=True).stdout
-    return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+    return compiled_usage(kernel, capability, types, constants, depthwise_triton.WARPS, folder)

@@ -1,0 +1,127 @@
+"""Attention between two vectors: the content query of CDSR's DQA.
+
+Its matrix of weights is the softmax of an outer product, so nothing of (B, C, C) needs to be stored. PyTorch launches
+five small kernels forward and ten backward, twenty times in a network. One kernel each does it on a GPU, in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from ..autocast import in_float32
+from . import dispatch
+
+LARGEST = 64  # channels: a program of the kernels holds the weights of one sample
+
+
+def outer_attention(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+    """Return code_i + γ Σ_j softmax_j(query_i key_j) value_j; in float32 under autocast.
+
+    Args:
+        query, key, value, code: (B, C).
+        gamma: γ, (1,).
+
+    Examples:
+        >>> query, key, value, code = torch.rand(4, 2, 3)
+        >>> torch.equal(outer_attention(query, key, value, code, torch.zeros(1)), code)
+        True
+    """
+    return in_float32(_attend, query, key, value, code, gamma)  # (B, C)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+    if _has_kernel(query):
+        return operator(query, key, value, code, gamma)
+    return plain(query, key, value, code, gamma)
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+    """Do the same by products, which autograd knows."""
+    weights = (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
+    return code + gamma * (weights @ value[:, :, None]).squeeze(2)  # (B, C)
+
+
+def plain_backward(dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients of query, key and value, (B, C), and of γ by samples, (B,)."""
+    weights = (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
+    found = (weights @ value[:, :, None]).squeeze(2)  # (B, C)
+    moved = weights * (gamma * dy)[:, :, None]  # (B, C, C)
+    logits = moved * (value[:, None, :] - found[:, :, None])  # (B, C, C): their gradient
+    dq = (logits @ key[:, :, None]).squeeze(2)
+    dk = (query[:, None, :] @ logits).squeeze(1)
+    return dq, dk, moved.sum(1), (dy * found).sum(1)
+
+
+def disagreement(kernels: Any, device: torch.device) -> str:
+    """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
+    generator = torch.Generator().manual_seed(0)
+    for c in (64, 33):
+        exact = [torch.randn(3, c, generator=generator, dtype=torch.float64) for _ in range(5)]
+        gamma = torch.full((1,), 0.5, dtype=torch.float64)
+        query, key, value, code, dy = (t.to(device, torch.float32) for t in exact)
+        ours = kernels.forward(query, key, value, code, gamma.to(device, torch.float32))
+        gradients = kernels.backward(dy, query, key, value, gamma.to(device, torch.float32))
+        query, key, value, code, dy = exact
+        expected = (plain(query, key, value, code, gamma), *plain_backward(dy, query, key, value, gamma))
+        for name, found, theirs in zip(("result", "dq", "dk", "dv", "dγ"), (ours, *gradients), expected, strict=True):
+            if not (found.cpu().double() - theirs).abs().max() <= 1e-5 * theirs.abs().max():
+                return f"the {name} of their attention is not that of PyTorch"
+    return ""
+
+
+# ----------------------------------------------------------------------------------------------- the operator
+
+
+@custom_op(f"{dispatch.NAMESPACE}::outer_attention", mutates_args=())
+def operator(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+    """Return what `outer_attention` returns; of float32 arguments on a GPU by one kernel."""
+    if dispatch.runs_kernels(query):
+        from . import outer_triton as kernels
+
+        return kernels.forward(query, key, value, code, gamma)
+    return plain(query, key, value, code, gamma)
+
+
+@custom_op(f"{dispatch.NAMESPACE}::outer_attention_backward", mutates_args=())
+def operator_backward(
+    dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of query, key and value, (B, C), and of γ by samples, (B,)."""
+    if dispatch.runs_kernels(query):
+        from . import outer_triton as kernels
+
+        return kernels.backward(dy, query, key, value, gamma)
+    dq, dk, dv, dgamma = plain_backward(dy, query, key, value, gamma)
+    return dq, dk, dv, dgamma
+
+
+@operator.register_fake
+def _(query, key, value, code, gamma):
+    return query.new_empty(query.shape)
+
+
+@operator_backward.register_fake
+def _(dy, query, key, value, gamma):
+    dq, dk, dv = (query.new_empty(query.shape) for _ in range(3))
+    return dq, dk, dv, query.new_empty(len(query))
+
+
+def _remember(ctx, inputs, output) -> None:
+    query, key, value, _, gamma = inputs
+    ctx.save_for_backward(query, key, value, gamma)
+
+
+def _differentiate(ctx, dy):
+    dq, dk, dv, dgamma = operator_backward(dy, *ctx.saved_tensors)
+    return dq, dk, dv, dy, dgamma.sum(0, keepdim=True)
+
+
+operator.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _has_kernel(query: Tensor) -> bool:
+    return dispatch.has_kernels(query) and query.dtype == torch.float32 and query.shape[1] <= LARGEST

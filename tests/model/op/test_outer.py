@@ -1,0 +1,74 @@
+"""Attention between two vectors, the content query of CDSR's DQA."""
+
+import pytest
+import torch
+
+from model.op import outer, outer_attention
+from tests.model.op.triton_tools import compiled_usage, interpret
+
+
+def arguments(b=2, c=5, dtype=torch.float64):
+    torch.manual_seed(0)
+    return [t.requires_grad_() for t in (*torch.randn(4, b, c, dtype=dtype).unbind(), torch.randn(1, dtype=dtype))]
+
+
+def test_it_is_the_code_and_the_mean_of_values_by_the_softmax_of_an_outer_product():
+    query, key, value, code, gamma = arguments()
+    out = outer_attention(query, key, value, code, gamma)
+    for b in range(2):
+        for i in range(5):
+            weights = torch.softmax(query[b, i] * key[b], 0)
+            torch.testing.assert_close(out[b, i], code[b, i] + gamma[0] * (weights * value[b]).sum())
+
+
+@pytest.mark.parametrize("function", [outer.plain, outer.operator])
+def test_its_gradients_are_right(function):
+    assert torch.autograd.gradcheck(function, arguments())
+
+
+@pytest.mark.slow
+def test_the_operator_keeps_the_rules_of_pytorch():
+    query, key, value, code, gamma = arguments(dtype=torch.float32)
+    torch.library.opcheck(outer.operator, (query, key, value, code, gamma))
+    with torch.no_grad():
+        torch.library.opcheck(outer.operator_backward, (torch.randn_like(code), query, key, value, gamma))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_operator_gives_what_products_give(autocast, monkeypatch):
+    results = []
+    for has in (False, True):
+        monkeypatch.setattr(outer, "_has_kernel", lambda query, has=has: has)
+        inputs = arguments(dtype=torch.float32)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y = outer_attention(*inputs)
+        assert y.dtype == torch.float32
+        y.square().sum().backward()
+        results.append((y.detach(), *(t.grad for t in inputs)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_self_check_tells_what_is_wrong():
+    class Wrong:
+        forward = staticmethod(outer.plain)
+        backward = staticmethod(lambda *args: (torch.zeros(3, 64),) * 4)
+
+    assert "dq" in outer.disagreement(Wrong, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_the_triton_kernels_give_what_float64_gives():
+    interpret("interpreted_outer.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_the_triton_kernels_compile_without_spills(capability, tmp_path):
+    pytest.importorskip("triton")
+    from model.op import outer_triton
+
+    for kernel in (outer_triton.forward_kernel, outer_triton.backward_kernel):
+        types = {name: "*fp32" for name in kernel.arg_names if name != "C"}
+        usage = compiled_usage(kernel, capability, types, {"BC": outer.LARGEST}, outer_triton.WARPS, tmp_path)
+        assert usage["STACK"] == usage["LOCAL"] == 0, kernel

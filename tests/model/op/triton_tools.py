@@ -1,0 +1,42 @@
+"""Triton kernels without a GPU: run in its interpreter, and compiled for GPUs that are not there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def interpret(program):
+    """Run a program beside this file in Triton's interpreter, which must be asked for before Triton is imported."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, Path(__file__).with_name(program)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def compiled_usage(kernel, capability, types, constants, warps, folder):
+    """Return registers, and bytes of stack and local memory, that a kernel takes on a GPU of this generation.
+
+    types: of arguments that are neither int32 nor constants.
+    """
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    reader = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not reader.exists():
+        pytest.skip("this Triton comes without cuobjdump")
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
+    plain = {"constexpr", "fp32"}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind not in plain}
+    source = ASTSource(kernel, signature, constants, aligned)
+    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps}).asm["cubin"]
+    (folder / "kernel.cubin").write_bytes(binary)
+    text = subprocess.run([reader, "-res-usage", folder / "kernel.cubin"], capture_output=True, text=True).stdout
+    return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}

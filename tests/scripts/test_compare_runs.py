@@ -1,0 +1,120 @@
+"""Two tested networks: the table, what makes them incomparable, the curves and the crops."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.images import list_images, read_image, write_image
+from data.protocol import gaussian8
+from data.testset import Degraded
+from evaluation import evaluate, results
+from scripts import compare_runs
+from scripts.compare_runs import main, place, results_of, rows
+from utility import append_rows
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tested(photo_folder, tmp_path):
+    """Scores an HR image that is made brighter, as the result of a run; returns the run."""
+    test_set = Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), gaussian8(2))
+
+    def write(
+        name, brighter, *, checkpoint="model_best", metrics=("psnr", "ssim"), images=True, metric="rgb, border 2"
+    ):
+        folder = tmp_path / name / "results" / checkpoint
+        keep = results.set_folder(folder, test_set)
+        scores = evaluate(
+            lambda lr, hr: hr + torch.linspace(0, brighter, hr.shape[3]),
+            test_set,
+            scale=2,
+            planes="rgb",
+            device=CPU,
+            metrics=metrics,
+            on_image=(lambda sample, sr: results.save_images(keep, sample, sr)) if images else None,
+        )
+        results.write_test_set(folder, test_set, scores, name="scores_rgb", metric=metric, made={"scale": 2})
+        return tmp_path / name
+
+    return write
+
+
+def test_table_curves_and_crops(tested, photo_folder, tmp_path, capsys):
+    old, new = tested("old", 0.2), tested("new", 0.1)
+    for run, psnr in ((old, 20), (new, 26)):
+        log = [{"epoch": i, "step": 10 * i, "set": "Set5", "protocol": "gaussian8", "psnr": psnr + i} for i in (1, 2)]
+        append_rows(run / "psnr_log.csv", log)
+    main(f"{old} {new} --hr {photo_folder}/benchmark/Set5/HR --out {tmp_path}/out".split())
+    said = capsys.readouterr().out
+    assert "PSNR (dB) ↑" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.md", "curves.png", "crops.png"}
+    table = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[3].strip() for line in table[2:]] == ["PSNR (dB) ↑", "SSIM ↑"]
+    cells = [cell.strip() for cell in table[2].split("|")[1:-1]]
+    assert cells[-4:] == ["0.5000", "2", "2", "0"]  # two images cannot tell more
+    assert cells[5].startswith("+")
+    with Image.open(tmp_path / "out/crops.png") as sheet:
+        assert sheet.width > 3 * compare_runs.CROP * compare_runs.ENLARGED
+
+
+def test_the_interval_stands_in_the_json(tested):
+    run = tested("old", 0.2, images=False)
+    (path,) = run.rglob("scores_rgb.json")
+    about = json.loads(path.read_text())
+    low, high = about["interval_95"]["psnr"]
+    assert low <= about["psnr"] <= high
+
+
+def test_lower_is_better_where_it_is(tested):
+    both = compare_runs.common(
+        *(compare_runs.read(results_of(tested(name, x, images=False))) for name, x in (("a", 0.2), ("b", 0.1)))
+    )
+    for a, b in both.values():
+        for tested_set in (a, b):
+            tested_set.scores[:] = [
+                score._replace(values={"niqe": score.values["psnr"]}) for score in tested_set.scores
+            ]
+    (row,) = rows(both)
+    assert row[-2:] == ["0", "2"]  # a higher NIQE is worse
+
+
+def test_the_crop_is_where_it_shows_most():
+    hr = torch.zeros(3, 200, 300)
+    a, b = hr.clone(), hr.clone()
+    a[:, 100:164, 150:214] = 0.5  # the first is wrong here
+    b[:, :64, :64] = 0.5
+    assert place(a, b, hr, gain=True) == (100, 150)
+    assert place(a, b, hr, gain=False) == (0, 0)
+
+
+def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys):
+    old, new = tested("old", 0.2), tested("new", 0.1, metric="kdsr, border 2", images=False)
+
+    def refused(words):
+        with pytest.raises(SystemExit) as caught:
+            main(f"{words} --out {tmp_path}/out".split())
+        return str(caught.value)
+
+    assert "was measured otherwise: metric rgb, border 2 and kdsr, border 2" in refused(f"{old} {new}")
+    tested("old", 0.1, checkpoint="model_latest", images=False)
+    assert "has scores of 2 checkpoints: name one of" in refused(f"{old} {new}")
+    assert "there is no folder nowhere" in refused(f"{new} nowhere")
+    (tmp_path / "empty/results").mkdir(parents=True)
+    assert "first score it with test.py" in refused(f"{tmp_path}/empty {new}")
+    (tmp_path / "bare").mkdir()
+    assert "nothing was tested with both" in refused(f"{new} {tmp_path}/bare")
+    # Two checkpoints of one run have no curves to lay over each other, and no crops without images.
+    best, latest = (old / "results" / name for name in ("model_best", "model_latest"))
+    main(f"{best} {latest} --hr {photo_folder}/benchmark/Set5/HR --out {tmp_path}/out".split())
+    assert "no crops: both tests need --save_results" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.md"]
+    small = tmp_path / "small"
+    small.mkdir()
+    for path in list_images(photo_folder / "benchmark/Set5/HR"):
+        write_image(small / path.name, np.ascontiguousarray(read_image(path)[:50]))
+    again = tested("again", 0.1)
+    assert "--hr: " in refused(f"{best} {again} --hr {small}")
