@@ -64,7 +64,7 @@ def build_trainer(
     """
     network, degradation, loading = options.network, options.degradation, options.loading
     loss, training, saving, machine = options.loss, options.training, options.saving, options.machine
-    precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
+    precision = Precision(precision=training.precision, deterministic=machine.deterministic)
     device = choose_device(
         cpu=machine.cpu,
         n_GPUs=machine.n_GPUs,

@@ -50,6 +50,7 @@ class Flag(NamedTuple):
     bare: Any
     when: When | None
     on_resume: bool | str
+    positional: bool
 
 
 IF_GIVEN = "if given"  # a resumed run may be given another value, but one that is left out must not change it
@@ -67,6 +68,7 @@ def flag(
     bare: Any = None,
     when: When | None = None,
     on_resume: bool | str = False,
+    positional: bool = False,
 ) -> Any:
     """Return a dataclass field that is a flag.
 
@@ -77,8 +79,9 @@ def flag(
         bare: the value of a flag that is given without one.
         when: the condition under which it acts (default: always).
         on_resume: a resumed run may be given another value; `IF_GIVEN`: if it stands on the command line.
+        positional: it has no name on the command line, and takes all words that belong to no flag.
     """
-    meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume)
+    meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume, positional)
     return dataclasses.field(default=default, metadata={"flag": meta})
 
 
@@ -139,7 +142,7 @@ SAMPLER = When(
     lambda o: ONE_BLUR.test(o) and ON_THE_FLY.test(o),
 )
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
-DEMO = When("--data_test Demo", lambda o: o["data_test"] == "Demo")
+PHOTOS = When("photographs", lambda o: o["data_test"] == "Demo")
 CHECKPOINT = When("--pre_train", lambda o: o["pre_train"] is not None)
 ISO_KERNEL = When(
     "--protocol flags, or --sv_mode, and --blur_type iso_gaussian",
@@ -157,12 +160,11 @@ ANISO_KERNEL = When(
 class MachineOptions:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU", on_resume=True)
     n_GPUs: int = flag(  # noqa: N815 (published name)
-        1, "processes that train, each on its GPU; 0 is the same as --cpu", low=0, high=1024, on_resume=True
-    )
-    precision: str = flag(
-        "fp32",
-        "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",
-        choices=("fp32", "tf32", "bf16", "fp16"),
+        1,
+        "processes that train, or share photographs, each on its GPU; 0 is the same as --cpu",
+        low=0,
+        high=1024,
+        on_resume=True,
     )
     deterministic: bool = flag(False, "get the same bits each time on a GPU too, more slowly")
 
@@ -414,6 +416,11 @@ class TrainingOptions:
     )
     gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN)
     gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1, when=STAIRS, on_resume=IF_GIVEN)
+    precision: str = flag(
+        "fp32",
+        "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",
+        choices=("fp32", "tf32", "bf16", "fp16"),
+    )
     beta2: float = flag(AS_PUBLISHED, "β2 of Adam, whose β1 is 0.9", low=0, high=0.999999)
     ema: float = flag(
         AS_PUBLISHED, "decay of the moving average of the weights, per step; 0: none", low=0, high=0.999999
@@ -470,7 +477,12 @@ class SavingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    pre_train: Path | None = flag(None, "checkpoint to test", also=("pre_train_ST", "pre_train_TA"))
+    pre_train: Path | None = flag(
+        None,
+        "checkpoint to test, or a name of --zoo (default: the one of the zoo that fits)",
+        also=("pre_train_ST", "pre_train_TA"),
+    )
+    zoo: bool = flag(False, "list the weights that come with the code, and do nothing else")
     model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", registry="model")
     scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
     n_feats: int | None = flag(None, "channels that the checkpoint must have", low=1, when=CHECKPOINT)
@@ -485,7 +497,6 @@ class EvaluationOptions:
     hr_dir: Path | None = flag(
         None, "folder of HR images, paired by name with the LR images of --data_test", when=HAS_HR
     )
-    dir_demo: Path | None = flag(None, "folder of images to super-resolve", when=DEMO)
     save: str | None = flag(None, "name of the results, under --dir_experiment (default: the run of the checkpoint)")
     dir_experiment: Path = flag(Path("experiment"), "folder of all runs")
     save_results: bool = flag(False, "write the super-resolved images too", when=HAS_HR)
@@ -499,6 +510,12 @@ class EvaluationOptions:
         when=HAS_HR,
     )
     self_ensemble: bool = flag(False, "average over the eight flips and transpositions of each image")
+    precision: str = flag(
+        AS_PUBLISHED,
+        "arithmetic of the network, as in training; auto: bf16 where the hardware has it and a tile differs by less "
+        "than half a grey level (default: auto for photographs, else fp32)",
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
+    )
     score: str | None = flag(
         None,
         "metrics, joined by + (default: psnr+ssim; with --data_test Demo none): psnr, ssim, niqe, with extras "
@@ -507,11 +524,48 @@ class EvaluationOptions:
     lpips: str | None = flag(
         None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
     )
-    overwrite: bool = flag(False, "replace results of photographs that are there already", when=DEMO)
-    no_reference: str | None = flag(
-        None, "metrics without reference for own images, joined by +: niqe, or musiq+clipiqa (need pyiqa)", when=DEMO
-    )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoOptions:
+    photos: tuple[Path, ...] = flag((), "photographs to super-resolve, and folders of them", positional=True)
+    dir_demo: Path | None = flag(
+        None, "folder of photographs, whose results go to those of the checkpoint, in Demo/", when=PHOTOS
+    )
+    out: Path | None = flag(
+        None,
+        "folder of the results, or file for that of one photograph (default: <folder>_x4/, or <name>_x4.png beside it)",
+        when=PHOTOS,
+    )
+    format: str | None = flag(
+        None,
+        "format of the results; same: that of the photograph (default: that of --out, or png)",
+        choices=("png", "jpg", "webp", "tiff", "same"),
+        when=PHOTOS,
+    )
+    quality: int = flag(95, "quality of JPEG and WebP files", low=1, high=100, when=PHOTOS)
+    recursive: bool = flag(False, "go into subfolders, which the results keep", when=PHOTOS)
+    outscale: float | None = flag(
+        None, "factor of the results, resized after the network", low=0.1, high=100, when=PHOTOS
+    )
+    scale_to: str | None = flag(
+        None, "WIDTHxHEIGHT, the box that the results are made to fit into, in their own proportions", when=PHOTOS
+    )
+    overwrite: bool = flag(False, "replace results that are there already", when=PHOTOS)
+    no_reference: str | None = flag(
+        None, "metrics without reference for the results, joined by +: niqe, or musiq+clipiqa (need pyiqa)", when=PHOTOS
+    )
+
+    @property
+    def box(self) -> tuple[int, int] | None:
+        """The height and width of --scale_to. Raises ValueError if it is no size."""
+        if self.scale_to is None:
+            return None
+        sides = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", self.scale_to)
+        if not sides:
+            raise ValueError(f"--scale_to {self.scale_to} is no size; expected width and height, like 1920x1080")
+        return int(sides[2]), int(sides[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -560,6 +614,7 @@ class EvalOptions:
     """Score a checkpoint on test sets, or super-resolve photographs."""
 
     testing: EvaluationOptions
+    photos: PhotoOptions
     images: ImageOptions
     degradation: DegradationOptions
     test_degradation: ProtocolOptions
@@ -620,7 +675,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
     def unknown(self, words: list[str]) -> NoReturn:
-        word = words[0].split("=")[0]
+        word = next((word for word in words if word.startswith("-")), words[0]).split("=")[0]
         if not word.startswith("-"):
             self.error(f"{words[0]!r} belongs to no flag; {self.prog} --help lists all")
         name = word.lstrip("-")
@@ -671,6 +726,8 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
     note = notes.get(default, [f"default: {default}"]) + ([f"acts with {flag.when.text}"] if flag.when else [])
     bare = True if kind is bool else flag.bare
     choices = names[flag.registry] if flag.registry else flag.choices
+    if flag.positional:
+        return  # `parse` takes the words that are left over, wherever they stand; argparse would not
     group.add_argument(
         *(f"--{n}" for n in (name, *flag.also)),
         dest=name,
@@ -685,7 +742,9 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
 
 def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
     """Return what a command line says. Exit with a message for a misspelt flag or a value out of range."""
-    parser = _Parser(prog=prog, allow_abbrev=False, description=options.__doc__)
+    words = "".join(f"[{name} ...] " for name, field in flags_of(options).items() if field.metadata["flag"].positional)
+    usage = f"%(prog)s {words}[--flag value ...]"
+    parser = _Parser(prog=prog, allow_abbrev=False, usage=usage, description=options.__doc__)
     for section in sections(options).values():
         group, hints = parser.add_argument_group(section.__name__), get_type_hints(section)
         for field in dataclasses.fields(section):
@@ -693,11 +752,16 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     switches = {f"--{name}" for name, field in flags_of(options).items() if isinstance(field.default, bool)}
     words = _with_negatives(sys.argv[1:] if argv is None else argv)
     namespace, unknown = parser.parse_known_args(_switch(words, switches))
-    if unknown:
+    fields = flags_of(options)
+    positional = next((name for name, field in fields.items() if field.metadata["flag"].positional), None)
+    places = tuple(map(Path, unknown)) if positional and not any(word.startswith("-") for word in unknown) else ()
+    if unknown and not places:
         parser.unknown(unknown)
     if (path := vars(namespace).get("config")) is not None:  # of a flag that stands twice the last word counts
-        namespace = parser.parse_args(_switch([*_words_of_config(path, options), *words], switches))
-    given, fields = vars(namespace), flags_of(options)
+        namespace, _ = parser.parse_known_args(_switch([*_words_of_config(path, options), *words], switches))
+    given = vars(namespace)
+    if positional and places:
+        given[positional] = places
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
         parser.error(f"{' and '.join(missing)} must be given")
     for name, value in given.items():
@@ -844,10 +908,16 @@ def _run_name(options: TrainOptions) -> str:
     return f"{saving.save}_x{options.network.scale}_{kind}"
 
 
+def asks_for_photographs(given: Given) -> bool:
+    """Return True if a command line of test.py is about photographs, and not about test sets."""
+    return bool(given.keys() & {"photos", "dir_demo"}) or given.get("data_test") == "Demo"
+
+
 def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     """Return the options of test.py for the network that was loaded. Raises ValueError for flags that contradict."""
-    default = "Demo" if "dir_demo" in given else "Set5+Set14+B100+Urban100"
+    default = "Demo" if asks_for_photographs(given) else "Set5+Set14+B100+Urban100"
     values = published.defaults(model, scale, given) | {"data_test": default}
+    values["precision"] = "auto" if given.get("data_test", default) == "Demo" else "fp32"
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
     options = _build(EvalOptions, values | given | _contents(given))
@@ -856,6 +926,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):
         raise ValueError("--oracle takes whole images as they are: leave out --tile and --self_ensemble")
     _check_degradation(options, given)
+    _check_photos(options, given)
     return options
 
 
@@ -879,8 +950,8 @@ def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
         f"--{name} has no effect here; it acts with {when}" for name, when in without_effect(given, options).items()
     ]
     if isinstance(options, EvalOptions):
-        if options.machine.n_GPUs > 1:
-            found.append("--n_GPUs has no effect here; test.py runs on one")
+        if options.machine.n_GPUs > 1 and not asks_for_photographs(given):
+            found.append("--n_GPUs has no effect here; test sets are scored on one")
         return found
     if options.loss.objective == "adversarial" and options.loss.pre_train is None and not options.resuming:
         found.append(
@@ -961,6 +1032,19 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
             raise ValueError(f"--protocol flags with --blur_type {degradation.blur_type} needs {' and '.join(missing)}")
     elif not degradation.sv_mode and (test.sig, test.lambda_1, test.lambda_2) != (None, None, None):
         raise ValueError(f"--protocol {test.protocol} has its own kernels: leave out --sig, --lambda_1 and --lambda_2")
+
+
+def _check_photos(options: EvalOptions, given: Given) -> None:
+    photos, test_sets = options.photos, options.images.data_test
+    if asks_for_photographs(given) and (test_sets != "Demo" or options.testing.hr_dir is not None):
+        flag = "--hr_dir" if options.testing.hr_dir is not None else f"--data_test {test_sets}"
+        raise ValueError(f"{flag} is about test sets; leave it out with photographs")
+    if asks_for_photographs(given) and not photos.photos and photos.dir_demo is None:
+        raise ValueError("--data_test Demo: name the photographs, or their folder with --dir_demo")
+    if options.testing.precision == "auto" and not asks_for_photographs(given):
+        raise ValueError("--precision auto is for photographs; scores say at which precision they were made")
+    if photos.box is not None and photos.outscale is not None:
+        raise ValueError("--scale_to and --outscale contradict each other: leave one of them out")
 
 
 def _check_training(options: TrainOptions) -> None:

@@ -1,8 +1,8 @@
-"""Score a checkpoint on test sets under a protocol or on real pairs, or super-resolve a folder of images.
+"""Score a checkpoint on test sets under a protocol or on real pairs, or super-resolve photographs.
 
 python test.py --pre_train experiment/cdsr_x4_bicubic_aniso/model/model_best.pt --dir_data DIR
 python test.py --pre_train MODEL.pt --data_test LR_DIR --hr_dir HR_DIR
-python test.py --pre_train MODEL.pt --data_test Demo --dir_demo DIR
+python test.py photo.jpg FOLDER --out RESULTS
 """
 
 from __future__ import annotations
@@ -11,35 +11,44 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from tabulate import tabulate
 from torch import Tensor
+from tqdm import tqdm
 
 import option
+import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
-from data.degradation.resize import bicubic
 from data.folders import paired
-from data.images import BadImage, Photo, list_images, read_image, read_photo, write_photo
+from data.images import read_image
+from data.outputs import plan
 from data.protocol import CROPPED, crop128
 from data.testset import PAIRED, Sample, TestSet, to_tensor
 from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
+from evaluation.photographs import Enlarger, Target
 from loss.factory import require
 from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
 from option import EvalOptions, Given
+from runtime import distributed
+from runtime.device import check_devices
 from runtime.device import device as choose_device
+from runtime.distributed import Ranks
 from runtime.precision import Precision
 from runtime.signals import INTERRUPTED
-from utility import Run, argument, atomic_write
+from utility import Run, argument
 
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
+PATIENCE = timedelta(days=30)  # the processes that share photographs end when they have done theirs, hours apart
 
 
 def say(text: str) -> None:
@@ -67,7 +76,8 @@ def metrics_of(options: EvalOptions) -> list[str]:
     testing, demo = options.testing, options.images.data_test == "Demo"
     names = metric.split_names(testing.score) if testing.score else [] if demo else ["psnr", "ssim"]
     names += [f"lpips_{testing.lpips}"] if testing.lpips else []
-    names += metric.split_names(testing.no_reference) if testing.no_reference else []
+    no_reference = options.photos.no_reference
+    names += metric.split_names(no_reference) if no_reference else []
     if options.test_degradation.metric == metric.ALL_PLANES:
         names = metric.side_by_side(names)
     return list(dict.fromkeys(names))
@@ -129,7 +139,7 @@ def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
         net,
         pre_train=testing.pre_train,
         weights=testing.weights,
-        precision=options.machine.precision,
+        precision=options.testing.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
         oracle=testing.oracle,
@@ -150,7 +160,7 @@ def report_scores(
     print(report.render(report.rows(scores)))
     name = results.scores_name(
         planes=planes,
-        precision=options.machine.precision,
+        precision=options.testing.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
         oracle=testing.oracle,
@@ -171,62 +181,55 @@ def report_scores(
 # ------------------------------------------------------------------------------------------------ own photographs
 
 
-def upscale(net: BlindSR, photo: Photo, options: EvalOptions, precision: Precision, device: torch.device) -> Photo:
-    """Return the photo super-resolved, grey as grey, at its own bit depth; alpha is resized bicubically."""
-    testing = options.testing
-    lr = torch.from_numpy(photo.rgb).permute(2, 0, 1)  # 3 H W
-    with precision.autocast(device):
-        sr = net.upscale(lr, tile=testing.tile, self_ensemble=testing.self_ensemble)
-    alpha = None
-    if photo.alpha is not None:
-        resized = bicubic(torch.from_numpy(photo.alpha)[None, None], net.scale)[0, 0]
-        alpha = resized.clamp(0, 1).numpy()
-    return photo._replace(rgb=sr.clamp(0, 1).permute(1, 2, 0).contiguous().numpy(), alpha=alpha)
+def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ranks) -> None:
+    """Super-resolve the photographs, each process its share, and score the results where that is asked for.
 
-
-def demo(net: BlindSR, options: EvalOptions, precision: Precision, device: torch.device) -> None:
-    """Super-resolve every image of --dir_demo into results/Demo, and score what was written where that is asked for.
-
-    Nothing is lost silently: a result that is there stays unless --overwrite is given, no two images share one, a file
-    that cannot be read is named at the end and does not stop the others. Exits with 1 if there was such a file.
+    Exits with 1 if a photograph could not be super-resolved, and names all that could not.
     """
-    source, folder = options.testing.dir_demo, results_dir(options, net) / "Demo"
-    if source is None:
-        raise ValueError("--data_test Demo: name the folder of images with --dir_demo")
+    photos, testing = options.photos, options.testing
     if net.sees_hr:
-        raise ValueError(f"--data_test Demo: {name_of(net)} is a teacher and needs the HR image; use its student")
-    with argument("dir_demo"):
-        paths = list_images(source, log=print)
-    with argument("no_reference" if options.testing.no_reference else "score"):
+        raise ValueError(f"photographs: {name_of(net)} is a teacher and needs the HR image; use its student")
+    demo = results_dir(options, net) / "Demo"
+    with argument("no_reference" if photos.no_reference else "score"):
         measures = [metric.make(name, device=device) for name in metrics_of(options)]
-    folder.mkdir(parents=True, exist_ok=True)
-    by_stem = len({path.stem.lower() for path in paths}) == len(paths)
-    scores, failures = list[Score](), list[str]()
-    for path in paths:
-        out = folder / f"{path.stem if by_stem else path.name}_x{net.scale}.png"
-        if out.exists() and not options.testing.overwrite:
-            say(f"{path}: {out} is there already; `overwrite` replaces it")
-            continue
-        try:
-            photo = read_photo(path, log=print)
-            height, width, _ = photo.rgb.shape
-            if min(height, width) < net.min_size:
-                raise BadImage(f"{path} is {height} x {width}; {name_of(net)} needs {net.min_size} a side")
-        except BadImage as error:
-            failures.append(str(error))
-            continue
-        with atomic_write(out) as temporary:
-            write_photo(temporary, upscale(net, photo, options, precision, device))
-        print(f"{path} -> {out}")
+    target = Target(photos.outscale, photos.box)
+    jobs = plan(
+        [*photos.photos, *filter(None, [photos.dir_demo])],
+        ending=target.ending(net.scale),
+        out=photos.out or (demo if photos.dir_demo else None),
+        format=photos.format,
+        recursive=photos.recursive,
+        overwrite=photos.overwrite,
+        log=say if ranks.is_main else lambda text: None,
+    )
+    scores = list[Score]()
+
+    def measure(out: Path) -> None:
         if measures:
             values = score_image(to_tensor(read_image(out), device), measures)
             scores.append(Score("Demo", "own images", out.stem, "as they are", values))
-    if scores:
+
+    enlarger = Enlarger(
+        net=net,
+        device=device,
+        log=lambda text: tqdm.write(option.as_flags(text)),
+        precision=testing.precision,
+        target=target,
+        quality=photos.quality,
+        tile=testing.tile,
+        self_ensemble=testing.self_ensemble,
+        overwrite=photos.overwrite,
+    )
+    failures = ranks.gather(enlarger(jobs[ranks.rank :: ranks.world], measure))
+    scores = ranks.gather(scores)
+    distributed.leave()
+    if scores and ranks.is_main:
         print(report.render_images({score.image: score.values for score in scores}))
-        results.write_images_scores(folder / "no_reference", scores, made=made_by(options, net))
-        print(f"written to {folder / 'no_reference'}.csv, .json and others")
+        results.write_images_scores(demo / "no_reference", scores, made=made_by(options, net))
+        print(f"written to {demo / 'no_reference'}.csv, .json and others")
     if failures:
-        sys.exit("test.py: error: not super-resolved:\n  " + "\n  ".join(failures))
+        listed = "test.py: error: not super-resolved:\n  " + "\n  ".join(map(option.as_flags, failures))
+        sys.exit(listed if ranks.is_main else 1)
 
 
 # ------------------------------------------------------------------------------------------- what is to be tested
@@ -252,16 +255,56 @@ def released_words(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
-    """Return what a command line asks for, and the network of its checkpoint, on which the defaults depend."""
-    given = option.parse(EvalOptions, argv, prog="test.py", names=NAMES)
-    option.released_test(given)
-    path, name, scale = (given.get(key) for key in ("pre_train", "model", "scale"))
-    if path is None and name == "BICUBIC" and scale is not None:
-        net = build(name, scale=scale)
-    elif path is None:
-        raise ValueError("--pre_train: name the checkpoint to test (only --model BICUBIC --scale 4 needs none)")
+def zoo_table() -> str:
+    """Return the weights that come with the code as a table: what they are for, and what they score."""
+    rows = [
+        (
+            entry.name,
+            f"{entry.network} x{entry.config['scale']}",
+            entry.degradation if entry.degradation == "second_order" else f"{entry.degradation}, {entry.blur_type}",
+            ", ".join(f"{name} {psnr:.2f}" for name, psnr in entry.scores.items()) + f" ({entry.protocol})",
+            entry.note,
+        )
+        for entry in zoo.entries().values()
+    ]
+    head = ("--pre_train", "network", "trained for", "PSNR, dB", "")
+    return tabulate(rows, head, maxcolwidths=[None, None, 24, 24, 60])
+
+
+def from_zoo(given: Given) -> str:
+    """Return the name of the weights in the zoo that fit a command line, and say which. Raise ValueError if none do."""
+    network, scale, protocol = (given.get(key) for key in ("model", "scale", "protocol"))
+    if option.asks_for_photographs(given) or "hr_dir" in given:
+        found, wanted = zoo.choose_for_photographs(scale=scale, network=network), "photographs"
     else:
+        scale = scale or option.DEFAULT_SCALE
+        defaults = published.defaults(network or "KDSR_S", scale, given)
+        degradation = None if protocol else given.get("degradation", defaults["degradation"])
+        # One recipe draws its blur itself; a protocol says which it has.
+        blur = None if protocol or degradation == "second_order" else given.get("blur_type", "iso_gaussian")
+        found = zoo.choose(scale=scale, network=network, degradation=degradation, blur_type=blur, protocol=protocol)
+        wanted = protocol or f"{degradation}{f', {blur}' if blur else ''}"
+    if found is None:
+        asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
+        raise ValueError(
+            f"--pre_train: name the checkpoint; the box has no weights {asked}. `python test.py --zoo` lists those "
+            "that it has, docs/train.md says how to train some, and --model BICUBIC --scale 4 needs none"
+        )
+    print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}")
+    if wanted == "photographs" and found.degradation != "second_order":
+        print("note: they sharpen blur, but take noise and JPEG blocks for detail; none in the box are for those")
+    return found.name
+
+
+def load(given: Given) -> tuple[EvalOptions, BlindSR]:
+    """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
+    option.released_test(given)
+    name, scale = given.get("model"), given.get("scale")
+    if "pre_train" not in given and name == "BICUBIC" and scale is not None:
+        net = build(name, scale=scale)
+    else:
+        if "pre_train" not in given:
+            given["pre_train"] = Path(from_zoo(given))
         given |= option.weights(given)
         with argument("pre_train"):
             given["pre_train"] = path = zoo.resolve(given["pre_train"])
@@ -273,7 +316,7 @@ def load(argv: Sequence[str] | None) -> tuple[Given, EvalOptions, BlindSR]:
         raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
         print(f"note: {note}")
-    return given, options, net
+    return options, net
 
 
 def is_real(test_set: TestSet) -> bool:
@@ -363,17 +406,35 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
 
 def run(argv: Sequence[str] | None) -> None:
     """Do what a command line asks for."""
-    given, options, net = load(argv)
-    machine = options.machine
-    precision = Precision(precision=machine.precision, deterministic=machine.deterministic)
-    device = choose_device(cpu=machine.cpu, n_GPUs=min(machine.n_GPUs, 1), precision=precision, log=say)
+    words = sys.argv[1:] if argv is None else argv
+    given = option.parse(EvalOptions, words, prog="test.py", names=NAMES)
+    if given.get("zoo"):
+        print(zoo_table())
+        return
+    shared = option.asks_for_photographs(given) and not given.get("complexity")
+    n_GPUs = given.get("n_GPUs", 1)
+    if shared and n_GPUs > 1 and not distributed.launched():
+        check_devices(n_GPUs=n_GPUs, cpu=given.get("cpu", False))
+        distributed.launch(Path(__file__), n_GPUs, words)
+    ranks = distributed.join(PATIENCE) if shared else Ranks()
+    options, net = load(given)
+    machine, testing = options.machine, options.testing
+    fixed = "fp32" if testing.precision == "auto" else testing.precision
+    precision = Precision(precision=fixed, deterministic=machine.deterministic)
+    device = choose_device(
+        cpu=machine.cpu,
+        n_GPUs=machine.n_GPUs if shared else min(machine.n_GPUs, 1),
+        precision=precision,
+        local_rank=ranks.local,
+        log=say,
+    )
     net.to(device).to(memory_format=precision.inference_format(device))
-    if options.testing.complexity:
-        found = cost.measure_cost(net, *cost.SIZE, device, precision=machine.precision)
+    if testing.complexity:
+        found = cost.measure_cost(net, *cost.SIZE, device, precision=fixed)
         print(cost.render_cost(net, found))
         return
     if options.images.data_test == "Demo":
-        demo(net, options, precision, device)
+        enlarge(net, options, device, ranks)
         return
     test_sets = find_test_sets(given, options, net)
     options = with_luma_of_pairs(options, test_sets, given)
@@ -388,7 +449,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run(argv)
     except KeyboardInterrupt:
-        print("test.py: interrupted", file=sys.stderr)
+        print("test.py: interrupted; photographs that are done stay, and the same command goes on", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {option.as_flags(error)}")

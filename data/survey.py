@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from data.images import FORMATS, IMAGE_SUFFIXES, BadImage, Size, check_image, read_photo
+from data.images import FORMATS, IMAGE_SUFFIXES, BadImage, Size, check_image
+from data.photo import read_photo
 
 ALIKE = 0.7
 CELLS = 16  # differences on a side of the thumbnail
@@ -78,8 +79,9 @@ def _decode(path: Path) -> tuple[np.ndarray, frozenset[str]]:
             image.draft("L", (ENOUGH, ENOUGH))
             return np.asarray(ImageOps.exif_transpose(image).convert("L"), np.float32) / 255, form
     photo = read_photo(path)
-    form = {"16-bit": photo.bits == 16, "grey": photo.grey, "alpha": photo.alpha is not None}
-    return photo.rgb, frozenset(name for name, has in form.items() if has)
+    form = {"16-bit": photo.pixels.dtype == np.uint16, "grey": photo.grey, "alpha": photo.has_alpha}
+    levels = photo.rgb.astype(np.float32) / np.iinfo(photo.pixels.dtype).max
+    return levels, frozenset(name for name, has in form.items() if has)
 
 
 def _shown(image: np.ndarray) -> np.ndarray:

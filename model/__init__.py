@@ -24,7 +24,7 @@ from .kdsr import KDSRStudent, KDSRTeacher
 from .layer import BlindSR, Embedding, Restored
 from .moco import ContrastiveSR
 from .networks import NETWORKS, build, name_of
-from .tiling import upscale
+from .tiling import upscale, upscale_rows
 
 __all__ = [
     "CDSR",
@@ -47,6 +47,7 @@ __all__ = [
     "save_folder",
     "save_model",
     "upscale",
+    "upscale_rows",
     "warm_start",
     "write_file",
 ]

@@ -124,6 +124,20 @@ class BlindSR(nn.Module):
 
         return upscale(self, image, tile=tile, self_ensemble=self_ensemble, hr=hr, progress=progress)
 
+    def upscale_rows(
+        self,
+        image: np.ndarray,
+        write: Callable[[np.ndarray], None],
+        *,
+        tile: int | None = None,
+        self_ensemble: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Super-resolve an image that is too large to be whole in memory; see `tiling.upscale_rows`."""
+        from .tiling import upscale_rows  # tiling needs this class
+
+        upscale_rows(self, image, write, tile=tile, self_ensemble=self_ensemble, progress=progress)
+
 
 def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: bool = True) -> Conv2d:
     """Return a convolution that keeps the size of its input at stride 1."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
 PROBE = 24  # LR pixels a side of the image on which a network's memory is estimated
-SAFETY = 1.5  # on top come workspaces of convolutions and gaps between allocations
-CPU_LIMIT = 3 * 2**29  # bytes; more does not make a CPU faster
+SAFETY = 1.75  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
+CPU_LIMIT = 7 * 2**27  # bytes; with PyTorch itself it stays below 1.5 GiB, and more does not make a CPU faster
 MEMINFO = Path("/proc/meminfo")
 NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cuDNN, oneDNN
     *("out of memory", "can't allocate memory", "not enough memory"),
@@ -80,7 +80,8 @@ def tile_shape(
     h, w = x.shape[2:]
     if tile is not None:
         return min(tile, h), min(tile, w)
-    pixels = int(budget(device) / bytes_per_pixel(module, run, x[..., :PROBE, :PROBE].to(device)))
+    probe = x[..., :PROBE, :PROBE].contiguous().to(device)  # not a view, whose memory is that of the whole image
+    pixels = int(budget(device) / bytes_per_pixel(module, run, probe))
     if h * w <= pixels:
         return h, w
     best = (float("inf"), SMALLEST, SMALLEST)

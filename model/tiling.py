@@ -24,6 +24,7 @@ from .layer import BlindSR, Image, receptive_field
 from .memory import halving, tile_shape
 
 Progress = Callable[[int, int], None]
+BAND = 2**26  # bytes of a result that are in memory at once where it is written row by row
 
 
 def upscale(
@@ -64,23 +65,66 @@ def upscale(
         torch.Size([3, 10, 12])
     """
     source = _Source(image, net)
-    if tile is not None and tile < 1:
-        raise ValueError(f"`tile` {tile}: its side must be 1 LR pixel or more")
     truth = None if hr is None or not net.sees_hr else _Source(hr, net, "hr")
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        result = source.result(net.scale)  # made outside of inference mode, so that callers may use it in autograd
-        with torch.inference_mode():
-            _fill(result, net, source, truth, _views(self_ensemble), tile, progress or (lambda done, total: None))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    result = source.result(net.scale)  # made outside of inference mode, so that callers may use it in autograd
+    _fill(result, net, source, truth, self_ensemble, tile, progress)
     return result.image
 
 
+def upscale_rows(
+    net: BlindSR,
+    image: np.ndarray,
+    write: Callable[[np.ndarray], None],
+    *,
+    tile: int | None = None,
+    self_ensemble: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Super-resolve an image band by band, from the top down, so that the result is never whole in memory.
+
+    Args:
+        net: as for `upscale`, but no teacher.
+        image: (H, W, 3) RGB array of uint8 or uint16.
+        write: takes each band, (n, s·W, 3) of the same dtype.
+        tile, self_ensemble, progress: as for `upscale`.
+
+    Raises:
+        ValueError, MemoryError: as `upscale`.
+
+    Examples:
+        >>> from .bicubic import Bicubic
+        >>> upscale_rows(Bicubic(scale=2), np.zeros((5, 6, 3), np.uint8), lambda band: print(band.shape), tile=3)
+        (6, 12, 3)
+        (4, 12, 3)
+    """
+    bands = _Bands(image.shape[1] * net.scale, image.dtype, write)
+    _fill(bands, net, _Source(image, net), None, self_ensemble, tile, progress)
+
+
 def _fill(
-    result: _Result,
+    result: _Result | _Bands,
+    net: BlindSR,
+    source: _Source,
+    truth: _Source | None,
+    self_ensemble: bool,
+    tile: int | None,
+    progress: Progress | None,
+) -> None:
+    """Write the super-resolved image into `result`, with the network in eval mode."""
+    if tile is not None and tile < 1:
+        raise ValueError(f"`tile` {tile}: its side must be 1 LR pixel or more")
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.inference_mode():
+            _fill_tiles(result, net, source, truth, _views(self_ensemble), tile, progress or (lambda done, total: None))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _fill_tiles(
+    result: _Result | _Bands,
     net: BlindSR,
     source: _Source,
     truth: _Source | None,
@@ -88,7 +132,6 @@ def _fill(
     tile: int | None,
     progress: Progress,
 ) -> None:
-    """Write the super-resolved image into `result`, tile by tile."""
     h, w = source.size
     device = source.device
 
@@ -99,11 +142,16 @@ def _fill(
     net.check(lr)
     codes = [net.embed(view.turn(lr), None if hr is None else view.turn(hr), mean).code for view in views]
     shape = tile_shape(net, lambda probe: net.restore(probe, codes[0]), lr, net.halo, tile, device)
+    if isinstance(result, _Bands):
+        shape = min(shape[0], max(result.rows_at_most // net.scale, 1)), shape[1]
     del lr, hr  # tiles are cut from the source, which is smaller where it is of integers
+    top = counted = 0  # rows and tiles that are done: where a tile is too large, smaller ones go on from there
 
     def run(shape: tuple[int, int]) -> None:
-        tiles = list(product(_spans(h, shape[0], net.halo), _spans(w, shape[1], net.halo)))
-        for done, (rows, columns) in enumerate(tiles, 1):
+        nonlocal top, counted
+        tiles = list(product(_spans(h, shape[0], net.halo, top), _spans(w, shape[1], net.halo)))
+        before = counted
+        for done, (rows, columns) in enumerate(tiles, before + 1):
             window, total = source.window(rows, columns), None
             for view, code in zip(views, codes, strict=True):
                 sr = view.back(net.restore(view.turn(window), code))
@@ -112,7 +160,9 @@ def _fill(
             s = net.scale
             part = total[..., rows.inner(s), columns.inner(s)] / len(views)  # (B, 3, s·h, s·w)
             result.write(part, rows.scaled(s), columns.scaled(s))
-            progress(done, len(tiles))
+            progress(done, before + len(tiles))
+            if columns.stop == w:
+                top, counted = rows.stop, done
 
     halving(run, shape, device)
 
@@ -133,6 +183,7 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
             part = part[..., rows.inner(1 / stride), columns.inner(1 / stride)]
             total = total + part.sum((2, 3), dtype=torch.promote_types(part.dtype, torch.float32))  # (B, C)
             count += part.shape[2] * part.shape[3]
+            del part  # or it would stay while the next tile is at work
         return (total / count).to(x.dtype)
 
     return halving(run, shape, device)
@@ -197,11 +248,32 @@ class _Result(NamedTuple):
     def write(self, part: Tensor, rows: slice, columns: slice) -> None:
         """Write (B, 3, h, w) to its place; integers are clamped and rounded."""
         if isinstance(self.image, np.ndarray):
-            peak = np.iinfo(self.image.dtype).max
-            levels = part[0].float().clamp(0, 1).mul(peak).round().permute(1, 2, 0)
-            self.image[rows, columns] = levels.cpu().numpy().astype(self.image.dtype)
+            self.image[rows, columns] = _levels(part, self.image.dtype)
         else:
             self.image[..., rows, columns] = part if self.image.ndim == 4 else part[0]
+
+
+class _Bands:
+    """A result of which one band of rows is in memory, until its last tile comes."""
+
+    def __init__(self, width: int, dtype: np.dtype[Any], send: Callable[[np.ndarray], None]) -> None:
+        self.rows_at_most = BAND // (3 * dtype.itemsize * width)
+        self._width, self._dtype, self._send = width, dtype, send
+        self._band = np.empty((0, width, 3), dtype)
+
+    def write(self, part: Tensor, rows: slice, columns: slice) -> None:
+        """Write (1, 3, h, w), of which the rows are those of the band."""
+        if columns.start == 0:
+            self._band = np.empty((rows.stop - rows.start, self._width, 3), self._dtype)
+        self._band[:, columns] = _levels(part, self._dtype)
+        if columns.stop == self._width:
+            self._send(self._band)
+
+
+def _levels(part: Tensor, dtype: np.dtype[Any]) -> np.ndarray:
+    """Convert (1, 3, h, w) to clamped and rounded integers (h, w, 3)."""
+    levels = part[0].float().clamp(0, 1).mul(np.iinfo(dtype).max).round().permute(1, 2, 0)
+    return levels.cpu().numpy().astype(dtype)
 
 
 class _View(NamedTuple):
@@ -251,8 +323,8 @@ class _Span(NamedTuple):
         return slice(scale * self.start, scale * self.stop)
 
 
-def _spans(size: int, side: int, halo: int) -> Iterator[_Span]:
-    for start in range(0, size, side):
+def _spans(size: int, side: int, halo: int, first: int = 0) -> Iterator[_Span]:
+    for start in range(first, size, side):
         stop = min(start + side, size)
         yield _Span(start, stop, max(start - halo, 0), min(stop + halo, size))
 

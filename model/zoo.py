@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .networks import NETWORKS
+
 LIST = Path(__file__).with_name("zoo.json")
 CLONE = Path(__file__).resolve().parents[1] / "experiment" / "zoo"
 
@@ -72,12 +74,50 @@ def resolve(path: str | Path) -> Path:
     return found
 
 
-def choose(*, scale: int, degradation: str, blur_type: str) -> Weights | None:
-    """Return the weights for this scale that were trained for a degradation, or the nearest; None if there are none."""
-    fitting = [entry for entry in entries().values() if entry.config["scale"] == scale]
-    if not fitting:
-        return None
-    return max(fitting, key=lambda entry: (entry.degradation == degradation, entry.blur_type == blur_type))
+def choose(
+    *,
+    scale: int,
+    network: str | None = None,
+    degradation: str | None = None,
+    blur_type: str | None = None,
+    protocol: str | None = None,
+) -> Weights | None:
+    """Return the weights for this scale that were trained for just this, None if there are none.
+
+    What is None does not matter; a teacher is chosen only if it is asked for by name.
+
+    Examples:
+        >>> choose(scale=4, network="EDSR", protocol="gaussian8") is None
+        True
+    """
+    asked = {"degradation": degradation, "blur_type": blur_type, "protocol": protocol}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    fitting = (
+        entry for entry in _usable(scale, network) if all(getattr(entry, key) == value for key, value in asked.items())
+    )
+    return next(fitting, None)
+
+
+def choose_for_photographs(*, scale: int | None = None, network: str | None = None) -> Weights | None:
+    """Return the weights for real photographs, trained with `second_order`; without such, others for this scale, or x4.
+
+    Examples:
+        >>> found = choose_for_photographs(scale=4)
+        >>> found is None or found.config["scale"]
+        4
+    """
+    real = [entry for entry in _usable(scale, network) if entry.degradation == "second_order"]
+    return next(iter(real or _usable(scale or 4, network)), None)
+
+
+def _usable(scale: int | None, network: str | None) -> list[Weights]:
+    """Return the entries for a scale (None: any) and of a network; by default of all but teachers."""
+    return [
+        entry
+        for entry in entries().values()
+        if scale in (None, entry.config["scale"])
+        and (entry.network == network if network else not NETWORKS[entry.network].sees_hr)
+    ]
 
 
 def _cache() -> Path:

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import torch
@@ -27,6 +29,8 @@ from torch import Tensor
 P = ParamSpec("P")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 _REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CPUINFO = Path("/proc/cpuinfo")
+CPU_UNITS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one is Arm's
 _CUDA_SWITCHES = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
@@ -85,6 +89,14 @@ class Precision:
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Return the loss scaler, enabled for fp16 alone: its exponents are too few for small gradients."""
         return torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return True if a device has units for bfloat16, which are faster than those for float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = re.search(r"^(flags|Features)\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
+    return flags is not None and not CPU_UNITS.isdisjoint(flags[2].split())
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.folders import prepared, read_manifest
-from data.images import check_image, read_image, read_photo
+from data.images import check_image, read_image
 from data.packed import PackedImages, pack, read_index
+from data.photo import read_photo
 from data.protocol import gaussian8, read_protocol
 from model import build, load_model, read_file, save_model
 from runtime import state

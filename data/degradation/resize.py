@@ -104,14 +104,34 @@ def _pillow_matrix(length: int, scale: int, device: torch.device) -> Tensor:
 @lru_cache(maxsize=32)
 def _bicubic_matrix(length: int, scale: Fraction, device: torch.device, dtype: torch.dtype) -> Tensor:
     size = ceil(length * scale)
-    ratio, shrink = float(scale), float(min(scale, Fraction(1)))
+    index, weight = bicubic_taps(length, size, float(scale))
+    matrix = torch.zeros(size, length, dtype=torch.float64)
+    matrix.scatter_add_(1, index, weight)
+    return matrix.to(device, dtype)
+
+
+def bicubic_taps(length: int, size: int, ratio: float) -> tuple[Tensor, Tensor]:
+    """Return which samples make up each sample of a resampled line, and with which weights.
+
+    Args:
+        length: samples before.
+        size: samples after.
+        ratio: samples after per sample before.
+
+    Returns:
+        (size, taps) indices, int64, ascending along each row, and (size, taps) weights, float64, whose rows sum to 1.
+
+    Examples:
+        >>> index, weight = bicubic_taps(4, 2, 0.5)
+        >>> index.shape == weight.shape, weight.sum(1).tolist()
+        (True, [1.0, 1.0])
+    """
+    shrink = min(ratio, 1.0)
     centre = (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) / ratio - 0.5
     index = torch.floor(centre - 2 / shrink) + torch.arange(ceil(4 / shrink) + 2)  # (size, taps)
     weight = _cubic(shrink * (centre - index))
     weight /= weight.sum(1, keepdim=True)
-    matrix = torch.zeros(size, length, dtype=torch.float64)
-    matrix.scatter_add_(1, index.long().clamp(0, length - 1), weight)
-    return matrix.to(device, dtype)
+    return index.long().clamp(0, length - 1), weight
 
 
 def _cubic(t: Tensor) -> Tensor:

@@ -5,12 +5,11 @@ import struct
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
-from data.images import BadImage, Photo, check_image, list_images, read_image, read_photo, write_image, write_photo
+from data.images import BadImage, check_image, list_images, read_image, write_image
 from data.store import ImageFolder, Selection, check_images
 
 RNG = np.random.default_rng(0)
@@ -99,32 +98,18 @@ def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
     indexed.save(tmp_path / "b.png", transparency=3)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
     np.testing.assert_array_equal(read_image(tmp_path / "b.png"), expected)
-    assert read_photo(tmp_path / "a.png").alpha is None
-    alpha = read_photo(tmp_path / "b.png").alpha
-    assert alpha is not None
-    np.testing.assert_array_equal(alpha == 0, np.asarray(indexed) == 3)
 
 
 def test_bilevel_is_black_and_white(tmp_path: Path) -> None:
     bits = pixels(1)[..., 0] > 127
     Image.fromarray(bits).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 1], 255 * bits)
-    assert read_photo(tmp_path / "a.png").grey
 
 
 def test_16_bits_are_rounded_to_8(tmp_path: Path) -> None:
     ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1).repeat(3, axis=2)
     save_png16(tmp_path / "a.png", ramp)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.round(ramp / 257))
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_colour_keeps_its_channels(tmp_path: Path, suffix: str) -> None:
-    rgb = pixels(3, np.uint16)
-    assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), rgb[..., ::-1])
-    photo = read_photo(tmp_path / f"a.{suffix}")
-    assert (photo.bits, photo.grey, photo.alpha) == (16, False, None)
-    np.testing.assert_array_equal(np.round(photo.rgb * 65535), rgb)
 
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
@@ -148,51 +133,6 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None
 # ------------------------------------------------------------------------------------------------ writing
 
 
-@pytest.mark.parametrize("mode", CHANNELS)
-@pytest.mark.parametrize("bits", [8, 16])
-def test_photo_comes_back_in_its_own_form(tmp_path: Path, mode: str, bits: int) -> None:
-    stored = pixels(CHANNELS[mode], np.uint8 if bits == 8 else np.uint16)
-    if bits == 8:
-        Image.fromarray(stored.squeeze(-1) if mode == "L" else stored).save(tmp_path / "a.png")
-    else:
-        save_png16(tmp_path / "a.png", stored)
-    photo = read_photo(tmp_path / "a.png")
-    assert (photo.grey, photo.alpha is not None, photo.bits) == (mode[0] == "L", mode[-1] == "A", bits)
-    np.testing.assert_array_equal(
-        np.round(photo.rgb * (2**bits - 1)), stored[..., [0, 0, 0] if photo.grey else [0, 1, 2]]
-    )
-
-    write_photo(tmp_path / "b.png", photo)
-    again = read_photo(tmp_path / "b.png")
-    np.testing.assert_array_equal(again.rgb, photo.rgb)
-    assert again.bits == bits
-    assert again.grey == (photo.grey and (mode, bits) != ("LA", 16))  # the form no library writes
-    if photo.alpha is None:
-        assert again.alpha is None
-    else:
-        np.testing.assert_array_equal(again.alpha, photo.alpha)
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-def test_a_profile_comes_back_unless_its_colours_were_converted(tmp_path: Path, bits: int) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.fromarray(pixels(3)).save(tmp_path / "a.jpg", icc_profile=profile)
-    photo = read_photo(tmp_path / "a.jpg")._replace(bits=bits)
-    write_photo(tmp_path / "b.png", photo)
-    with Image.open(tmp_path / "b.png") as image:
-        image.verify()  # its checksums
-        assert image.info["icc_profile"] == profile
-    np.testing.assert_array_equal(read_photo(tmp_path / "b.png").rgb, photo.rgb)
-    Image.fromarray(pixels(4), "CMYK").save(tmp_path / "c.jpg", icc_profile=profile)
-    assert read_photo(tmp_path / "c.jpg").profile is None
-
-
-def test_photo_is_clipped_and_rounded(tmp_path: Path) -> None:
-    rgb = np.array([[[-0.5, 0.5, 1.5]]], np.float32)
-    write_photo(tmp_path / "a.png", Photo(rgb, None, grey=False, bits=8))
-    assert read_image(tmp_path / "a.png").tolist() == [[[0, 128, 255]]]
-
-
 def test_written_image_is_read_back_and_others_are_refused(tmp_path: Path) -> None:
     rgb = pixels(3)
     write_image(tmp_path / "a.png", rgb)
@@ -214,7 +154,7 @@ def test_truncated_file_is_named(tmp_path: Path, suffix: str, options: dict[str,
     assert check_image(path) == (200, 300)
     broken = tmp_path / f"broken.{suffix}"
     broken.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    for read in (check_image, read_image, read_photo):
+    for read in (check_image, read_image):
         with pytest.raises(BadImage, match=re.escape(str(broken))):
             read(broken)
 
@@ -302,15 +242,11 @@ def several(path: Path, **options: object) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
-def test_several_frames_are_refused_or_named(tmp_path: Path, suffix: str) -> None:
-    path, log = several(tmp_path / f"a.{suffix}"), []
-    for read in (check_image, read_image, read_photo):
+def test_several_frames_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = several(tmp_path / f"a.{suffix}")
+    for read in (check_image, read_image):
         with pytest.raises(BadImage, match=rf"a\.{suffix} .*2 frames or pages"):
             read(path)
-    assert read_photo(path, log=log.append).rgb.shape == (HEIGHT, WIDTH, 3)
-    assert check_image(path, log=log.append) == (HEIGHT, WIDTH)
-    assert len(log) == 2
-    assert all("only the first is read" in line for line in log)
 
 
 def test_the_previews_of_a_photograph_do_not_count(tmp_path: Path) -> None:
@@ -336,7 +272,7 @@ def test_another_format_under_the_name_of_a_png_is_told(
     """Above all no file may start the interpreter of PostScript."""
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
     (tmp_path / "a.png").write_bytes(content)
-    for read in (check_image, read_image, read_photo):
+    for read in (check_image, read_image):
         with pytest.raises(BadImage, match=rf"a\.png cannot be read as an image: it is {what}"):
             read(tmp_path / "a.png")
 
@@ -351,33 +287,3 @@ def test_files_in_other_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds no image .*in other formats: b\.gif, c\.HEIC"):
         list_images(tmp_path)
-
-
-# ------------------------------------------------------------------------------------------------ metadata
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize("bits", [8, 16])
-def test_exif_comes_back_and_says_upright(tmp_path: Path, suffix: str, bits: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x010F] = "Maker"
-    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
-    path = save(tmp_path / f"a.{suffix}", exif=exif)
-    photo = read_photo(path)._replace(bits=bits)
-    write_photo(tmp_path / "b.png", photo)
-    with Image.open(tmp_path / "b.png") as image:
-        image.load()
-        again = image.getexif()
-        assert (again[0x0112], again[0x010F].rstrip("\0")) == (1, "Maker")
-        if suffix != "tif":  # Pillow does not write it there
-            assert again.get_ifd(0x8769)[0x9003].rstrip("\0") == "2020:01:02 03:04:05"
-        assert 0x0111 not in again  # where a TIFF keeps its pixels
-    np.testing.assert_array_equal(read_photo(tmp_path / "b.png").rgb, photo.rgb)  # not turned again
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_exif_is_left_behind(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jpg", exif=b"Exif\0\0" + b"MM\0*" + bytes(range(60)))
-    write_photo(tmp_path / "b.png", read_photo(path))
-    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), read_image(path))

@@ -71,11 +71,29 @@ def test_damaged_or_missing_weights_are_named(toy):
         load_model("toy_x4")
 
 
-def test_choice_goes_by_scale_then_by_what_it_was_trained_for(toy):
+def test_a_test_gets_the_weights_that_were_trained_for_it_or_none(toy):
     assert zoo.choose(scale=2, degradation="gaussian", blur_type="iso_gaussian") is None
-    found = zoo.choose(scale=4, degradation="second_order", blur_type="iso_gaussian")
-    assert found is not None
-    assert found.name == "toy_x4"
+    assert zoo.choose(scale=4, degradation="second_order") is None
+    assert zoo.choose(scale=4, protocol="aniso9") is None
+    assert zoo.choose(scale=4, network="CDSR") is None
+    for asked in ({"degradation": "gaussian", "blur_type": "iso_gaussian"}, {"protocol": "gaussian8"}):
+        found = zoo.choose(scale=4, **asked)
+        assert found is not None
+        assert found.name == "toy_x4"
+
+
+def test_photographs_get_the_real_world_weights_and_never_a_teacher(toy):
+    def chosen(entries, scale=None):
+        zoo.LIST.write_text(json.dumps(entries))
+        zoo.entries.cache_clear()
+        return getattr(zoo.choose_for_photographs(scale=scale), "name", None)
+
+    plain = json.loads(zoo.LIST.read_text())["toy_x4"]
+    real = {**plain, "config": {**SIZES, "scale": 2}, "degradation": "second_order"}
+    assert chosen({"teacher": {**plain, "network": "KDSR_T", "degradation": "second_order"}, "plain": plain}) == "plain"
+    assert chosen({"plain": plain}, scale=2) is None
+    assert chosen({"plain": plain, "real_x2": real}) == "real_x2"
+    assert chosen({"plain": plain, "real_x2": real}, scale=4) == "plain"
 
 
 @pytest.mark.parametrize("entry", list(zoo.entries().values()), ids=lambda entry: entry.name)

@@ -1,0 +1,151 @@
+"""Own photographs: every frame of a file, upright, at full depth, with what the camera says about it.
+
+Beside the formats of `images.py` GIF is read, AVIF where Pillow has it (11.3 and newer), and HEIC where the optional
+package pillow-heif is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, features
+from PIL.ImageFile import ImageFile
+
+from data.images import (
+    FORMATS,
+    IMAGE_SUFFIXES,
+    ORIENTATION,
+    BadImage,
+    Size,
+    decode,
+    frame_count,
+    is_deep,
+    opened,
+    orientation_of,
+    upright,
+    upright_size,
+)
+
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".avif", ".heic", ".heif")
+WANTED = (
+    "PNG, JPEG, WebP, BMP, TIFF and GIF are read, AVIF by Pillow 11.3 or newer, HEIC after `pip install pillow-heif`"
+)
+# A TIFF keeps its layout among these tags; only what describes the photograph is carried over to another file.
+DESCRIPTIVE = {
+    *(ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software, ExifTags.Base.DateTime),
+    *(ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.ImageDescription, ORIENTATION),
+    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
+}
+OLD_SIZE = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # an enlarged copy has another
+
+
+class Photo(NamedTuple):
+    """An image as a file holds it, and what is needed to write it back in the form it came in."""
+
+    pixels: np.ndarray  # (H, W, C) uint8 or uint16, upright; C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA
+    profile: bytes | None = None  # ICC profile
+    exif: bytes | None = None  # as writers of PNG and JPEG take it; its orientation is the upright one
+
+    @property
+    def grey(self) -> bool:
+        return self.pixels.shape[2] < 3
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels.shape[2] % 2 == 0
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) without alpha, a grey channel three times; a view."""
+        height, width, _ = self.pixels.shape
+        return np.broadcast_to(self.pixels[..., :1], (height, width, 3)) if self.grey else self.pixels[..., :3]
+
+
+class PhotoFile:
+    """An open file of one or more frames.
+
+    Attributes:
+        size: height and width as the image is seen.
+        bits: per channel, 8 or 16.
+        frames: their number; pages count as frames, previews inside a JPEG do not.
+    """
+
+    def __init__(self, path: Path, image: ImageFile) -> None:
+        self._path, self._image = path, image
+        self.size: Size = upright_size(image)
+        self.bits = 16 if is_deep(image) else 8
+        self.frames = frame_count(image)
+
+    def read(self, frame: int = 0) -> Photo:
+        """Decode one frame. Raises an error that `open_photo` turns into BadImage."""
+        image = self._image
+        if self.frames > 1:
+            image.seek(frame)
+        profile, mode = image.info.get("icc_profile"), image.mode
+        if mode == "CMYK" and profile:
+            pixels = upright(np.asarray(_to_srgb(image, profile)), orientation_of(image))
+        else:
+            pixels = decode(self._path, image)
+        # Colours that were converted to RGB are no longer those that the profile describes.
+        kept = None if mode in ("CMYK", "LAB", "YCbCr") else profile
+        return Photo(pixels, kept, _exif(image))  # EXIF last: it is made that of an upright image
+
+
+@contextmanager
+def open_photo(path: Path) -> Iterator[PhotoFile]:
+    """Open a photograph; a file that is damaged or no image raises BadImage here or when a frame is read."""
+    with opened(path, _formats(), WANTED) as image:
+        yield PhotoFile(path, image)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read a file of one frame. Raises BadImage for damage and for several frames."""
+    with open_photo(path) as file:
+        if file.frames > 1:
+            raise BadImage(f"{path} holds {file.frames} frames or pages")
+        return file.read()
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that can be read here."""
+    formats = [*FORMATS, "GIF"]
+    if "avif" in features.modules and features.check("avif"):
+        formats.append("AVIF")
+    try:
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]  # an optional extra
+    except ImportError:
+        return tuple(formats)
+    register_heif_opener()
+    return (*formats, "HEIF")
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert CMYK by its profile; without the profile's help if that is broken."""
+    try:
+        source, target = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image.convert("RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB")
+
+
+def _exif(image: ImageFile) -> bytes | None:
+    """Return the EXIF data for an enlarged copy that stands upright."""
+    try:
+        exif = Image.Image.getexif(image)
+        for tag in list(exif):
+            if image.format == "TIFF" and tag not in DESCRIPTIVE:
+                del exif[tag]
+        if ORIENTATION in exif:
+            exif[ORIENTATION] = 1
+        for tag in OLD_SIZE:
+            exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # cameras write all kinds of broken EXIF, and no photograph should fail for it
+        return None

@@ -1,0 +1,254 @@
+"""Super-resolve own photographs: in bounded memory, with a progress bar, each file whole or not at all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data.images import BadImage, Size
+from data.outputs import Job
+from data.photo import Photo, PhotoFile, open_photo
+from data.photo_writer import Form, bytes_in_memory, check_form, depth, writing
+from data.rows import ResizedRows, Resizer
+from model import BlindSR, name_of
+from model.memory import out_of_memory
+from runtime.precision import Precision, has_bf16
+from utility import atomic_write
+
+STRIP = 64  # rows that are resized and written at once
+DECODING = 16  # bytes of an LR pixel while it is decoded and its degradation embedded
+TRIAL = 96  # LR pixels a side of the tile on which precisions are compared
+CLOSE = 0.5  # grey levels of 255 by which bf16 may differ on average
+
+Log = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+class Target(NamedTuple):
+    """The size of the results where it is not the network's: a factor, or a box (height, width) that they fit into."""
+
+    factor: float | None = None
+    box: Size | None = None
+
+    def size(self, lr: Size, scale: int) -> Size:
+        """Return the height and width of the result of an LR image.
+
+        Examples:
+            >>> Target(factor=2.5).size((100, 150), 4), Target(box=(300, 300)).size((100, 150), 4)
+            ((250, 375), (200, 300))
+        """
+        if self.box is not None:
+            factor = min(self.box[0] / lr[0], self.box[1] / lr[1])
+        else:
+            factor = scale if self.factor is None else self.factor
+        height, width = (max(1, round(side * factor)) for side in lr)
+        return height, width
+
+    def ending(self, scale: int) -> str:
+        """Return the ending of the results' names.
+
+        Examples:
+            >>> Target().ending(4), Target(factor=2.5).ending(4), Target(box=(1080, 1920)).ending(4)
+            ('_x4', '_x2.5', '_1920x1080')
+        """
+        if self.box is not None:
+            return f"_{self.box[1]}x{self.box[0]}"
+        return f"_x{scale if self.factor is None else self.factor:g}"
+
+
+@dataclass
+class Enlarger:
+    """Super-resolves photographs with one network.
+
+    Attributes:
+        net: no teacher.
+        device: where the network is.
+        precision: a precision, or `auto`: for each photograph bf16 where the device has units for it and the result
+            of a tile differs by less than half a grey level on average.
+        target: the size of the results.
+        quality: of JPEG and WebP, 1 to 100.
+        tile, self_ensemble: as for `BlindSR.upscale`.
+        overwrite: replace results that are there.
+        log: is told of each file.
+    """
+
+    net: BlindSR
+    device: torch.device
+    log: Log
+    precision: str = "auto"
+    target: Target = field(default_factory=Target)
+    quality: int = 95
+    tile: int | None = None
+    self_ensemble: bool = False
+    overwrite: bool = False
+
+    def __call__(self, jobs: Sequence[Job], on_result: Callable[[Path], None] = lambda path: None) -> list[str]:
+        """Write the results, and return what went wrong with a photograph, in words; the others are not stopped by it.
+
+        A result that is there is kept and named, so that a call that was interrupted goes on when it is repeated.
+        `on_result` is given each file that was written.
+        """
+        failures: list[str] = []
+        todo: list[tuple[Job, list[int], float]] = []  # frames, and the megapixels of one
+        for job in jobs:
+            try:
+                with open_photo(job.source) as file:
+                    todo.append((job, self._missing(job, file.frames), self._megapixels(file.size)))
+            except BadImage as error:
+                failures.append(str(error))
+        with _Bar(sum(len(frames) * each for _, frames, each in todo)) as bar:
+            for number, (job, frames, each) in enumerate(todo, 1):
+                try:
+                    with open_photo(job.source) as file:
+                        for frame in frames:
+                            of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""
+                            out = job.frame(frame, file.frames)
+                            with bar.part(f"{number}/{len(todo)} {job.source.name}{of}", each) as progress:
+                                self._check_memory(job, file)
+                                self._write(job, file.read(frame), out, progress)
+                            on_result(out)
+                except BadImage as error:
+                    failures.append(str(error))
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    failures.append(f"{job.source}: out of memory; a smaller `tile` needs less ({error})")
+        return failures
+
+    def _megapixels(self, size: Size) -> float:
+        """Return what the network makes of an LR image, in megapixels."""
+        return size[0] * size[1] * self.net.scale**2 / 1e6
+
+    def _missing(self, job: Job, frames: int) -> list[int]:
+        """Return the frames whose results are to be written; name those that are there."""
+        missing = []
+        for frame in range(frames):
+            out = job.frame(frame, frames)
+            if self.overwrite or not out.exists():
+                missing.append(frame)
+            else:
+                self.log(f"{job.source}: {out} is there already; `overwrite` replaces it")
+        return missing
+
+    def _write(self, job: Job, photo: Photo, out: Path, progress: Progress) -> None:
+        """Super-resolve one frame into a file."""
+        height, width, channels = photo.pixels.shape
+        if min(height, width) < self.net.min_size:
+            raise BadImage(
+                f"{job.source} is {height} x {width}; {name_of(self.net)} needs {self.net.min_size} pixels a side"
+            )
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        bits = 8 * photo.pixels.itemsize
+        size = self.target.size((height, width), self.net.scale)
+        form = Form(*size, channels, depth(job.format, bits), photo.profile, photo.exif)
+        try:
+            check_form(job.format, form)
+        except ValueError as error:
+            raise BadImage(f"{job.source}: {error}") from None
+        precision = self.precision if self.precision != "auto" else self._choose_precision(photo)
+        chosen = Precision(precision=precision)
+        self.net.to(memory_format=chosen.memory_format)
+        with atomic_write(out) as temporary, writing(temporary, job.format, form, quality=self.quality) as writer:
+            rows = _Rows(photo, self.net.scale, size, form.bits, writer.write)
+            with chosen.autocast(self.device):
+                self.net.upscale_rows(
+                    photo.rgb, rows.write, tile=self.tile, self_ensemble=self.self_ensemble, progress=progress
+                )
+        rounded = f", rounded from {bits} bits to {form.bits}" if form.bits < bits else ""
+        self.log(f"{job.source} -> {out} ({size[1]} x {size[0]}, {precision}{rounded})")
+
+    def _check_memory(self, job: Job, file: PhotoFile) -> None:
+        """Raise BadImage if photograph and result would take more than half of the free memory."""
+        height, width = self.target.size(file.size, self.net.scale)
+        form = Form(height, width, 4, depth(job.format, file.bits))
+        needed = DECODING * file.size[0] * file.size[1] + bytes_in_memory(job.format, form)
+        free = psutil.virtual_memory().available
+        if 2 * needed > free:
+            advice = "" if job.format == "png" else "; `format` png needs the least"
+            raise BadImage(
+                f"{job.source}: with a result of {width} x {height} pixels takes {needed / 2**30:.1f} GiB, more than "
+                f"half of the {free / 2**30:.1f} GiB that are free{advice}"
+            )
+
+    def _choose_precision(self, photo: Photo) -> str:
+        """Return bf16 if it serves as well as fp32 on a tile from the middle of the photograph."""
+        if not has_bf16(self.device):
+            return "fp32"
+        (top, height), (left, width) = (
+            (max(0, (side - TRIAL) // 2), min(side, TRIAL)) for side in photo.pixels.shape[:2]
+        )
+        crop = photo.rgb[top : top + height, left : left + width]
+        lr = torch.from_numpy(crop.astype(np.float32) / np.iinfo(crop.dtype).max).permute(2, 0, 1)  # 3 h w
+        exact, rounded = (self._try(lr, precision) for precision in ("fp32", "bf16"))
+        return "bf16" if 255 * (exact - rounded).abs().mean() < CLOSE else "fp32"
+
+    def _try(self, lr: Tensor, precision: str) -> Tensor:
+        with Precision(precision=precision).autocast(self.device):
+            return self.net.upscale(lr).clamp(0, 1)
+
+
+class _Rows:
+    """Completes what the network gives: grey where the photograph is, with alpha, in the size of the result."""
+
+    def __init__(self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None]) -> None:
+        height, width = (scale * side for side in photo.pixels.shape[:2])
+        self._photo, self._bits, self._top = photo, bits, 0
+        self._alpha = Resizer(photo.pixels.shape[:2], (height, width)) if photo.has_alpha else None
+        self._next = ResizedRows((height, width), size, write).write if (height, width) != size else write
+
+    def write(self, band: np.ndarray) -> None:
+        """Take the next rows, (n, s·W, 3)."""
+        for top in range(0, len(band), STRIP):
+            strip = band[top : top + STRIP]
+            if self._photo.grey:
+                strip = np.rint(strip.mean(axis=2, keepdims=True)).astype(band.dtype)
+            start, self._top = self._top, self._top + len(strip)
+            if self._alpha is not None:
+                alpha = self._alpha.resize(self._photo.pixels[..., -1:], start, self._top)
+                strip = np.concatenate((strip, alpha), axis=2)
+            if self._bits == 8 and strip.dtype == np.uint16:
+                strip = ((strip.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(value / 257)
+            self._next(strip)
+
+
+class _Bar:
+    """A progress bar in megapixels of the networks' output over all files, which moves with each tile."""
+
+    def __init__(self, megapixels: float) -> None:
+        self._bar = tqdm(
+            total=megapixels,
+            unit="MP",
+            bar_format="{percentage:3.0f}%|{bar:9}| {n:.1f}/{total:.1f} MP, {rate_noinv_fmt}, {remaining} left: {desc}",
+            mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for a moving bar
+        )
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    @contextmanager
+    def part(self, name: str, megapixels: float) -> Iterator[Progress]:
+        """Give what is told of each tile of a part; the bar stands at its end when the block ends, however it does."""
+        begun = self._bar.n
+
+        def progress(done: int, total: int) -> None:
+            self._bar.set_description_str(f"{name}, tile {done}/{total}", refresh=False)
+            self._bar.update(max(0.0, begun + megapixels * done / total - self._bar.n))
+
+        self._bar.set_description_str(name)
+        try:
+            yield progress
+        finally:
+            self._bar.update(max(0.0, begun + megapixels - self._bar.n))

@@ -1,0 +1,90 @@
+"""Where results go: nothing is lost, nothing shares a name, earlier results are not enlarged again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.outputs import Job, plan
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b.PNG", "sub/a.jpg", "sub/.hidden.jpg", "notes.txt", "c.svg"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    return tmp_path / "in"
+
+
+def outs(paths: list[Path], root: Path, **options: object) -> list[str]:
+    jobs = plan(paths, ending="_x4", log=lambda text: None, **options)  # pyright: ignore[reportArgumentType]
+    return sorted(job.out.relative_to(root).as_posix() for job in jobs)
+
+
+def test_beside_the_photograph_or_its_folder(folder: Path, tmp_path: Path) -> None:
+    assert outs([folder / "a.jpg"], tmp_path) == ["in/a_x4.png"]
+    assert outs([folder], tmp_path) == ["in_x4/a_x4.png", "in_x4/b_x4.png"]
+    assert outs([folder], tmp_path, recursive=True) == ["in_x4/a_x4.png", "in_x4/b_x4.png", "in_x4/sub/a_x4.png"]
+
+
+def test_out_is_a_folder_or_a_file(folder: Path, tmp_path: Path) -> None:
+    assert outs([folder], tmp_path, out=tmp_path / "o") == ["o/a_x4.png", "o/b_x4.png"]
+    assert outs([folder / "a.jpg"], tmp_path, out=tmp_path / "o.webp") == ["o.webp"]
+    assert outs([folder, folder / "sub"], tmp_path, out=tmp_path / "o") == [
+        *("o/in/a_x4.png", "o/in/b_x4.png", "o/sub/a_x4.png")
+    ]
+    with pytest.raises(ValueError, match=r"`out` .*one file"):
+        outs([folder], tmp_path, out=tmp_path / "o.webp")
+    with pytest.raises(ValueError, match="the photograph itself"):
+        outs([folder / "a.jpg"], tmp_path, out=folder / "a.jpg")
+    with pytest.raises(ValueError, match="ends otherwise than `format` png"):
+        outs([folder / "a.jpg"], tmp_path, out=tmp_path / "o.webp", format="png")
+
+
+def test_the_format_gives_the_suffix(folder: Path, tmp_path: Path) -> None:
+    assert outs([folder], tmp_path, format="same") == ["in_x4/a_x4.jpg", "in_x4/b_x4.png"]
+    assert outs([folder], tmp_path, format="tiff") == ["in_x4/a_x4.tif", "in_x4/b_x4.tif"]
+
+
+def test_no_two_photographs_share_a_result(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.png.png", "A.bmp"):
+        (folder / name).touch()
+    found = outs([folder], tmp_path)
+    assert len(found) == len(set(found)) == 5
+    with pytest.raises(ValueError, match="would both become"):
+        outs([folder / "a.jpg", folder / "sub/a.jpg"], tmp_path, out=tmp_path / "o")
+    assert outs([folder / "b.PNG", folder / "b.PNG"], tmp_path) == ["in/b_x4.png"]
+
+
+def test_earlier_results_are_no_photographs(folder: Path, tmp_path: Path) -> None:
+    for name in ("a_x4.png", "b_x4_001.png", "own_x4.png"):
+        (folder / name).touch()
+    said: list[str] = []
+    jobs = plan([folder], ending="_x4", log=said.append)
+    assert [job.source.name for job in jobs] == ["a.jpg", "b.PNG", "own_x4.png"]
+    assert sum("by its name it is a result of" in line for line in said) == 2
+    assert any("c.svg" in line for line in said)
+    with pytest.raises(ValueError, match="would replace it"):
+        plan([folder], ending="_x4", out=folder, overwrite=True, log=said.append)
+
+
+def test_a_result_folder_inside_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    (folder / "done").mkdir()
+    (folder / "done/a_x2.png").touch()
+    assert "in/done/a_x4.png" in outs([folder], tmp_path, recursive=True, out=folder / "done")
+    assert len(outs([folder], tmp_path, recursive=True, out=folder / "done")) == 3
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere"):
+        outs([tmp_path / "nowhere"], tmp_path)
+    with pytest.raises(FileNotFoundError, match="no photograph"):
+        outs([tmp_path], tmp_path)
+
+
+def test_frames_have_numbers() -> None:
+    job = Job(Path("a.gif"), Path("a_x4.png"), "png")
+    assert [job.frame(0, 1), job.frame(0, 12), job.frame(1233, 1234)] == [
+        *(Path("a_x4.png"), Path("a_x4_001.png"), Path("a_x4_1234.png"))
+    ]

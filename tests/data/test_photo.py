@@ -1,0 +1,187 @@
+"""Photographs come back in the form they came in: depth, channels, profile, EXIF, every frame, rows by rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image, ImageCms, ImageOps, features
+
+from data.degradation.resize import bicubic
+from data.images import BadImage
+from data.outputs import FORMATS
+from data.photo import Photo, open_photo, read_photo
+from data.photo_writer import DEEP, SIDE, WITHOUT_ALPHA, Form, check_form, writing
+from data.rows import ResizedRows, Resizer
+
+RNG = np.random.default_rng(0)
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+HEIGHT, WIDTH = 21, 28
+
+
+def pixels(channels: int, bits: int = 8, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    return RNG.integers(0, 2**bits, (*size, channels), np.uint8 if bits == 8 else np.uint16)
+
+
+def exif(orientation: int = 1) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112], tags[0x010F] = orientation, "Maker"
+    tags.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    return tags
+
+
+def write(path: Path, image: np.ndarray, format: str, about: Photo | None = None) -> Path:
+    height, width, channels = image.shape
+    profile, tags = (about.profile, about.exif) if about else (None, None)
+    form = Form(height, width, channels, 8 * image.itemsize, profile, tags)
+    with writing(path, format, form, quality=95) as writer:
+        for top in range(0, height, 8):
+            writer.write(image[top : top + 8])
+    return path
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_what_is_written_is_read_again(tmp_path: Path, format: str, channels: int, bits: int) -> None:
+    if (bits == 16 and format not in DEEP) or (channels % 2 == 0 and format in WITHOUT_ALPHA):
+        pytest.skip("this format cannot hold it")
+    image = pixels(channels, bits)
+    path = write(tmp_path / f"a{FORMATS[format]}", image, format, Photo(image, PROFILE, exif().tobytes()))
+    found = read_photo(path)
+    if format in DEEP:
+        wanted = image[..., [0, 0, 0, 1]] if format == "tiff" and channels == 2 else image
+        np.testing.assert_array_equal(found.pixels, wanted)
+    assert found.profile == PROFILE
+    with Image.open(path) as again:
+        again.load()  # with its checksums
+        tags = again.getexif()
+        date = tags.get_ifd(0x8769).get(0x9003) or tags[0x0132]
+        assert (tags[0x010F].rstrip("\0"), date.rstrip("\0")) == ("Maker", "2020:01:02 03:04:05")
+
+
+@pytest.mark.parametrize("name", ["jpg", "webp"])
+def test_lossy_formats_come_near(tmp_path: Path, name: str) -> None:
+    image = skimage.data.astronaut()[:64, :64]
+    found = read_photo(write(tmp_path / f"a.{name}", image, name)).pixels
+    assert np.abs(found.astype(int) - image).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright_once(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(skimage.data.chelsea()[:40, :60]).save(path, exif=exif(orientation))
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    found = read_photo(path)
+    np.testing.assert_array_equal(found.pixels, expected)
+    again = write(tmp_path / "b.png", found.pixels, "png", found)
+    np.testing.assert_array_equal(read_photo(again).pixels, expected)
+    with open_photo(path) as file:
+        assert file.size == expected.shape[:2]
+
+
+def test_palette_alpha_and_bilevel(tmp_path: Path) -> None:
+    indexed = Image.fromarray(pixels(3)).quantize(16)
+    indexed.save(tmp_path / "a.png")
+    indexed.save(tmp_path / "b.png", transparency=3)
+    assert read_photo(tmp_path / "a.png").pixels.shape[2] == 3
+    np.testing.assert_array_equal(read_photo(tmp_path / "b.png").pixels[..., 3] == 0, np.asarray(indexed) == 3)
+    Image.fromarray(pixels(1)[..., 0] > 127).save(tmp_path / "c.png")
+    assert read_photo(tmp_path / "c.png").grey
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_colour_keeps_its_channels(tmp_path: Path, suffix: str) -> None:
+    rgb = pixels(3, 16)
+    assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), rgb[..., ::-1])
+    np.testing.assert_array_equal(read_photo(tmp_path / f"a.{suffix}").pixels, rgb)
+
+
+def test_cmyk_becomes_rgb_and_its_profile_goes(tmp_path: Path) -> None:
+    Image.fromarray(pixels(4), "CMYK").save(tmp_path / "a.jpg", icc_profile=PROFILE)  # a profile that does not fit
+    found = read_photo(tmp_path / "a.jpg")
+    assert found.pixels.shape == (HEIGHT, WIDTH, 3)
+    assert found.profile is None
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_is_left_behind(tmp_path: Path) -> None:
+    Image.fromarray(pixels(3)).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + b"MM\0*" + bytes(range(60)))
+    found = read_photo(tmp_path / "a.jpg")
+    assert write(tmp_path / "b.png", found.pixels, "png", found).exists()
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "gif"])
+def test_every_frame_is_read(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(np.full((HEIGHT, WIDTH, 3), level, np.uint8)) for level in (0, 120, 250)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **{"lossless": True})  # pyright: ignore[reportArgumentType]
+    with open_photo(tmp_path / f"a.{suffix}") as file:
+        assert file.frames == 3
+        means = [file.read(frame).rgb.mean() for frame in range(3)]
+    assert means == pytest.approx([0, 120, 250], abs=2)
+    with pytest.raises(BadImage, match="3 frames or pages"):
+        read_photo(tmp_path / f"a.{suffix}")
+
+
+def test_every_page_of_16_bits_is_read(tmp_path: Path) -> None:
+    pages = [pixels(3, 16) for _ in range(2)]
+    assert cv2.imwritemulti(str(tmp_path / "a.tif"), [page[..., ::-1] for page in pages])
+    with open_photo(tmp_path / "a.tif") as file:
+        for number, page in enumerate(pages):
+            np.testing.assert_array_equal(file.read(number).pixels, page)
+
+
+@pytest.mark.skipif(not ("avif" in features.modules and features.check("avif")), reason="Pillow reads no AVIF here")
+def test_avif_is_read_where_pillow_has_it(tmp_path: Path) -> None:
+    image = skimage.data.astronaut()[:64, :80]
+    Image.fromarray(image).save(tmp_path / "a.avif", quality=95)
+    assert np.abs(read_photo(tmp_path / "a.avif").pixels.astype(int) - image).mean() < 4
+
+
+def test_heic_is_read_with_its_extra(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = skimage.data.astronaut()[:64, :80]
+    heif.from_pillow(Image.fromarray(image)).save(tmp_path / "a.heic", quality=95)
+    assert np.abs(read_photo(tmp_path / "a.heic").pixels.astype(int) - image).mean() < 4
+
+
+def test_a_format_that_cannot_be_read_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.photo._formats", lambda: ("PNG",))
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    with pytest.raises(BadImage, match=r"a\.heic .* a HEIC or a video.*pip install pillow-heif"):
+        read_photo(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize(("format", "side"), [(name, side) for name, side in SIDE.items() if side < 10**6])
+def test_what_a_format_cannot_hold_is_refused(format: str, side: int) -> None:
+    check_form(format, Form(8, side, 3, 8))
+    with pytest.raises(ValueError, match=f"{format.upper()} holds {side} pixels a side at most"):
+        check_form(format, Form(8, side + 1, 3, 8))
+
+
+def test_jpeg_has_no_alpha() -> None:
+    with pytest.raises(ValueError, match="JPG holds no alpha"):
+        check_form("jpg", Form(8, 8, 4, 8))
+
+
+@pytest.mark.parametrize("to", [(13, 17), (42, 56), (30, 9), (1, 1)])
+def test_resizing_by_rows_is_resizing_at_once(to: tuple[int, int]) -> None:
+    image, rows = pixels(3), []
+    at_once = Resizer((HEIGHT, WIDTH), to).resize(image, 0, to[0])
+    stream = ResizedRows((HEIGHT, WIDTH), to, rows.append)
+    for top in range(0, HEIGHT, 4):
+        stream.write(image[top : top + 4])
+    np.testing.assert_array_equal(np.concatenate(rows), at_once)
+
+
+def test_resizing_is_the_bicubic_of_the_degradations() -> None:
+    image = pixels(3, size=(24, 32))
+    expected = bicubic(torch.from_numpy(image).double().permute(2, 0, 1)[None], 0.5)[0].permute(1, 2, 0)
+    found = Resizer((24, 32), (12, 16)).resize(image, 0, 12)
+    assert np.abs(found - expected.clamp(0, 255).numpy()).max() < 0.51
