@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .autocast import in_float32, rounds_weights_once, spatial_mean, to_autocast
-from .layer import Beside, BlindSR, Embedding, Pool, Restored, conv, global_mean
+from .layer import Beside, BlindSR, Embedding, Pool, Restored, Trunk, conv, global_mean
 from .naming import Foreign, Names, State, count, width
 
 DIM = 10  # of the kernel code
@@ -63,7 +63,7 @@ class SFTMD(nn.Module):
         super().__init__()
         c = n_feats
         self.head = nn.Sequential(conv(3, c), _act(), conv(c, c), _act(), conv(c, c))
-        self.blocks = nn.ModuleList(Block(c) for _ in range(n_blocks))
+        self.blocks = Trunk((Block(c) for _ in range(n_blocks)), together=1)
         self.sft = SFT(c)
         self.fuse = conv(c, c)
         factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
@@ -76,9 +76,7 @@ class SFTMD(nn.Module):
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 10) to (B, 3, s·H, s·W) in [0, 1]."""
         head = in_float32(self.head, lr)  # (B, C, H, W)
-        x = head
-        for block in self.blocks:
-            x = block(x, code)  # (B, C, H, W)
+        x = self.blocks(head, [(code,)] * len(self.blocks))  # (B, C, H, W)
         x = self.upsample(self.fuse(self.sft(head + x, code)))  # (B, C, s·H, s·W)
         return in_float32(self.tail, x).clamp(0, 1)  # (B, 3, s·H, s·W)
 
