@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, load, naming_loader
-from data.testset import TestSet
+from data.testset import Sample, TestSet, centre
 from evaluation import Score, evaluate, grouped, mean
-from evaluation.page import Crops, RunReport
+from evaluation.page import RunReport
 from loss import Objective
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
@@ -31,6 +31,8 @@ from runtime.precision import Precision
 from runtime.reference import Reference
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
+
+SHOWN, CROP = 2, 96  # validation images that trackers show, and the side of their centre, HR pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +255,18 @@ def _check_moments(moments: dict[str, Tensor] | None, parameter: Tensor) -> None
         raise ValueError(f"a parameter of {like} has the moments {found}")
 
 
+def strip(sample: Sample, sr: Tensor, case: int) -> Tensor:
+    """Return the centre of LR (its pixels repeated), SR and HR image of a case, side by side: (3, h, 3·h), on the CPU.
+
+    sr: (N, 3, s·H, s·W), the images of all cases.
+    """
+    scale = sr.shape[2] // sample.lr.shape[2]
+    side = min(CROP // scale, *sample.lr.shape[2:])
+    lr = centre(sample.lr[case], side=side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    large = [centre(image, side=side, scale=scale) for image in (sr[case], sample.hr)]
+    return torch.cat([lr, *large], 2).cpu()
+
+
 class Trainer:
     """Trains a network. All that is random is a function of (seed, step), so a resumed run is the same run.
 
@@ -364,11 +378,12 @@ class Trainer:
         self.recovery.keep(self._snapshot())
         self._on_disk, self._saved = self.step, time.perf_counter()
         where = {"steps": self.steps, "epoch_steps": self.epoch_steps, "step": self.step, "epoch": self.epoch}
+        about = {"options": self.config, "sets": [test_set.name for test_set in self.test_sets]}
         try:
             with (
                 self.signals.deferred(),
                 naming_loader(),
-                Logger(self.run, **where, writes=self.ranks.is_main, reference=self.reference) as self._logger,
+                Logger(self.run, **where, **about, writes=self.ranks.is_main, reference=self.reference) as self._logger,
             ):
                 return self._train()
         except BaseException:
@@ -519,7 +534,7 @@ class Trainer:
         start = time.perf_counter()
         self.epoch = self.step // self.epoch_steps
         self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
-        report = RunReport(self.run, self.net.scale)
+        report = RunReport(self.run, self.net.scale, self.reference)
         if self.test_sets:
             psnr = self.validate(self.epoch, report)
             better = self.best is None or psnr > self.best
@@ -545,9 +560,16 @@ class Trainer:
         report: is given the scores, and crops of this rank's images.
         """
         self.net.eval()
-        rows = []
+        rows, shown = [], dict[str, Tensor]()
+
+        def show(sample: Sample, sr: Tensor) -> None:
+            report.crops(sample, sr)
+            if len(shown) < SHOWN:
+                case = len(sample.cases) // 2
+                shown[f"{self.test_sets[0].name}/{sample.image}, {sample.cases[case]}"] = strip(sample, sr, case)
+
         for test_set in self.test_sets:
-            scores = self.scores(test_set, crops=report.crops)
+            scores = self.scores(test_set, on_image=show)
             report.scores += scores
             score = mean(scores)
             if math.isnan(score["psnr"]):
@@ -559,13 +581,21 @@ class Trainer:
             row = {"epoch": epoch, "step": self.step, "set": test_set.name, "protocol": test_set.protocol}
             rows.append({**row, "psnr": f"{score['psnr']:.4f}", "ssim": f"{score['ssim']:.5f}"})
         self._logger.scores(rows)
+        self._logger.images(shown, self.step)
         self.net.train()
         return float(rows[0]["psnr"])
 
-    def scores(self, test_set: TestSet, first: int | None = None, crops: Crops | None = None) -> list[Score]:
+    def scores(
+        self,
+        test_set: TestSet,
+        first: int | None = None,
+        on_image: Callable[[Sample, Tensor], None] | None = None,
+    ) -> list[Score]:
         """Return the scores of the network as it is; each rank restores its share of the images.
 
-        first: score so many images only. crops: is shown each of them.
+        Args:
+            first: score so many images only.
+            on_image: as `evaluate` takes it.
         """
         net = self.learner.eval_net
         scores = evaluate(
@@ -575,7 +605,7 @@ class Trainer:
             planes=self.metric,
             device=self.device,
             first=first,
-            on_image=crops,
+            on_image=on_image,
         )
         of_images = list(grouped(scores, "image").values())
         return [score for image in self.ranks.gather(of_images) for score in image]

@@ -108,7 +108,7 @@ class Pairs(nn.Module):
     def description(self) -> dict[str, Any]:
         """The recipe and its ranges in plain values, for checkpoints."""
         recipe: Any = self.degradation
-        return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(recipe) else {})}
+        return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(type(recipe)) else {})}
 
     @torch.no_grad()
     def forward(self, hr: Tensor, step: int) -> Batch:

@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from html import escape
@@ -30,7 +30,7 @@ from data.degradation.resize import bicubic
 from data.testset import Sample, to_pixels
 from evaluation import metric, report
 from evaluation.evaluate import Score
-from utility import Lines, Run, atomic_write, read_rows
+from utility import Lines, NamedCurves, Run, atomic_write, psnr_curves, read_rows
 
 NAME = "report.html"
 SIDE, MOST = 96, 6  # of a crop, HR pixels; crops on a page
@@ -111,13 +111,21 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def chart(lines: Lines, x_label: str, y_label: str, *, log: bool = False) -> str:
+def chart(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log: bool = False,
+    dashed: Collection[str] = (),
+) -> str:
     """Return curves as SVG. Values that are not finite are left out, and so is the chart where nothing is left.
 
     Args:
         lines: (x, y) points by the label of a curve.
         x_label, y_label: what the axes count, with units.
         log: use a logarithmic axis for y, if all values are positive.
+        dashed: labels of curves to compare with.
 
     Examples:
         >>> chart({"PSNR": [(0, 20.0), (10, 25.0)]}, "step", "PSNR, dB").count("<polyline")
@@ -158,7 +166,8 @@ def chart(lines: Lines, x_label: str, y_label: str, *, log: bool = False) -> str
         colour = COLOURS[i % len(COLOURS)]
         at = 22 + 15 * i if log else height - bottom - 8 - 15 * i  # losses fall, scores rise
         path = " ".join(place(*point) for point in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        dash = ' stroke-dasharray="6 4"' if name in dashed else ""
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
         if len(points) < 30:
             dots = (place(*point).split(",") for point in points)
             parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>' for x, y in dots]
@@ -271,10 +280,12 @@ class RunReport:
     Args:
         run: the run; its logs and config.json are read when the page is written.
         scale: that of the network.
+        reference: curves to lay under those of the run.
     """
 
-    def __init__(self, run: Run, scale: int) -> None:
+    def __init__(self, run: Run, scale: int, reference: NamedCurves | None = None) -> None:
         self.run = run
+        self.reference = reference
         self.scores: list[Score] = []  # of the last validation
         self.crops = Crops(scale)
 
@@ -294,19 +305,20 @@ class RunReport:
                 losses[row["part"]].append((int(row["step"]), float(row["value"])))
         if len(losses) == 2:  # the total is the same as its only part
             losses.pop("total", None)
-        rows = read_rows(run.psnr_log)
-        hours = hours_at(run.path / "log.txt")
-        by_step, by_hours = defaultdict(list), defaultdict(list)
-        for row in rows:
-            name, step, psnr = f"{row['set']}, {row['protocol']}", int(row["step"]), float(row["psnr"])
-            by_step[name].append((step, psnr))
-            by_hours[name].append((max((time for at, time in hours if at <= step), default=0.0), psnr))
+        by_step, hours = psnr_curves(run.psnr_log), hours_at(run.path / "log.txt")
+        by_hours = {
+            name: [(max((time for at, time in hours if at <= step), default=0.0), psnr) for step, psnr in points]
+            for name, points in by_step.items()
+        }
+        under: Lines = {}
+        if (other := self.reference) is not None:
+            under = {f"{name}: {other.name}": other.curves[name] for name in by_step if name in other.curves}
         charts = [
-            chart(by_step, "step", "PSNR, dB"),
+            chart({**by_step, **under}, "step", "PSNR, dB", dashed=under),
             chart(by_hours, "hours of training", "PSNR, dB"),
             chart(losses, "step", "loss", log=True),
         ]
-        parts = [f"<p>After step {max((int(row['step']) for row in rows), default=0)}.</p>"]
+        parts = [f"<p>After step {max((step for points in by_step.values() for step, _ in points), default=0)}.</p>"]
         parts.append(f'<div class="row">{"".join(charts)}</div>')
         if self.scores:
             parts += ["<h2>Scores of the last validation</h2>", report.render(report.rows(self.scores), "html")]

@@ -102,7 +102,8 @@ def write(net: BlindSR) -> dict[str, Tensor]:
     own = net.state_dict()
     state = {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.names(net.config))).items()}
     if fmt.unused is not None:
-        state |= {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.unused(net.config))).items()}
+        copies = _translate(own, dict(fmt.unused(net.config)))
+        state |= {theirs: own[ours].clone() for ours, theirs in copies.items()}  # safetensors takes no shared memory
     if (read_as := fmt.config(state)) != net.config:
         raise ValueError(f"{type(net).__name__} {net.config} has no published format; it would be read as {read_as}")
     if fmt.peak is not None:

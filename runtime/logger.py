@@ -1,22 +1,22 @@
-"""Tell what a run does: lines on the screen and in log.txt, rows of its tables, values for TensorBoard, curves."""
+"""Tell what a run does: lines on the screen and in log.txt, rows of its tables, values for trackers, curves."""
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from runtime.reference import Reference
-from utility import Run, append_rows, draw_curves, duration, forget_after, naming_file
+from runtime.tracker import Trackers
+from utility import Run, append_rows, draw_curves, duration, forget_after
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+SCORES = ("psnr", "ssim")  # of each validation
 
 
 class Logger:
@@ -25,6 +25,8 @@ class Logger:
     Args:
         steps, epoch_steps: of the whole run, and of an epoch.
         step, epoch: where the run goes on; rows of later ones are dropped, for they will be written again.
+        options: everything that the run was started with, for the trackers.
+        sets: the names of its test sets.
         writes: this process is the one that writes.
         reference: the scores of another run, to compare with.
     """
@@ -37,6 +39,8 @@ class Logger:
         epoch_steps: int,
         step: int,
         epoch: int,
+        options: Mapping[str, Any],
+        sets: Sequence[str],
         writes: bool,
         reference: Reference | None = None,
     ) -> None:
@@ -46,8 +50,8 @@ class Logger:
         self.since = time.perf_counter()  # the last line; time that went into validation is added to it
         self._writes = writes
         self._reference = reference
-        self._charts = run.path / "tb"
-        self._tensorboard: SummaryWriter | None = None
+        scores = [f"{name}/{test_set}" for test_set in sets for name in SCORES]
+        self._trackers = Trackers(run.path, options=options, scores=scores, log=run.log)
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=None if writes else True)
         self.rewind(step, epoch)
 
@@ -56,7 +60,7 @@ class Logger:
         return self
 
     def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
-        """Stay silent about TensorBoard's thread: its error is raised by the next write to it."""
+        """Stay silent about TensorBoard's thread: its next write raises the error, and `Trackers` tells of it."""
         if type(error.thread).__module__.partition(".")[0] != "tensorboard":
             self._usual_hook(error)
 
@@ -64,7 +68,7 @@ class Logger:
         self.bar.close()
         try:
             with nullcontext() if error is None else suppress(OSError):  # the first error is the one to tell
-                self._close_tensorboard()
+                self._trackers.close()
         finally:
             threading.excepthook = self._usual_hook
 
@@ -73,12 +77,9 @@ class Logger:
         self.bar.n = step
         if not self._writes:
             return
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
         forget_after(self.run.loss_log, step)
         forget_after(self.run.psnr_log, epoch * self.epoch_steps)
-        self._close_tensorboard()
-        self._tensorboard = SummaryWriter(str(self._charts), purge_step=step + 1)
+        self._trackers.begin(step)
 
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
         """Log the mean losses of the last `steps` steps; `shares` tells where their time went."""
@@ -95,7 +96,7 @@ class Logger:
             rows = [{"step": step, "part": name, "value": value} for name, value in losses.items()]
             append_rows(self.run.loss_log, rows)
         told = {**losses, "learning rate": learning_rate, "steps per second": rate}
-        self._chart({f"train/{name}": value for name, value in told.items()}, step)
+        self._trackers.scalars({f"train/{name}": value for name, value in told.items()}, step)
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a row for each test set: epoch, step, set, protocol, psnr, ssim."""
@@ -103,27 +104,11 @@ class Logger:
             self.run.log("epoch {epoch}  {set}  {protocol}  PSNR {psnr} dB  SSIM {ssim}".format_map(row))
             if self._reference is not None and (note := self._reference.compare(row)):
                 self.run.log(note)
-            self._chart({f"{name}/{row['set']}": float(row[name]) for name in ("psnr", "ssim")}, row["step"])
+            self._trackers.scalars({f"{name}/{row['set']}": float(row[name]) for name in SCORES}, row["step"])
         if self._writes:
             append_rows(self.run.psnr_log, rows)
             draw_curves(self.run, self._reference)
 
-    def _chart(self, values: Mapping[str, float], step: int) -> None:
-        if self._tensorboard is None:
-            return
-        self._check_charts()
-        with naming_file(self._charts):
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, step)
-
-    def _close_tensorboard(self) -> None:
-        if self._tensorboard is not None and self._charts.is_dir():
-            with naming_file(self._charts):
-                self._tensorboard.close()
-
-    def _check_charts(self) -> None:
-        """Raise FileNotFoundError if the folder is gone; TensorBoard would notice minutes later."""
-        if not self._charts.is_dir():
-            raise FileNotFoundError(
-                errno.ENOENT, "the folder was removed while the run writes to it", str(self._charts)
-            )
+    def images(self, images: Mapping[str, Tensor], step: int) -> None:
+        """Show images, (3, H, W) in [0, 1] on the CPU, to the trackers."""
+        self._trackers.images(images, step)

@@ -33,14 +33,43 @@ from scripts.program import one_line, program, words_of
 from utility import Run, atomic_write, duration, read_rows
 
 SETS = "Set5+Set14+B100"
+# Flags that say where this machine keeps its files and how a run goes on, not what the run is.
+OF_THIS_MACHINE = (
+    "data_cache",
+    "dir_experiment",
+    "n_threads",
+    "print_every",
+    "resume",
+    "save_minutes",
+    "st_save_epoch",
+)
 
 
-def scores(net: BlindSR, config: dict[str, Any], data: Path) -> tuple[dict[str, dict[str, float]], str, str]:
+def public_command(words: Sequence[str], dir_experiment: str) -> str:
+    """Return the command of a run as it works elsewhere: DIR for the images, runs under experiment/.
+
+    Examples:
+        >>> public_command(["main.py", "--dir_data", "/disk/photos", "--resume", "auto", "--cpu"], "/disk/runs")
+        'python main.py --dir_data DIR --cpu'
+    """
+    kept: list[str] = []
+    flag = ""
+    for word in words:
+        flag = word[2:] if word.startswith("--") else flag
+        if flag not in OF_THIS_MACHINE:
+            value = "DIR" if flag == "dir_data" and word != "--dir_data" else word
+            kept.append(value.replace(dir_experiment.rstrip("/"), "experiment"))
+    return shlex.join(["python", *kept])
+
+
+def scores(net: BlindSR, config: dict[str, Any], data: Path, sets: str) -> tuple[dict[str, dict[str, float]], str, str]:
     """Return PSNR and SSIM by test set, the protocol, and its digest."""
     given = {name: config[name] for name in ("degradation", "blur_type")}
+    if config["degradation"] == "second_order":
+        given["recipe"] = config["recipe"]["name"] if isinstance(config["recipe"], dict) else config["recipe"]
     name = published.defaults(config["model"], net.scale, given)["protocol"]
     protocol = data_factory.protocol(name, scale=net.scale, **given)
-    test_sets, missing = data_factory.test_sets(SETS, dir_data=data, protocol=protocol, seed=1)
+    test_sets, missing = data_factory.test_sets(sets, dir_data=data, protocol=protocol, seed=1)
     if missing:
         raise FileNotFoundError(f"`data`: there is no {', '.join(missing)} under {data}")
     found = {}
@@ -54,6 +83,14 @@ def scores(net: BlindSR, config: dict[str, Any], data: Path) -> tuple[dict[str, 
         )
         found[test_set.name] = mean(rows)
     return found, str(protocol), protocol.digest
+
+
+def trained_for(config: dict[str, Any]) -> str:
+    """Return the degradation of a run in words."""
+    if config["degradation"] == "second_order":
+        recipe = config["recipe"]
+        return f"`second_order`, recipe `{recipe['name'] if isinstance(recipe, dict) else recipe}`"
+    return f"`{config['degradation']}`, {config['blur_type']}, noise {config['noise']:g}"
 
 
 def card(
@@ -70,12 +107,12 @@ def card(
         "| | |",
         "|---|---|",
         f"| network | {name_of(net)}, {sizes}: {parameters / 1e6:.2f} M parameters |",
-        f"| trained for | `{config['degradation']}`, {config['blur_type']}, noise {config['noise']:g} |",
+        f"| trained for | {trained_for(config)} |",
         f"| images | {about['images']} |",
-        f"| command | `{shlex.join(['python', 'main.py', *config['command'][1:]])}` |",
+        f"| command | `{public_command(config['command'], config['dir_experiment'])}` |",
         f"| commit, seed | {config['commit']}, {config['seed']} |",
         f"| steps, time | {about['steps']}, {about['time']} |",
-        f"| machine | {config['cpu']}, {config['threads']} thread(s), PyTorch {config['versions']['torch']} |",
+        f"| machine | {config['processor']}, {config['threads']} thread(s), PyTorch {config['versions']['torch']} |",
         f"| SHA-256 | `{sha256}` |",
         f"| licence | {about['licence']} |",
         "",
@@ -100,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="root with benchmark/<Set>/HR")
+    parser.add_argument("--sets", default=SETS, metavar="A+B", help=f"test sets (default: {SETS})")
     parser.add_argument("--note", required=True, help="a sentence or two at the top of the card")
     parser.add_argument("--images", required=True, help="the training images")
     parser.add_argument("--licence", required=True, help="of the weights")
@@ -119,8 +157,8 @@ def add(given: argparse.Namespace) -> None:
     file = CLONE / f"{given.name}.safetensors"
     save_model(net, file, dtype=torch.float16)
     net = load_model(file)  # as it will be used
-    found, protocol, digest = scores(net, config, given.data)
-    bicubic = scores(build("BICUBIC", scale=net.scale), config, given.data)[0]
+    found, protocol, digest = scores(net, config, given.data, given.sets)
+    bicubic = scores(build("BICUBIC", scale=net.scale), config, given.data, given.sets)[0]
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     lines = (run.path / "log.txt").read_text(encoding="utf-8").splitlines()
     begun, ended = (_seconds(line) for line in (lines[0], lines[-1]))

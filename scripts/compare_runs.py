@@ -181,10 +181,13 @@ def curves(runs: Mapping[str, Path]) -> Figure | None:
 
 
 def changes(a: Tested, b: Tested) -> list[Change]:
-    """Return the largest losses and gains of PSNR, worst first."""
+    """Return the largest losses and gains of PSNR, each image under the kernel where it changes most, worst first."""
     name = next(name for name in a.scores[0].values if name.startswith("psnr"))
     found = [Change(x.image, x.case, y.values[name] - x.values[name]) for x, y in zip(a.scores, b.scores, strict=True)]
-    found = sorted((change for change in found if isfinite(change.gain)), key=lambda change: change.gain)
+    largest: dict[str, Change] = {}  # an image is shown once
+    for change in sorted((c for c in found if isfinite(c.gain)), key=lambda c: -abs(c.gain)):
+        largest.setdefault(change.image, change)
+    found = sorted(largest.values(), key=lambda change: change.gain)
     losses = [change for change in found if change.gain < 0][:SHOWN]
     return losses + [change for change in found if change.gain > 0][-SHOWN:]
 

@@ -42,7 +42,7 @@ from data.protocol import NAMED, Case, Protocol
 from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
 from evaluation.results import sha256
-from model import BlindSR, load_model, name_of
+from model import BlindSR, load_model, name_of, zoo
 from scripts.drawing import widths
 from scripts.program import check_folder, file_name, one_line, program, real, whole, words_of
 from utility import argument, atomic_write, environment
@@ -172,6 +172,7 @@ def run(given: Namespace) -> None:
         )
     check_folder("--out", given.out)
     with argument("pre_train"):
+        given.pre_train = zoo.resolve(given.pre_train)
         net = load_model(given.pre_train)
     name = given.protocol or PROTOCOLS.get(name_of(net), "gaussian8")
     rule = dataclasses.replace(NAMED[name](net.scale), noise=given.noise / 255)
@@ -229,7 +230,7 @@ def write(embedded: Embedded, summary: dict[str, Any], given: Namespace) -> None
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
-    parser.add_argument("--pre_train", type=Path, required=True, help="the checkpoint")
+    parser.add_argument("--pre_train", type=Path, required=True, help="the checkpoint, or a name in the zoo")
     parser.add_argument("--hr", type=Path, required=True, help="folder of HR images")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for picture and JSON file, which are overwritten"

@@ -197,7 +197,7 @@ def code() -> str:
     f.arrow(recipe.top, made.bottom)
     f.arrow(net.top, loss.bottom)
     f.arrow(phase.bottom, learner.top)
-    f.arrow(learner.left, net.right, label="Adam")
+    f.arrow(learner.left, net.right)
     f.arrow(learner.bottom, (900, 396), heal.right, label="losses", at=(846, 390))
     f.arrow(heal.left, loop.right)
     f.arrow(loop.left, logs.right)

@@ -109,7 +109,7 @@ def section(kind: type, names: Mapping[str, Sequence[str]]) -> str:
         plain = next((part for part in getattr(hint, "__args__", ()) if part is not type(None)), hint)
         spelt = ", ".join(f"`--{name}`" for name in (field.name, *flag.also))
         when = flag.when.text if flag.when else "always"
-        resume = {True: "yes", False: "no"}.get(flag.on_resume, flag.on_resume)
+        resume = flag.on_resume if isinstance(flag.on_resume, str) else "yes" if flag.on_resume else "no"
         usual = IN_WORDS.get((kind.__name__, field.name)) or default(field.default)
         rows.append((spelt, flag.text, allowed(plain, flag, names), usual, when, resume))
     columns = len(head) - (kind is EvaluationOptions)  # which no run resumes with

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from data.degradation import Degradation, Gaussian, MANet, SecondOrderParams
+from data.degradation import IKC, Degradation, Gaussian, MANet, SecondOrderParams
+from data.degradation.ikc import SIZE as KERNEL
 from data.degradation.kernel import gaussian_kernel, manet_kernel
 from data.degradation.mixed import mixed_kernel
 from data.degradation.second_order_params import FAMILIES, PassParams
@@ -72,6 +73,7 @@ READABLE: dict[str, Callable[[Any, Values], str]] = {
     "beta": lambda beta, beside: f"β {beta:.2f}" if _family(beside).split()[0] in ("generalised", "plateau") else "",
     "cutoff": lambda cutoff, beside: f"cutoff {cutoff / pi:.2f}π" if _family(beside) == "sinc" else "",
     "size": lambda size, beside: "" if _family(beside) == "none" else f"{size}×{size}",
+    "code": lambda code, beside: "",
     "factor": lambda factor, beside: f"×{factor:.2f}",
     "mode": lambda mode, beside: mode,
     "poisson": lambda poisson, beside: "",
@@ -126,6 +128,8 @@ def kernels(recipe: Degradation[Any], params: Any) -> dict[str, Tensor]:
         return {name: mixed_kernel(kernel)[0] for name, kernel in {**drawn, "last filter": params.last_filter}.items()}
     if isinstance(recipe, MANet):
         return {"blur": manet_kernel(params.width, params.theta, recipe.size, recipe.scale)[0]}
+    if isinstance(recipe, IKC):
+        return {"blur": gaussian_kernel(params.width, None, KERNEL)[0]}
     if isinstance(recipe, Gaussian):
         return {"blur": gaussian_kernel(params.width, params.theta, recipe.size)[0]}
     return {}

@@ -85,13 +85,13 @@ def test_spatially_variant_and_noise(model_file, photo_folder, tmp_path):
 
 def test_ikcs_best_step_is_marked_as_an_oracle(model_file, photo_folder, tmp_path, capsys):
     file = model_file("i", "IKC", scale=2, n_feats=8, n_blocks=1)
-    command = f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --protocol bicubic --score psnr"
+    command = f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --protocol bicubic --metric rgb"
     test.main(command.split())
     assert "oracle" not in capsys.readouterr().out
     test.main(f"{command} --oracle".split())
-    assert "IKC x2, matlab, the best of seven steps, chosen by the HR image: an oracle" in capsys.readouterr().out
+    assert "IKC x2, rgb, the best of seven steps, chosen by the HR image: an oracle" in capsys.readouterr().out
     folder = tmp_path / "run" / "results" / "i" / "bicubic" / "Set5"
-    plain, best = (json.loads((folder / f"scores_matlab{name}.json").read_text()) for name in ("", "_oracle"))
+    plain, best = (json.loads((folder / f"scores_rgb{name}.json").read_text()) for name in ("", "_oracle"))
     assert (plain["oracle"], best["oracle"]) == (False, True)
     assert best["psnr"] >= plain["psnr"]
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from runtime import divergence
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.reference import Reference
+from runtime.tracker import TRACKERS
 from trainer import Learner, Schedule, Trainer
 from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
 
@@ -89,7 +91,16 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.logger.draw_curves", lambda *_: None)  # takes longer than all the rest
 
     def make(
-        name, *, steps=12, objective=Pixel, decay=6, workers=0, pool=0, precision="fp32", print_every=2, **changes
+        name,
+        *,
+        steps=12,
+        objective: Any = Pixel,
+        decay=6,
+        workers=0,
+        pool=0,
+        precision="fp32",
+        print_every=2,
+        **changes,
     ) -> Trainer:
         torch.manual_seed(3)
         net = Toy(scale=2)
@@ -139,6 +150,38 @@ def same(a, b):
 def resumed(trainer):
     trainer.resume(torch.load(trainer.run.state, weights_only=True))
     return trainer
+
+
+def test_trackers_see_fixed_crops_of_validation_images(trainer_in, monkeypatch):
+    class Notes:
+        def __init__(self, run, *, options, scores, step):
+            assert (options, scores, step) == ({"toy": True}, ["psnr/Set5", "ssim/Set5"], 0)
+
+        def scalars(self, values, step):
+            seen.append((step, sorted(values)))
+
+        def images(self, images, step):
+            seen.append((step, images))
+
+        def close(self):
+            pass
+
+    seen = []
+    monkeypatch.setitem(TRACKERS, "notes", Notes)
+    trainer_in("run", print_every=100).fit()
+    assert seen[0] == (4, ["psnr/Set5", "ssim/Set5"])
+    strips = [images for _, images in seen if isinstance(images, dict)]
+    assert len(strips) == 3
+    lr, sr, hr = ({name: image.chunk(3, 2)[i] for name, image in strips[0].items()} for i in range(3))
+    assert sorted(lr) == ["Set5/0, 1.30", "Set5/1, 1.30"]
+    for later in strips[1:]:
+        for name, image in later.items():
+            assert image.shape == (3, 96, 288)
+            now = image.chunk(3, 2)
+            assert torch.equal(now[0], lr[name])
+            assert torch.equal(now[2], hr[name])
+            assert not torch.equal(now[1], sr[name])
+            assert torch.equal(now[0][:, ::2, ::2], now[0][:, 1::2, 1::2])  # pixels are repeated
 
 
 def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor
 from runtime.precision import full_precision
 
 Padding = Literal["reflect", "replicate"]
+_WIDE = 16
+"""Rows from which the one in the middle of a bicubic matrix is far from both edges."""
 
 
 @full_precision
@@ -84,6 +86,81 @@ def blur_separable(
     return down[:, None] @ x.view(batch, channels, height, -1)
 
 
+@full_precision
+def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Blur with reflected borders, one kernel per sample, then shrink by a bicubic: R·(K ⋆ X)·Cᵀ.
+
+    Away from the edges, all rows of R and of C are alike but for their place. So float32 images on a CPU are correlated
+    there with one kernel that does both, at the pixels of the result only; the frame takes both steps.
+
+    Args:
+        x: (B, C, H, W).
+        kernel: (B, k, k), odd k.
+        rows: (h, H) `bicubic_matrix`.
+        columns: (w, W), likewise.
+
+    Returns:
+        (B, C, h, w).
+
+    Examples:
+        >>> from data.degradation.resize import bicubic_matrices
+        >>> x = torch.ones(1, 3, 64, 96)
+        >>> blur_and_shrink(x, torch.full((1, 3, 3), 1 / 9), *bicubic_matrices(x, 1 / 4)).shape
+        torch.Size([1, 3, 16, 24])
+    """
+    stride, least = x.shape[-1] // len(columns), min(len(rows), len(columns))
+    whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or least < _WIDE or stride == 1:
+        return rows @ blur(x, kernel) @ columns.mT
+    padded, size, exact = pad(x, kernel.shape[-1], "reflect"), kernel.shape[-1], kernel.double()
+    result = x.new_empty(*x.shape[:2], len(rows), len(columns))
+    down, across = _alike(rows, stride), _alike(columns, stride)
+    both = _spread(down.weights, size).mT @ exact @ _spread(across.weights, size)
+    inner = _direct(padded, both.to(x), stride)[..., : down.stop - down.start, : across.stop - across.start]
+    result[..., down.start : down.stop, across.start : across.stop] = inner
+    for part in (slice(down.start), slice(down.stop, None)):
+        low, high = _used(rows[part])
+        strip = padded[..., low : high + size - 1, :].contiguous()
+        for i in range(len(rows))[part]:
+            row = _direct(strip, (_spread(rows[i, low:high], size).mT @ exact).to(x), 1)
+            result[..., i, :] = row[..., 0, :] @ columns.mT
+    for part in (slice(across.start), slice(across.stop, None)):
+        low, high = _used(columns[part])
+        strip = padded[..., low : high + size - 1].contiguous()
+        for j in range(len(columns))[part]:
+            column = _direct(strip, (exact @ _spread(columns[j, low:high], size)).to(x), 1)
+            result[..., j] = column[..., 0] @ rows.mT
+    return result
+
+
+class _Alike(NamedTuple):
+    """The rows of a bicubic matrix that are alike: row start + i has `weights` from column stride · i on."""
+
+    start: int
+    stop: int
+    weights: Tensor
+
+
+def _alike(matrix: Tensor, stride: int) -> _Alike:
+    middle = len(matrix) // 2
+    low, high = _used(matrix[middle : middle + 1])
+    offset = low - stride * middle
+    start = max(0, -(offset // stride))
+    stop = min(len(matrix), (matrix.shape[1] - (high - low) - offset) // stride + 1)
+    return _Alike(start, stop, F.pad(matrix[middle, low:high], (stride * start + offset, 0)))
+
+
+def _used(matrix: Tensor) -> tuple[int, int]:
+    """Return the first column that is not all 0, and one after the last."""
+    columns = matrix.any(0).nonzero()
+    return int(columns[0]), int(columns[-1]) + 1
+
+
+def _spread(weights: Tensor, size: int) -> Tensor:
+    """Return the (k, k + n - 1) float64 matrix whose row t has the n weights from column t on."""
+    return torch.stack([F.pad(weights.double(), (t, size - 1 - t)) for t in range(size)])
+
+
 def pad(x: Tensor, size: int, padding: Padding) -> Tensor:
     """Extend (B, C, H, W) by size // 2 pixels on every side, so that kernels of odd size keep H and W.
 
@@ -127,5 +204,6 @@ def _fast_length(length: int) -> int:
 def _direct(padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
     batch, channels, height, width = padded.shape
     weight = kernel.repeat_interleave(channels, 0)[:, None]  # (B·C, 1, k, k)
-    x = F.conv2d(padded.reshape(1, batch * channels, height, width), weight, stride=stride, groups=batch * channels)
+    x = padded.contiguous().view(1, batch * channels, height, width)  # of a part of an image it is several times slower
+    x = F.conv2d(x, weight, stride=stride, groups=batch * channels)
     return x.view(batch, channels, *x.shape[-2:])

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from data.degradation.blur import blur, blur_separable
+from data.degradation.blur import blur, blur_and_shrink, blur_separable
 from data.degradation.finish import finish
 from data.degradation.kernel import gaussian_kernel, gaussian_profile
 from data.degradation.params import Params, Ranges, check_hr, given_range, uniform
-from data.degradation.resize import bicubic, bicubic_matrices
+from data.degradation.resize import bicubic_matrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,5 +105,5 @@ class Gaussian(Ranges):
             lr = blur_separable(hr, profile, *bicubic_matrices(hr, Fraction(1, self.scale)))
         else:
             kernel = gaussian_kernel(params.width, params.theta, self.size)
-            lr = bicubic(blur(hr, kernel), Fraction(1, self.scale))
+            lr = blur_and_shrink(hr, kernel, *bicubic_matrices(hr, Fraction(1, self.scale)))
         return finish(255 * lr, params, generator)

@@ -28,7 +28,7 @@ class IKCParams(NamedTuple):
     """An isotropic Gaussian kernel per sample, and its code, which supervised objectives learn from."""
 
     width: Tensor
-    """(B,) standard deviations in HR pixels, float64."""
+    """(B, 2) standard deviations of the kernel along both axes, which are equal, HR pixels, float64."""
     code: Tensor
     """(B, 10) float32, see `kernel_code`."""
 
@@ -83,13 +83,13 @@ class IKC:
 
     def sample(self, batch: int, *, generator: torch.Generator) -> IKCParams:
         """Draw a width for each image, uniform in the range, and compute its code, on the generator's device."""
-        width = uniform(*self.width, (batch,), generator)
+        width = uniform(*self.width, (batch, 1), generator).expand(batch, 2)
         return IKCParams(width, kernel_code(width, self.scale, self.width))
 
     def apply(self, hr: Tensor, params: IKCParams, *, generator: torch.Generator) -> Tensor:
         """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. ValueError for other HR sides."""
         check_hr(hr, self.scale, len(params.width))
-        kernel = gaussian_kernel(move(params.width, hr.device)[:, None].expand(-1, 2), None, SIZE)
+        kernel = gaussian_kernel(move(params.width, hr.device), None, SIZE)
         return pillow_bicubic(truncate(blur(hr, kernel)), self.scale).float() / 255
 
 
@@ -104,16 +104,16 @@ def truncate(x: Tensor) -> Tensor:
 
 
 def kernel_code(width: Tensor, scale: int, widths: tuple[float, float]) -> Tensor:
-    """Return the codes k·M of isotropic kernels k: (B,) standard deviations, HR pixels, to (B, 10) float32.
+    """Return the codes k·M of kernels k: (B, 2) standard deviations, HR pixels, to (B, 10) float32.
 
     M is the `code_matrix` of the scale and its range of widths. No mean is subtracted, so codes are not centred.
 
     Examples:
-        >>> code = kernel_code(torch.tensor([0.2]), 4, (0.2, 4.0))
-        >>> (code[0, :2]).round(decimals=4).tolist()
-        [0.9918000102043152, -0.05579999834299088]
+        >>> code = kernel_code(torch.tensor([[0.2, 0.2]]), 4, (0.2, 4.0))
+        >>> [round(number, 3) for number in code[0, :2].tolist()]
+        [0.992, -0.056]
     """
-    kernel = gaussian_kernel(width[:, None].expand(-1, 2), None, SIZE)  # (B, k, k)
+    kernel = gaussian_kernel(width, None, SIZE)  # (B, k, k)
     return kernel.flatten(1).float() @ code_matrix(scale, widths).to(width.device)
 
 
@@ -130,7 +130,7 @@ def code_matrix(scale: int, widths: tuple[float, float]) -> Tensor:
     """
     low, high = widths
     drawn = np.random.RandomState(0).random_sample(2 * _KERNELS)[1::2]
-    width = torch.from_numpy(low + drawn * (high - low))
+    width = torch.from_numpy(low + drawn * (high - low))[:, None].expand(-1, 2)
     # Mirrored and transposed pixels of an isotropic kernel are equal: one of each kind, scaled by the root of their
     # number, has the same components, and a seventh of the work.
     offset = (torch.arange(SIZE**2) // SIZE - SIZE // 2).abs(), (torch.arange(SIZE**2) % SIZE - SIZE // 2).abs()
@@ -139,7 +139,7 @@ def code_matrix(scale: int, widths: tuple[float, float]) -> Tensor:
     first = torch.zeros_like(number).scatter_(0, kind.flip(0), torch.arange(SIZE**2).flip(0))  # a pixel of each kind
     root = number.double().sqrt()[:, None]
     kernels = torch.cat(
-        [gaussian_kernel(part[:, None].expand(-1, 2), None, SIZE).flatten(1)[:, first] for part in width.split(1000)]
+        [gaussian_kernel(part, None, SIZE).flatten(1)[:, first] for part in width.split(1000)]
     ).T  # (kinds, 30 000)
     left, _, _ = torch.linalg.svd(root * (kernels - kernels.mean(1, keepdim=True)), full_matrices=False)
     matrix = (left[:, :DIM] / root)[kind]  # (441, 10)

@@ -34,8 +34,7 @@ _CHROMA = (
     *((99,) * 8,) * 4,
 )
 # JFIF: Y, Cb, Cr from R, G, B, without the offset of 128 that the level shift before the DCT takes away again.
-_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+_Y, _CB, _CR = (0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)
 
 
 @full_precision
@@ -85,13 +84,29 @@ def jpeg(x: Tensor, quality: Tensor, *, codec: Codec = "realesrgan") -> Tensor:
     constants = _constants(x.device, x.dtype, codec)
     luma, chroma = _steps(move(quality, x.device).to(x.dtype), constants.tables, codec)
 
-    x = 255 * F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate" if real else "constant")
-    y, colour = _mix(x, constants.ycbcr).split((1, 2), dim=1)
-    y = _lossy(y - 128, luma, constants.dct) + 128
-    colour = _lossy(F.avg_pool2d(colour, 2), chroma, constants.dct)
-    colour = F.interpolate(colour, scale_factor=2, mode="bilinear" if real else "nearest")
-    x = _mix(torch.cat([y, colour], dim=1), constants.rgb) / 255
-    return x[..., :height, :width].clamp(0, 1)
+    if height % 16 or width % 16:
+        x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate" if real else "constant")
+    y, blue, red = _ycbcr(x)
+    y = _lossy(y, luma, constants.dct, constants.dct).add_(128).div_(255)
+    inverse = constants.dct if real else constants.wide
+    blue, red = _lossy(torch.cat([blue, red], 1), chroma, constants.dct, inverse).div_(255).split(1, 1)
+    # Not chroma is enlarged but what it adds to R, G and B: then no colours are mixed at full size.
+    added = torch.cat([1.402 * red, (-0.344136 * blue).sub_(red, alpha=0.714136), 1.772 * blue], 1)
+    if real:
+        x = F.interpolate(added, scale_factor=2, mode="bilinear").add_(y)
+    else:  # (B, 3, H/2, W)
+        x = (added[:, :, :, None] + y.unflatten(2, (-1, 2))).flatten(2, 3)
+    return x.clamp_(0, 1)[..., :height, :width]
+
+
+def _ycbcr(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Y, (B, 1, H, W), and halved Cb and Cr, (B, 1, H/2, W/2), of RGB in [0, 1]: grey levels, 128 subtracted."""
+    red, green, blue = x.split(1, 1)
+    y = (255 * _Y[0] * red).add_(green, alpha=255 * _Y[1]).add_(blue, alpha=255 * _Y[2]).sub_(128)
+    x = x[..., ::2, :] + x[..., 1::2, :]
+    red, green, blue = (255 / 4 * (x[..., ::2] + x[..., 1::2])).split(1, 1)
+    cb, cr = ((r * red).add_(green, alpha=g).add_(blue, alpha=b) for r, g, b in (_CB, _CR))
+    return y, cb, cr
 
 
 def _steps(quality: Tensor, tables: Tensor, codec: Codec) -> tuple[Tensor, ...]:
@@ -103,27 +118,23 @@ def _steps(quality: Tensor, tables: Tensor, codec: Codec) -> tuple[Tensor, ...]:
     return steps.clamp(min=1).unbind(1)
 
 
-def _mix(x: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply colours (B, 3, H, W) by a (3, 3) matrix."""
-    return (matrix @ x.flatten(2)).view(x.shape)
-
-
-def _lossy(plane: Tensor, step: Tensor, dct: Tensor) -> Tensor:
-    """Quantise the 8×8 DCT of (B, C, H, W) planes in (B, 64) steps."""
+def _lossy(plane: Tensor, step: Tensor, dct: Tensor, inverse: Tensor) -> Tensor:
+    """Quantise the 8×8 DCT of (B, C, H, W) planes in (B, 64) steps; `inverse` makes blocks of 8 rows of it again."""
     batch, channels, height, width = plane.shape
     blocks = plane.view(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     step = step[:, None, None, None]
-    coefficients = (blocks.flatten(4) @ dct.T / step).round() * step  # (B, C, H/8, W/8, 64)
-    return (coefficients @ dct).unflatten(4, (8, 8)).transpose(3, 4).reshape(plane.shape)
+    coefficients = (blocks.flatten(4) @ dct.T).div_(step).round_().mul_(step)  # (B, C, H/8, W/8, 64)
+    blocks = (coefficients @ inverse).unflatten(4, (8, -1))  # (B, C, H/8, W/8, 8, 8 or 16)
+    return blocks.transpose(3, 4).reshape(batch, channels, height, -1)
 
 
 class _Constants(NamedTuple):
-    ycbcr: Tensor
-    rgb: Tensor
     tables: Tensor
     """(2, 64): luma, chroma"""
     dct: Tensor
     """(64, 64), orthonormal: coefficients of a flattened block by its pixels"""
+    wide: Tensor
+    """(64, 128): pixels, each of them twice across, by coefficients"""
 
 
 @lru_cache(maxsize=8)
@@ -133,5 +144,6 @@ def _constants(device: torch.device, dtype: torch.dtype, codec: Codec) -> _Const
     dct[0] /= 2**0.5
     luma, chroma = torch.tensor(_LUMA), torch.tensor(_CHROMA)
     tables = torch.stack([luma.T if codec == "realesrgan" else luma, chroma]).flatten(1)
-    constants = torch.tensor(_YCBCR), torch.tensor(_RGB), tables, torch.kron(dct, dct)
-    return _Constants(*(constant.to(device, dtype) for constant in constants))
+    blocks = torch.kron(dct, dct)
+    wide = blocks.repeat_interleave(2, 1)
+    return _Constants(*(constant.to(device, dtype) for constant in (tables, blocks, wide)))

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+_ALIGNED = 16  # bytes: any dtype may begin there
+
 D = TypeVar("D", bound="Draw")
 T = TypeVar("T", bound="tuple[Any, ...]")
 
@@ -83,7 +85,7 @@ class Params(NamedTuple):
 
     def to(self, device: torch.device) -> Params:
         """Return the same on `device`."""
-        return map_tensors(self, lambda field: move(field, device))
+        return move_all(self, device)
 
     def part(self, start: int, stop: int) -> Params:
         """Return samples start, ..., stop - 1."""
@@ -155,6 +157,33 @@ def move(x: Tensor, device: torch.device) -> Tensor:
         'cpu'
     """
     return x.to(device, non_blocking=device.type != "cpu")
+
+
+def move_all(fields: T, device: torch.device) -> T:
+    """Return a named tuple with its tensors on `device`, also those of named tuples in it, by a single copy.
+
+    From pinned memory, so that the host waits for no accelerator. On the CPU nothing is copied.
+
+    Examples:
+        >>> move_all(Params(torch.ones(1, 2)), torch.device("meta")).width.device.type
+        'meta'
+    """
+    if device.type == "cpu":
+        return map_tensors(fields, lambda field: move(field, device))
+    places: list[slice] = []
+
+    def reserve(field: Tensor) -> Tensor:
+        start = -(-places[-1].stop // _ALIGNED) * _ALIGNED if places else 0
+        places.append(slice(start, start + field.numel() * field.element_size()))
+        return field
+
+    map_tensors(fields, reserve)
+    size = places[-1].stop if places else 0
+    buffer = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    free, taken = iter(places), iter(places)
+    map_tensors(fields, lambda field: buffer[next(free)].view(field.dtype).view(field.shape).copy_(field))
+    moved = move(buffer, device)
+    return map_tensors(fields, lambda field: moved[next(taken)].view(field.dtype).view(field.shape))
 
 
 def check_recipe(*, scale: int, width: tuple[float, float], noise: float, quality: float | None) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from data.degradation.params import map_tensors, move
+from data.degradation.params import map_tensors, move_all
 
 Mode = Literal["area", "bilinear", "bicubic"]
 FAMILIES = (
@@ -85,7 +85,7 @@ class SecondOrderParams(NamedTuple):
 
     def to(self, device: torch.device) -> SecondOrderParams:
         """Return the same on `device`."""
-        return map_tensors(self, lambda field: move(field, device))
+        return move_all(self, device)
 
     def part(self, start: int, stop: int) -> SecondOrderParams:
         """Return samples start, ..., stop - 1."""

@@ -57,7 +57,7 @@ def test_flags_become_the_units_of_the_inside() -> None:
 @pytest.mark.parametrize(
     ("name", "flags", "words"),
     [
-        ("gausian", {}, "`degradation` gausian is none of gaussian, manet, second_order"),
+        ("gausian", {}, "`degradation` gausian is none of gaussian, manet, ikc, second_order"),
         ("gaussian", {"sig_min": 1.0}, "`sig_min` and `sig_max`"),
         ("gaussian", {**SIG, "blur_type": "aniso_gaussian"}, "`lambda_min` and `lambda_max`"),
         ("manet", LAMBDA, "`sig_min` and `sig_max`"),

@@ -17,6 +17,7 @@ import torch
 from data.testset import Sample
 from evaluation import page
 from evaluation.evaluate import Score
+from runtime.reference import Reference
 from utility import Run, append_rows
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -99,6 +100,18 @@ def test_a_run_without_validations_has_a_page(run):
     page.RunReport(run, 4).write()
     text = (run.path / page.NAME).read_text(encoding="utf-8")
     assert text.count("<svg") == 1
+
+
+def test_a_reference_lies_under_the_curves_of_the_same_name(report, run, tmp_path):
+    path = tmp_path / "zoo.csv"
+    for step, psnr, name in ((10, 27.0, "Set5"), (20, 30.0, "Set5"), (20, 25.0, "Set14")):
+        row = {"epoch": 1, "step": step, "set": name, "protocol": "gaussian8", "psnr": psnr, "ssim": 0.8}
+        append_rows(path, [row])
+    report.reference = Reference(path)
+    text = report.html()
+    assert text.count("stroke-dasharray") == 1
+    assert "Set5, gaussian8: zoo</text>" in text
+    assert "Set14" not in text
 
 
 def test_crops_are_where_sr_and_bicubic_differ_most():

@@ -73,7 +73,7 @@ def test_the_distillation_loss(size, scale, official_numbers):
 def ikc(official_ikc, official_numbers):
     net, numbers = read(foreign.join(official_ikc(4))), official_numbers("ikc", "steps/")
     assert isinstance(net, IKC)
-    params = IKCParams(torch.zeros(len(numbers["code"])), numbers["code"])
+    params = IKCParams(torch.zeros(len(numbers["code"]), 2), numbers["code"])
     return net, Batch(numbers["lr"] / 255, numbers["hr"] / 255, params), numbers
 
 

@@ -186,7 +186,8 @@ def test_published_cdsr_files_lack_the_momentum_encoder(official_weights, tmp_pa
 
 def test_missing_and_surplus_keys_are_named(net, tmp_path):
     state = foreign.write(net)
-    key = next(name for name in state if name.endswith(("body.1.weight", "body.5.weight", "trunk_conv.weight")))
+    ends = ("body.1.weight", "body.5.weight", "trunk_conv.weight", "conv_mid.weight")
+    key = next(name for name in state if name.endswith(ends))
     state["head.surplus"] = state.pop(key)
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"head\.surplus") as caught:

@@ -1,5 +1,6 @@
 """A trained run becomes an entry of the zoo: weights that load by name, a card, a log."""
 
+import doctest
 import json
 
 import pytest
@@ -20,7 +21,6 @@ def place(tmp_path, monkeypatch):
     for module in (zoo, add_to_zoo):
         monkeypatch.setattr(module, "LIST", tmp_path / "zoo.json")
         monkeypatch.setattr(module, "CLONE", tmp_path / "zoo")
-    monkeypatch.setattr(add_to_zoo, "SETS", "Set5")
     zoo.entries.cache_clear()
     yield tmp_path
     zoo.entries.cache_clear()
@@ -34,6 +34,8 @@ def test_a_run_becomes_an_entry(place, photo_folder):
         "toy_x2",
         "--data",
         str(photo_folder),
+        "--sets",
+        "Set5",
         "--note",
         "A toy.",
         "--images",
@@ -50,6 +52,10 @@ def test_a_run_becomes_an_entry(place, photo_folder):
         assert part in card
     assert (place / "zoo/toy_x2.csv").read_text() == (run / "psnr_log.csv").read_text()
     assert json.loads((place / "zoo.json").read_text())["toy_x2"]["network"] == "KDSR_T"
+
+
+def test_examples():
+    assert doctest.testmod(add_to_zoo).failed == 0
 
 
 def test_what_is_no_run_is_refused(place, photo_folder, tmp_path):

@@ -17,8 +17,10 @@ from matplotlib.image import FigureImage
 from torch import Tensor
 
 import option
-from data.degradation import Gaussian, MANet, Params, SecondOrder, SecondOrderParams, quantize
+from data.degradation import IKC, Gaussian, MANet, Params, SecondOrder, SecondOrderParams, quantize
 from data.degradation.blur import blur
+from data.degradation.ikc import truncate
+from data.degradation.resize import pillow_bicubic
 from data.degradation.second_order_params import FAMILIES, KernelParams, PassParams
 from data.images import read_image, write_image
 from data.testset import to_pixels
@@ -137,6 +139,10 @@ def test_the_kernel_shown_is_the_one_that_blurred(image, iso):
     one = draw(gaussian, hr, 3)
     kernel = kernels(gaussian, one.params)["blur"][None]
     assert torch.equal(one.lr, quantize(blur(hr[None], kernel, stride=3))[0].float())
+    ikc = IKC(scale=3)
+    one = draw(ikc, hr, 3)
+    kernel = kernels(ikc, one.params)["blur"][None]
+    assert torch.equal(one.lr, (pillow_bicubic(truncate(blur(hr[None], kernel)), 3)[0] / 255).float())
 
 
 # --------------------------------------------------------------------------------------------------- parameters
@@ -276,7 +282,15 @@ def test_replay_prints_the_parameters_of_its_seed(image, capsys):
 
 @pytest.mark.parametrize("model", ["KDSR_T", "KDSR_S", "CDSR", "DASR", "RRDB"])
 @pytest.mark.parametrize(
-    "text", ["", "--scale 2 --sig_max 1.5", ANISO, "--degradation manet --draw_per image", "--degradation second_order"]
+    "text",
+    [
+        "",
+        "--scale 2 --sig_max 1.5",
+        ANISO,
+        "--degradation manet --draw_per image",
+        "--degradation second_order",
+        "--degradation ikc --sig_max 2",
+    ],
 )
 def test_the_recipe_is_that_of_training(model, text):
     words = ["--model", model, *text.split()]

@@ -34,7 +34,7 @@ def test_every_row_parses(script):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["cdsr_x2", "dasr_x4_iso", "kdsr_real_x4"])
+@pytest.mark.parametrize("row", ["cdsr_x2", "dasr_x4_iso", "ikc_x2", "kdsr_real_x4"])
 def test_the_whole_chain(row, tmp_path, photo_folder):
     out = run(row, tmp_path, photo_folder)
     assert "== test of" in out
@@ -72,7 +72,7 @@ def test_an_unknown_stage_is_refused(row, tmp_path, photo_folder):
     assert "there is no stage studnet, but " in result.stderr
 
 
-@pytest.mark.parametrize("row", ["kdsr_m_x4_iso", "cdsr_x2", "kdsr_real_x4", "kdsrgan_s_v2"])
+@pytest.mark.parametrize("row", ["kdsr_m_x4_iso", "cdsr_x2", "ikc_x4", "kdsr_real_x4", "kdsrgan_s_v2"])
 def test_tables_and_students_take_last_weights(row, tmp_path):
     """Validation chooses nothing that a table reports."""
     (tmp_path / "images" / "benchmark").mkdir(parents=True)

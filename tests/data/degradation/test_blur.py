@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.degradation.blur import blur, blur_separable
+from data.degradation.blur import blur, blur_and_shrink, blur_separable
 from data.degradation.kernel import gaussian_profile
 from data.degradation.resize import bicubic, bicubic_matrices
 
@@ -63,6 +63,23 @@ def test_separable_equals_blur_then_bicubic():
     kernel = profile[:, 1, :, None] * profile[:, 0, None, :]
     result = blur_separable(x, profile, *bicubic_matrices(x, 0.25))
     torch.testing.assert_close(result, bicubic(blur(x, kernel), 0.25))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [(16, 16), (17, 40), (15, 20), (8, 33)])
+@pytest.mark.parametrize("taps", [3, 21])
+def test_blurring_and_shrinking_at_once(scale, size, taps):
+    """Also at the edges and corners, and for images too small to have a middle."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, *(scale * side for side in size), generator=generator)
+    kernel = torch.rand(2, taps, taps, generator=generator)
+    kernel = kernel / kernel.sum((1, 2), keepdim=True)
+    exact = bicubic(blur(x.double(), kernel.double()), 1 / scale)
+    together = blur_and_shrink(x, kernel, *bicubic_matrices(x, 1 / scale))
+    assert together.dtype == torch.float32
+    torch.testing.assert_close(together.double(), exact, rtol=0, atol=3e-6)
+    exactly = blur_and_shrink(x.double(), kernel, *bicubic_matrices(x.double(), 1 / scale))
+    torch.testing.assert_close(exactly, exact, rtol=0, atol=1e-9)
 
 
 def test_gaussian_blurs_compose():

@@ -23,7 +23,8 @@ def number(name: str) -> torch.Tensor:
 
 
 def drawn(*widths: float) -> IKCParams:
-    return IKCParams(torch.tensor(widths, dtype=torch.float64), torch.zeros(len(widths), 10))
+    width = torch.tensor(widths, dtype=torch.float64)[:, None].expand(-1, 2)
+    return IKCParams(width, torch.zeros(len(widths), 10))
 
 
 def assert_same_levels(lr: torch.Tensor, reference: torch.Tensor) -> None:
@@ -44,7 +45,7 @@ def test_the_matrix_of_the_codes(scale):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_codes(scale):
-    code = kernel_code(number(f"code/x{scale}_sigmas"), scale, (0.2, float(scale)))
+    code = kernel_code(drawn(*NUMBERS[f"code/x{scale}_sigmas"].tolist()).width, scale, (0.2, float(scale)))
     torch.testing.assert_close(code, number(f"code/x{scale}"), rtol=0, atol=1e-6)
 
 
@@ -76,7 +77,8 @@ def test_each_image_has_its_own_kernel_and_code():
 def test_draws(scale, assert_uniform):
     recipe = IKC(scale=scale)
     params = recipe.sample(20_000, generator=torch.Generator().manual_seed(0))
-    assert_uniform(params.width, 0.2, float(scale))
+    assert_uniform(params.width[:, 0], 0.2, float(scale))
+    assert torch.equal(params.width[:, 0], params.width[:, 1])
     assert torch.equal(params.code, kernel_code(params.width, scale, recipe.width))
     assert IKC(scale=scale, sig_min=1.0, sig_max=1.5).width == (1.0, 1.5)
 

@@ -167,6 +167,26 @@ def test_repeat_and_part_and_to():
     assert {leaf.device.type for leaf in moved if isinstance(leaf, Tensor)} == {"meta"}
 
 
+def test_parameters_move_in_one_copy(monkeypatch):
+    """Their bytes lie in one buffer: what comes out of it is what went in."""
+    params = SecondOrder(scale=4).sample(3, generator=rng())
+    buffers: list[Tensor] = []
+
+    def move(buffer: Tensor, device: torch.device) -> Tensor:
+        buffers.append(buffer)
+        return buffer
+
+    monkeypatch.setattr("data.degradation.params.move", move)
+    moved = params.to(torch.device("meta"))
+    assert len(buffers) == 1
+    for one, other in zip(leaves(params), leaves(moved), strict=True):
+        if isinstance(one, Tensor):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+        else:
+            assert one == other
+
+
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_the_smallest_image(scale):
     """Under the strongest shrinking of both passes, with a blur everywhere."""
