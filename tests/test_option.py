@@ -249,12 +249,14 @@ def test_a_switch(words, value):
 
 
 def test_a_switch_does_not_take_the_word_after_it(capsys):
+    given, options = evaluate("--cpu photo.jpg --tile 64 folder")
+    assert (given["photos"], options.machine.cpu) == ((Path("photo.jpg"), Path("folder")), True)
     with pytest.raises(SystemExit):
-        evaluate("--cpu photo.jpg")
+        train("--model CDSR --save s --cpu photo.jpg")
     assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["--out", "--input", "--gpu_ids"])
+@pytest.mark.parametrize("name", ["--target", "--input", "--gpu_ids"])
 def test_an_unlikely_flag_is_not_guessed(name, capsys):
     with pytest.raises(SystemExit):
         evaluate(f"{name} x")
@@ -551,13 +553,15 @@ def test_a_recipe_file_is_kept_by_its_content(tmp_path):
 
 
 def test_every_flag_is_used_somewhere():
-    """A flag that no code reads does not exist: it is an attribute that is read, or a parameter of a room."""
+    """A flag that no code reads does not exist: it is an attribute or a given value that is read, or a parameter."""
     used: set[str] = set()
     hallway = [ROOT / f"{name}.py" for name in ("main", "test", "option", "preflight", "trainer")]
     for file in (*hallway, *(p for room in ("data", "loss", "evaluation") for p in (ROOT / room).rglob("*.py"))):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 used.add(node.attr)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "given.get" and file.name == "test.py":
+                used.update(str(word.value) for word in node.args if isinstance(word, ast.Constant))
             elif isinstance(node, ast.arg) and file not in hallway:
                 used.add(node.arg)
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and file not in hallway:
