@@ -1,7 +1,7 @@
-"""Write docs/options.md, the page of all flags, from option.py and published.py.
+"""Write docs/options.md, the page of all flags, and docs/defaults.md, from option.py and published.py.
 
-    python scripts/options_page.py            # write the page
-    python scripts/options_page.py --check    # exit with code 1 if the page is out of date
+    python scripts/options_page.py            # write both pages
+    python scripts/options_page.py --check    # exit with code 1 if a page is out of date
 
 tests/docs/test_options_page.py does the second, so run the first after each change of a flag.
 """
@@ -12,7 +12,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -26,11 +26,11 @@ from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag,
 from scripts.program import program
 from utility import atomic_write
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 IN_WORDS = {  # defaults that no single value says
     ("LoadingOptions", "n_threads"): "4, or all cores if there are fewer",
     ("ImageOptions", "data_test"): "see there",
-    ("TrainingOptions", "test_every"): "see below",
+    ("TrainingOptions", "test_every"): "[published](defaults.md)",
     **{("NetworkOptions", size): "see there" for size in ("n_feats", "n_blocks", "n_resblocks")},
 }
 ENDLESS = 2**31  # a limit above this is there for the machine, and no reader wants to know it
@@ -52,13 +52,15 @@ HEAD = """# All flags
 
 `python scripts/options_page.py` writes this page; do not edit it by hand. The terminal has the same: `--help`.
 
-- **Default** "published" is what the papers' released code uses for this network: [table below](#published-defaults).
+- **Default** "published" is what the papers' released code uses for this network: [defaults.md](defaults.md).
 - **Acts with**: without this condition a flag does nothing; one that is given all the same is named in a note.
 - **Resume**: a run that is continued may be given another value. All other flags must stay as they were.
 - A switch (`--cpu`) may also be written `--cpu True` or `--cpu False`.
 - Contradictions and misspelt flags end the program with one line that says what to change.
 """
-PUBLISHED_HEAD = """## Published defaults
+PUBLISHED_HEAD = """# Published defaults
+
+`python scripts/options_page.py` writes this page, too. A flag on the command line replaces its default.
 
 At ×4. "aniso": `--blur_type aniso_gaussian`; "real": `--degradation second_order`; "GAN": `--objective adversarial`.
 """
@@ -146,8 +148,8 @@ def widths() -> str:
     return table(("Range of blur, HR pixels", "×2", "×3", "×4"), rows)
 
 
-def page() -> str:
-    """Return the whole page."""
+def flags_page() -> str:
+    """Return docs/options.md: every flag."""
     training, testing = option.sections(TrainOptions), option.sections(EvalOptions)
     parts = [HEAD]
     for kind in training.values():
@@ -156,23 +158,32 @@ def page() -> str:
     for kind in testing.values():
         if kind not in training.values():
             parts.append(f"## {title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def defaults_page() -> str:
+    """Return docs/defaults.md: what the papers fix."""
     fields = option.flags_of(TrainOptions)
     names = [name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test"]
     rows = [(f"`--{name}`", *(value_of(name, setting) for setting in SETTINGS.values())) for name in names]
-    parts += [PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL]
-    return "\n".join(parts)
+    return "\n".join([PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL])
+
+
+PAGES: dict[str, Callable[[], str]] = {"options.md": flags_page, "defaults.md": defaults_page}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
-    parser.add_argument("--check", action="store_true", help="compare the page with the flags, and write nothing")
-    given, text = parser.parse_args(argv), page()
-    if not given.check:
-        with atomic_write(PAGE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        print(f"written: {PAGE}")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        sys.exit(f"{PAGE} is out of date; run python scripts/options_page.py")
+    parser.add_argument("--check", action="store_true", help="compare the pages with the flags, and write nothing")
+    given = parser.parse_args(argv)
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if not given.check:
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            print(f"written: {path}")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{path} is out of date; run python scripts/options_page.py")
 
 
 if __name__ == "__main__":
