@@ -14,6 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.signals import INTERRUPTED, STOPPED, StopSignals, until_ready
+
+if __name__ == "__main__":
+    until_ready("main.py")
+
 import torch
 
 import option
@@ -35,7 +40,6 @@ from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.reference import Reference
-from runtime.signals import INTERRUPTED, STOPPED, StopSignals
 from trainer import Schedule, Trainer
 from utility import Run, git_commit
 

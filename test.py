@@ -16,6 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runtime.signals import INTERRUPTED, until_ready
+
+if __name__ == "__main__":
+    until_ready("test.py")
+
 import torch
 from tabulate import tabulate
 from torch import Tensor
@@ -41,7 +46,6 @@ from runtime.device import check_devices
 from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
-from runtime.signals import INTERRUPTED
 from utility import Run, argument
 
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}

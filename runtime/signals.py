@@ -29,6 +29,21 @@ def watched() -> tuple[signal.Signals, ...]:
     return tuple(n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN)
 
 
+def until_ready(program: str) -> None:
+    """End this program in a line on a signal to stop: Ctrl-C with INTERRUPTED, others with STOPPED.
+
+    Call it before PyTorch is imported, which takes seconds. `StopSignals` takes over where there is something to save.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            say_on_stderr(f"{program}: interrupted")
+        raise SystemExit(INTERRUPTED if number == signal.SIGINT else STOPPED)
+
+    for number in watched():
+        signal.signal(number, leave)
+
+
 class StopSignals:
     """Handle the signals that ask a program to stop, from `with StopSignals() as signals:` to the end of that block.
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from runtime.signals import SIGNALS, STOPPED, StopSignals, say_on_stderr, watched
+from runtime.signals import INTERRUPTED, SIGNALS, STOPPED, StopSignals, say_on_stderr, watched
 from utility import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these signals")
@@ -98,3 +98,22 @@ print(len(SIGNALS))
 def test_the_line_goes_to_standard_error(capfd):
     say_on_stderr("stopping")
     assert capfd.readouterr().err == "\nstopping\n"
+
+
+@pytest.mark.parametrize("program", ["main.py", "test.py"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_pytorch_is_imported_too(program, number, tmp_path):
+    (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(600)")
+    with subprocess.Popen(
+        [sys.executable, ROOT / program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        _, error = process.communicate()
+    ended = (INTERRUPTED, f"\n{program}: interrupted\n") if number == signal.SIGINT else (STOPPED, "")
+    assert (process.returncode, error) == ended
