@@ -67,13 +67,18 @@ class Ledger(TorchDispatchMode):
 def without_data() -> Iterator[None]:
     """Let tensors made in this block have no data, and networks run the operators that a GPU runs."""
     with (
-        mock.patch.object(depthwise, "_has_kernel", return_value=True),
-        mock.patch.object(outer, "_has_kernel", return_value=True),
+        # Functions, not the mocks that `patch` makes by itself: those keep all their arguments.
+        mock.patch.object(depthwise, "_has_kernel", new=_always),
+        mock.patch.object(outer, "_has_kernel", new=_always),
         mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),
         mock.patch.object(nn.Module, "to", _to),
         FakeTensorMode(),
     ):
         yield
+
+
+def _always(*_: Tensor) -> bool:
+    return True
 
 
 def _tensors(tree: Any) -> list[Tensor]:

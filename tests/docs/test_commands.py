@@ -121,7 +121,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / folder).mkdir(exist_ok=True)
         for j in range(2):
             write_image(root / folder / f"{j}.png", np.ascontiguousarray(photo[:128:4, :96:4]))
-    write_image(root / "PHOTO.png", photo)
+    for name in ("PHOTO.png", "photo.jpg"):
+        write_image(root / name, photo)
     write_image(root / "LR.png", np.ascontiguousarray(photo[::4, ::4]))
     write_image(root / "HR.png", photo)
     torch.manual_seed(0)
@@ -187,4 +188,5 @@ def runs(command: Command) -> bool:
     text = " ".join(command.words)
     needs = ("--no_reference", "--lpips", "--precision bf16", "--data_cache /", "KDSRS-GAN", "--complexity", "--check")
     left_out = ("scripts/reproduce.py", "scripts/embeddings.py", "scripts/pack_images.py", "scripts/add_to_zoo.py")
+    left_out += ("scripts/compare_runs.py",)
     return not any(word in text for word in needs) and command.program not in left_out

@@ -267,7 +267,7 @@ def test_what_torchrun_ends_itself_tells_nothing(codes, expected, monkeypatch):
         failures = {rank: ProcessFailure(rank, 100 + rank, code, "none") for rank, code in enumerate(codes)}
         raise ChildFailedError("main.py", failures)
 
-    monkeypatch.setattr(distributed, "elastic_launch", lambda config, entrypoint: fail)
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda config, entrypoint: fail)
     with pytest.raises(SystemExit) as caught:
         distributed.launch(ROOT / "main.py", 2, [])
     assert re.fullmatch(expected, str(caught.value.code), re.DOTALL)
