@@ -121,7 +121,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / folder).mkdir(exist_ok=True)
         for j in range(2):
             write_image(root / folder / f"{j}.png", np.ascontiguousarray(photo[:128:4, :96:4]))
-    for name in ("PHOTO.png", "photo.jpg"):
+    for name in ("PHOTO.png", "photo.jpg", "a.jpg", "b.tif"):
         write_image(root / name, photo)
     write_image(root / "LR.png", np.ascontiguousarray(photo[::4, ::4]))
     write_image(root / "HR.png", photo)
@@ -186,7 +186,16 @@ def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch):
 def runs(command: Command) -> bool:
     """False for what needs a library, weights or a time that a test has not."""
     text = " ".join(command.words)
-    needs = ("--no_reference", "--lpips", "--precision bf16", "--data_cache /", "KDSRS-GAN", "--complexity", "--check")
+    needs = (
+        "--no_reference",
+        "musiq",
+        "--lpips",
+        "--precision bf16",
+        "--data_cache /",
+        "KDSRS-GAN",
+        "--complexity",
+        "--check",
+    )
     left_out = ("scripts/reproduce.py", "scripts/embeddings.py", "scripts/pack_images.py", "scripts/add_to_zoo.py")
     left_out += ("scripts/compare_runs.py",)
     return not any(word in text for word in needs) and command.program not in left_out
