@@ -16,7 +16,7 @@ import main
 import option
 import test
 from data.images import write_image
-from model import build, checkpoint, foreign, load_model
+from model import build, checkpoint, foreign, load_model, zoo
 from runtime.signals import INTERRUPTED, STOPPED
 from utility import ROOT
 
@@ -148,7 +148,8 @@ def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
 
 
 def test_a_reference_that_is_not_there_is_told_the_others(refused):
-    assert "there are kdsr_s_x4_iso, kdsr_t_x4_iso" in refused(f"--model KDSR_T --save r {KDSR} --reference nobody")
+    found = refused(f"--model KDSR_T --save r {KDSR} --reference nobody")
+    assert f"there are {', '.join(sorted(zoo.entries()))}" in found
 
 
 def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
