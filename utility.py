@@ -332,8 +332,11 @@ def duration(seconds: float) -> str:
     return f"{days} d {clock}" if days else clock
 
 
+ENVIRONMENT = ("versions", "processor", "instructions", "threads", "gpu", "commit", "command")  # in config.json
+
+
 def environment() -> dict[str, Any]:
-    """Return versions, machine, git commit and command, for config.json."""
+    """Return versions, machine, git commit and command by the keys of `ENVIRONMENT`, which no flag has."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "torchvision", "pillow", "opencv-python-headless", "torchmetrics", "pyiqa"):
         try:
@@ -344,7 +347,7 @@ def environment() -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     named_there = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
     processor = named_there[1] if named_there else platform.processor() or platform.machine()
-    return {  # no key is that of a flag: both stand in config.json
+    return {
         "versions": versions,
         "processor": processor,
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -378,6 +381,15 @@ def psnr_curves(path: Path) -> Lines:
     return dict(curves)
 
 
+def loss_curves(path: Path) -> Lines:
+    """Return the curves of a loss_log.csv by the part of the loss; the norm of the gradients, no loss, is left out."""
+    curves: Lines = defaultdict(list)
+    for row in read_rows(path):
+        if row["part"] != "gradient":
+            curves[row["part"]].append((int(row["step"]), float(row["value"])))
+    return dict(curves)
+
+
 class NamedCurves(Protocol):
     """Curves to lay under those of a run."""
 
@@ -389,12 +401,7 @@ def draw_curves(run: Run, reference: NamedCurves | None = None) -> None:
     """Draw psnr.png and loss.png of a run from its logs; `reference` is drawn where the run has the same curve."""
     from matplotlib.figure import Figure  # takes a second to import
 
-    psnr = psnr_curves(run.psnr_log)
-    losses: Lines = defaultdict(list)
-    for row in read_rows(run.loss_log):
-        if row["part"] == "gradient":  # the norm of the gradients, no loss
-            continue
-        losses[row["part"]].append((int(row["step"]), float(row["value"])))
+    psnr, losses = psnr_curves(run.psnr_log), loss_curves(run.loss_log)
     for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
         if not lines:
             continue

@@ -11,7 +11,6 @@ import io
 import json
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,12 +29,11 @@ from data.degradation.resize import bicubic
 from data.testset import Sample, to_pixels
 from evaluation import metric, report
 from evaluation.evaluate import Score
-from utility import Lines, NamedCurves, Run, atomic_write, psnr_curves, read_rows
+from utility import ENVIRONMENT, Lines, NamedCurves, Run, atomic_write, loss_curves, psnr_curves
 
 NAME = "report.html"
 SIDE, MOST = 96, 6  # of a crop, HR pixels; crops on a page
 POINTS = 300  # of a curve
-ENVIRONMENT = ("versions", "cpu", "instructions", "threads", "gpu", "commit")  # keys of config.json that no flag has
 COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#7f7f7f")
 STYLE = """
 body { font: 15px/1.45 sans-serif; color: #222; max-width: 1120px; margin: 2em auto; padding: 0 1em }
@@ -299,10 +297,7 @@ class RunReport:
     def html(self) -> str:
         """Return the page. Raises ValueError or OSError if a file of the run cannot be read."""
         run, config = self.run, self.run.config()
-        losses: Lines = defaultdict(list)
-        for row in read_rows(run.loss_log):
-            if row["part"] != "gradient":  # the norm of the gradients, no loss
-                losses[row["part"]].append((int(row["step"]), float(row["value"])))
+        losses = loss_curves(run.loss_log)
         if len(losses) == 2:  # the total is the same as its only part
             losses.pop("total", None)
         by_step, hours = psnr_curves(run.psnr_log), hours_at(run.path / "log.txt")
@@ -323,8 +318,8 @@ class RunReport:
         if self.scores:
             parts += ["<h2>Scores of the last validation</h2>", report.render(report.rows(self.scores), "html")]
             parts += ["<h2>Where SR and bicubic differ most</h2>", self.crops.html()]
-        about = {key: value for key, value in config.items() if key in ENVIRONMENT}
-        options = {key: value for key, value in config.items() if key not in (*ENVIRONMENT, "command")}
+        about = {key: value for key, value in config.items() if key in ENVIRONMENT and key != "command"}
+        options = {key: value for key, value in config.items() if key not in ENVIRONMENT}
         parts += ["<h2>Options</h2>", table(options), "<h2>Environment</h2>", table(about)]
         return document(run.path.name, [*parts, _command(config.get("command", []))])
 

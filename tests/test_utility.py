@@ -8,6 +8,7 @@ import torch
 
 import option
 from utility import (
+    ENVIRONMENT,
     LAST,
     Clock,
     Run,
@@ -148,6 +149,7 @@ def test_the_environment_tells_what_the_bits_depend_on():
     assert found["threads"] == torch.get_num_threads()
     assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert found["processor"]
+    assert tuple(found) == ENVIRONMENT  # by which pages tell it from the options
     assert not found.keys() & option.flags_of(option.TrainOptions).keys()  # both stand in config.json
 
 

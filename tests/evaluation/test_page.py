@@ -35,7 +35,15 @@ def run(tmp_path: Path) -> Run:
     """A run with logs of two starts, an hour apart."""
     run = Run(tmp_path / "toy_x4_bicubic_iso")
     run.models.mkdir(parents=True)
-    config = {"save": HOSTILE, "scale": 4, "ema": 0.0, "versions": {"torch": "2.11"}, "gpu": None}
+    config = {
+        "save": HOSTILE,
+        "scale": 4,
+        "ema": 0.0,
+        "cpu": True,
+        "processor": "Zilog Z80",
+        "versions": {"torch": "2.11"},
+        "gpu": None,
+    }
     (run.path / "config.json").write_text(json.dumps({**config, "command": ["main.py", "--save", HOSTILE]}))
     run.path.joinpath("log.txt").write_text(
         "2026-01-01 10:00:00 environment\n"
@@ -76,6 +84,9 @@ def test_the_page_of_a_run_is_complete_and_needs_nothing_else(report, run):
     assert all(link.startswith("data:") for link in re.findall(r'(?:src|href)="([^"]*)"', text))
     assert "http" not in text
     assert "gradient</text>" not in text
+    options, about = text.split("<h2>Environment</h2>")
+    assert "<th>cpu</th>" in options
+    assert "Zilog Z80" in about
 
 
 def test_nothing_of_a_name_is_markup(report):
