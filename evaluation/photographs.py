@@ -157,7 +157,7 @@ class Enlarger:
             raise BadImage(f"{job.source}: {error}") from None
         precision = self.precision if self.precision != "auto" else self._choose_precision(photo)
         chosen = Precision(precision=precision)
-        self.net.to(memory_format=chosen.memory_format)
+        self.net.to(memory_format=chosen.inference_format(self.device))
         with atomic_write(out) as temporary, writing(temporary, job.format, form, quality=self.quality) as writer:
             rows = _Rows(photo, self.net.scale, size, form.bits, writer.write)
             with chosen.autocast(self.device):

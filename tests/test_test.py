@@ -18,7 +18,7 @@ from data.photo import read_photo
 from data.photo_writer import Form, writing
 from data.protocol import manet9
 from evaluation import metric, quality
-from model import build, checkpoint, foreign
+from model import BlindSR, build, checkpoint, foreign
 
 
 @pytest.fixture
@@ -329,6 +329,18 @@ def test_own_images_at_reduced_precision(student, tmp_path):
         test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --precision {precision} --cpu --overwrite".split())
         images.append(read_photo(tmp_path / "run" / "results" / "student" / "Demo" / "a_x2.png").pixels / 65535)
     assert 0 < np.abs(images[0] - images[1]).max() < 0.02
+
+
+def test_photographs_are_computed_in_the_layout_for_inference(photographs, monkeypatch):
+    strides, upscale_rows = [], BlindSR.upscale_rows
+
+    def spy(net, *args, **kwargs):
+        strides.extend(p.stride(1) for p in net.parameters() if p.ndim == 4 and p.shape[1] > 1)
+        upscale_rows(net, *args, **kwargs)
+
+    monkeypatch.setattr(BlindSR, "upscale_rows", spy)
+    test.main(f"{photographs}/a.jpg --cpu --pre_train kdsr_s_x4_iso".split())
+    assert set(strides) == {1}  # channels last, half as fast again on a CPU
 
 
 def test_real_pairs_are_measured_alike_however_they_are_named(student, pairs, tmp_path):
