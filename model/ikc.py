@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .autocast import in_float32, rounds_weights_once, spatial_mean, to_autocast
 from .layer import Beside, BlindSR, Embedding, Pool, Restored, Trunk, conv, global_mean
-from .naming import Foreign, Names, State, count, width
+from .naming import Foreign, Names, State, count, shuffle_scale, width
 
 DIM = 10  # of the kernel code
 STEPS = 7  # SR images of the loop; the last one is the result
@@ -205,9 +205,8 @@ PARTS = ("SFTMD", "Predictor", "Corrector")  # the three published files
 
 def _config(state: State) -> dict[str, int]:
     n_feats = width(state, "SFTMD.conv1.weight", 64)
-    factor = width(state, "SFTMD.upscale.0.weight", 4 * n_feats) // n_feats  # 4 for x2, twice 4 for x4, 9 for x3
     return {
-        "scale": 3 if factor == 9 else 4 if "SFTMD.upscale.3.weight" in state else 2,
+        "scale": shuffle_scale(state, "SFTMD.upscale.0.weight", "SFTMD.upscale.3.weight", n_feats),
         "n_feats": n_feats,
         "n_blocks": count(state, r"SFTMD\.SFT-residual\d+\.conv1\.weight"),
     }

@@ -52,12 +52,17 @@ def count(state: State, pattern: str) -> int:
     return sum(re.fullmatch(pattern, key) is not None for key in state)
 
 
+def shuffle_scale(state: State, first: str, second: str, n_feats: int) -> int:
+    """Read the scale off a pixel-shuffle upsampler, given the keys of its first and of its second convolution."""
+    factor = width(state, first, 4 * n_feats) // n_feats  # 4 for x2, twice 4 for x4, 9 for x3
+    return 3 if factor == 9 else 4 if second in state else 2
+
+
 def trunk_config(state: State) -> dict[str, int]:
     """Read scale, width and blocks per group of an SR network of KDSR or DASR (KDSR has one group)."""
     n_feats = width(state, "G.head.0.weight", 64)
-    factor = width(state, "G.tail.0.0.weight", 4 * n_feats) // n_feats  # 4 for x2, twice 4 for x4, 9 for x3
     return {
-        "scale": 3 if factor == 9 else 4 if "G.tail.0.2.weight" in state else 2,
+        "scale": shuffle_scale(state, "G.tail.0.0.weight", "G.tail.0.2.weight", n_feats),
         "n_feats": n_feats,
         "n_blocks": count(state, r"G\.body\.0\.body\.\d+\.conv1\.weight"),
     }

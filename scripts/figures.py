@@ -147,6 +147,17 @@ class Figure:
         for before, after in itertools.pairwise(boxes):
             self.arrow(before.right, after.left)
 
+    def trunk(self, boxes: Sequence[Box], steering: str) -> None:
+        """Draw the arrows of an SR network: head, blocks, convolution and sum are boxes 1 to 4."""
+        head, blocks, total = boxes[1], boxes[2], boxes[4]
+        (start, _), (end, _), low = head.bottom, total.bottom, head.y + 70
+        self.row(boxes)
+        self.arrow(head.bottom, (start, low), (end, low), total.bottom)
+        self.text((start + end) / 2, low + 15, "the head's features", "grey", "middle")
+        middle, top = blocks.top
+        self.arrow((middle, top - 22), blocks.top)
+        self.text(middle + 10, top - 10, steering, "grey")
+
     def svg(self) -> str:
         """Return the picture as the text of an SVG file."""
         width, height = self.size
@@ -281,11 +292,7 @@ def kdsr_networks() -> str:
         f.box(750, 490, 70, "conv", "C to 3", fill="tensor"),
         f.box(845, 490, 120, layer.MeanShift, "plus DIV2K's"),
     ]
-    f.row(chain)
-    f.arrow(chain[1].bottom, (195, 560), (535, 560), chain[4].bottom)
-    f.text(365, 575, "the head's features", "grey", "middle")
-    f.arrow((325, 468), chain[2].top)
-    f.text(335, 480, "D, the same in all blocks", "grey")
+    f.trunk(chain, "D, the same in all blocks")
 
     f.frame(10, 595, 980, 155, "a block of the SR network", kdsr.IDRDCRB)
     chain = [
@@ -353,11 +360,7 @@ def cdsr_networks() -> str:
         f.box(650, 415, 50, "+", fill="tensor", height=44),
         f.box(745, 415, 155, "conv, pixel shuffle", "64 to 3s² to 3", fill="tensor"),
     ]
-    f.row(chain)
-    f.arrow(chain[1].bottom, (215, 485), (675, 485), chain[4].bottom)
-    f.text(445, 500, "the head's features", "grey", "middle")
-    f.arrow((395, 393), chain[2].top)
-    f.text(405, 405, "code: 4 × [Linear, PReLU] of e", "grey")
+    f.trunk(chain, "code: 4 × [Linear, PReLU] of e")
 
     f.frame(10, 520, 980, 160, "a block of the SR network", cdsr.Block)
     x = f.box(25, 565, 60, "x", fill="tensor", height=44)
