@@ -30,6 +30,7 @@ import option
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from data.degradation.recipe import read_recipe
 from data.folders import paired
 from data.images import read_image
 from data.outputs import plan
@@ -364,8 +365,8 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
         other = [name for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
         if other:
             values = {name: trained[name] for name in other}
-            if isinstance(recipe := values.get("recipe"), dict):
-                values["recipe"] = recipe["name"]  # its ranges are in config.json
+            if "recipe" in values:
+                values["recipe"] = read_recipe(values["recipe"]).name  # its ranges are in config.json
             told = " ".join(f"--{name} {value}" for name, value in values.items())
             found.append(f"the network was trained with {told}, which is not what this tests")
     return found

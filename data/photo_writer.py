@@ -21,7 +21,7 @@ STRIP = 64  # rows of a TIFF that are compressed together
 
 
 class Form(NamedTuple):
-    """What a file is to hold."""
+    """Size, channels and depth of the image that a file is to hold, and what comes with it."""
 
     height: int
     width: int

@@ -21,7 +21,6 @@ from torch import Tensor
 from data.images import BadImage, check_image, read_image
 from data.protocol import Protocol
 
-STANDARD = ("Set5", "Set14", "B100", "Urban100")
 MANIFEST = "manifest.json"  # of a prepared set: how each of its LR folders was made
 PAIRED = "paired"  # the protocol and the only case of real pairs
 

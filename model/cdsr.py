@@ -85,7 +85,7 @@ class LPE(nn.Module):
 
 
 class Steering(NamedTuple):
-    """What one DQA takes from the code, whatever its features are."""
+    """All that one DQA takes from the code, whatever its features are."""
 
     code: Tensor  # (B, C)
     key: Tensor  # (B, C), of its content query

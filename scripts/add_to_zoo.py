@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import published
 from data import factory as data_factory
+from data.degradation.recipe import read_recipe
 from evaluation import evaluate, mean
 from model import BlindSR, build, load_model, name_of, save_model
 from model.zoo import CLONE, LIST, entries
@@ -66,7 +67,7 @@ def scores(net: BlindSR, config: dict[str, Any], data: Path, sets: str) -> tuple
     """Return PSNR and SSIM by test set, the protocol, and its digest."""
     given = {name: config[name] for name in ("degradation", "blur_type")}
     if config["degradation"] == "second_order":
-        given["recipe"] = config["recipe"]["name"] if isinstance(config["recipe"], dict) else config["recipe"]
+        given["recipe"] = config["recipe"]
     name = published.defaults(config["model"], net.scale, given)["protocol"]
     protocol = data_factory.protocol(name, scale=net.scale, **given)
     test_sets, missing = data_factory.test_sets(sets, dir_data=data, protocol=protocol, seed=1)
@@ -88,8 +89,7 @@ def scores(net: BlindSR, config: dict[str, Any], data: Path, sets: str) -> tuple
 def trained_for(config: dict[str, Any]) -> str:
     """Return the degradation of a run in words."""
     if config["degradation"] == "second_order":
-        recipe = config["recipe"]
-        return f"`second_order`, recipe `{recipe['name'] if isinstance(recipe, dict) else recipe}`"
+        return f"`second_order`, recipe `{read_recipe(config['recipe']).name}`"
     return f"`{config['degradation']}`, {config['blur_type']}, noise {config['noise']:g}"
 
 

@@ -200,7 +200,7 @@ class Recipe(Section):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What differs from the published recipe, as a file has it; the name is no part of it.
+        """The differences from the published recipe, as a file has them; the name is no part of them.
 
         Examples:
             >>> read_recipe("none-jpeg").changes

@@ -49,7 +49,7 @@ def test_text_that_is_wider_than_its_box_is_refused():
 
 
 def test_classes_of_the_page_exist_in_the_code():
-    """Those in the text of docs/architecture.md, too."""
+    """Look for those in the text of docs/architecture.md, too."""
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     code = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py") if ".venv" not in path.parts)
     for name in set(re.findall(r"`([A-Z]\w+)(?:\.\w+)?`", page)):

@@ -50,7 +50,7 @@ def test_every_parameter_gets_a_gradient(name):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", SMALL)
 def test_recomputed_maps_change_no_gradient(name, precision):
-    """Of several groups of blocks, to the bit; and each block runs twice."""
+    """Compare several groups of blocks, to the bit; each block runs twice."""
     torch.manual_seed(0)
     net = build(name, scale=2, **SMALL[name] | {"n_blocks": 3})
     lr, hr, results, runs = torch.rand(2, 3, 24, 24), torch.rand(2, 3, 48, 48), [], []

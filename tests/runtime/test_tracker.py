@@ -1,4 +1,4 @@
-"""What trackers are told, and that none of them can stop a run."""
+"""Trackers are told what a run does, and none of them can stop it."""
 
 import pytest
 import torch
