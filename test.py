@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtime.signals import INTERRUPTED, until_ready
+from runtime.signals import INTERRUPTED, StopSignals, until_ready
 
 if __name__ == "__main__":
     until_ready("test.py")
@@ -452,7 +452,8 @@ def run(argv: Sequence[str] | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     try:
-        run(argv)
+        with StopSignals():
+            run(argv)
     except KeyboardInterrupt:
         print("test.py: interrupted; photographs that are done stay, and the same command goes on", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 # upper one of a slider to what is right of the line. Insets are in the picture's own pixels, before zoom and move.
 STYLE = """<style>
 .bar { position: sticky; top: 0; background: #fff; padding: .5em 0; z-index: 1; border-bottom: 1px solid #ddd }
-.row img, .row .slider { width: 340px; height: auto }
+.row figure { flex: 1 1 300px; max-width: 540px } .row img, .row .slider { width: 100%; height: auto }
 .row img { --left: 0% } .row .slider img + img { --left: var(--at) }
 .row img, .row .slider img + img { transform-origin: 0 0; transform: translate(var(--x), var(--y)) scale(var(--zoom));
 clip-path: inset(calc((0% - var(--y)) / var(--zoom)) calc(100% - (100% - var(--x)) / var(--zoom))
