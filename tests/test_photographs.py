@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,3 +89,30 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_call_goes_on(folder, under):
     with Image.open(folder / "in_x2/b_x2.png") as image:
         image.load()
         assert image.size == (1024, 1024)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_photographs_and_sum_up_all(folder, photo):
+    names = ["0.png", "1.png", "2.png", "sub/1.png", "sub/3.png"]
+    for path in (folder / "in").iterdir():
+        path.unlink()
+    (folder / "in/sub").mkdir()
+    for i, name in enumerate(names):
+        Image.fromarray(photo[40 * i : 40 * i + 100, :100]).save(folder / "in" / name)
+    (folder / "in/0bad.png").write_bytes(b"no image")
+    found = {}
+    for run, under in (("one", ()), ("two", TORCHRUN)):
+        words = ("--pre_train", "net.pt", "--score", "niqe", "--recursive", "--dir_experiment", run)
+        code, out, err = finish(start(folder, *words, under=under))
+        assert code == 1
+        assert err.count("not super-resolved:\n") == err.count("0bad.png cannot be read") == 1
+        assert sorted(re.findall(r"in/(\S+) -> ", out + err)) == names
+        (summary,) = (folder / run).rglob("no_reference.json")
+        rows = summary.with_suffix(".csv").read_text()
+        assert [name in rows for name in ("images,0_x2", "in_x2/1_x2", "2_x2", "in_x2/sub/1_x2", "3_x2")] == [True] * 5
+        table = [line for line in summary.with_suffix(".md").read_text().splitlines() if "_x2" in line]
+        assert len(table) == len(names)
+        images = {path: path.read_bytes() for path in (folder / "in_x2").rglob("*.png")}
+        found[run] = json.loads(summary.read_text())["niqe"], rows, table, images
+        shutil.rmtree(folder / "in_x2")
+    assert found["one"] == found["two"]
