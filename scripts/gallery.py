@@ -46,8 +46,8 @@ STYLE = """<style>
 .row img, .row .slider img + img { transform-origin: 0 0; transform: translate(var(--x), var(--y)) scale(var(--zoom));
 clip-path: inset(calc((0% - var(--y)) / var(--zoom)) calc(100% - (100% - var(--x)) / var(--zoom))
 calc(100% - (100% - var(--y)) / var(--zoom)) calc((var(--left) - var(--x)) / var(--zoom)));
-image-rendering: var(--rendering); cursor: move; touch-action: none }
-:root { --zoom: 1; --x: 0%; --y: 0%; --rendering: auto }
+image-rendering: var(--rendering); cursor: move; touch-action: var(--touch) }
+:root { --zoom: 1; --x: 0%; --y: 0%; --rendering: auto; --touch: auto }
 </style>"""
 BAR = (
     '<div class="bar"><label>Zoom <input type="range" id="zoom" min="0" max="4" step="0.5" value="0"></label> '
@@ -63,6 +63,7 @@ function show() {
     style.setProperty("--x", 100 * x + "%");
     style.setProperty("--y", 100 * y + "%");
     style.setProperty("--rendering", zoom < 4 ? "auto" : "pixelated");
+    style.setProperty("--touch", zoom > 1 ? "none" : "auto");  // a finger moves pictures only if there is where to
 }
 bar.oninput = () => {
     const ratio = 2 ** bar.value / zoom;  // the middle stays where it is
@@ -161,7 +162,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
         rule = data_factory.protocol(given.protocol or "flags", scale=scale, sig=given.sig)
         case = rule.cases[len(rule.cases) // 2]
         kernel = "" if len(rule.cases) == 1 else f", kernel {case.name}"
-        test_set = Degraded("images", images, replace(rule, cases=(case,)))
+        test_set = Degraded("the gallery", images, replace(rule, cases=(case,)))
         test_set.check(at_least=max(map(smallest_hr, nets.values())))
         views, about = degraded(test_set), {**about, "images": f"HR images, degraded by {rule}{kernel}"}
     sections = [section(view, nets, given.crop) for view in tqdm(views, total=len(images), unit="image")]
