@@ -7,8 +7,8 @@ Input `lr` is (1, 3, H, W), RGB in [0, 1]; a teacher has `hr`, (1, 3, s·H, s·W
 not clamped. The file has opset 18 and standard operators alone. Before it is written, ONNX Runtime must give at three
 sizes what PyTorch gives, to 1e-4, a fortieth of a grey level.
 
-All networks export but BICUBIC, whose resize in float64 ONNX Runtime lacks. IKC becomes large: the file holds each step
-of its loop. Networks see the whole image at once: cut large ones into tiles yourself.
+All networks export but BICUBIC, whose resize in float64 ONNX Runtime lacks. IKC takes minutes: the file holds all seven
+steps of its loop. Networks see the whole image at once: cut large ones into tiles yourself.
 """
 
 from __future__ import annotations
