@@ -108,7 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the pages name: images, weights, files of settings."""
     root = tmp_path_factory.mktemp("docs")
     photo = skimage.data.astronaut()
-    folders = ["DF2K/HR", "MINE/HR", "benchmark/Set5/HR", "benchmark/Set14/HR", "benchmark/B100/HR"]
+    folders = ["DF2K/HR", "BSD400/HR", "MINE/HR", "benchmark/Set5/HR", "benchmark/Set14/HR", "benchmark/B100/HR"]
     folders += [f"{name}/HR" for name in ("NTIRE2020", "AIM2019")]
     for i, folder in enumerate([f"DIR/{folder}" for folder in folders] + ["HR_FOLDER", "FOLDER"]):
         (root / folder).mkdir(parents=True)
