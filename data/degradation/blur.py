@@ -15,9 +15,7 @@ from runtime.precision import full_precision
 Padding = Literal["reflect", "replicate"]
 _WIDE = 16
 """Rows from which the one in the middle of a bicubic matrix is far from both edges."""
-_LARGE = 17
-"""Side of a kernel from which a CPU is quicker in the Fourier domain, where every pixel is wanted."""
-TOGETHER = 16
+_TOGETHER = 16
 """Images that a CPU convolves at a time; its vectors hold as many planes."""
 
 
@@ -25,15 +23,15 @@ TOGETHER = 16
 def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int = 1, direct: bool = False) -> Tensor:
     """Correlate each image with its own kernel.
 
-    Float32 images are convolved on the CPU if kernels are small, and wherever only sampled pixels are wanted: that is
-    the quickest there. Anything else, and float64, which libraries convolve slowly, goes through the Fourier domain.
+    Float32 images are convolved on the CPU, and wherever only sampled pixels are wanted: that is the quickest there.
+    Every pixel on a GPU, and float64, which libraries convolve slowly, go through the Fourier domain.
 
     Args:
         x: (B, C, H, W).
         kernel: (B, k, k), odd k.
         padding: how the image goes on beyond its border.
         stride: take every stride-th pixel, from (0, 0).
-        direct: convolve float32 images in any case: pixels then have no rounding errors of others far away.
+        direct: convolve float32 images on a GPU, too: then no rounding errors come from pixels far away.
 
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)).
@@ -49,14 +47,13 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
     if kernel.ndim != 3 or len(kernel) != len(x) or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
         raise ValueError(f"`kernel`: expected (B, k, k) = ({len(x)}, k, k) with odd k, got {tuple(kernel.shape)}")
     size = kernel.shape[-1]
-    quicker = x.is_cuda or (x.device.type == "cpu" and size >= _LARGE)
-    fourier = x.dtype == torch.float64 or (stride == 1 and quicker and not direct)
+    fourier = x.dtype == torch.float64 or (x.is_cuda and stride == 1 and not direct)
 
     def correlate(x: Tensor, kernel: Tensor) -> Tensor:
         padded = pad(x, size, padding)
         return _fourier(padded, kernel)[..., ::stride, ::stride] if fourier else _direct(padded, kernel, stride)
 
-    return in_parts(correlate, x, kernel.to(x), most=torch.get_num_threads() if fourier else TOGETHER)
+    return in_parts(correlate, x, kernel.to(x), most=_TOGETHER)
 
 
 @full_precision
@@ -122,7 +119,7 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
     if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or least < _WIDE or stride == 1:
         return rows @ blur(x, kernel) @ columns.mT
-    return in_parts(partial(_fused, rows=rows, columns=columns), x, kernel, most=TOGETHER)
+    return in_parts(partial(_fused, rows=rows, columns=columns), x, kernel, most=_TOGETHER)
 
 
 def _fused(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
