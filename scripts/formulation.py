@@ -2,14 +2,14 @@
 
 Degradations blur at full size in one grouped convolution, weigh gathered rows (bicubic), and compress with a transform
 of four axes whose scales are passes of their own; they use the parameters that ours have drawn. Networks are ours with
-one grouped convolution for all samples, channels first, and an activation in place on a view. A patch is cut from a
-whole image that is read for it. Metrics take one image at a time.
+one grouped convolution for all samples, an activation in place on a view, and small layers one by one. A patch is cut
+from a whole image that is read for it. Metrics take one image at a time.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from math import ceil, log2, pi
@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.degradation import SecondOrderParams
 from data.degradation.kernel import gaussian_kernel, gaussian_profile, manet_kernel
@@ -28,6 +28,7 @@ from data.degradation.params import Params
 from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
 from data.sampler import Crop, turn
+from model import cdsr, layer
 from model.op import depthwise, outer
 
 SIZE = 21  # side of the kernels, pixels
@@ -40,6 +41,8 @@ def networks() -> Iterator[None]:
         for part in (depthwise, outer):
             stack.enter_context(mock.patch.object(part, "_has_kernel", new=_never))
         stack.enter_context(mock.patch.object(depthwise, "plain", new=_grouped))
+        for part in (layer, cdsr):
+            stack.enter_context(mock.patch.object(part, "apply_all", new=_one_by_one))
         yield
 
 
@@ -52,6 +55,17 @@ def _grouped(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
     kernel = kernel.reshape(b * c, 1, *kernel.shape[2:])
     y = F.conv2d(x.reshape(1, b * c, h, w), kernel, padding=kernel.shape[-1] // 2, groups=b * c).view(b, c, h, w)
     return y if slope == 1 else F.leaky_relu_(y, slope)
+
+
+def _one_by_one(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:
+    inputs = x if x.ndim == 3 else [x] * len(mlps)
+    return torch.stack([_apply(layers, each) for layers, each in zip(mlps, inputs, strict=True)])
+
+
+def _apply(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    for each in layers:
+        x = each(x[..., None, None]).flatten(1) if isinstance(each, nn.Conv2d) else each(x)
+    return x
 
 
 def gaussian(hr: Tensor, params: Params, scale: int) -> Tensor:
