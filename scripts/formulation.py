@@ -175,13 +175,18 @@ def patch(path: Path, crop: Crop, side: int) -> Tensor:
 
 def scores(sr: Tensor, hr: Tensor, border: int) -> tuple[float, float]:
     """Return PSNR and SSIM of the luma of two images (1, 3, H, W) in [0, 1], with an 11×11 window."""
-    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64)[:, None, None] / 255
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64, device=sr.device)
+    weights = weights[:, None, None] / 255
     lumas = [(image.mul(255).round().double() * weights).sum(1, keepdim=True) + 16 for image in (sr, hr)]
     x, y = (luma[..., border:-border, border:-border] for luma in lumas)
     psnr = 10 * log2(255**2 / (x - y).square().mean().item()) / log2(10)
-    profile = gaussian_profile(torch.tensor(1.5), 11)
-    window = torch.outer(profile, profile)[None, None]
-    mx, my, mxx, myy, mxy = (F.conv2d(z, window) for z in (x, y, x * x, y * y, x * y))
+    profile = gaussian_profile(torch.tensor(1.5, device=x.device), 11)
+    window = torch.fft.rfft2(torch.outer(profile, profile), s=x.shape[-2:]).conj()
+
+    def mean(z: Tensor) -> Tensor:  # libraries filter with windows of this size in the Fourier domain
+        return torch.fft.irfft2(torch.fft.rfft2(z) * window, s=z.shape[-2:])[..., :-10, :-10]
+
+    mx, my, mxx, myy, mxy = (mean(z) for z in (x, y, x * x, y * y, x * y))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     structure = (2 * (mxy - mx * my) + c2) / (mxx - mx * mx + myy - my * my + c2)
     ssim = (2 * mx * my + c1) / (mx * mx + my * my + c1) * structure
