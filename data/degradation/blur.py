@@ -15,8 +15,8 @@ from runtime.precision import full_precision
 Padding = Literal["reflect", "replicate"]
 _WIDE = 16
 """Rows from which the one in the middle of a bicubic matrix is far from both edges."""
-_TOGETHER = 16
-"""Images that a CPU convolves at a time; its vectors hold as many planes."""
+TOGETHER = 5
+"""Images that a CPU convolves at a time: their planes fill vectors of sixteen, and nothing that is made is large."""
 
 
 @full_precision
@@ -53,7 +53,7 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
         padded = pad(x, size, padding)
         return _fourier(padded, kernel)[..., ::stride, ::stride] if fourier else _direct(padded, kernel, stride)
 
-    return in_parts(correlate, x, kernel.to(x), most=_TOGETHER)
+    return in_parts(correlate, x, kernel.to(x), most=TOGETHER)
 
 
 @full_precision
@@ -119,7 +119,7 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
     if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or least < _WIDE or stride == 1:
         return rows @ blur(x, kernel) @ columns.mT
-    return in_parts(partial(_fused, rows=rows, columns=columns), x, kernel, most=_TOGETHER)
+    return in_parts(partial(_fused, rows=rows, columns=columns), x, kernel, most=TOGETHER)
 
 
 def _fused(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def jpeg(x: Tensor, quality: Tensor, *, codec: Codec = "realesrgan") -> Tensor:
         raise ValueError(f"`quality`: expected one value for each of {len(x)} images, got {tuple(quality.shape)}")
     constants = _constants(x.device, x.dtype, codec)
     luma, chroma = _steps(move(quality, x.device).to(x.dtype), constants.tables, codec)
-    cached = max(1, torch.get_num_threads() * _CACHED // max(1, x[:1].nbytes))
+    cached = max(1, _CACHED // max(1, x[:1].nbytes))
 
     def compress(x: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
         return _compress(x, luma, chroma, constants, codec)

@@ -193,12 +193,13 @@ def in_parts(work: Callable[..., Tensor], x: Tensor, *params: Tensor, most: int)
         work: what is done to each image, whatever others are beside it.
         x: (B, C, H, W).
         params: (B, ...) each.
-        most: number of images that are worked on at a time.
+        most: number of images that each thread works on at a time.
 
     Examples:
         >>> in_parts(lambda x, factor: x * factor, torch.ones(3, 1), torch.arange(3.0)[:, None], most=2).tolist()
         [[0.0], [1.0], [2.0]]
     """
+    most *= torch.get_num_threads()
     if x.device.type != "cpu" or len(x) <= most:
         return work(x, *params)
     parts = zip(*(tensor.split(most) for tensor in (x, *params)), strict=True)
