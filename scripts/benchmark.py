@@ -120,7 +120,9 @@ def steps(given: Namespace, device: torch.device) -> Iterator[Row]:
     """Yield a row for a training step of each network."""
     for title in given.network:
         net, (_, _, batch, patch) = build(title), NETWORKS[title]
-        batch, patch = given.batch or (batch if device.type == "cuda" else 2), given.patch or patch
+        if device.type == "cpu":
+            batch, patch = 2, 24
+        batch, patch = given.batch or batch, given.patch or patch
         check(net, "patch", patch, title)
 
         def step(
@@ -343,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="besides fp32 (default: bf16)")
     parser.add_argument("--size", type=size, help="LR image to restore, HxW (default: {}x{} on a GPU)".format(*SIZE))
     parser.add_argument("--batch", type=whole(1), help="images in a step (default: published on a GPU, else 2)")
-    parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: as published)")
+    parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: published on a GPU, else 24)")
     parser.add_argument("--rounds", type=whole(1), default=5, help="(default: %(default)s)")
     parser.add_argument("--runs", type=whole(1), help="runs in a round (default: 20 on a GPU, else 1)")
     parser.add_argument("--quick", action="store_true", help="few networks, small images, three rounds")
@@ -363,7 +365,7 @@ def run(given: Namespace) -> None:
     given.draws, counted = 6, [*STEPS]
     if given.quick:
         given.network = [title for title in given.network if title in ("KDSR-M", "CDSR")]
-        given.size, given.patch = given.size or (24, 32), given.patch or 24
+        given.size = given.size or (24, 32)
         given.rounds, given.draws, counted = min(given.rounds, 3), 2, ["KDSR_S M", "CDSR"]
     runs = given.runs or (20 if device.type == "cuda" else 1)
     print(f"{given.rounds} rounds of {runs} on {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
