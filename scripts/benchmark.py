@@ -53,7 +53,7 @@ from runtime.precision import PRECISIONS, Precision
 from scripts import formulation
 from scripts.benchmark_page import Counted, Figure, render, write_page
 from scripts.counting import STEPS, counted_step
-from scripts.program import one_line, program, size, whole, words_of
+from scripts.program import check_picture, one_line, program, size, whole, words_of
 from trainer import Learner
 from utility import environment
 
@@ -247,10 +247,12 @@ def evaluation(given: Namespace, device: torch.device) -> Iterator[Row]:
     """Yield a row for an image of 256 pixels with the eight kernels of gaussian8, scored: PSNR and SSIM."""
     recipe = Gaussian(scale=SCALE, iso=True, width=(0.2, 4.0))
     widths = torch.tensor([case.width for case in gaussian8(SCALE).cases], device=device)  # (8, 2)
-    nets: dict[str, Restore] = {"nearest pixels": torch.nn.Upsample(scale_factor=SCALE)}
+    nearest = torch.nn.Upsample(scale_factor=SCALE)
+    nets: dict[str, tuple[Restore, Restore]] = {"nearest pixels": (nearest, nearest)}
     if not given.quick:
-        net = build("KDSR-M").eval().to(device)
-        nets["KDSR-M"] = lambda lr: net(lr).image
+        layouts = torch.contiguous_format, Precision().inference_format(device)
+        plain, quick = (build("KDSR-M").eval().to(device).to(memory_format=layout) for layout in layouts)
+        nets["KDSR-M"] = lambda lr: plain(lr).image, lambda lr: quick(lr).image
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "random.png")
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)).save(path)
@@ -267,8 +269,8 @@ def evaluation(given: Namespace, device: torch.device) -> Iterator[Row]:
         def ours(restore: Restore) -> None:
             evaluate(lambda lr, _: restore(lr), test_set, scale=SCALE, planes="matlab", device=device)
 
-        for title, restore in nets.items():
-            works = {BASELINE: as_released(partial(released, restore)), "fp32": partial(ours, restore)}
+        for title, (theirs, restore) in nets.items():
+            works = {BASELINE: as_released(partial(released, theirs)), "fp32": partial(ours, restore)}
             yield Row("evaluation", f"256x256 with 8 kernels, {title}", works)
 
 
@@ -358,17 +360,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(given: Namespace) -> None:
     """Measure and print what the command line asks for."""
+    if given.page is not None:
+        check_picture("`page`", given.page, [".md"])
     device = torch.device("cpu" if given.cpu or not torch.cuda.is_available() else "cuda")
     torch.set_flush_denormal(True)
     if device.type == "cpu":
         torch.set_num_threads(1)
+    where = environment()
     given.draws, counted = 6, [*STEPS]
     if given.quick:
         given.network = [title for title in given.network if title in ("KDSR-M", "CDSR")]
         given.size = given.size or (24, 32)
         given.rounds, given.draws, counted = min(given.rounds, 3), 2, ["KDSR_S M", "CDSR"]
     runs = given.runs or (20 if device.type == "cuda" else 1)
-    print(f"{given.rounds} rounds of {runs} on {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
+    print(f"{given.rounds} rounds of {runs}, threads: {torch.get_num_threads()}, PyTorch {torch.__version__}")
     figures: list[Figure] = []
     for part, rows in PARTS.items():
         for row in rows(given, device) if part in given.parts else ():
@@ -382,7 +387,7 @@ def run(given: Namespace) -> None:
     if awaited:
         print("awaits a GPU: " + "; ".join(awaited))
     if given.page is not None:
-        write_page(given.page, figures, counts, awaited, environment())
+        write_page(given.page, figures, counts, awaited, where)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ _COUNTED = (
 def _origin(environment: Mapping[str, Any]) -> str:
     versions = environment["versions"]
     facts = (
-        f"{environment['processor']} ({environment['instructions']}), {environment['threads']} threads, "
+        f"{environment['processor']} ({environment['instructions']}), threads: {environment['threads']}, "
         f"GPU: {environment['gpu'] or 'none'}, PyTorch {versions['torch']}, Python {versions['python']}, "
         f"commit {str(environment['commit'])[:12]}"
     )
