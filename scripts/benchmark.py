@@ -70,7 +70,7 @@ Work = Callable[[], object]
 Restore = Callable[[Tensor], Tensor]
 AWAITED = (
     "steps at their published sizes, with their peak memory",
-    "the same with --precision tf32, --compile and --cuda_graph",
+    "the same with --precision tf32 and fp16",
     "degradations at 64 patches of 256, on the device",
     "inference of LR 180x320 and of 540x960, which takes tiles",
     "the loader beside a GPU that trains",
