@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
+AT_ONCE = 2**18  # pixels whose float32 copy `convolve_in_float32` makes at a time
 
 
 def spatial_mean(x: Tensor) -> Tensor:
@@ -30,6 +31,19 @@ def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         return compute(*inputs)
     with torch.autocast(kind, enabled=False):
         return compute(*(x.to(_float32_at_least(x)) for x in inputs))
+
+
+def convolve_in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return `in_float32(conv, x)` of a large map, some samples at a time where autocast has rounded x.
+
+    A float32 copy of all of x, and then its gradient, would be the largest tensors of a training step.
+    """
+    kind = x.device.type
+    dtype = _float32_at_least(x)
+    if not _autocasts(kind) or x.dtype == dtype:
+        return in_float32(conv, x)
+    with torch.autocast(kind, enabled=False):
+        return cast(Tensor, _ConvolveExactly.apply(x, conv.weight, conv.bias, conv, dtype))
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
@@ -145,6 +159,41 @@ class _AddScaled(torch.autograd.Function):
         (gradient,) = gradients
         rounded = torch.empty_like(gradient, dtype=ctx.dtype)
         return gradient, torch.mul(gradient, ctx.scale, out=rounded), None
+
+
+class _ConvolveExactly(torch.autograd.Function):
+    """Convolution in a wider `dtype`, to which samples are converted where they are used, in the backward anew."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d, dtype: torch.dtype
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding, ctx.dtype, ctx.bias = conv.padding, dtype, None if bias is None else list(bias.shape)
+        parts = [conv(part.to(dtype)) for part in _parts(x)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        dx = torch.empty_like(x) if wanted[0] else None
+        sums: list[Tensor | None] = [None, None]  # of weight and bias
+        for i, (part, dy) in enumerate(zip(_parts(x), _parts(gradients[0], like=x), strict=True)):
+            wide, *found = torch.ops.aten.convolution_backward(
+                *(dy, part.to(ctx.dtype), weight, ctx.bias, [1, 1], ctx.padding, [1, 1], False, [0, 0], 1, wanted)
+            )
+            if dx is not None:
+                _parts(dx)[i].copy_(wide)
+            del wide  # before the next part needs the room
+            sums = [new if old is None else old + new for old, new in zip(sums, found, strict=True)]
+        return dx, *sums, None, None
+
+
+def _parts(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Split (B, C, H, W) into samples that have `AT_ONCE` pixels together, as many as `like` has."""
+    height, width = (x if like is None else like).shape[2:]
+    return x.split(max(1, AT_ONCE // (height * width)))
 
 
 class _Round(torch.autograd.Function):

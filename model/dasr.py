@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once
+from .autocast import convolve_in_float32, in_float32, rounds_weights_once
 from .layer import (
     ConvBlock,
     DAConv,
@@ -117,7 +117,7 @@ class Restoration(nn.Module):
         for i, group in enumerate(self.groups):
             x = group(x, steerings[i * n : (i + 1) * n])  # (B, C, H, W)
         x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
-        return self.add_mean(in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
+        return self.add_mean(convolve_in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
 
 
 class DASR(ContrastiveSR):

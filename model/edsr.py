@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .autocast import in_float32
+from .autocast import convolve_in_float32, in_float32
 from .layer import BlindSR, MeanShift, Trunk, Upsampler, conv
 
 PEAK = 255  # the published network works in 0..255
@@ -56,4 +56,4 @@ class EDSR(BlindSR):
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
         x = self.upsample(head + self.fuse(self.blocks(head)))  # (B, C, s·H, s·W)
-        return self.add_mean(in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
+        return self.add_mean(convolve_in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once
+from .autocast import convolve_in_float32, in_float32, rounds_weights_once
 from .layer import (
     BlindSR,
     DynamicDepthwise,
@@ -101,7 +101,7 @@ class Restoration(nn.Module):
         kernels = weights_of_all([cast(IDRDCRB, block).ddc for block in self.blocks], code)  # (B, C, 3, 3) each
         x = self.blocks(head, [(kernel,) for kernel in kernels])  # (B, C, H, W)
         x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
-        return self.add_mean(in_float32(self.tail, x))  # (B, 3, s·H, s·W)
+        return self.add_mean(convolve_in_float32(self.tail, x))  # (B, 3, s·H, s·W)
 
 
 class KDSRStudent(BlindSR):

@@ -1,167 +1,358 @@
-"""Measure how long the networks take at one precision against float32: one image restored, and one step of training.
+"""Measure the rows of the speed table, ours against the released code's formulation, and count what needs no machine.
 
-    python scripts/benchmark.py --precision bf16                                    # published sizes: for a GPU
-    python scripts/benchmark.py --precision bf16 --size 64x64 --batch 2 --patch 24  # for a CPU
+    python scripts/benchmark.py                              # published sizes on a GPU, small ones on a CPU
+    python scripts/benchmark.py --quick                      # two minutes on two cores
+    python scripts/benchmark.py --precision tf32 --parts steps inference --network KDSR-M
+    python scripts/benchmark.py --page docs/benchmarks/cpu.md   # a page with a plot, besides
 
-All variants run by turns in one process, on the same weights and random images; the figures are medians over the
-rounds. The baseline computes as the official code does (float32, NCHW, one grouped convolution for all samples of a
-dynamic convolution, dense blocks that concatenate), but is not the official code. A step is forward, backward and Adam
-of the published objective, without data and degradation.
+The two run by turns in one process, on the same weights, images and parameters; figures are medians over the rounds,
+ratios those of times side by side. `formulation.py` says what the baseline is; it is not the released code. On a CPU
+all runs on one thread, and times are those of the processor, which other programs disturb less. A step is forward,
+backward and Adam of the published objective, without data and degradation, and for KDSR-GAN without its perceptual
+loss.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import pickle
 import sys
+import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import model
+from data.degradation import Gaussian, MANet, SecondOrder
+from data.degradation.jpeg import jpeg
+from data.images import read_image
+from data.packed import PackedImages, pack
 from data.pairs import Batch
+from data.protocol import gaussian8
+from data.sampler import PatchBatches, PatchSampler
+from data.testset import Degraded, to_tensor
 from evaluation.cost import SIZE
-from loss import Contrast, Distillation, Objective, Pixel
+from evaluation.evaluate import evaluate
+from loss import Adversarial, Contrast, Distillation, Objective, Pixel
 from model import BlindSR
-from published import PUBLISHED
+from model.discriminator import UNetDiscriminator
 from runtime.precision import PRECISIONS, Precision
-from scripts.program import one_line, program, size, whole, words_of
+from scripts import formulation
+from scripts.benchmark_page import Counted, Figure, render, write_page
+from scripts.counting import STEPS, counted_step
+from scripts.program import check_picture, one_line, program, size, whole, words_of
+from trainer import Learner
+from utility import environment
 
-NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
-    "KDSR-M": ("KDSR_S", {}),
-    "KDSR-L": ("KDSR_S", {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}),
-    "CDSR": ("CDSR", {}),
-    "DASR": ("DASR", {}),
-    "EDSR": ("EDSR", {}),
-    "RRDB": ("RRDB", {}),
+NETWORKS: dict[str, tuple[str, dict[str, int], int, int]] = {  # name, sizes, published batch and LR patch of a GPU
+    "KDSR-M": ("KDSR_S", {}, 64, 64),
+    "KDSR-L": ("KDSR_S", {"n_feats": 128, "n_blocks": 28, "n_resblocks": 5}, 64, 64),
+    "KDSR-GAN": ("KDSR_S", {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6}, 9, 64),
+    "CDSR": ("CDSR", {}, 32, 48),
+    "DASR": ("DASR", {}, 32, 48),
 }
 SCALE = 4
+BASELINE = "released formulation"
 Work = Callable[[], object]
+Restore = Callable[[Tensor], Tensor]
+AWAITED = (
+    "steps at their published sizes, with their peak memory",
+    "the same with --precision tf32 and fp16",
+    "degradations at 64 patches of 256, on the device",
+    "inference of LR 180x320 and of 540x960, which takes tiles",
+    "the loader beside a GPU that trains",
+)
 
 
-class Variant(NamedTuple):
-    """A precision and a memory layout to measure."""
+class Row(NamedTuple):
+    """One row of the table: the same work in several ways, the first of which the others are compared with."""
 
-    precision: Precision
-    memory_format: torch.memory_format
-
-    @property
-    def name(self) -> str:
-        """The precision and the layout, for the table."""
-        return self.precision.precision + (", NHWC" if self.memory_format == torch.channels_last else ", NCHW")
+    part: str
+    name: str
+    works: Mapping[str, Work]
 
 
-class Measured(NamedTuple):
-    """Times and memory of one variant."""
-
-    milliseconds: list[float]  # of each round
-    peak: int  # bytes on the GPU on top of what was there before
+# ---------------------------------------------------------------------------------------------------- networks
 
 
-def variants(precision: str) -> list[Variant]:
-    """Return the baseline, float32 in the other layout, and this precision in both."""
-    layouts = (torch.contiguous_format, torch.channels_last)
-    all_of_them = [Variant(Precision(p), layout) for p in ("fp32", precision) for layout in layouts]
-    return [*dict.fromkeys(all_of_them)]
+def build(title: str) -> BlindSR:
+    """Return one of `NETWORKS`, with random weights that are always the same."""
+    name, sizes, _, _ = NETWORKS[title]
+    torch.manual_seed(0)
+    return model.build(name, scale=SCALE, **sizes)
 
 
-def inference(net: BlindSR, variant: Variant, height: int, width: int, device: torch.device) -> Work:
-    """Return a function that restores one LR image."""
-    net = copy.deepcopy(net).eval().to(device).to(memory_format=variant.memory_format)
-    lr = torch.rand(1, 3, height, width, device=device)
-
-    def restore() -> None:
-        with torch.inference_mode(), variant.precision.autocast(device):
-            net(lr)
-
-    return restore
-
-
-def objective_of(net: BlindSR) -> Objective[Any]:
+def objective_of(title: str, net: BlindSR) -> Objective[Any]:
     """Return the objective that a network is published with."""
     if isinstance(net, model.ContrastiveSR):
         return Contrast(net)
-    return Distillation(model.build("KDSR_T", **net.config)) if model.name_of(net) == "KDSR_S" else Pixel()
+    if model.name_of(net) != "KDSR_S":
+        return Pixel()
+    teacher = model.build("KDSR_T", **net.config)
+    return Adversarial(UNetDiscriminator(), teacher=teacher) if title == "KDSR-GAN" else Distillation(teacher)
 
 
-def training(net: BlindSR, variant: Variant, batch: int, patch: int, device: torch.device) -> Work:
-    """Return a function that takes a training step on random patches."""
-    net = copy.deepcopy(net).train().to(device).to(memory_format=variant.memory_format)
-    objective = objective_of(net).to(device).to(memory_format=variant.memory_format)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6, fused=device.type == "cuda")
-    scaler = variant.precision.scaler(device)
-    images = batch * objective.views
-    lr, hr = (torch.rand(images, 3, side, side, device=device) for side in (patch, SCALE * patch))
+def as_released(work: Work) -> Work:
+    """Return work whose networks compute as the released ones."""
 
-    def step() -> None:
-        optimizer.zero_grad()
-        with variant.precision.autocast(device):
-            losses = [phase.total for phase in objective.phases(net, Batch(lr, hr), 0)]
-        scaler.scale(torch.stack(losses).sum()).backward()
-        scaler.step(optimizer)
-        scaler.update()
+    def run() -> None:
+        Precision().prepare(one_size=True)
+        with formulation.networks():
+            work()
 
-    return step
+    return run
 
 
-def measure(works: Sequence[tuple[Variant, Work]], rounds: int, runs: int, device: torch.device) -> list[Measured]:
+def steps(given: Namespace, device: torch.device) -> Iterator[Row]:
+    """Yield a row for a training step of each network."""
+    for title in given.network:
+        net, (_, _, batch, patch) = build(title), NETWORKS[title]
+        if device.type == "cpu":
+            batch, patch = 2, 24
+        batch, patch = given.batch or batch, given.patch or patch
+        check(net, "patch", patch, title)
+
+        def step(
+            precision: str, net: BlindSR = net, batch: int = batch, patch: int = patch, title: str = title
+        ) -> Work:
+            net, how = copy.deepcopy(net).train(), Precision(precision)
+            objective = objective_of(title, net)
+            learner = Learner(net, objective, device=device, precision=how)
+            images = batch * objective.views
+            lr, hr = (torch.rand(images, 3, side, side, device=device) for side in (patch, SCALE * patch))
+
+            def run() -> None:
+                how.prepare(one_size=True)
+                learner.step(Batch(lr, hr), 0, 1e-6)
+
+            return run
+
+        works = {BASELINE: as_released(step("fp32")), **{p: step(p) for p in precisions(given)}}
+        yield Row("training step", f"{title}, {batch} patches of {patch}", works)
+
+
+def inference(given: Namespace, device: torch.device) -> Iterator[Row]:
+    """Yield a row for the restoration of an image by each network."""
+    height, width = given.size or (SIZE if device.type == "cuda" else (48, 64))
+    for title in given.network:
+        net = build(title)
+        check(net, "size", min(height, width), title)
+        lr = torch.rand(1, 3, height, width, device=device)
+
+        def restore(precision: str, ours: bool = True, net: BlindSR = net, lr: Tensor = lr) -> Work:
+            how = Precision(precision)
+            layout = how.inference_format(device) if ours else torch.contiguous_format
+            net = copy.deepcopy(net).eval().to(device).to(memory_format=layout)
+
+            def run() -> None:
+                how.prepare(one_size=True)
+                with torch.inference_mode(), how.autocast(device):
+                    net(lr)
+
+            return run
+
+        works = {BASELINE: as_released(restore("fp32", ours=False)), **{p: restore(p) for p in precisions(given)}}
+        yield Row("inference", f"{title}, LR {height}x{width}", works)
+
+
+def precisions(given: Namespace) -> list[str]:
+    """Return float32 and the precision that was asked for."""
+    return [*dict.fromkeys(("fp32", given.precision))]
+
+
+def check(net: BlindSR, argument: str, side: int, title: str) -> None:
+    """Raise ValueError for images that are too small for the network."""
+    if side < net.min_size:
+        raise ValueError(f"`{argument}` {side}: {title} needs {net.min_size} LR pixels a side")
+
+
+# ------------------------------------------------------------------------------------------------ degradations
+
+
+def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
+    """Yield a row for each degradation, without noise but for that of second_order."""
+    generator = torch.Generator().manual_seed(0)
+    hr, views = (
+        torch.rand(n, 3, side, side, generator=generator).mul(255).round().to(device) / 255
+        for n, side in ((16, 256), (32, 192))
+    )
+    for iso in (True, False):
+        recipe = Gaussian(scale=SCALE, iso=iso, width=(0.2, 4.0))
+        drawn = recipe.sample(16, generator=generator).to(device)
+        works = {
+            BASELINE: lambda drawn=drawn: formulation.gaussian(hr, drawn, SCALE),
+            "fp32": lambda recipe=recipe, drawn=drawn: recipe.apply(hr, drawn, generator=generator),
+        }
+        yield Row("degradation", f"gaussian, {'iso' if iso else 'aniso'}, 16 of 256", works)
+    manet = MANet(scale=SCALE, iso=False, width=(0.7**0.5, 10**0.5))
+    shapes, levels = manet.sample(32, generator=generator).to(device), 255 * views
+    works = {
+        BASELINE: lambda: formulation.manet(levels, shapes, SCALE),
+        "fp32": lambda: manet.apply(views, shapes, generator=generator),
+    }
+    yield Row("degradation", "manet, 32 of 192", works)
+    quality = (30 + 65 * torch.rand(16, generator=generator)).to(device)
+    works = {BASELINE: lambda: formulation.jpeg(hr, quality), "fp32": lambda: jpeg(hr, quality)}
+    yield Row("degradation", "Real-ESRGAN's JPEG, 16 of 256", works)
+    second = SecondOrder(scale=SCALE)
+    crops = torch.rand(9, 3, 400, 400, generator=generator).to(device)
+    batches = [
+        second.sample(9, generator=torch.Generator().manual_seed(seed)).to(device) for seed in range(given.draws)
+    ]
+    works = {
+        BASELINE: lambda: [formulation.second_order(crops, batch, SCALE, generator) for batch in batches],
+        "fp32": lambda: [second.apply(crops, batch, generator=generator) for batch in batches],
+    }
+    yield Row("degradation", f"second_order, {len(batches)} draws of 9 of 400", works)
+
+
+# --------------------------------------------------------------------------------------- loader and evaluation
+
+
+def loader(given: Namespace, device: torch.device) -> Iterator[Row]:
+    """Yield a row for 64 training patches, which are read from images of DF2K's size."""
+    side, count, shape = 256, 4, (1404, 2040, 3)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        root, random = Path(folder), np.random.default_rng(0)
+        (root / "HR").mkdir()
+        for i in range(count):
+            pixels = np.kron(random.integers(0, 256, (117, 170, 3), dtype=np.uint8), np.ones((12, 12, 1), np.uint8))
+            assert pixels.shape == shape
+            Image.fromarray(pixels).save(root / "HR" / f"{i}.png", compress_level=1)
+            (root / f"{i}.pt").write_bytes(pickle.dumps(pixels))
+        pack(root / "HR", root / "packed")
+        sampler = PatchSampler([shape[:2]] * count, batch=64, patch=side, views=1, augment="all", seed=0)
+        batches = PatchBatches(PackedImages(root / "packed"), sampler)
+        works: dict[str, Work] = {
+            BASELINE: lambda: [formulation.patch(root / f"{c.index}.pt", c, side) for c in sampler.draw(0)],
+            "fp32": lambda: batches[0],
+        }
+        yield Row("loader", "64 patches of 256, decoded images of 1404x2040", works)
+
+
+def evaluation(given: Namespace, device: torch.device) -> Iterator[Row]:
+    """Yield a row for an image of 256 pixels with the eight kernels of gaussian8, scored: PSNR and SSIM."""
+    recipe = Gaussian(scale=SCALE, iso=True, width=(0.2, 4.0))
+    widths = torch.tensor([case.width for case in gaussian8(SCALE).cases], device=device)  # (8, 2)
+    nearest = torch.nn.Upsample(scale_factor=SCALE)
+    nets: dict[str, tuple[Restore, Restore]] = {"nearest pixels": (nearest, nearest)}
+    if not given.quick:
+        layouts = torch.contiguous_format, Precision().inference_format(device)
+        plain, quick = (build("KDSR-M").eval().to(device).to(memory_format=layout) for layout in layouts)
+        nets["KDSR-M"] = lambda lr: plain(lr).image, lambda lr: quick(lr).image
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "random.png")
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)).save(path)
+        test_set = Degraded("random", [path], gaussian8(SCALE))
+
+        def released(restore: Restore) -> None:
+            hr = to_tensor(read_image(path), device)[None]
+            drawn = recipe.sample(1, generator=torch.Generator()).to(device)
+            for width in widths:
+                with torch.inference_mode():
+                    sr = restore(formulation.gaussian(hr, drawn._replace(width=width[None]), SCALE))
+                formulation.scores(sr.clamp(0, 1), hr, SCALE)
+
+        def ours(restore: Restore) -> None:
+            evaluate(lambda lr, _: restore(lr), test_set, scale=SCALE, planes="matlab", device=device)
+
+        for title, (theirs, restore) in nets.items():
+            works = {BASELINE: as_released(partial(released, theirs)), "fp32": partial(ours, restore)}
+            yield Row("evaluation", f"256x256 with 8 kernels, {title}", works)
+
+
+PARTS = {
+    "degradations": degradations,
+    "loader": loader,
+    "evaluation": evaluation,
+    "inference": inference,
+    "steps": steps,
+}
+
+# ------------------------------------------------------------------------------------------ measuring, counting
+
+
+def measure(row: Row, rounds: int, runs: int, device: torch.device) -> list[Figure]:
     """Run every work `runs` times in each round, one work after the other; a round before the first warms up."""
-    results = [Measured([], 0) for _ in works]
+    times: dict[str, list[float]] = {way: [] for way in row.works}
+    peaks = dict.fromkeys(row.works, 0)
     for number in range(rounds + 1):
-        for i, (variant, work) in enumerate(works):
-            variant.precision.prepare(one_size=True)
-            milliseconds, peak = _timed(work, runs, device)
+        for way, work in row.works.items():
+            milliseconds, peaks[way] = _timed(work, runs, device)
             if number:
-                results[i].milliseconds.append(milliseconds)
-                results[i] = results[i]._replace(peak=peak)
-    return results
+                times[way].append(milliseconds)
+    baseline = times[next(iter(row.works))]
+    return [
+        Figure(
+            row.part,
+            row.name,
+            way,
+            median(found),
+            (max(found) - min(found)) / 2 / median(found),
+            median(a / b for a, b in zip(baseline, found, strict=True)),
+            peaks[way],
+        )
+        for way, found in times.items()
+    ]
 
 
 def _timed(work: Work, runs: int, device: torch.device) -> tuple[float, int]:
-    cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(device)
-        torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device) if cuda else 0
-    start = time.perf_counter()
+    if device.type != "cuda":
+        start = time.process_time()
+        for _ in range(runs):
+            work()
+        return 1000 * (time.process_time() - start) / runs, 0
+    torch.cuda.reset_peak_memory_stats(device)
+    torch.cuda.synchronize(device)
+    before, start = torch.cuda.memory_allocated(device), time.perf_counter()
     for _ in range(runs):
         work()
-    if cuda:
-        torch.cuda.synchronize(device)
+    torch.cuda.synchronize(device)
     milliseconds = 1000 * (time.perf_counter() - start) / runs
-    return milliseconds, torch.cuda.max_memory_allocated(device) - before if cuda else 0
+    return milliseconds, torch.cuda.max_memory_allocated(device) - before
 
 
-def table(title: str, works: Sequence[tuple[Variant, Work]], results: Sequence[Measured]) -> str:
-    """Return a line for each variant: time, half its range, and its speed relative to the baseline by rounds."""
-    baseline, lines = results[0].milliseconds, [title]
-    for (variant, _), (milliseconds, peak) in zip(works, results, strict=True):
-        middle = median(milliseconds)
-        spread = 50 * (max(milliseconds) - min(milliseconds)) / middle
-        ratio = median(a / b for a, b in zip(baseline, milliseconds, strict=True))
-        memory = f"{peak / 2**20:10.0f} MiB" if peak else ""
-        lines.append(f"  {variant.name:<12}{middle:10.2f} ms ±{spread:3.0f} %{ratio:8.2f}x{memory}")
-    return "\n".join(lines)
+def count(names: Sequence[str]) -> Iterator[Counted]:
+    """Count steps at their published sizes, as released in float32, and ours in float32 and bf16."""
+    for name in names:
+        for way, precision in ((BASELINE, "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
+            released = way == BASELINE
+            ledger = counted_step(name, precision, released=released)
+            # A grouped convolution is counted as if it had one group.
+            floor = None if released else 1000 * ledger.seconds
+            yield Counted(name, way, ledger.kernels.total(), ledger.peak, ledger.moved, floor)
+
+
+# ------------------------------------------------------------------------------------------------ command line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
+    parts = [*PARTS, "counts"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
-    parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="measured against fp32")
-    parser.add_argument(
-        "--size", type=size, default=SIZE, help="LR image to restore, HxW (default: {}x{})".format(*SIZE)
-    )
-    parser.add_argument("--batch", type=whole(0), help="images in a step (default: as published); 0: no training")
-    parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: as published)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="besides fp32 (default: bf16)")
+    parser.add_argument("--size", type=size, help="LR image to restore, HxW (default: {}x{} on a GPU)".format(*SIZE))
+    parser.add_argument("--batch", type=whole(1), help="images in a step (default: published on a GPU, else 2)")
+    parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: published on a GPU, else 24)")
     parser.add_argument("--rounds", type=whole(1), default=5, help="(default: %(default)s)")
-    parser.add_argument("--runs", type=whole(1), default=20, help="runs in a round (default: %(default)s)")
+    parser.add_argument("--runs", type=whole(1), help="runs in a round (default: 20 on a GPU, else 1)")
+    parser.add_argument("--quick", action="store_true", help="few networks, small images, three rounds")
     parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="write the results there, with a plot beside it")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):
         run(given)
@@ -169,31 +360,34 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(given: Namespace) -> None:
     """Measure and print what the command line asks for."""
+    if given.page is not None:
+        check_picture("`page`", given.page, [".md"])
     device = torch.device("cpu" if given.cpu or not torch.cuda.is_available() else "cuda")
     torch.set_flush_denormal(True)
-    height, width = given.size
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{machine}, PyTorch {torch.__version__}; {given.rounds} rounds of {given.runs}, scale {SCALE}")
-    for title in given.network:
-        name, sizes = NETWORKS[title]
-        torch.manual_seed(0)
-        net = model.build(name, scale=SCALE, **sizes)
-        if min(height, width) < net.min_size:
-            raise ValueError(f"--size {height}x{width}: {title} needs {net.min_size} LR pixels a side")
-        published = PUBLISHED[name]
-        batch = published["batch_size"] if given.batch is None else given.batch
-        patch = given.patch or published["patch_size"]
-        if batch and patch < net.min_size:
-            raise ValueError(f"--patch {patch}: {title} needs {net.min_size} LR pixels a side")
-        all_of_them = variants(given.precision)
-        works = [(v, inference(net, v, height, width, device)) for v in all_of_them]
-        print(
-            table(f"{title}, LR {height}x{width}", works, measure(works, given.rounds, given.runs, device)), flush=True
-        )
-        if batch:
-            works = [(v, training(net, v, batch, patch, device)) for v in all_of_them]
-            results = measure(works, given.rounds, given.runs, device)
-            print(table(f"{title}, step of {batch} patches of {patch}", works, results), flush=True)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    where = environment()
+    given.draws, counted = 6, [*STEPS]
+    if given.quick:
+        given.network = [title for title in given.network if title in ("KDSR-M", "CDSR")]
+        given.size = given.size or (24, 32)
+        given.rounds, given.draws, counted = min(given.rounds, 3), 2, ["KDSR_S M", "CDSR"]
+    runs = given.runs or (20 if device.type == "cuda" else 1)
+    print(f"{given.rounds} rounds of {runs}, threads: {torch.get_num_threads()}, PyTorch {torch.__version__}")
+    figures: list[Figure] = []
+    for part, rows in PARTS.items():
+        for row in rows(given, device) if part in given.parts else ():
+            figures += (found := measure(row, given.rounds, runs, device))
+            print(render(found), flush=True)
+    counts = []
+    for found in count(counted) if "counts" in given.parts else ():
+        counts.append(found)
+        print(render([found]), flush=True)
+    awaited = AWAITED if device.type == "cpu" else ()
+    if awaited:
+        print("awaits a GPU: " + "; ".join(awaited))
+    if given.page is not None:
+        write_page(given.page, figures, counts, awaited, where)
 
 
 if __name__ == "__main__":

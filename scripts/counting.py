@@ -1,16 +1,16 @@
-"""Counts what a step would do on a GPU, without one: kernels launched, and bytes held at once.
+"""Count what a step would do on a GPU, without one: kernels launched, bytes held and moved, arithmetic.
 
 It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic convolutions and attentions are the
-operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted.
+operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but a bound of it can.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -18,8 +18,21 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
+import loss
+import model
+from data.degradation import IKCParams
+from data.pairs import Batch
+from loss import Objective
+from model import BlindSR
+from model.discriminator import UNetDiscriminator
 from model.op import depthwise, outer
+from runtime.precision import Precision
+from scripts import formulation
+from trainer import Learner
+
+FLOPS, BYTES = 790e12, 4.3e12  # a second, of an H200 in bf16; in float32 products (TF32) half as many FLOPs
 
 
 class Ledger(TorchDispatchMode):
@@ -31,12 +44,16 @@ class Ledger(TorchDispatchMode):
     Attributes:
         kernels: operations by name.
         peak: most bytes that tensors made in the block held at once; without workspaces of cuDNN.
+        flops: of products and convolutions, two for each multiply-add; dynamic convolutions, 1 %, are left out.
+        moved: bytes that the kernels read and write, if each reads its arguments once.
+        seconds: what these kernels take at least, at `FLOPS` and `BYTES` a second.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels: Counter[str] = Counter()
-        self.peak = 0
+        self.peak = self.flops = self.moved = 0
+        self.seconds = 0.0
         self._held: dict[int, int] = {}  # bytes of the storages that are alive
         self._now = 0
 
@@ -47,9 +64,19 @@ class Ledger(TorchDispatchMode):
         view = func.is_view or torch.Tag.inplace_view in func.tags or name == "_unsafe_view"
         if _tensors((args, kwargs, result)) and not view and "empty" not in name and func.namespace != "prim":
             self.kernels[name] += 1
+            self._work(func, args, kwargs or {}, result)
         for tensor in _tensors(result):
             self._hold(tensor.untyped_storage(), known)
         return result
+
+    def _work(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        count = flop_registry.get(func.overloadpacket)
+        flops = count(*args, **kwargs, out_val=result) if count else 0
+        moved = sum(tensor.nbytes for tensor in _tensors((args, kwargs, result)))
+        short = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in _tensors(result))
+        self.flops += flops
+        self.moved += moved
+        self.seconds += max(flops / (FLOPS if short else FLOPS / 2), moved / BYTES)
 
     def _hold(self, storage: Any, known: set[int]) -> None:
         key = storage._cdata
@@ -99,3 +126,83 @@ def _to(module: nn.Module, device: Any = None, memory_format: torch.memory_forma
                 laid_out = weight.detach().clone(memory_format=memory_format)
                 part._parameters[name] = nn.Parameter(laid_out, weight.requires_grad)
     return module
+
+
+# --------------------------------------------------------------------------------------------- published steps
+
+_M = {"scale": 4, "n_feats": 64, "n_blocks": 53, "n_resblocks": 9}
+_L = {"scale": 4, "n_feats": 128, "n_blocks": 28, "n_resblocks": 5}
+_REAL = {"scale": 4, "n_feats": 128, "n_blocks": 42, "n_resblocks": 6}
+
+
+class Step(NamedTuple):
+    """A training step at its published size."""
+
+    make: Callable[[], tuple[BlindSR, Objective[Any]]]
+    batch: int
+    patch: int  # LR pixels a side
+
+
+def _teacher() -> tuple[BlindSR, Objective[Any]]:
+    return model.build("KDSR_T", **_M), loss.Pixel()
+
+
+def _distillation(size: dict[str, int]) -> Callable[[], tuple[BlindSR, Objective[Any]]]:
+    return lambda: (model.build("KDSR_S", **size), loss.Distillation(model.build("KDSR_T", **size)))
+
+
+def _contrast(name: str) -> Callable[[], tuple[BlindSR, Objective[Any]]]:
+    def make() -> tuple[BlindSR, Objective[Any]]:
+        net = model.build(name, scale=4)
+        assert isinstance(net, model.ContrastiveSR)
+        return net, loss.Contrast(net)
+
+    return make
+
+
+def _adversarial() -> tuple[BlindSR, Objective[Any]]:
+    teacher = model.build("KDSR_T", **_REAL)
+    return model.build("KDSR_S", **_REAL), loss.Adversarial(UNetDiscriminator(), teacher=teacher)
+
+
+STEPS = {
+    "KDSR_T M": Step(_teacher, 64, 64),
+    "KDSR_S M": Step(_distillation(_M), 64, 64),
+    "KDSR_S L": Step(_distillation(_L), 64, 64),
+    "CDSR": Step(_contrast("CDSR"), 32, 48),
+    "DASR": Step(_contrast("DASR"), 32, 48),
+    "KDSR-GAN": Step(_adversarial, 9, 64),
+    "IKC, sftmd": Step(lambda: (model.build("IKC", scale=4), loss.SFTMD()), 32, 64),
+    "IKC, correction": Step(lambda: (model.build("IKC", scale=4), loss.Correction()), 32, 64),
+}
+"""Each objective with the networks it is published for. The adversarial one is without its perceptual loss."""
+
+
+def counted_step(name: str, precision: str, *, recompute: bool = False, released: bool = False) -> Ledger:
+    """Count one of the `STEPS`, without the optimiser, whose kernels for all weights together a CPU does not have.
+
+    Args:
+        name: of the step.
+        precision: one of `runtime.precision.PRECISIONS`.
+        recompute: as the flag of main.py.
+        released: compute as the released code, see `formulation`.
+    """
+    make, batch, patch = STEPS[name]
+    with ExitStack() as stack:
+        stack.enter_context(without_data())
+        if released:
+            stack.enter_context(formulation.networks())
+        stack.enter_context(mock.patch.object(Learner, "_optimize", new=_no_update))
+        net, objective = make()
+        how = {"device": torch.device("cpu"), "precision": Precision(precision), "recompute": recompute}
+        learner = Learner(net.train(), objective, **how)
+        n = objective.views * batch
+        params = IKCParams(torch.rand(n, 2), torch.rand(n, 10)) if isinstance(net, model.IKC) else None
+        pairs = Batch(torch.rand(n, 3, patch, patch), torch.rand(n, 3, 4 * patch, 4 * patch), params)
+        with Ledger() as ledger:
+            learner.step(pairs, 1, 1e-4)
+    return ledger
+
+
+def _no_update(_: Learner) -> Tensor:
+    return torch.zeros(())

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data.degradation.params import in_parts
 from runtime.precision import full_precision
 
 Padding = Literal["reflect", "replicate"]
 _WIDE = 16
 """Rows from which the one in the middle of a bicubic matrix is far from both edges."""
+TOGETHER = 5
+"""Images that a CPU convolves at a time: their planes fill vectors of sixteen, and nothing that is made is large."""
 
 
 @full_precision
-def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int = 1) -> Tensor:
+def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int = 1, direct: bool = False) -> Tensor:
     """Correlate each image with its own kernel.
 
     Float32 images are convolved on the CPU, and wherever only sampled pixels are wanted: that is the quickest there.
@@ -28,6 +31,7 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
         kernel: (B, k, k), odd k.
         padding: how the image goes on beyond its border.
         stride: take every stride-th pixel, from (0, 0).
+        direct: convolve float32 images on a GPU, too: then no rounding errors come from pixels far away.
 
     Returns:
         (B, C, ceil(H / stride), ceil(W / stride)).
@@ -42,11 +46,14 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
     """
     if kernel.ndim != 3 or len(kernel) != len(x) or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
         raise ValueError(f"`kernel`: expected (B, k, k) = ({len(x)}, k, k) with odd k, got {tuple(kernel.shape)}")
-    kernel = kernel.to(x)
-    padded = pad(x, kernel.shape[-1], padding)
-    if x.dtype == torch.float64 or (x.is_cuda and stride == 1):
-        return _fourier(padded, kernel)[..., ::stride, ::stride]
-    return _direct(padded, kernel, stride)
+    size = kernel.shape[-1]
+    fourier = x.dtype == torch.float64 or (x.is_cuda and stride == 1 and not direct)
+
+    def correlate(x: Tensor, kernel: Tensor) -> Tensor:
+        padded = pad(x, size, padding)
+        return _fourier(padded, kernel)[..., ::stride, ::stride] if fourier else _direct(padded, kernel, stride)
+
+    return in_parts(correlate, x, kernel.to(x), most=TOGETHER)
 
 
 @full_precision
@@ -112,25 +119,31 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
     if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or least < _WIDE or stride == 1:
         return rows @ blur(x, kernel) @ columns.mT
+    return in_parts(partial(_fused, rows=rows, columns=columns), x, kernel, most=TOGETHER)
+
+
+def _fused(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     padded, size, exact = pad(x, kernel.shape[-1], "reflect"), kernel.shape[-1], kernel.double()
-    result = x.new_empty(*x.shape[:2], len(rows), len(columns))
+    stride = x.shape[-1] // len(columns)
     down, across = _alike(rows, stride), _alike(columns, stride)
     both = _spread(down.weights, size).mT @ exact @ _spread(across.weights, size)
     inner = _direct(padded, both.to(x), stride)[..., : down.stop - down.start, : across.stop - across.start]
+    result = x.new_empty(*x.shape[:2], len(rows), len(columns))
     result[..., down.start : down.stop, across.start : across.stop] = inner
     for part in (slice(down.start), slice(down.stop, None)):
-        low, high = _used(rows[part])
-        strip = padded[..., low : high + size - 1, :].contiguous()
-        for i in range(len(rows))[part]:
-            row = _direct(strip, (_spread(rows[i, low:high], size).mT @ exact).to(x), 1)
-            result[..., i, :] = row[..., 0, :] @ columns.mT
+        result[..., part, :] = _strip(padded, exact, rows[part]) @ columns.mT
     for part in (slice(across.start), slice(across.stop, None)):
-        low, high = _used(columns[part])
-        strip = padded[..., low : high + size - 1].contiguous()
-        for j in range(len(columns))[part]:
-            column = _direct(strip, (exact @ _spread(columns[j, low:high], size)).to(x), 1)
-            result[..., j] = column[..., 0] @ rows.mT
+        result[..., part] = rows @ _strip(padded.mT, exact.mT, columns[part]).mT
     return result
+
+
+def _strip(padded: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
+    """Return a few rows of R·(K ⋆ X), (B, C, r, W), that depend on a strip of X."""
+    size = kernel.shape[-1]
+    low, high = _used(rows)
+    strip = padded[..., low : high + size - 1, :].contiguous()
+    weights = [(_spread(row[low:high], size).mT @ kernel).to(padded) for row in rows]
+    return torch.cat([_direct(strip, weight, 1) for weight in weights], 2)
 
 
 class _Alike(NamedTuple):
@@ -158,7 +171,8 @@ def _used(matrix: Tensor) -> tuple[int, int]:
 
 def _spread(weights: Tensor, size: int) -> Tensor:
     """Return the (k, k + n - 1) float64 matrix whose row t has the n weights from column t on."""
-    return torch.stack([F.pad(weights.double(), (t, size - 1 - t)) for t in range(size)])
+    wide = F.pad(weights.double(), (size - 1, size - 1))
+    return wide.unfold(0, len(weights) + size - 1, 1).flip(0)
 
 
 def pad(x: Tensor, size: int, padding: Padding) -> Tensor:

@@ -90,7 +90,7 @@ class IKC:
         """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. ValueError for other HR sides."""
         check_hr(hr, self.scale, len(params.width))
         kernel = gaussian_kernel(move(params.width, hr.device), None, SIZE)
-        return pillow_bicubic(truncate(blur(hr, kernel)), self.scale).float() / 255
+        return pillow_bicubic(truncate(blur(hr, kernel, direct=True)), self.scale).float() / 255
 
 
 def truncate(x: Tensor) -> Tensor:

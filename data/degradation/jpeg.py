@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.params import move
+from data.degradation.params import in_parts, move
 from runtime.precision import full_precision
 
 Codec = Literal["realesrgan", "libjpeg"]
@@ -34,7 +34,9 @@ _CHROMA = (
     *((99,) * 8,) * 4,
 )
 # JFIF: Y, Cb, Cr from R, G, B, without the offset of 128 that the level shift before the DCT takes away again.
-_Y, _CB, _CR = (0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)
+_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_CACHED = 2**21
+"""Bytes of images that a core works on at a time: a few planes of them are in its cache then."""
 
 
 @full_precision
@@ -79,34 +81,36 @@ def jpeg(x: Tensor, quality: Tensor, *, codec: Codec = "realesrgan") -> Tensor:
     """
     if len(quality) != len(x):
         raise ValueError(f"`quality`: expected one value for each of {len(x)} images, got {tuple(quality.shape)}")
-    real = codec == "libjpeg"
-    height, width = x.shape[-2:]
     constants = _constants(x.device, x.dtype, codec)
     luma, chroma = _steps(move(quality, x.device).to(x.dtype), constants.tables, codec)
+    cached = max(1, _CACHED // max(1, x[:1].nbytes))
 
+    def compress(x: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
+        return _compress(x, luma, chroma, constants, codec)
+
+    return in_parts(compress, x, luma, chroma, most=cached)
+
+
+def _compress(x: Tensor, luma: Tensor, chroma: Tensor, constants: _Constants, codec: Codec) -> Tensor:
+    """Do what `jpeg` says, with the (B, 64) steps of luma and chroma."""
+    real = codec == "libjpeg"
+    height, width = x.shape[-2:]
     if height % 16 or width % 16:
         x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate" if real else "constant")
-    y, blue, red = _ycbcr(x)
-    y = _lossy(y, luma, constants.dct, constants.dct).add_(128).div_(255)
-    inverse = constants.dct if real else constants.wide
-    blue, red = _lossy(torch.cat([blue, red], 1), chroma, constants.dct, inverse).div_(255).split(1, 1)
+    planes = (constants.ycbcr @ x.flatten(2)).view(x.shape)
+    y = _lossy(planes[:, :1].sub_(128), luma, constants.dct, constants.inverse).add_(128 / 255)
+    mixed = planes[:, 1:, ::2] + planes[:, 1:, 1::2]  # rows, two by two; the transform does so with the columns
+    blue, red = _lossy(mixed, chroma, constants.mix, constants.inverse if real else constants.wide).split(1, 1)
     # Not chroma is enlarged but what it adds to R, G and B: then no colours are mixed at full size.
-    added = torch.cat([1.402 * red, (-0.344136 * blue).sub_(red, alpha=0.714136), 1.772 * blue], 1)
+    added = (1.402, red), (1.0, (-0.344136 * blue).sub_(red, alpha=0.714136)), (1.772, blue)
     if real:
-        x = F.interpolate(added, scale_factor=2, mode="bilinear").add_(y)
-    else:  # (B, 3, H/2, W)
-        x = (added[:, :, :, None] + y.unflatten(2, (-1, 2))).flatten(2, 3)
+        x = F.interpolate(torch.cat([weight * part for weight, part in added], 1), scale_factor=2, mode="bilinear")
+        x = x.add_(y)
+    else:  # parts are (B, 1, H/2, W)
+        x, pairs = torch.empty_like(x), y.unflatten(2, (-1, 2))
+        for channel, (weight, part) in zip(x.unflatten(2, (-1, 2)).split(1, 1), added, strict=True):
+            torch.add(pairs, part[:, :, :, None], alpha=weight, out=channel)
     return x.clamp_(0, 1)[..., :height, :width]
-
-
-def _ycbcr(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return Y, (B, 1, H, W), and halved Cb and Cr, (B, 1, H/2, W/2), of RGB in [0, 1]: grey levels, 128 subtracted."""
-    red, green, blue = x.split(1, 1)
-    y = (255 * _Y[0] * red).add_(green, alpha=255 * _Y[1]).add_(blue, alpha=255 * _Y[2]).sub_(128)
-    x = x[..., ::2, :] + x[..., 1::2, :]
-    red, green, blue = (255 / 4 * (x[..., ::2] + x[..., 1::2])).split(1, 1)
-    cb, cr = ((r * red).add_(green, alpha=g).add_(blue, alpha=b) for r, g, b in (_CB, _CR))
-    return y, cb, cr
 
 
 def _steps(quality: Tensor, tables: Tensor, codec: Codec) -> tuple[Tensor, ...]:
@@ -118,12 +122,12 @@ def _steps(quality: Tensor, tables: Tensor, codec: Codec) -> tuple[Tensor, ...]:
     return steps.clamp(min=1).unbind(1)
 
 
-def _lossy(plane: Tensor, step: Tensor, dct: Tensor, inverse: Tensor) -> Tensor:
-    """Quantise the 8×8 DCT of (B, C, H, W) planes in (B, 64) steps; `inverse` makes blocks of 8 rows of it again."""
-    batch, channels, height, width = plane.shape
-    blocks = plane.view(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
+def _lossy(plane: Tensor, step: Tensor, forward: Tensor, inverse: Tensor) -> Tensor:
+    """Quantise the DCT of blocks of (B, C, H, W) planes in (B, 64) steps; `forward` tells how wide blocks are."""
+    batch, channels, height, _ = plane.shape
+    blocks = plane.unflatten(3, (-1, len(forward) // 8)).unflatten(2, (-1, 8)).transpose(3, 4)
     step = step[:, None, None, None]
-    coefficients = (blocks.flatten(4) @ dct.T).div_(step).round_().mul_(step)  # (B, C, H/8, W/8, 64)
+    coefficients = (blocks.flatten(4) @ forward).div_(step).round_().mul_(step)  # (B, C, H/8, W/8, 64)
     blocks = (coefficients @ inverse).unflatten(4, (8, -1))  # (B, C, H/8, W/8, 8, 8 or 16)
     return blocks.transpose(3, 4).reshape(batch, channels, height, -1)
 
@@ -131,10 +135,16 @@ def _lossy(plane: Tensor, step: Tensor, dct: Tensor, inverse: Tensor) -> Tensor:
 class _Constants(NamedTuple):
     tables: Tensor
     """(2, 64): luma, chroma"""
+    ycbcr: Tensor
+    """(3, 3): Y, Cb, Cr in grey levels, by R, G, B in [0, 1]"""
     dct: Tensor
-    """(64, 64), orthonormal: coefficients of a flattened block by its pixels"""
+    """(64, 64): a flattened block in grey levels to its coefficients, orthonormal"""
+    mix: Tensor
+    """(128, 64): blocks twice as wide, sums of two rows, to the coefficients of their means over 2×2 pixels"""
+    inverse: Tensor
+    """(64, 64): coefficients to a block in [0, 1]"""
     wide: Tensor
-    """(64, 128): pixels, each of them twice across, by coefficients"""
+    """(64, 128): the same, with each pixel twice across"""
 
 
 @lru_cache(maxsize=8)
@@ -144,6 +154,8 @@ def _constants(device: torch.device, dtype: torch.dtype, codec: Codec) -> _Const
     dct[0] /= 2**0.5
     luma, chroma = torch.tensor(_LUMA), torch.tensor(_CHROMA)
     tables = torch.stack([luma.T if codec == "realesrgan" else luma, chroma]).flatten(1)
-    blocks = torch.kron(dct, dct)
+    ycbcr = 255 * torch.tensor(_YCBCR, dtype=torch.float64)
+    blocks = torch.kron(dct, dct)  # coefficients by pixels
     wide = blocks.repeat_interleave(2, 1)
-    return _Constants(*(constant.to(device, dtype) for constant in (tables, blocks, wide)))
+    constants = (tables, ycbcr, blocks.T, wide.T / 4, blocks / 255, wide / 255)
+    return _Constants(*(constant.to(device, dtype).contiguous() for constant in constants))

@@ -8,11 +8,11 @@ from math import pi
 import torch
 from torch import Tensor
 
-from data.degradation.blur import blur
+from data.degradation.blur import TOGETHER, blur
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
 from data.degradation.noise import CLEAN
-from data.degradation.params import Params, Ranges, check_hr, given_range, uniform
+from data.degradation.params import Params, Ranges, check_hr, given_range, in_parts, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,12 @@ class MANet(Ranges):
         check_hr(hr, self.scale, len(params.width))
         params = params.to(hr.device)
         kernel = manet_kernel(params.width, params.theta, self.size, self.scale)
-        levels = 255 * hr  # whole numbers, as in the published code, for the same ties of rounding
-        lr = blur(levels, kernel, padding="replicate", stride=self.scale)
-        return finish(lr, params, generator, noise_var=self.noise_var)
+
+        def sampled(hr: Tensor, kernel: Tensor) -> Tensor:
+            levels = 255 * hr  # whole numbers, as in the published code, for the same ties of rounding
+            return blur(levels, kernel, padding="replicate", stride=self.scale)
+
+        return finish(in_parts(sampled, hr, kernel, most=TOGETHER), params, generator, noise_var=self.noise_var)
 
     def _sample_width(self, draws: int, generator: torch.Generator) -> Tensor:
         """Draw (B, 2) standard deviations."""

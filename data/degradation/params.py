@@ -186,6 +186,26 @@ def move_all(fields: T, device: torch.device) -> T:
     return map_tensors(fields, lambda field: moved[next(taken)].view(field.dtype).view(field.shape))
 
 
+def in_parts(work: Callable[..., Tensor], x: Tensor, *params: Tensor, most: int) -> Tensor:
+    """Return work(x, *params), on a CPU for some images at a time: what is computed on the way fits into its cache.
+
+    Args:
+        work: what is done to each image, whatever others are beside it.
+        x: (B, C, H, W).
+        params: (B, ...) each.
+        most: number of images that each thread works on at a time.
+
+    Examples:
+        >>> in_parts(lambda x, factor: x * factor, torch.ones(3, 1), torch.arange(3.0)[:, None], most=2).tolist()
+        [[0.0], [1.0], [2.0]]
+    """
+    most *= torch.get_num_threads()
+    if x.device.type != "cpu" or len(x) <= most:
+        return work(x, *params)
+    parts = zip(*(tensor.split(most) for tensor in (x, *params)), strict=True)
+    return torch.cat([work(*part) for part in parts])
+
+
 def check_recipe(*, scale: int, width: tuple[float, float], noise: float, quality: float | None) -> None:
     """Raise ValueError where the ranges of a recipe make no sense.
 

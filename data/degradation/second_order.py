@@ -128,7 +128,9 @@ class SecondOrder:
 
 @full_precision
 def _resize(x: Tensor, to: float | tuple[int, int], mode: Mode) -> Tensor:
-    """Resize by a factor, or to (height, width)."""
+    """Resize by a factor, or to (height, width); an image that stays as large stays as it is."""
+    if to in (1.0, tuple(x.shape[-2:])):
+        return x
     if isinstance(to, tuple):
         return F.interpolate(x, size=to, mode=mode)
     return F.interpolate(x, scale_factor=to, mode=mode)

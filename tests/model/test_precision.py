@@ -9,6 +9,7 @@ from model import build
 from model.autocast import (
     Conv2d,
     add_scaled,
+    convolve_in_float32,
     in_float32,
     rounded_beside,
     rounds_weights_once,
@@ -117,6 +118,33 @@ def test_the_gradient_of_a_mean_is_that_of_pytorch(dtype):
     (expected,) = torch.autograd.grad((x.mean((2, 3), dtype=torch.float32) * weight).sum(), x)
     assert x.grad is not None
     assert torch.equal(x.grad, expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 2**18])  # pixels: samples one by one, two by two, all together
+def test_the_last_convolution_is_float32_and_so_are_its_gradients(at_once, monkeypatch):
+    monkeypatch.setattr("model.autocast.AT_ONCE", at_once)
+    torch.manual_seed(0)
+    conv, x = Conv2d(6, 3, 3, padding=1), torch.randn(5, 6, 4, 5).bfloat16()
+    results = []
+    for convolve in (in_float32, convolve_in_float32):
+        conv.zero_grad()
+        maps = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = convolve(conv, maps)
+        y.square().sum().backward()
+        results.append((y, maps.grad, conv.weight.grad, conv.bias.grad))
+    for expected, found in zip(*results, strict=True):
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, rtol=1e-5 if found.dtype == torch.float32 else 1e-2, atol=1e-5)
+
+
+def test_the_last_convolution_differentiates_what_is_asked_for():
+    conv, x = Conv2d(6, 3, 3, padding=1).requires_grad_(False), torch.randn(2, 6, 4, 5).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not convolve_in_float32(conv, x).requires_grad
+        convolve_in_float32(conv, x.requires_grad_()).sum().backward()
+    assert x.grad is not None
+    assert conv.weight.grad is None
 
 
 def test_a_rounded_branch_beside_the_trunk_gets_and_gives_what_autocast_does():

@@ -108,3 +108,12 @@ def test_wrong_profiles():
 def test_image_too_small_to_reflect():
     with pytest.raises(ValueError, match="sides above 10"):
         blur(images(height=10), kernels())
+
+
+def test_many_images_are_blurred_as_each_alone():
+    x, kernel = images(6 * torch.get_num_threads(), 72, 96).float(), kernels(6 * torch.get_num_threads(), 5).float()
+    rows, columns = bicubic_matrices(x, 1 / 4)
+    expected = torch.cat([blur_and_shrink(a[None], k[None], rows, columns) for a, k in zip(x, kernel, strict=True)])
+    torch.testing.assert_close(blur_and_shrink(x, kernel, rows, columns), expected, rtol=0, atol=1e-6)
+    expected = torch.cat([blur(a[None], k[None]) for a, k in zip(x, kernel, strict=True)])
+    torch.testing.assert_close(blur(x, kernel), expected, rtol=0, atol=1e-6)

@@ -96,3 +96,12 @@ def test_libjpeg_is_nearer_at_any_size_and_quality(quality, shape, photograph):
 def test_one_quality_per_image(photograph):
     with pytest.raises(ValueError, match="quality"):
         jpeg(photograph, torch.tensor([50.0, 60.0]))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_images_that_exceed_the_cache_are_compressed_as_together(codec, photograph, monkeypatch):
+    x = torch.cat([photograph, photograph.flip(3), 1 - photograph]).double()  # without ties of rounding
+    quality = torch.tensor([30.0, 60.0, 95.0])
+    together = jpeg(x, quality, codec=codec)
+    monkeypatch.setattr("data.degradation.jpeg._CACHED", 1)
+    torch.testing.assert_close(jpeg(x, quality, codec=codec), together, rtol=0, atol=1e-12)

@@ -12,6 +12,7 @@ from torch import Tensor
 from data.degradation import SecondOrder, SecondOrderParams, quantize
 from data.degradation.jpeg import jpeg
 from data.degradation.mixed import mixed_kernel
+from data.degradation.second_order import _resize
 from data.degradation.second_order_params import PassParams
 
 SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1)
@@ -289,3 +290,10 @@ def test_applying_reads_nothing_back_to_the_host():
         hr = torch.zeros(2, 3, 96, 120, device="meta")
         lr = recipe.apply(hr, params._replace(first=first, second=second), generator=rng())
         assert lr.shape == (2, 3, 24, 30)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_resizing_to_the_same_size_is_what_interpolation_gives(mode):
+    x = torch.rand(2, 3, 13, 17, generator=rng())
+    assert torch.equal(_resize(x, 1.0, mode), F.interpolate(x, scale_factor=1.0, mode=mode))
+    assert torch.equal(_resize(x, (13, 17), mode), F.interpolate(x, size=(13, 17), mode=mode))
