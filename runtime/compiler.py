@@ -16,9 +16,9 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(_sample, fullgraph=True)(x).backward()
     except Exception as error:  # no compiler, no headers, no Triton, a full disk: it fails in a dozen ways
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"`compile`: PyTorch cannot compile here ({type(error).__name__}: {reason[:200]}). "
+            f"`compile`: PyTorch cannot compile here ({type(error).__name__}: {reason}). "
             f"It needs {_NEEDS[device.type]}; or leave `compile` out"
         ) from error
 
