@@ -171,6 +171,8 @@ def build_trainer(
         ema=training.ema,
         accumulate=training.accumulate,
         recompute=training.recompute,
+        compile=training.compile,
+        cuda_graph=training.cuda_graph,
         clip_grad=training.clip_grad,
         collapse=training.collapse,
         n_threads=loading.n_threads,

@@ -112,6 +112,17 @@ STUDENT = _objective("distillation", "adversarial")
 CONTRAST = _objective("contrast")
 GAN = _objective("adversarial")
 PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
+COMPILED = _objective("pixel", "distillation", "contrast", "sftmd")
+GRAPHED = When(
+    "one GPU and --objective pixel, distillation or contrast, without --accumulate and fp16",
+    lambda o: (
+        o["objective"] in ("pixel", "distillation", "contrast")
+        and o["n_GPUs"] == 1
+        and not o["cpu"]
+        and o["accumulate"] == 1
+        and o["precision"] != "fp16"
+    ),
+)
 DECAY = When("a learning rate that decays", lambda o: o["decay_type"] != "none")
 STAIRS = When("--decay_type step", lambda o: o["decay_type"] == "step")
 WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
@@ -430,6 +441,18 @@ class TrainingOptions:
     )
     accumulate: int = flag(1, "parts in which a batch goes through the network, to save memory", low=1, on_resume=True)
     recompute: bool = flag(False, "save memory: compute the SR network's maps twice, keep few of them", on_resume=True)
+    compile: bool = flag(
+        False,
+        "torch.compile what network and objective compute; off until a GPU has shown that it is faster",
+        when=COMPILED,
+        on_resume=True,
+    )
+    cuda_graph: bool = flag(
+        False,
+        "launch each step as one CUDA graph; off until a GPU has shown that it is faster and learns the same",
+        when=GRAPHED,
+        on_resume=True,
+    )
     collapse: float = flag(
         10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
     )
@@ -1059,6 +1082,9 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    for name, when in (("compile", COMPILED), ("cuda_graph", GRAPHED)):
+        if getattr(training, name) and not when.test(flat(options)):
+            raise ValueError(f"--{name} takes {when.text}: leave it out")
     if options.test_degradation.metric == "all":
         raise ValueError(
             "--metric all belongs to test.py: one PSNR decides which weights are the best; name its planes"

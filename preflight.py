@@ -45,6 +45,7 @@ from loss.perceptual import vgg19
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
 from option import Given, TrainOptions
+from runtime.compiler import check_compiler
 from trainer import Trainer
 from utility import ROOT, Run, duration, peak_memory
 
@@ -104,8 +105,8 @@ def check(given: Given, options: TrainOptions, check_run: Callable[[Given, Train
 
 
 def cheap(options: TrainOptions) -> Iterator[Finding]:
-    """Check in less than a second: the machine, and the room for the run. Read no image and no checkpoint."""
-    for look in (packages, gpu, cores, run_directory, numbered_checkpoints, space):
+    """Check in about a second: the machine, and the room for the run. Read no image and no checkpoint."""
+    for look in (packages, gpu, fast_steps, cores, run_directory, numbered_checkpoints, space):
         yield from attempt(look, options)
 
 
@@ -158,6 +159,16 @@ def gpu(options: TrainOptions) -> Iterator[Finding]:
         bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
         text = f"{torch.cuda.get_device_name()}, {_bytes(free)} of {_bytes(total)} free, {bf16}"
         yield fine(text) if free > total / 2 else note(f"{text}; nvidia-smi tells who has the rest")
+
+
+def fast_steps(options: TrainOptions) -> Iterator[Finding]:
+    """Check what `cuda_graph` and `compile` need, where they are asked for; that takes some seconds then."""
+    cpu = options.machine.cpu or options.machine.n_GPUs == 0 or not torch.cuda.is_available()
+    if options.training.cuda_graph and cpu:
+        yield mend("`cuda_graph` needs a GPU, and there is none here: leave it out")
+    if options.training.compile:
+        check_compiler(torch.device("cpu" if cpu else "cuda"))
+        yield fine("torch.compile works here")
 
 
 def _gpu_failure() -> str | None:

@@ -19,13 +19,14 @@ from data.sampler import PatchBatches, load, naming_loader
 from data.testset import Sample, TestSet, centre
 from evaluation import Score, evaluate, grouped, mean
 from evaluation.page import RunReport
-from loss import Objective
+from loss import Objective, Phase, compiled
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
 from model.layer import Trunk
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
+from runtime.graph import GraphedStep, check_graph
 from runtime.logger import Logger
 from runtime.precision import Precision
 from runtime.reference import Reference
@@ -93,6 +94,8 @@ class Learner:
         accumulate: parts in which a batch goes through the network.
         recompute: compute the maps of the SR network twice instead of keeping them all.
         clip_grad: norm that the gradient of a step is scaled down to, where it is larger; 0: never.
+        compile: compile what network and objective compute.
+        cuda_graph: launch each step as one CUDA graph.
     """
 
     def __init__(
@@ -106,12 +109,17 @@ class Learner:
         accumulate: int = 1,
         recompute: bool = False,
         clip_grad: float = 0.0,
+        compile: bool = False,
+        cuda_graph: bool = False,
         device: torch.device,
         precision: Precision = Precision(),  # noqa: B008 (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     ) -> None:
         if accumulate > 1 and objective.steps > 1:
             raise ValueError(f"`accumulate` {accumulate}: this objective takes {objective.steps} steps in each batch")
+        if cuda_graph:
+            alike, scaled = objective.turns is not None, precision.scaler(device).is_enabled()
+            check_graph(device, processes=ranks.world, parts=accumulate, scaled=scaled, alike=alike)
         self.device = device
         self.precision = precision
         self.ranks = ranks
@@ -127,8 +135,15 @@ class Learner:
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:
             groups.append({"params": own, "share": self.objective.rate_share})
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, beta2), fused=device.type == "cuda")
+        on_gpu = device.type == "cuda"
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, beta2), fused=on_gpu, capturable=cuda_graph)
         self.scaler = precision.scaler(device)
+        self._compute = compiled(self.objective) if compile else self.objective.phases
+        self._graphed: GraphedStep | None = None
+        if cuda_graph:
+            self._graphed = GraphedStep(lambda first_alike, lr, hr: self._step(Batch(lr, hr), first_alike))
+            for group in self.optimizer.param_groups:
+                group["lr"] = torch.zeros((), device=device)  # where the graph reads it
 
     @property
     def eval_net(self) -> BlindSR:
@@ -138,11 +153,19 @@ class Learner:
     def step(self, batch: Batch, number: int, rate: float) -> dict[str, Tensor]:
         """Take one training step. Return its losses and the norm of its gradient, which stay on the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+            if self._graphed is None:
+                group["lr"] = rate * group["share"]
+            else:
+                group["lr"].fill_(rate * group["share"])
+        if self._graphed is None:
+            return self._step(batch, number)
+        return self._graphed(self.objective.first_alike(number), batch.lr, batch.hr)
+
+    def _step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         parts, begins = batch.chunk(self.accumulate), True
         for i, part in enumerate(parts):
-            for phase in self._phases(part, number):
+            for phase in self._with_autocast(self._compute(self.net, part, number)):
                 if begins:
                     self.optimizer.zero_grad()
                 begins = phase.step and i == len(parts) - 1  # the optimiser steps, and the next phase begins afresh
@@ -155,9 +178,8 @@ class Learner:
             self.ema.update(self.net)
         return losses
 
-    def _phases(self, batch: Batch, number: int) -> Iterator[Any]:
-        """Yield the phases of a batch; autocast covers what they compute, not their backward."""
-        phases = self.objective.phases(self.net, batch, number)
+    def _with_autocast(self, phases: Iterator[Phase]) -> Iterator[Phase]:
+        """Yield the phases; autocast covers what they compute, not their backward."""
         while True:
             with self.precision.autocast(self.device):
                 phase = next(phases, None)
@@ -185,7 +207,8 @@ class Learner:
         own = [value for name, value in self.objective.state_dict().items() if not self.objective.is_constant(name)]
         moved = [*self.net.buffers(), *own]
         before = [value.clone() for value in moved]
-        phases = list(self._phases(batch.chunk(self.accumulate)[0], number))
+        part = batch.chunk(self.accumulate)[0]
+        phases = list(self._with_autocast(self.objective.phases(self.net, part, number)))
         for value, was in zip(moved, before, strict=True):
             value.copy_(was)
         losses = {name: loss for phase in phases for name, loss in phase.losses.items()}
@@ -227,7 +250,11 @@ class Learner:
         groups, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]
         if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
             raise ValueError("its optimiser has other parameters")
-        groups = [group | {"lr": float(old["lr"])} for group, old in zip(groups, saved["param_groups"], strict=True)]
+        rates = [float(old["lr"]) for old in saved["param_groups"]]
+        if self._graphed is not None:
+            self._graphed.reset()  # it knows the moments that Adam had
+            rates = [torch.tensor(rate, device=self.device) for rate in rates]
+        groups = [group | {"lr": rate} for group, rate in zip(groups, rates, strict=True)]
         moments = copy.deepcopy(saved["state"])  # the optimiser goes on with the tensors that it is given
         for number, parameter in enumerate(
             chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
@@ -303,6 +330,8 @@ class Trainer:
         ema: float = 0.0,
         accumulate: int = 1,
         recompute: bool = False,
+        compile: bool = False,
+        cuda_graph: bool = False,
         clip_grad: float = 0.0,
         collapse: float = 0.0,
         n_threads: int = 0,
@@ -328,6 +357,8 @@ class Trainer:
             degradation=pairs.description,
             accumulate=accumulate,
             recompute=recompute,
+            compile=compile,
+            cuda_graph=cuda_graph,
             clip_grad=clip_grad,
             device=device,
             precision=precision,

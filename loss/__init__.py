@@ -5,7 +5,7 @@ from loss.contrast import Contrast
 from loss.correction import Correction
 from loss.distillation import Distillation
 from loss.factory import OBJECTIVES
-from loss.objective import Objective, Phase
+from loss.objective import Objective, Phase, compiled
 from loss.perceptual import Perceptual
 from loss.pixel import Pixel
 from loss.sftmd import SFTMD
@@ -22,4 +22,5 @@ __all__ = [
     "Perceptual",
     "Phase",
     "Pixel",
+    "compiled",
 ]

@@ -46,6 +46,7 @@ class Contrast(Objective[ContrastiveSR]):
         self.c_weight = c_weight
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step
+        self.turns = (warmup_steps, freeze_step)
         self.pixel = PixelLoss(loss)
 
     def phases(self, net: ContrastiveSR, batch: Batch, step: int) -> Iterator[Phase]:

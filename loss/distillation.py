@@ -48,6 +48,7 @@ class Distillation(Objective[BlindSR]):
         self.temperature = temperature
         self.kd_weight = kd_weight
         self.warmup_steps = warmup_steps
+        self.turns = (warmup_steps,)
         self.pixel = PixelLoss(loss)
 
     def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:

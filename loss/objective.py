@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from data.pairs import Batch
@@ -32,10 +33,17 @@ class Objective(nn.Module, Generic[Net]):
     steps: ClassVar[int] = 1  # optimiser steps in a batch
     validates: ClassVar[bool] = True  # the whole network can be scored while it learns
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
+    turns: tuple[float, ...] | None = None
+    """The steps from which on `phases` computes something else. Between two of them all steps must be alike, of one
+    phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike."""
 
     def is_constant(self, name: str) -> bool:
         """Return True for the name of a tensor of `state_dict` that never changes."""
         return name.split(".")[0] in self.constant
+
+    def first_alike(self, step: int) -> int:
+        """Return the first of the steps that are like this one; the step itself where `turns` is None."""
+        return step if self.turns is None else int(max((0, *(turn for turn in self.turns if turn <= step))))
 
     def phases(self, net: Net, batch: Batch, step: int) -> Iterator[Phase]:
         """Yield the losses of a batch; the graph of one is gone when the next is asked for.
@@ -48,3 +56,24 @@ class Objective(nn.Module, Generic[Net]):
                 other state. What is not to be trained at a step gets no gradient.
         """
         raise NotImplementedError
+
+
+def compiled(objective: Objective[Any], backend: str = "inductor") -> Callable[[Any, Batch, int], Iterator[Phase]]:
+    """Return `objective.phases`, compiled as a whole: all that the network and the loss compute, as one graph.
+
+    It is compiled at its first call, and anew after each of the objective's `turns`. Raises ValueError if it has none.
+
+    backend: of `torch.compile`.
+    """
+    if objective.turns is None:
+        raise ValueError(f"`compile`: the steps of {type(objective).__name__} are not alike, or have several phases")
+
+    @torch.compile(fullgraph=True, dynamic=False, backend=backend)
+    def only_phase(net: nn.Module, batch: Batch, step: int) -> Phase:
+        (phase,) = objective.phases(net, batch, step)
+        return phase
+
+    def phases(net: nn.Module, batch: Batch, step: int) -> Iterator[Phase]:
+        yield only_phase(net, batch, objective.first_alike(step))
+
+    return phases

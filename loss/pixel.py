@@ -68,6 +68,8 @@ class Pixel(Objective[BlindSR]):
         loss: as `PixelLoss` takes it.
     """
 
+    turns = ()
+
     def __init__(self, *, loss: str = "1*L1") -> None:
         super().__init__()
         self.pixel = PixelLoss(loss)

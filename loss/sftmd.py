@@ -31,6 +31,7 @@ class SFTMD(Objective[IKC]):
         loss: as `PixelLoss` takes it.
     """
 
+    turns = ()
     validates: ClassVar[bool] = False  # in a test the Predictor, which is untrained, would give the code
 
     def __init__(self, *, loss: str = "1*L1") -> None:

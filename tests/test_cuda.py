@@ -165,6 +165,32 @@ def test_a_published_row_is_measured_as_on_the_cpu(photo_folder, tmp_path):
     assert measured[0] == pytest.approx(measured[1], abs=1e-3)
 
 
+@pytest.mark.parametrize("flag", ["--cuda_graph", "--compile", "--cuda_graph --compile"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("objective", ["pixel", "distillation", "contrast"])
+def test_faster_steps_lose_what_plain_ones_do(objective, precision, flag, run_main, tmp_path):
+    """Over two kinds of steps, and a resumed run; the rate of a captured step is rounded to float32."""
+    if objective == "distillation":
+        torch.manual_seed(0)
+        sizes = {"n_feats": 16, "n_blocks": 3, "n_resblocks": 1}
+        torch.save(checkpoint(build("KDSR_T", scale=2, **sizes)), tmp_path / "teacher.pt")
+        arguments = f"--model KDSR_S {KDSR} --pre_train_TA {tmp_path / 'teacher.pt'} --epochs_encoder 1 --epochs_sr 4"
+    else:
+        arguments = RUNS[objective].replace("--freeze_epoch 2", "--freeze_epoch 1") + " --epochs_sr 4"
+    arguments += f" --test_every 5 --precision {precision}"
+    plain = run_main(f"{arguments} --save plain")
+    run_main(f"{arguments} {flag} --save fast --max_minutes 0")
+    fast = run_main(f"{arguments} {flag} --save fast --resume")
+    losses = [{(row["step"], row["part"]): float(row["value"]) for row in rows(run)} for run in (plain, fast)]
+    assert len(losses[0]) >= 20 * 2
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2 if precision == "bf16" else 1e-3)
+    assert state(fast)["net"]["params"].keys() == state(plain)["net"]["params"].keys()
+
+
+def rows(run):
+    return csv.DictReader((run / "loss_log.csv").open())
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 @pytest.mark.parametrize("objective", ["pixel", "adversarial"])
 def test_two_gpus_lose_what_one_does(objective, run_main):
@@ -172,7 +198,6 @@ def test_two_gpus_lose_what_one_does(objective, run_main):
     losses = []
     for count in (1, 2):
         run = run_main(f"{RUNS[objective]} --n_GPUs {count} --save n{count}")
-        rows = csv.DictReader((run / "loss_log.csv").open())
-        losses.append([float(row["value"]) for row in rows if row["part"] == "l1"])
+        losses.append([float(row["value"]) for row in rows(run) if row["part"] == "l1"])
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -132,6 +132,23 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_T --degradation second_order --noise 5", "leave out --noise"),
         ("--model KDSR_S --objective adversarial", "--pre_train_TA, or leave the teacher out with --kd_weight 0"),
         ("--model KDSR_T --jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
+        ("--model KDSR_T --objective adversarial --compile", "--compile takes --objective pixel or distillation or"),
+        ("--model IKC --objective correction --pre_train f.pt --compile", "or sftmd: leave it out"),
+        *(
+            (
+                f"{words} --cuda_graph",
+                "--cuda_graph takes one GPU and --objective pixel, distillation or contrast, without",
+            )
+            for words in (
+                "--model KDSR_T --objective adversarial",
+                "--model IKC",
+                "--model IKC --objective correction --pre_train f.pt",
+                "--model CDSR --cpu",
+                "--model CDSR --n_GPUs 2",
+                "--model KDSR_T --accumulate 2",
+                "--model KDSR_T --precision fp16",
+            )
+        ),
     ],
 )
 def test_contradictions_name_their_flags(arguments, message):

@@ -1,5 +1,6 @@
 """The loop on a toy network: its log, its files, and that a resumed run is the same run."""
 
+import dataclasses
 import math
 import os
 import random
@@ -33,6 +34,7 @@ from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.reference import Reference
 from runtime.tracker import TRACKERS
+from tests import graphs
 from trainer import Learner, Schedule, Trainer
 from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
 
@@ -287,6 +289,32 @@ def stopping(trainer, at):
 
     trainer.train_step = interrupted
     return trainer
+
+
+def test_a_run_of_captured_steps_is_the_same_run(trainer_in, monkeypatch):
+    """It heals, stops and resumes, and the kind of step changes twice; rates are those that float32 holds."""
+    captures = graphs.on_cpu(monkeypatch)
+    runs = []
+    for cuda_graph in (False, True):
+        for stop in (17, 24):
+            trainer = trainer_in(f"run{cuda_graph}", steps=24, objective=contrast, print_every=4, cuda_graph=cuda_graph)
+            trainer.schedule = dataclasses.replace(trainer.schedule, rate=2**-7)
+            if trainer.run.state.exists():
+                resumed(trainer)
+            take = trainer.train_step
+
+            def with_a_bad_batch(hr, take=take, trainer=trainer):
+                losses = take(hr)
+                return losses | {"total": losses["total"].mul_(math.inf)} if trainer.step == 7 else losses
+
+            trainer.train_step = with_a_bad_batch
+            stopping(trainer, stop).fit()
+            assert trainer.step == stop
+        runs.append(trainer)
+    same(weights(runs[0]), weights(runs[1]))
+    assert runs[0].recovery.skipped == runs[1].recovery.skipped == [6]
+    assert runs[0].run.loss_log.read_text() == runs[1].run.loss_log.read_text()
+    assert captures.captured == 5  # of steps 0 to 2, from 3, from 4 after the bad one, from 11, and from 17
 
 
 def test_a_run_that_is_done_stays_as_it_is(trainer_in):

@@ -147,6 +147,23 @@ def test_the_gpu_of_this_machine(gpu: Callable[..., str]) -> None:
     assert "mend" not in gpu()
 
 
+def test_what_faster_steps_need(options: Options, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not told(preflight.fast_steps(options()))
+    asked = options("--cpu False --cuda_graph --compile")
+
+    def check_compiler(device: torch.device) -> None:
+        if device.type == "cpu":
+            raise ValueError("`compile`: no compiler")
+
+    monkeypatch.setattr(preflight, "check_compiler", check_compiler)
+    text = told(preflight.cheap(asked))
+    assert "mend: --cuda_graph needs a GPU, and there is none here" in text
+    assert "mend: --compile: no compiler" in text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert told(preflight.fast_steps(asked)) == "fine: torch.compile works here"
+
+
 # ----------------------------------------------------------------------------------------- cores and memory
 
 

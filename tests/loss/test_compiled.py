@@ -1,0 +1,138 @@
+"""What network and objective compute is one graph to `torch.compile`, and learns what it learns without."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import pytest
+import torch
+from torch._inductor import config as inductor
+
+from data import factory
+from data.pairs import Batch
+from loss import SFTMD, Adversarial, Contrast, Correction, Distillation, Pixel, compiled
+from model import IKC, ContrastiveSR, build
+from model.discriminator import UNetDiscriminator
+from model.layer import Trunk
+from runtime.compiler import check_compiler
+from runtime.precision import Precision
+from trainer import Learner
+
+SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
+CPU = torch.device("cpu")
+
+
+def contrast(name, **sizes):
+    net = build(name, scale=2, n_blocks=1, **sizes)
+    assert isinstance(net, ContrastiveSR)
+    return net, Contrast(net, queue=16, warmup_steps=1, freeze_step=2)
+
+
+CASES = {
+    "KDSR_T": lambda: (build("KDSR_T", **SMALL), Pixel(loss="0.5*L1+0.5*Charbonnier")),
+    "KDSR_S": lambda: (build("KDSR_S", **SMALL), Distillation(build("KDSR_T", **SMALL), warmup_steps=1)),
+    "CDSR": lambda: contrast("CDSR"),
+    "DASR": lambda: contrast("DASR", n_feats=8),
+    "IKC": lambda: (IKC(scale=2, n_feats=8, n_blocks=2), SFTMD()),
+    "EDSR": lambda: (build("EDSR", scale=2, n_feats=8, n_blocks=1), Pixel()),
+    "RRDB": lambda: (build("RRDB", scale=2, n_feats=8, n_blocks=1), Pixel()),
+}
+CONTRASTIVE = ("CDSR", "DASR")  # half a minute each: three kinds of steps, and an encoder twice
+
+
+@pytest.fixture(autouse=True)
+def _forgetful():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def made(name):
+    torch.manual_seed(0)
+    return CASES[name]()
+
+
+def batch(number):
+    generator = torch.Generator().manual_seed(number)
+    lr, hr = (torch.rand(4, 3, side, side, generator=generator) for side in (16, 32))
+    return Batch(lr, hr, factory.degradation("ikc", scale=2).sample(4, generator=generator))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "recompute"),
+    [
+        *((name, "fp32", False) for name in CASES if name not in CONTRASTIVE),
+        ("KDSR_S", "bf16", True),
+        *(pytest.param(name, "fp32", False, marks=pytest.mark.slow) for name in CONTRASTIVE),
+        pytest.param("CDSR", "bf16", True, marks=pytest.mark.slow),
+    ],
+)
+def test_the_steps_are_one_graph_for_each_kind(name, precision, recompute):
+    """Dynamo alone traces them, and runs what it has traced; a break, or a value that is read, raises."""
+    (net, objective), (plain_net, plain) = made(name), made(name)
+    for module in net.modules():
+        if isinstance(module, Trunk):
+            module.recompute = recompute
+    torch._dynamo.utils.counters.clear()
+    phases = compiled(objective, "eager")
+    for step in range(4):
+        with Precision(precision).autocast(CPU):
+            (found,), (expected,) = phases(net, batch(step), step), plain.phases(plain_net, batch(step), step)
+        assert found.losses.keys() == expected.losses.keys()
+        torch.testing.assert_close(found.total, expected.total)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == len({0, *(objective.turns or ())})
+
+
+@pytest.mark.parametrize("name", ["KDSR_S", pytest.param("CDSR", marks=pytest.mark.slow)])
+def test_compiled_steps_learn_what_plain_ones_learn(name, monkeypatch):
+    """Through AOTAutograd, which traces the backward, too."""
+    monkeypatch.setattr("trainer.compiled", lambda objective: compiled(objective, "aot_eager"))
+    runs = []
+    for compile in (False, True):
+        net, objective = made(name)
+        learner = Learner(net.train(), objective, compile=compile, device=CPU)
+        runs.append([learner.step(batch(i), i, 1e-3) for i in range(3)])
+        learner.probe(batch(3), 3)
+        runs[-1].append(learner.state_dict())
+    *losses, (plain, found) = zip(*runs, strict=True)
+    for expected, values in losses:
+        torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found["net"]["params"], plain["net"]["params"], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found["objective"], plain["objective"], rtol=1e-3, atol=1e-5)
+
+
+def test_what_has_several_phases_is_refused():
+    for objective in (Adversarial(UNetDiscriminator(n_feats=8)), Correction()):
+        with pytest.raises(ValueError, match="`compile`: the steps of"):
+            compiled(objective)
+
+
+# ------------------------------------------------------------------------------------- with a compiler, and without
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Nothing that was compiled before."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))), reason="needs a C++ compiler"
+)
+def test_a_compiler_is_found_and_its_steps_learn_the_same(cache):
+    check_compiler(CPU)
+    runs = []
+    for compile in (False, True):
+        learner = Learner(*made("EDSR"), compile=compile, device=CPU)
+        runs.append([learner.step(batch(i), i, 1e-3)["total"] for i in range(3)])
+    torch.testing.assert_close(runs[0], runs[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the compiler has one name")
+def test_without_a_compiler_it_is_told_what_to_install(cache, monkeypatch):
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(ValueError, match=r"`compile`: PyTorch cannot compile here .*It needs a C\+\+ compiler .*apt"):
+        check_compiler(CPU)
