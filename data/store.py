@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +53,21 @@ class Selection:
     def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, 3) uint8 RGB, as the other store gives it."""
         return self._store.crop(self._indices[index], top, left, height, width)
+
+
+class Union:
+    """An `ImageStore` of the images of several, one store after the other."""
+
+    def __init__(self, stores: Sequence[ImageStore]) -> None:
+        self._stores = list(stores)
+        self._starts = list(accumulate((len(store.names) for store in stores[:-1]), initial=0))
+        self.names = [name for store in stores for name in store.names]
+        self.sizes = [size for store in stores for size in store.sizes]
+
+    def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, 3) uint8 RGB, as the store of the image gives it."""
+        which = bisect_right(self._starts, index) - 1
+        return self._stores[which].crop(index - self._starts[which], top, left, height, width)
 
 
 def check_images(
