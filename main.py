@@ -9,6 +9,7 @@ continues one; `--test_only`, as in the released KDSR, is test.py.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -195,14 +196,18 @@ def build_trainer(
 
 
 def reference(name: str | None) -> Reference | None:
-    """Return the scores of a run in the zoo. Raise FileNotFoundError, naming those that there are, for another name."""
+    """Return the scores of a run in the zoo, or of several: name.csv, or name_seed1.csv, name_seed2.csv and so on.
+
+    Raise FileNotFoundError, naming those that there are, for another name.
+    """
     if name is None:
         return None
-    path = zoo.CLONE / f"{name}.csv"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in zoo.CLONE.glob("*.csv")))
-        raise FileNotFoundError(f"`reference` {name}: there is no {path}; there are {known}")
-    return Reference(path)
+    runs: dict[str, list[Path]] = {}
+    for path in sorted(zoo.CLONE.glob("*.csv")):
+        runs.setdefault(re.sub(r"_seed\d+$", "", path.stem), []).append(path)
+    if name not in runs:
+        raise FileNotFoundError(f"`reference` {name}: {zoo.CLONE} has none of that name; there are {', '.join(runs)}")
+    return Reference(name, runs[name])
 
 
 def check_run(given: Given, options: TrainOptions, run: Run) -> None:

@@ -477,7 +477,7 @@ class SavingOptions:
     )
     reference: str | None = flag(
         None,
-        "name in experiment/zoo whose PSNR curve is laid under this run's, which is told where it leaves it by 0.5 dB",
+        "name in experiment/zoo whose PSNR curve is laid under this run's; the log tells where it leaves the band",
         on_resume=True,
     )
     print_every: int = flag(100, "steps between two lines of the log", low=1, on_resume=True)

@@ -391,10 +391,11 @@ def loss_curves(path: Path) -> Lines:
 
 
 class NamedCurves(Protocol):
-    """Curves to lay under those of a run."""
+    """Curves to lay under those of a run, and half the width of the band around each."""
 
     name: str
     curves: Lines
+    bands: dict[str, float]
 
 
 def draw_curves(run: Run, reference: NamedCurves | None = None) -> None:
@@ -410,8 +411,11 @@ def draw_curves(run: Run, reference: NamedCurves | None = None) -> None:
         for line, points in lines.items():
             (drawn,) = axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
             if lines is psnr and reference is not None and line in reference.curves:
-                under, label = reference.curves[line], f"{line}: {reference.name}"
-                axes.plot(*zip(*under, strict=True), "--", color=drawn.get_color(), alpha=0.6, label=label)
+                steps, scores = zip(*reference.curves[line], strict=True)
+                colour, band = drawn.get_color(), reference.bands[line]
+                axes.plot(steps, scores, "--", color=colour, alpha=0.6, label=f"{line}: {reference.name}")
+                edges = [score - band for score in scores], [score + band for score in scores]
+                axes.fill_between(steps, *edges, color=colour, alpha=0.12, linewidth=0)
         if lines is losses:
             least = min(value for points in lines.values() for _, value in points)
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from html import escape
@@ -115,7 +115,7 @@ def chart(
     y_label: str,
     *,
     log: bool = False,
-    dashed: Collection[str] = (),
+    bands: Mapping[str, float] | None = None,
 ) -> str:
     """Return curves as SVG. Values that are not finite are left out, and so is the chart where nothing is left.
 
@@ -123,7 +123,7 @@ def chart(
         lines: (x, y) points by the label of a curve.
         x_label, y_label: what the axes count, with units.
         log: use a logarithmic axis for y, if all values are positive.
-        dashed: labels of curves to compare with.
+        bands: half the width of the band around curves to compare with, by their label; they are dashed.
 
     Examples:
         >>> chart({"PSNR": [(0, 20.0), (10, 25.0)]}, "step", "PSNR, dB").count("<polyline")
@@ -135,7 +135,9 @@ def chart(
     kept = {name: _thinned(points) for name, points in kept.items() if points}
     if not kept:
         return ""
-    xs, ys = zip(*(point for points in kept.values() for point in points), strict=True)
+    bands = bands or {}
+    xs = [x for points in kept.values() for x, _ in points]
+    ys = [y + side * bands.get(name, 0) for name, points in kept.items() for _, y in points for side in (-1, 1)]
     log = log and min(ys) > 0
     scaled: Callable[[float], float] = log10 if log else float
     width, height, left, bottom = 540, 300, 62, 40
@@ -164,7 +166,12 @@ def chart(
         colour = COLOURS[i % len(COLOURS)]
         at = 22 + 15 * i if log else height - bottom - 8 - 15 * i  # losses fall, scores rise
         path = " ".join(place(*point) for point in points)
-        dash = ' stroke-dasharray="6 4"' if name in dashed else ""
+        dash = ""
+        if (band := bands.get(name)) is not None:
+            dash = ' stroke-dasharray="6 4"'
+            edge = [(x, y - band) for x, y in points] + [(x, y + band) for x, y in reversed(points)]
+            around = " ".join(place(*point) for point in edge)
+            parts.append(f'<polygon points="{around}" fill="{colour}" fill-opacity="0.12"/>')
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
         if len(points) < 30:
             dots = (place(*point).split(",") for point in points)
@@ -306,10 +313,13 @@ class RunReport:
             for name, points in by_step.items()
         }
         under: Lines = {}
+        bands: dict[str, float] = {}
         if (other := self.reference) is not None:
-            under = {f"{name}: {other.name}": other.curves[name] for name in by_step if name in other.curves}
+            shared = {f"{name}: {other.name}": name for name in by_step if name in other.curves}
+            under = {label: other.curves[name] for label, name in shared.items()}
+            bands = {label: other.bands[name] for label, name in shared.items()}
         charts = [
-            chart({**by_step, **under}, "step", "PSNR, dB", dashed=under),
+            chart({**by_step, **under}, "step", "PSNR, dB", bands=bands),
             chart(by_hours, "hours of training", "PSNR, dB"),
             chart(losses, "step", "loss", log=True),
         ]

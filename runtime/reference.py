@@ -1,31 +1,54 @@
-"""The validation scores of another run, laid under one's own: does a run learn as it should?"""
+"""The validation scores of other runs, laid under one's own: does a run learn as it should?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, variance
 from typing import Any
 
-from utility import psnr_curves
+from utility import Lines, psnr_curves
 
-BAND = 0.5  # dB
+BAND = 0.5  # dB, around a single run
+SURE = 0.95  # share of further seeds that fall into the band around several
 
 
 class Reference:
-    """The PSNR curves of another run.
+    """The PSNR curves of another run, or the mean curves of several that differ in their seed alone.
+
+    Around the curve of a single run lies a band of BAND dB on both sides. Around the mean of several lies that of a
+    prediction: 95 % of further seeds fall into it by Student's t, if scores of seeds are distributed normally and
+    vary alike at all validations of a curve.
 
     Args:
-        path: its psnr_log.csv; the name of the file without suffix is that of the reference.
+        name: what to call it.
+        logs: psnr_log.csv of each run.
+
+    Attributes:
+        curves: (step, PSNR in dB) by "<set>, <protocol>", at the steps that all runs have.
+        bands: half the width of the band around each, dB.
 
     Raises:
-        ValueError: the file is damaged, or holds no scores.
+        ValueError: a file is damaged or holds no scores, or the runs have no step in common.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.stem
-        self.curves = psnr_curves(path)
+    def __init__(self, name: str, logs: Sequence[Path]) -> None:
+        self.name = name
+        runs = [psnr_curves(path) for path in logs]
+        for path, curves in zip(logs, runs, strict=True):
+            if not curves:
+                raise ValueError(f"{path} holds no scores")
+        self.curves: Lines = {}
+        self.bands: dict[str, float] = {}
+        for curve in runs[0]:
+            scores = [dict(run.get(curve, [])) for run in runs]
+            shared = {step: [run[step] for run in scores] for step in scores[0] if all(step in run for run in scores)}
+            if shared:
+                self.curves[curve] = [(step, fmean(values)) for step, values in shared.items()]
+                self.bands[curve] = _band([*shared.values()])
         if not self.curves:
-            raise ValueError(f"{path} holds no scores")
+            raise ValueError(f"{', '.join(map(str, logs))} have no validation in common")
         self._outside: set[str] = set()
 
     def at(self, curve: str, step: int) -> float | None:
@@ -45,7 +68,7 @@ class Reference:
         """Return what to say of a row of psnr_log.csv: something where the run leaves the band around the reference."""
         curve, step, psnr = f"{row['set']}, {row['protocol']}", int(row["step"]), float(row["psnr"])
         expected = self.at(curve, step)
-        if expected is None or abs(psnr - expected) <= BAND:
+        if expected is None or abs(psnr - expected) <= self.bands[curve]:
             self._outside.discard(curve)
             return None
         if curve in self._outside:
@@ -53,5 +76,16 @@ class Reference:
         self._outside.add(curve)
         return (
             f"note: {curve}: {psnr - expected:+.2f} dB from {self.name} at step {step}, which has {expected:.2f}; the "
-            f"band is {BAND} dB on both sides"
+            f"band is {self.bands[curve]:.2f} dB on both sides"
         )
+
+
+def _band(scores: Sequence[Sequence[float]]) -> float:
+    """Return half the width of the band, dB, around the mean of the runs' scores at each step."""
+    runs = len(scores[0])
+    if runs == 1:
+        return BAND
+    from scipy.special import stdtrit  # takes a tenth of a second to import
+
+    deviation = sqrt(fmean(variance(values) for values in scores))
+    return float(stdtrit(runs - 1, (1 + SURE) / 2)) * deviation * sqrt(1 + 1 / runs)

@@ -1,11 +1,14 @@
 """Shrink the photographs of a folder by a whole factor with MATLAB's bicubic, and write them as PNG files.
 
-    python scripts/shrink_images.py PHOTOS --factor 4 --out DIR [--skip_bad_images]
+    python scripts/shrink_images.py PHOTOS --factor 4 --out DIR [--tile 512] [--skip_bad_images]
 
 Photographs of 5 to 24 megapixels are soft at the scale of a pixel, and carry noise and JPEG blocks that a network would
 learn to restore as if they were detail. Shrunk by 2 to 4 they make HR images. A few rows and columns at the right and
 the bottom are cut off where the factor does not divide the size. Files that are there already are kept as they are, so
 an interrupted call goes on where it stopped.
+
+Training draws each image of a set equally often, whatever its size. With `--tile`, large photographs are cut into tiles
+of about that side, without overlap, so they are seen more often than small ones.
 """
 
 from __future__ import annotations
@@ -43,6 +46,26 @@ def shrink(pixels: np.ndarray, factor: int) -> np.ndarray:
     return to_pixels(quantize(bicubic(image[None], Fraction(1, factor))[0]))
 
 
+def tiles(pixels: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    """Cut (H, W, 3) into tiles of like sizes, about `side` pixels; return them by "row_column", each of two digits.
+
+    Examples:
+        >>> {name: tile.shape for name, tile in tiles(np.zeros((500, 790, 3), np.uint8), 512).items()}
+        {'00_00': (500, 395, 3), '00_01': (500, 395, 3)}
+    """
+
+    def cuts(length: int) -> list[slice]:
+        count = max(1, round(length / side))
+        return [slice(i * length // count, (i + 1) * length // count) for i in range(count)]
+
+    height, width, _ = pixels.shape
+    return {
+        f"{i:02d}_{j:02d}": pixels[rows, columns]
+        for i, rows in enumerate(cuts(height))
+        for j, columns in enumerate(cuts(width))
+    }
+
+
 def run(given: Namespace) -> None:
     """Shrink what the command line names. Raise ValueError or OSError that names the argument to mend."""
     with argument("dir"):
@@ -56,8 +79,7 @@ def run(given: Namespace) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     written, kept = 0, 0
     for path in tqdm(paths, desc=f"shrinking {given.dir}", unit="image"):
-        place = given.out / f"{path.stem}.png"
-        if place.exists():
+        if (given.out / f"{path.stem}.png").exists() or (given.out / f"{path.stem}_00_00.png").exists():
             kept += 1
             continue
         try:
@@ -70,9 +92,14 @@ def run(given: Namespace) -> None:
                 raise BadImage(f"{error}; repair or remove it, or set `skip_bad_images`") from error
             tqdm.write(f"left out: {error}")
             continue
-        with atomic_write(place) as temporary:
-            write_image(temporary, shrink(pixels, given.factor))
-        written += 1
+        small = shrink(pixels, given.factor)
+        parts = {path.stem: small}
+        if given.tile is not None:
+            parts = {f"{path.stem}_{where}": tile for where, tile in tiles(small, given.tile).items()}
+        for name in reversed(parts):  # the first is written last: it says that all are there
+            with atomic_write(given.out / f"{name}.png") as temporary:
+                write_image(temporary, np.ascontiguousarray(parts[name]))
+        written += len(parts)
     print(f"{written} images written to {given.out}" + (f", {kept} were there already" if kept else ""))
 
 
@@ -81,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("dir", metavar="PHOTOS", type=Path, help="folder of photographs")
     parser.add_argument("--factor", required=True, type=whole(2, 16), help="2 to 16; a side becomes that much shorter")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the PNG files")
+    parser.add_argument("--tile", type=whole(64), metavar="PIXELS", help="cut each into tiles of about this side")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable photographs and name them")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):

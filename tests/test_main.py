@@ -18,7 +18,7 @@ import test
 from data.images import write_image
 from model import build, checkpoint, foreign, load_model, zoo
 from runtime.signals import INTERRUPTED, STOPPED
-from utility import ROOT
+from utility import ROOT, append_rows
 
 TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 0 --cpu --print_every 1"
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -149,7 +149,19 @@ def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
 
 def test_a_reference_that_is_not_there_is_told_the_others(refused):
     found = refused(f"--model KDSR_T --save r {KDSR} --reference nobody")
-    assert f"there are {', '.join(sorted(zoo.entries()))}" in found
+    assert all(name in found for name in zoo.entries())
+
+
+def test_runs_that_differ_in_their_seed_are_one_reference(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "CLONE", tmp_path)
+    for name, psnr in (("small_seed1", 27.0), ("small_seed2", 28.0), ("seed1", 20.0)):
+        row = {"epoch": 1, "step": 10, "set": "Set5", "protocol": "gaussian8", "psnr": psnr, "ssim": 0.8}
+        append_rows(tmp_path / f"{name}.csv", [row])
+    small = main.reference("small")
+    assert small is not None
+    assert (small.name, small.at("Set5, gaussian8", 10)) == ("small", 27.5)
+    with pytest.raises(FileNotFoundError, match=r"there are seed1, small$"):
+        main.reference("small_seed1")
 
 
 def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):

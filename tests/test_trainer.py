@@ -206,7 +206,7 @@ def test_a_run_is_told_where_it_leaves_its_reference(trainer_in, tmp_path, monke
     )
     drawn = []
     monkeypatch.setattr("runtime.logger.draw_curves", lambda run, reference: drawn.append(reference))
-    trainer = trainer_in("run", reference=Reference(tmp_path / "other.csv"))
+    trainer = trainer_in("run", reference=Reference("other", [tmp_path / "other.csv"]))
     trainer.fit()
     notes = [line for line in (trainer.run.path / "log.txt").read_text().splitlines() if "dB from other" in line]
     assert len(notes) == 1

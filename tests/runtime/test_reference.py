@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
+import numpy as np
 import pytest
 
 from runtime.reference import BAND, Reference
@@ -15,7 +18,7 @@ def row(step, psnr, name="Set5"):
 @pytest.fixture
 def reference(tmp_path):
     append_rows(tmp_path / "zoo_run.csv", [row(10, 28.0), row(20, 30.0), row(40, 31.0)])
-    return Reference(tmp_path / "zoo_run.csv")
+    return Reference("zoo_run", [tmp_path / "zoo_run.csv"])
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_a_run_is_told_once_where_it_leaves_the_band(reference):
     assert [reference.compare(each) for each in inside] == [None] * 4
     told = reference.compare(row(15, 28.2))
     assert told == (
-        "note: Set5, gaussian8: -0.80 dB from zoo_run at step 15, which has 29.00; the band is 0.5 dB on both sides"
+        "note: Set5, gaussian8: -0.80 dB from zoo_run at step 15, which has 29.00; the band is 0.50 dB on both sides"
     )
     assert reference.compare(row(20, 29.0)) is None  # it is outside still
     assert reference.compare(row(30, 30.5)) is None
@@ -42,10 +45,36 @@ def test_a_run_is_told_once_where_it_leaves_the_band(reference):
 
 def test_a_reference_of_one_validation(tmp_path):
     append_rows(tmp_path / "one.csv", [row(10, 28.0)])
-    assert Reference(tmp_path / "one.csv").at("Set5, gaussian8", 10) == 28.0
+    assert Reference("one", [tmp_path / "one.csv"]).at("Set5, gaussian8", 10) == 28.0
 
 
 def test_a_file_without_scores_is_refused(tmp_path):
     (tmp_path / "empty.csv").touch()
     with pytest.raises(ValueError, match=r"empty\.csv holds no scores"):
-        Reference(tmp_path / "empty.csv")
+        Reference("empty", [tmp_path / "empty.csv"])
+
+
+def test_the_band_around_several_seeds_is_where_most_further_ones_fall(tmp_path):
+    draw = np.random.default_rng(0)
+    inside = []
+    for _ in range(400):
+        *seeds, further = draw.normal(30, 0.1, (4, 1)).tolist()
+        logs = [tmp_path / f"run_seed{i}.csv" for i in range(3)]
+        for log, (psnr,) in zip(logs, seeds, strict=True):
+            log.unlink(missing_ok=True)
+            append_rows(log, [row(10, psnr)])
+        reference = Reference("run", logs)
+        assert reference.at("Set5, gaussian8", 10) == pytest.approx(fmean(psnr for (psnr,) in seeds))
+        inside.append(reference.compare(row(10, *further)) is None)
+    assert 0.92 < fmean(inside) < 0.98
+
+
+def test_seeds_are_compared_at_the_steps_that_all_have(tmp_path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    append_rows(first, [row(10, 28.0), row(20, 30.0), row(20, 20.0, "Set14")])
+    append_rows(second, [row(10, 29.0), row(30, 31.0)])
+    reference = Reference("run", [first, second])
+    assert reference.curves == {"Set5, gaussian8": [(10, 28.5)]}
+    append_rows(tmp_path / "third.csv", [row(11, 29.0)])
+    with pytest.raises(ValueError, match="no validation in common"):
+        Reference("run", [first, tmp_path / "third.csv"])

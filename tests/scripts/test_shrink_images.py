@@ -7,7 +7,7 @@ from PIL import Image
 
 from data.degradation.resize import bicubic
 from data.images import read_image, write_image
-from scripts.shrink_images import main, shrink
+from scripts.shrink_images import main, shrink, tiles
 
 
 @pytest.fixture
@@ -53,6 +53,29 @@ def test_what_is_there_stays_and_the_rest_is_written(photos, tmp_path, capsys):
     assert "1 images written to" in (out := capsys.readouterr().out)
     assert "1 were there already" in out
     assert (tmp_path / "HR" / "a.png").read_bytes() == b"precious"
+
+
+def test_tiles_are_the_image_and_of_like_sizes(photo):
+    found = tiles(photo, 100)
+    sides = [side for tile in found.values() for side in tile.shape[:2]]
+    assert (min(sides), max(sides)) == (102, 103)
+    rows = [np.hstack([found[f"{i:02d}_{j:02d}"] for j in range(5)]) for i in range(5)]
+    assert np.array_equal(np.vstack(rows), photo)
+    assert [*tiles(photo[:60, :80], 100)] == ["00_00"]
+
+
+def test_a_call_that_was_interrupted_between_tiles_goes_on(photos, tmp_path, photo):
+    folder = tmp_path / "HR"
+    write_image(photos / "c.png", photo)
+    words = [str(photos), "--factor", "2", "--tile", "64", "--out", str(folder)]
+    main(words)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["a_00_00.png", "b_00_00.png", *(f"c_{i:02d}_{j:02d}.png" for i in range(4) for j in range(4))]
+    (folder / "c_00_00.png").unlink()
+    (folder / "c_00_01.png").unlink()
+    main(words)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert np.array_equal(read_image(folder / "c_03_03.png"), tiles(shrink(photo, 2), 64)["03_03"])
 
 
 def test_bad_photographs_stop_or_are_named(photos, tmp_path, capsys):
