@@ -153,7 +153,15 @@ def build_trainer(
         objective=objective,
         pairs=data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn),
         batches=data_factory.batches(
-            sets, scale=network.scale, side=side, augment=loading.augment, mix=loading.mix, **drawn
+            sets,
+            scale=network.scale,
+            side=side,
+            augment=loading.augment,
+            mix=loading.mix,
+            data_cache=loading.data_cache,
+            device=device,
+            log=run.log,
+            **drawn,
         ),
         test_sets=test_sets,
         schedule=Schedule(

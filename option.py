@@ -219,7 +219,8 @@ class LoadingOptions:
     )
     data_cache: Path | None = flag(
         None,
-        "decode the training images once, into <this>.u8; without a value beside the folder",
+        "decode the training images once, into <this>.u8; without a value beside the folder; `ram` and `cuda` hold all "
+        "of them decoded, in main memory or on the GPU",
         bare=BESIDE_FOLDER,
         on_resume=True,
     )

@@ -33,7 +33,7 @@ import option
 from data import factory as data_factory
 from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
-from data.images import BadImage, list_images
+from data.images import BadImage, Size, list_images
 from data.packed import why_repack
 from data.store import ImageFolder, leave_out, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
@@ -385,7 +385,7 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
     loading, scale = options.loading, options.network.scale
     folders = data_factory.sources(options.images.dir_data, **options.training_folders)
     caches = data_factory.caches(folders, loading.data_cache)
-    usable = 0
+    usable, sizes = 0, list[Size]()
     for source in folders:
         if source.lr is None:
             intact, bad = yield from _folder(options, source.hr, loading.crop_size * scale)
@@ -397,9 +397,13 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
             if not (bad or bad_small) or loading.skip_bad_images:
                 yield from _pairs(options, source, intact, small)
             yield from _cache(options, source.lr, caches[source.lr], small)
+            sizes += [one.size for one in small]
         yield from _cache(options, source.hr, caches[source.hr], intact)
         looks += intact
         usable += len(intact)
+    sizes += [one.size for one in looks]
+    if loading.data_cache in data_factory.RESIDENT:
+        yield from attempt(_residence, options, loading.data_cache, sizes)
     if 0 < usable < options.training.batch_size:
         yield note(f"`batch_size` {options.training.batch_size} has some of the {usable} training images twice")
 
@@ -452,8 +456,18 @@ def _listing(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _residence(options: TrainOptions, data_cache: Path, sizes: Sequence[Size]) -> Iterator[Finding]:
+    machine, lines = options.machine, list[str]()
+    on_gpu = torch.cuda.is_available() and machine.n_GPUs > 0 and not machine.cpu
+    device = torch.device("cuda" if on_gpu else "cpu")
+    data_factory.residence(data_cache, device, sizes, processes=max(1, machine.n_GPUs), log=lines.append)
+    yield from map(fine, lines)
+
+
 def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Sequence[Look]) -> Iterator[Finding]:
     areas = sorted(math.prod(one.size) for one in looks)
+    if options.loading.data_cache in data_factory.RESIDENT:
+        return
     if place is None:
         if areas and areas[len(areas) // 2] > LARGE:
             yield note("each patch decodes a whole large training image; `data_cache` decodes each image once")

@@ -10,14 +10,16 @@ from math import isqrt, radians
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data.degradation import DEGRADATIONS, Degradation
 from data.folders import find, pair_folders, roots_around, split
-from data.images import Log, list_images
-from data.packed import open_packed
+from data.images import Log, Size, list_images
+from data.packed import open_packed, why_repack
 from data.pairs import Draws, Pairs
 from data.protocol import FILE_RECIPES, NAMED, Case, Protocol, manet_sv, one_draw, read_protocol
 from data.sampler import PatchBatches, PatchSampler
-from data.store import ImageFolder, ImageStore, check_images
+from data.store import ImageFolder, ImageStore, Resident, check_images, check_room
 from data.testset import PAIRED, Degraded, Prepared, TestSet, fingerprint
 from data.trainset import Source, TrainingSet, combine, paired
 from runtime.distributed import Ranks
@@ -25,6 +27,7 @@ from utility import argument, call
 
 COMPARED = 32  # given pairs, before a run
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
+RESIDENT = {Path("ram"): "cpu", Path("cuda"): "cuda"}  # as `data_cache`: where all images are held decoded
 
 
 def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
@@ -251,6 +254,9 @@ def caches(folders: Sequence[Source], data_cache: Path | None) -> dict[Path, Pat
     places = dict.fromkeys([*(one.hr for one in folders), *(one.lr for one in folders if one.lr is not None)])
     if data_cache is None:
         return places
+    if data_cache in RESIDENT:  # read from packed images where they are there and up to date
+        beside = {folder: cache_path(folder, BESIDE_FOLDER) for folder in places}
+        return {folder: None if why_repack(folder, path) else path for folder, path in beside.items()}
     several = len(places) > 1 and data_cache != BESIDE_FOLDER
     return {
         folder: cache_path(folder, Path(f"{data_cache}_{number}") if several else data_cache)
@@ -382,6 +388,22 @@ def hold_out(
     return [rest, *others], [test_set]
 
 
+def residence(
+    data_cache: Path, device: torch.device, sizes: Sequence[Size], *, processes: int = 1, log: Log = print
+) -> torch.device:
+    """Return where `data_cache` ram or cuda holds images of these sizes, and log what they take.
+
+    Raises ValueError where there is no room for them: in main memory, where each process of a run holds them, or on the
+    GPU that is `device`.
+    """
+    place = torch.device("cpu") if data_cache == Path("ram") else device
+    if place.type != RESIDENT[data_cache]:
+        raise ValueError(f"`data_cache` cuda: this run is on the {device.type}; ram holds the images there")
+    size = sum(3 * height * width for height, width in sizes)
+    check_room(size * (processes if place.type == "cpu" else 1), place, log=log)
+    return place
+
+
 def batches(
     sets: Sequence[TrainingSet],
     *,
@@ -391,16 +413,27 @@ def batches(
     views: int,
     augment: str,
     mix: float = 1.0,
+    data_cache: Path | None = None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
     seed: int,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    log: Log = print,
 ) -> PatchBatches:
     """Draw random patches of the training images, `side` HR pixels a side; `batch_size` counts those of all ranks.
 
-    mix: share of given pairs, where there are any.
+    Args:
+        mix: share of given pairs, where there are any.
+        data_cache: `ram` or `cuda` hold all images decoded, in main memory or on `device`.
 
-    Raises ValueError where an image is too small, or the ranks cannot have equal shares.
+    Raises:
+        ValueError: an image is too small, the ranks cannot have equal shares, or the images need more memory than
+            there is.
     """
     store, given, parts = combine(sets, Fraction(str(mix)))
+    if data_cache in RESIDENT:
+        sizes = [*store.sizes, *(() if given is None else given.sizes)]
+        place = residence(data_cache, device, sizes, processes=ranks.world, log=log)
+        store, given = Resident(store, place), None if given is None else Resident(given, place)
     drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
     paired = {"parts": parts, "paired": 0 if given is None else len(given.names), "scale": scale}
     return PatchBatches(store, PatchSampler(sizes=store.sizes, patch=side, augment=augment, **drawn, **paired), given)

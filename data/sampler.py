@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.images import BadImage, Size
-from data.store import ImageStore
+from data.store import Crop, ImageStore, Resident
 from runtime.signals import leave_signals_to_the_parent
 from utility import digest
 
@@ -33,17 +33,6 @@ AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and ri
     "mirror": (True, False, False),
     "none": (False, False, False),
 }
-
-
-class Crop(NamedTuple):
-    """A place to cut a patch from its image, and the form to turn it into: transposed first, then flipped."""
-
-    index: int
-    top: int
-    left: int
-    flip_h: bool  # left and right change places
-    flip_v: bool  # top and bottom change places
-    transpose: bool
 
 
 class Part(NamedTuple):
@@ -176,6 +165,11 @@ class PatchBatches(Dataset[Patches]):
         self.given = given
 
     @property
+    def on_device(self) -> bool:
+        """Tell whether patches come from the memory of a GPU, where no loader process helps."""
+        return isinstance(self.store, Resident) and self.store.pixels.device.type != "cpu"
+
+    @property
     def images(self) -> tuple[int, str]:
         """The number of images, and a digest of their names and sizes: with others, a step has other patches."""
         given = [] if self.given is None else [self.given.names]
@@ -189,13 +183,16 @@ class PatchBatches(Dataset[Patches]):
         s, paired = self.sampler.scale, self.sampler.paired
         small = [crop._replace(top=crop.top // s, left=crop.left // s) for crop in crops]
         has = torch.tensor([crop.index < paired for crop in crops])
-        lr = torch.zeros(len(crops), 3, side // s, side // s, dtype=torch.uint8)
-        lr[has] = _cut(self.given, [crop for crop in small if crop.index < paired], side // s)
+        lr = torch.zeros(len(crops), 3, side // s, side // s, dtype=torch.uint8, device=hr.device)
+        rows = has.nonzero()[:, 0].to(hr.device, non_blocking=True)  # a mask would be read back
+        lr[rows] = _cut(self.given, [crop for crop in small if crop.index < paired], side // s)
         return Patches(hr, Given(lr, has[: len(crops) // self.sampler.views]))
 
 
 def _cut(store: ImageStore, crops: Sequence[Crop], side: int) -> Tensor:
     """Cut patches out of their images and turn them: (N, 3, P, P) uint8."""
+    if isinstance(store, Resident) and store.pixels.device.type != "cpu":
+        return store.gather(crops, side)
     batch = torch.empty(len(crops), 3, side, side, dtype=torch.uint8)
     for patch, crop in zip(batch.numpy(), crops, strict=True):
         pixels = store.crop(crop.index, crop.top, crop.left, side, side)
@@ -232,6 +229,8 @@ def load(batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: b
 
     The processes end with the generator. Raises BadImage if an image cannot be read.
     """
+    if batches.on_device:
+        workers, pinned = 0, False
     others = active_children()
     loader = iter(
         DataLoader(
