@@ -101,7 +101,9 @@ class PatchSampler:
         """Return the image that is drawn as the number-th of a run."""
         left = Fraction(1)
         for which, (images, share) in enumerate(parts):
-            taken, next_taken = (math.floor(share / left * n) for n in (number, number + 1))  # of this part
+            taken, next_taken = number, number + 1  # images of this part before this one, and with it
+            if share < left:
+                taken, next_taken = (math.floor(share / left * n) for n in (taken, next_taken))
             if next_taken > taken:
                 again, at = divmod(taken, len(images))
                 return images[int(_order(self.seed, again, len(images), which)[at])]
