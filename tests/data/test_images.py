@@ -4,6 +4,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_flipped_byte_in_png_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("jpg", {}), ("jpg", {"progressive": True})])
 def test_a_quick_check_reads_both_ends_alone(
-    suffix: str, options: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(1)
     path = tmp_path / f"a.{suffix}"
