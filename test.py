@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtime.signals import INTERRUPTED, until_ready
+from runtime.signals import INTERRUPTED, StopSignals, until_ready
 
 if __name__ == "__main__":
     until_ready("test.py")
@@ -207,12 +208,11 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
         overwrite=photos.overwrite,
         log=say if ranks.is_main else lambda text: None,
     )
-    scores = list[Score]()
+    measured = list[tuple[Path, dict[str, float]]]()
 
     def measure(out: Path) -> None:
         if measures:
-            values = score_image(to_tensor(read_image(out), device), measures)
-            scores.append(Score("Demo", "own images", out.stem, "as they are", values))
+            measured.append((out, score_image(to_tensor(read_image(out), device), measures)))
 
     enlarger = Enlarger(
         net=net,
@@ -226,9 +226,15 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
         overwrite=photos.overwrite,
     )
     failures = ranks.gather(enlarger(jobs[ranks.rank :: ranks.world], measure))
-    scores = ranks.gather(scores)
+    measured = sorted(ranks.gather(measured), key=lambda pair: pair[0])
     distributed.leave()
-    if scores and ranks.is_main:
+    if measured and ranks.is_main:
+        stems = Counter(out.stem for out, _ in measured)  # in different folders they may be the same
+        names = [out.stem if stems[out.stem] == 1 else str(out.with_suffix("")) for out, _ in measured]
+        scores = [
+            Score("Demo", "own images", name, "as they are", values)
+            for name, (_, values) in zip(names, measured, strict=True)
+        ]
         print(report.render_images({score.image: score.values for score in scores}))
         results.write_images_scores(demo / "no_reference", scores, made=made_by(options, net))
         print(f"written to {demo / 'no_reference'}.csv, .json and others")
@@ -452,7 +458,8 @@ def run(argv: Sequence[str] | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     try:
-        run(argv)
+        with StopSignals():
+            run(argv)
     except KeyboardInterrupt:
         print("test.py: interrupted; photographs that are done stay, and the same command goes on", file=sys.stderr)
         sys.exit(INTERRUPTED)

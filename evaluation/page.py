@@ -75,6 +75,16 @@ def embedded(pixels: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def figure(picture: str, caption: str) -> str:
+    """Return a picture above its caption.
+
+    Examples:
+        >>> figure("a.png", "a & b")
+        '<figure><img src="a.png"><figcaption>a &amp; b</figcaption></figure>'
+    """
+    return f'<figure><img src="{escape(picture)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
 def slider(before: str, after: str, caption: str) -> str:
     """Return two pictures of one size on top of each other: the slider below them moves the line between them.
 
@@ -259,8 +269,8 @@ class Crops:
         for crop in self.found:
             lr, soft, sr, hr = (embedded(pixels) for pixels in crop[2:])
             parts.append(f"<h3>{escape(crop.caption)}</h3>")
-            left = f'<figure><img src="{lr}"><figcaption>LR</figcaption></figure>'
-            parts.append(f'<div class="row">{left}{slider(soft, sr, "bicubic | SR")}{slider(sr, hr, "SR | HR")}</div>')
+            figures = (figure(lr, "LR"), slider(soft, sr, "bicubic | SR"), slider(sr, hr, "SR | HR"))
+            parts.append(f'<div class="row">{"".join(figures)}</div>')
         return "\n".join(parts)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -113,9 +112,9 @@ class Enlarger:
                         for frame in frames:
                             of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""
                             out = job.frame(frame, file.frames)
-                            with bar.part(f"{number}/{len(todo)} {job.source.name}{of}", each) as progress:
-                                self._check_memory(job, file)
-                                self._write(job, file.read(frame), out, progress)
+                            progress = bar.part(f"{number}/{len(todo)} {job.source.name}{of}", each)
+                            self._check_memory(job, file)
+                            self._write(job, file.read(frame), out, progress)
                             on_result(out)
                 except BadImage as error:
                     failures.append(str(error))
@@ -231,24 +230,27 @@ class _Bar:
             bar_format="{percentage:3.0f}%|{bar:9}| {n:.1f}/{total:.1f} MP, {rate_noinv_fmt}, {remaining} left: {desc}",
             mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for a moving bar
         )
+        self._end = 0.0  # of the part that has begun
 
     def __enter__(self) -> _Bar:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self._move(self._end)
         self._bar.close()
 
-    @contextmanager
-    def part(self, name: str, megapixels: float) -> Iterator[Progress]:
-        """Give what is told of each tile of a part; the bar stands at its end when the block ends, however it does."""
-        begun = self._bar.n
+    def part(self, name: str, megapixels: float) -> Progress:
+        """Begin a part where the last one ends, even if that failed; return what is told of each of its tiles."""
+        begun, self._end = self._end, self._end + megapixels
 
         def progress(done: int, total: int) -> None:
             self._bar.set_description_str(f"{name}, tile {done}/{total}", refresh=False)
-            self._bar.update(max(0.0, begun + megapixels * done / total - self._bar.n))
+            self._move(begun + megapixels * done / total)
 
         self._bar.set_description_str(name)
-        try:
-            yield progress
-        finally:
-            self._bar.update(max(0.0, begun + megapixels - self._bar.n))
+        self._move(begun)
+        return progress
+
+    def _move(self, to: float) -> None:
+        self._bar.update(max(0.0, to - self._bar.n))

@@ -9,7 +9,7 @@ Below each stands the crop, in HR pixels (default: the middle). With --hr each t
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,6 +37,21 @@ Crop = tuple[int, int, int]  # top, left, side
 def read(path: Path) -> Tensor:
     """Read an image as (1, 3, H, W) in [0, 1]."""
     return to_tensor(read_image(path), torch.device("cpu"))[None]
+
+
+def titles(parser: ArgumentParser, names: Sequence[str] | None, networks: Sequence[Path]) -> list[str]:
+    """Return the titles of networks: --names, or the names of the files. End the program if two are the same."""
+    found = list(names or [path.stem for path in networks])
+    if len(found) != len(networks) or len({*found, "LR", "bicubic", "HR"}) < len(found) + 3:
+        parser.error(f"--names: the {len(networks)} networks need as many names, all different")
+    return found
+
+
+def load_networks(paths: Sequence[Path], names: Sequence[str]) -> dict[str, BlindSR]:
+    """Load networks by their titles, onto the GPU if there is one. Raise ValueError or OSError for a bad file."""
+    device = choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print)
+    with argument("networks"):
+        return {name: load_model(path, device) for name, path in zip(names, paths, strict=True)}
 
 
 def scale_of(nets: Mapping[str, BlindSR]) -> int:
@@ -70,9 +85,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
     check_picture("--out", given.out, PICTURES)
     if given.out.resolve() in [path.resolve() for path in (given.lr, given.hr) if path is not None]:
         raise ValueError(f"--out {given.out} is one of the photographs")
-    device = choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print)
-    with argument("networks"):
-        nets = {name: load_model(path, device) for name, path in zip(names, given.networks, strict=True)}
+    nets = load_networks(given.networks, names)
     lr, hr = read(given.lr), None if given.hr is None else read(given.hr)
     height, width = (scale_of(nets) * side for side in lr.shape[-2:])
     if hr is None and (teachers := [name for name, net in nets.items() if net.sees_hr]):
@@ -96,9 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hr", type=Path, help="the HR image, if there is one")
     parser.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="in HR pixels")
     given = parser.parse_args(argv)
-    names = given.names or [path.stem for path in given.networks]
-    if len(names) != len(given.networks) or len({*names, "LR", "bicubic", "HR"}) < len(names) + 3:
-        parser.error(f"--names: the {len(given.networks)} networks need as many names, all different")
+    names = titles(parser, given.names, given.networks)
     with one_line(parser.prog, words_of(parser)):
         run(given, names)
         print(given.out)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from data.images import write_image
 from model.layer import DIV2K_MEAN
 
 PARITY = Path(__file__).parent / "parity"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def _value(name: str, shape: list[int], schema: dict[str, list[int]], gain: float) -> np.ndarray:
@@ -108,3 +111,22 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) ->
             top, left = 60 * i, 40 * i + (200 if "Set5" in part else 0)
             write_image(root / part / f"{i}.png", np.ascontiguousarray(photo[top : top + 96, left : left + 112]))
     return root
+
+
+@pytest.fixture
+def in_browser(tmp_path: Path) -> Callable[[str, str], str]:
+    """Opens a page in Chromium from the disk, runs a script there that returns a text, and returns that text."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium is installed")
+
+    def run(page: str, script: str) -> str:
+        opened = tmp_path / "opened.html"
+        added = f"<script>onload = () => {{ document.title = (() => {{ {script} }})(); }}</script></body>"
+        opened.write_text(page.replace("</body>", added), encoding="utf-8")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        command = [found, *flags, "--dump-dom", opened.as_uri()]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+        return dom.partition("<title>")[2].partition("</title>")[0]
+
+    return run

@@ -137,18 +137,35 @@ def test_every_page_of_16_bits_is_read(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.read(number).pixels, page)
 
 
+def check_as_a_phone_writes_it(path: Path, orientation: int) -> None:
+    """Save a photograph that lies on its side, and expect it upright, with what the camera says about it."""
+    image = skimage.data.astronaut()[:64, :80]
+    Image.fromarray(image).save(path.with_suffix(".jpg"), quality=95, exif=exif(orientation))
+    with Image.open(path.with_suffix(".jpg")) as lying:
+        expected = np.asarray(ImageOps.exif_transpose(lying)).astype(int)
+        lying.save(path, quality=95, exif=lying.info["exif"])  # the turn is now one of the container
+    found = read_photo(path)
+    assert found.pixels.shape == expected.shape
+    assert np.abs(found.pixels - expected).mean() < 4
+    with open_photo(path) as file:
+        assert file.size == expected.shape[:2]
+    tags = Image.Exif()
+    tags.load(found.exif or b"")
+    assert tags.get(0x0112, 1) == 1
+    assert tags[0x010F] == "Maker"
+    assert tags.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05"
+
+
 @pytest.mark.skipif(not ("avif" in features.modules and features.check("avif")), reason="Pillow reads no AVIF here")
-def test_avif_is_read_where_pillow_has_it(tmp_path: Path) -> None:
-    image = skimage.data.astronaut()[:64, :80]
-    Image.fromarray(image).save(tmp_path / "a.avif", quality=95)
-    assert np.abs(read_photo(tmp_path / "a.avif").pixels.astype(int) - image).mean() < 4
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+def test_avif_is_read_where_pillow_has_it(tmp_path: Path, orientation: int) -> None:
+    check_as_a_phone_writes_it(tmp_path / "a.avif", orientation)
 
 
-def test_heic_is_read_with_its_extra(tmp_path: Path) -> None:
-    heif = pytest.importorskip("pillow_heif")
-    image = skimage.data.astronaut()[:64, :80]
-    heif.from_pillow(Image.fromarray(image)).save(tmp_path / "a.heic", quality=95)
-    assert np.abs(read_photo(tmp_path / "a.heic").pixels.astype(int) - image).mean() < 4
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+def test_heic_is_read_with_its_extra(tmp_path: Path, orientation: int) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    check_as_a_phone_writes_it(tmp_path / "a.heic", orientation)
 
 
 def test_a_format_that_cannot_be_read_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

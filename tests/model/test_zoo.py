@@ -1,7 +1,10 @@
 """Trained weights by name: those that ship load and score as their card says; damage and absence are told."""
 
+import functools
 import hashlib
+import http.server
 import json
+import threading
 
 import pytest
 import torch
@@ -55,6 +58,41 @@ def test_the_cache_serves_the_installed_package(toy):
     clone, home = toy
     home.mkdir()
     (clone / "toy.safetensors").rename(home / "toy.safetensors")
+    assert load_model("toy_x4").config == SIZES
+
+
+@pytest.fixture
+def address(tmp_path):
+    """The address of an empty folder `served` on this machine."""
+    (tmp_path / "served").mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_first_address_that_has_the_file_fills_the_cache(toy, address, tmp_path):
+    clone, home = toy
+    entry = json.loads(zoo.LIST.read_text())["toy_x4"]
+    whole = (clone / "toy.safetensors").read_bytes()
+    (clone / "toy.safetensors").unlink()
+    (tmp_path / "served/damaged.safetensors").write_bytes(whole[:-1])
+    (tmp_path / "served/toy.safetensors").write_bytes(whole)
+    urls = [f"{address}/{name}.safetensors" for name in ("missing", "damaged", "toy")]
+
+    def serve(urls):
+        zoo.LIST.write_text(json.dumps({"toy_x4": {**entry, "urls": urls}}))
+        zoo.entries.cache_clear()
+
+    serve(urls[:2])
+    with pytest.raises(FileNotFoundError, match=r"tried \S+missing\S+ \(.*404.*\), \S+damaged\S+ \(invalid hash"):
+        load_model("toy_x4")
+    assert list(home.iterdir()) == []
+    serve(urls)
+    assert load_model("toy_x4").config == SIZES
+    assert (home / "toy.safetensors").read_bytes() == whole
+    serve([])
     assert load_model("toy_x4").config == SIZES
 
 

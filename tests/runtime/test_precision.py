@@ -17,6 +17,7 @@ from data.protocol import bicubic as bicubic_protocol
 from data.testset import Degraded
 from evaluation import evaluate, mean
 from model import build, load_model
+from runtime import precision as precision_module
 from runtime.precision import Precision, full_precision, ieee_products
 from runtime.signals import STOPPED
 
@@ -263,3 +264,21 @@ def test_deterministic_kernels_exist_for_every_step(run_main):
 def test_a_cpu_restores_in_channels_last_at_any_precision(precision, device, channels_last):
     found = Precision(precision).inference_format(torch.device(device))
     assert (found == torch.channels_last) == channels_last
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t\t: fpu avx512f avx512_bf16x\nbugs\t: avx512_bf16\n", False),
+        ("processor\t: 0\n", False),
+        (None, False),
+    ],
+)
+def test_a_cpu_tells_of_its_units_for_bf16(text, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision_module, "CPUINFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert precision_module.has_bf16(CPU) == expected

@@ -1,0 +1,59 @@
+"""The precision `auto` of photographs: bf16 where the hardware has it and the result stays within half a grey level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from data.images import write_image
+from data.outputs import Job
+from evaluation import photographs
+from evaluation.photographs import Enlarger
+from model import BlindSR, load_model
+from model.bicubic import Bicubic
+
+
+class Shifted(Bicubic):
+    """Bicubic that bf16 makes brighter, by so many grey levels."""
+
+    levels = 0.0
+
+    def restore(self, lr: Tensor, code: Tensor) -> Tensor:
+        shift = self.levels / 255 if torch.is_autocast_enabled("cpu") else 0.0
+        return super().restore(lr, code) + shift
+
+
+def precision_of(net: BlindSR, folder: Path, photo: np.ndarray, *, asked: str = "auto") -> str:
+    """Enlarge a photograph and return the precision that it says."""
+    write_image(folder / "a.png", np.ascontiguousarray(photo[100:150, 100:160] // 2))
+    said: list[str] = []
+    enlarger = Enlarger(net=net, device=torch.device("cpu"), log=said.append, precision=asked, overwrite=True)
+    assert enlarger([Job(folder / "a.png", folder / "b.png", "png")]) == []
+    return said[-1].rpartition(", ")[2].rstrip(")")
+
+
+@pytest.mark.parametrize(
+    ("units", "levels", "asked", "expected"),
+    [
+        (True, 0.4, "auto", "bf16"),
+        (True, 0.6, "auto", "fp32"),
+        (True, float("nan"), "auto", "fp32"),
+        (False, 0.0, "auto", "fp32"),
+        (True, 0.0, "fp32", "fp32"),
+        (False, 9.0, "bf16", "bf16"),
+    ],
+)
+def test_bf16_is_taken_where_it_is_fast_and_close(units, levels, asked, expected, tmp_path, photo, monkeypatch):
+    monkeypatch.setattr(photographs, "has_bf16", lambda device: units)
+    net = Shifted(scale=2)
+    net.levels = levels
+    assert precision_of(net, tmp_path, photo, asked=asked) == expected
+
+
+def test_a_network_of_the_box_is_close_enough(tmp_path, photo, monkeypatch):
+    monkeypatch.setattr(photographs, "has_bf16", lambda device: True)
+    assert precision_of(load_model("kdsr_s_x4_light"), tmp_path, photo) == "bf16"
