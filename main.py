@@ -51,7 +51,10 @@ NAMES = {
 }
 
 # Options that processes on several machines may have each its own of.
-OF_A_MACHINE = {"dir_data", "dir_experiment", "data_cache", "pre_train", "pre_train_TA", "vgg", "n_threads", "resume"}
+OF_A_MACHINE = {
+    *("dir_data", "dir_lr", "data_cache", "dir_experiment"),
+    *("pre_train", "pre_train_TA", "vgg", "n_threads", "resume"),
+}
 
 
 def build_trainer(
@@ -100,10 +103,11 @@ def build_trainer(
     preflight.check_patch(options, net, recipe)
 
     # Images to train and to validate on.
-    folder = data_factory.training_folder(options.images.dir_data, loading.data_train)
+    folders = data_factory.sources(options.images.dir_data, **options.training_folders)
     with ranks.main_first():
-        store = data_factory.training_images(
-            folder,
+        sets = data_factory.training_sets(
+            folders,
+            scale=network.scale,
             at_least=loading.crop_size * network.scale,
             data_cache=loading.data_cache,
             skip_bad_images=loading.skip_bad_images,
@@ -115,14 +119,15 @@ def build_trainer(
     if missing and need_test_sets:
         raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
     if not test_sets:
-        store, test_sets = data_factory.hold_out(store, folder, protocol=protocol, seed=loading.seed, log=run.log)
+        sets, test_sets = data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
     elif missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
 
     # What is learned, and for how long.
+    images = sum(len(one.images.names) for one in sets)
     epoch_steps = training.test_every or published.epoch_steps(
-        network.model, degradation.degradation, training.batch_size, len(store.names)
+        network.model, degradation.degradation, training.batch_size, images
     )
     teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
     if teacher is not None and loss.objective == "distillation" and loss.pre_train is None:
@@ -142,11 +147,22 @@ def build_trainer(
         run.log(f"`objective` {loss.objective} trains a part of the network, which is not validated yet")
         test_sets = []
     drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
+    side = loading.crop_size * network.scale
     return Trainer(
         net=net,
         objective=objective,
         pairs=data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn),
-        batches=data_factory.batches(store, side=loading.crop_size * network.scale, augment=loading.augment, **drawn),
+        batches=data_factory.batches(
+            sets,
+            scale=network.scale,
+            side=side,
+            augment=loading.augment,
+            mix=loading.mix,
+            data_cache=loading.data_cache,
+            device=device,
+            log=run.log,
+            **drawn,
+        ),
         test_sets=test_sets,
         schedule=Schedule(
             epoch_steps=epoch_steps,

@@ -154,6 +154,8 @@ SAMPLER = When(
 )
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
 PHOTOS = When("photographs", lambda o: o["data_test"] == "Demo")
+PAIRS = When("--dir_lr", lambda o: o["dir_lr"] is not None)
+SEVERAL = When("several training folders", lambda o: "+" in f"{o['dir_data']}{o['data_train']}")
 CHECKPOINT = When("--pre_train", lambda o: o["pre_train"] is not None)
 ISO_KERNEL = When(
     "--protocol flags, or --sv_mode, and --blur_type iso_gaussian",
@@ -185,7 +187,27 @@ class LoadingOptions:
     n_threads: int = flag(min(4, os.cpu_count() or 1), "loader processes", low=0, high=1024, on_resume=True)
     seed: int = flag(1, "seed of every random draw", low=0, high=2**63 - 1)
     data_train: str | None = flag(
-        None, "training set: <dir_data>/<data_train>/HR; without it DF2K, or --dir_data itself"
+        None, "training sets, joined by +: <dir_data>/<data_train>/HR; without it DF2K, or --dir_data itself"
+    )
+    data_weights: str | None = flag(
+        None,
+        "images drawn from each training folder for those from the others, joined by +, as in 2+1 (default: all images "
+        "equally often)",
+        when=SEVERAL,
+    )
+    dir_lr: Path | None = flag(
+        None,
+        "folder of given LR images of the training images, paired by name; several, joined by +, belong to the first "
+        "training folders",
+        on_resume=True,
+    )
+    mix: float = flag(
+        1.0,
+        "share of the images in a batch that are such pairs; the others are degraded, from the folders without LR "
+        "images or, if there is none, from all",
+        low=0,
+        high=1,
+        when=PAIRS,
     )
     patch_size: int = flag(AS_PUBLISHED, "side of an LR training patch, pixels", low=1, high=4096)
     crop_size: int = flag(
@@ -208,7 +230,8 @@ class LoadingOptions:
     )
     data_cache: Path | None = flag(
         None,
-        "decode the training images once, into <this>.u8; without a value beside the folder",
+        "decode the training images once, into <this>.u8; without a value beside the folder; `ram` and `cuda` hold all "
+        "of them decoded, in main memory or on the GPU",
         bare=BESIDE_FOLDER,
         on_resume=True,
     )
@@ -219,7 +242,8 @@ class LoadingOptions:
 class ImageOptions:
     dir_data: Path | None = flag(
         None,
-        "folder of HR images, or a root with benchmark/<Set>/HR to test on and DF2K/HR to train on",
+        "folder of HR images, or a root with benchmark/<Set>/HR to test on and DF2K/HR to train on; or several, joined "
+        "by +",
         on_resume=True,
         when=ON_THE_FLY,
     )
@@ -623,6 +647,12 @@ class TrainOptions:
     def sizes(self) -> dict[str, int]:
         """The sizes of the network that were asked for."""
         return _sizes(self.network)
+
+    @property
+    def training_folders(self) -> dict[str, Any]:
+        """The flags that say, beside --dir_data, which folders are trained on."""
+        names = ("data_train", "dir_lr", "data_weights", "mix")
+        return {name: getattr(self.loading, name) for name in names}
 
     @property
     def validation(self) -> dict[str, Any]:
@@ -1089,6 +1119,8 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(
             "--metric all belongs to test.py: one PSNR decides which weights are the best; name its planes"
         )
+    if loading.mix == 0:
+        raise ValueError("--mix 0: no batch has given pairs; leave out --dir_lr and --mix")
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
     if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):
@@ -1130,6 +1162,11 @@ def _check_coded(options: TrainOptions) -> None:
         raise ValueError(
             f"--objective {objective} learns from the codes of kernels, which --degradation ikc draws: leave out "
             "--degradation and --pool_size"
+        )
+    if options.loading.dir_lr is not None:
+        raise ValueError(
+            f"--objective {objective} learns from the codes of the kernels that were drawn, which given pairs do not "
+            "tell: leave out --dir_lr"
         )
     if objective == "correction":
         if options.training.accumulate > 1:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -33,11 +33,12 @@ import option
 from data import factory as data_factory
 from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
-from data.images import list_images
+from data.images import BadImage, Size, list_images
 from data.packed import why_repack
-from data.store import leave_out, too_small
+from data.store import ImageFolder, leave_out, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
 from data.testset import TestSet
+from data.trainset import Source, paired
 from evaluation import smallest_hr
 from loss import Perceptual
 from loss import factory as loss_factory
@@ -230,7 +231,8 @@ def footprint(options: TrainOptions) -> Footprint:
             extra += sum(x.nbytes for x in vgg19().parameters())
     own *= 2 if options.training.ema else 1  # the average too
     pool = loading.pool_size * 3 * (1 + network.scale**2) * loading.patch_size**2
-    batch = objective.views * options.training.batch_size * 3 * (loading.crop_size * network.scale) ** 2
+    area = loading.crop_size**2 * (network.scale**2 + (loading.dir_lr is not None))
+    batch = objective.views * options.training.batch_size * 3 * area
     return Footprint(
         batch=batch,
         queue=batch * (PREFETCH * loading.n_threads + 2) if loading.n_threads else 0,
@@ -390,20 +392,47 @@ def images(options: TrainOptions, *, need_test_sets: bool = False) -> Iterator[F
 
 
 def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Finding]:
-    """Check the folder that is trained on; add to `looks` the images that are intact."""
-    loading = options.loading
-    folder = data_factory.training_folder(options.images.dir_data, loading.data_train)
-    side = loading.crop_size * options.network.scale
+    """Check the folders that are trained on; add to `looks` the HR images that are intact."""
+    loading, scale = options.loading, options.network.scale
+    folders = data_factory.sources(options.images.dir_data, **options.training_folders)
+    caches = data_factory.caches(folders, loading.data_cache)
+    usable, sizes = 0, list[Size]()
+    for source in folders:
+        if source.lr is None:
+            intact, bad = yield from _folder(options, source.hr, loading.crop_size * scale)
+        else:
+            intact, bad = yield from _folder(options, source.hr, 1)
+            small, bad_small = intact, bad
+            if source.lr != source.hr:
+                small, bad_small = yield from _folder(options, source.lr, 1)
+            if not (bad or bad_small) or loading.skip_bad_images:
+                yield from _pairs(options, source, intact, small)
+            yield from _cache(options, source.lr, caches[source.lr], small)
+            sizes += [one.size for one in small]
+        yield from _cache(options, source.hr, caches[source.hr], intact)
+        looks += intact
+        usable += len(intact)
+    sizes += [one.size for one in looks]
+    if loading.data_cache in data_factory.RESIDENT:
+        yield from attempt(_residence, options, loading.data_cache, sizes)
+    if 0 < usable < options.training.batch_size:
+        yield note(f"`batch_size` {options.training.batch_size} has some of the {usable} training images twice")
+
+
+def _folder(
+    options: TrainOptions, folder: Path, side: int
+) -> Generator[Finding, None, tuple[list[Look], list[BadImage]]]:
+    """Check the images of a folder; return those that are intact, and errors about those that cannot be used."""
     paths, began = list_images(folder), time.perf_counter()
-    intact, bad = survey(paths, loading.n_threads)
+    intact, bad = survey(paths, options.loading.n_threads)
     rate = len(paths) / (time.perf_counter() - began)
-    looks += intact
     bad += [too_small(one.path, one.size, side) for one in intact if min(one.size) < side]
     usable = len(paths) - len(bad)
     if usable:
         yield fine(f"{usable} training images in {folder}, {_sizes(intact)} (looked at {rate:.0f} a second)")
     left_out: list[str] = []
-    yield from attempt(partial(leave_out, bad, left=usable, skip_bad=loading.skip_bad_images, log=left_out.append))
+    skip_bad = options.loading.skip_bad_images
+    yield from attempt(partial(leave_out, bad, left=usable, skip_bad=skip_bad, log=left_out.append))
     yield from map(note, left_out)
     if strays := [path.name for path in unlisted(folder)]:
         yield note(f"named like images in {folder}, but folders or broken links: {_listing(strays)}")
@@ -411,9 +440,20 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
         yield note(f"{count} of the training images: {form}; training {FORMS[form]}")
     if twice := [" = ".join(path.name for path in group) for group in copies(intact)]:
         yield note(f"one training image under several names is drawn as many times; keep one: {_listing(twice)}")
-    if 0 < usable < options.training.batch_size:
-        yield note(f"`batch_size` {options.training.batch_size} has some of the {usable} training images twice")
-    yield from _cache(options, folder, intact)
+    return intact, bad
+
+
+def _pairs(options: TrainOptions, source: Source, hr: Sequence[Look], lr: Sequence[Look]) -> Iterator[Finding]:
+    """Pair the images of a source and compare all pairs."""
+    loading, scale, left_out = options.loading, options.network.scale, list[str]()
+    stores = [ImageFolder([one.path for one in looks], [one.size for one in looks]) for looks in (hr, lr)]
+    side, skip_bad = loading.crop_size * scale, loading.skip_bad_images
+    pairs = paired(source, *stores, scale=scale, at_least=side, skip_bad=skip_bad, log=left_out.append)
+    yield from map(note, left_out)
+    if found := pairs.shifts(scale, sample=None):
+        yield note(pairs.describe(found))
+    else:
+        yield fine(f"{len(pairs.images.names)} given pairs in {source.lr} and {source.hr}, none of them shifted")
 
 
 def _sizes(looks: Sequence[Look]) -> str:
@@ -427,13 +467,22 @@ def _listing(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _cache(options: TrainOptions, folder: Path, looks: Sequence[Look]) -> Iterator[Finding]:
-    asked, areas = options.loading.data_cache, sorted(math.prod(one.size) for one in looks)
-    if asked is None:
+def _residence(options: TrainOptions, data_cache: Path, sizes: Sequence[Size]) -> Iterator[Finding]:
+    machine, lines = options.machine, list[str]()
+    on_gpu = torch.cuda.is_available() and machine.n_GPUs > 0 and not machine.cpu
+    device = torch.device("cuda" if on_gpu else "cpu")
+    data_factory.residence(data_cache, device, sizes, processes=max(1, machine.n_GPUs), log=lines.append)
+    yield from map(fine, lines)
+
+
+def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Sequence[Look]) -> Iterator[Finding]:
+    areas = sorted(math.prod(one.size) for one in looks)
+    if options.loading.data_cache in data_factory.RESIDENT:
+        return
+    if place is None:
         if areas and areas[len(areas) // 2] > LARGE:
             yield note("each patch decodes a whole large training image; `data_cache` decodes each image once")
         return
-    place = data_factory.cache_path(folder, asked)
     if why_repack(folder, place):
         free = shutil.disk_usage(_existing(place.parent)).free
         text = f"`data_cache`: {place}.u8 will take {_bytes(3 * sum(areas))}, {_bytes(free)} are free"
@@ -492,9 +541,9 @@ def _seconds_per_step(trainer: Trainer, start: int) -> float:
     for step in range(start, start + DRY_STEPS):
         begin = time.perf_counter()
         with trainer.clock("data"):
-            hr = trainer.batches[step]
+            patches = trainer.batches[step]
         loaded = time.perf_counter()
-        losses = {name: value.item() for name, value in trainer.train_step(hr).items()}  # waits for the device
+        losses = {name: value.item() for name, value in trainer.train_step(patches).items()}  # waits for the device
         times.append((loaded - begin, time.perf_counter() - loaded))
     trainer.run.log("losses: " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
     load, compute = np.median(times[2:], axis=0).tolist()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data.pairs import Batch, Pairs
-from data.sampler import PatchBatches, load, naming_loader
+from data.sampler import PatchBatches, Patches, load, naming_loader
 from data.testset import Sample, TestSet, centre
 from evaluation import Score, evaluate, grouped, mean
 from evaluation.page import RunReport
@@ -462,11 +462,11 @@ class Trainer:
 
                 # Step.
                 with self.clock("data"):
-                    hr = next(patches)
+                    drawn = next(patches)
                 if self.step in self.recovery.skipped:
                     self.step += 1
                 else:
-                    self.train_step(hr)
+                    self.train_step(drawn)
                 self._logger.bar.update()
         finally:
             patches.close()
@@ -491,10 +491,11 @@ class Trainer:
             done=done,
         )
 
-    def train_step(self, hr: Tensor) -> dict[str, Tensor]:
-        """Take one step on (V·B, 3, s·Q, s·Q) uint8 images of the host; return the losses, which stay on the device."""
+    def train_step(self, patches: Patches) -> dict[str, Tensor]:
+        """Take one step on patches of the host; return the losses, which stay on the device."""
         with self.clock("degradation"):
-            batch = self.pairs(hr.to(self.device, non_blocking=True), self.step)
+            hr, given = patches.to(self.device)
+            batch = self.pairs(hr, self.step, given)
         with self.clock("network"):
             losses = self.learner.step(batch, self.step, self._rate(self.step))
         self.monitor.record(self.step, losses)
@@ -502,7 +503,7 @@ class Trainer:
         self.step += 1
         return losses
 
-    def _load(self) -> Generator[Tensor, None, None]:
+    def _load(self) -> Generator[Patches, None, None]:
         pinned = self.device.type == "cuda"
         return load(self.batches, range(self.step, self.steps), workers=self.n_threads, pinned=pinned)
 

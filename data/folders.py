@@ -101,14 +101,9 @@ def paired(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int = 0) -> Prepared
 
     Raises ValueError or OSError for missing folders and images without a partner.
 
-    An LR and an HR image belong together if their names are the same, or are so without endings like those of `0801x4`,
-    `0801_x4`, `Canon_001_LR4` and `Canon_001_HR`. Where both folders are one, the HR images end on `_HR` or `_GT`.
+    `pair_folders` says which images belong together.
     """
-    lr, hr = list_images(lr_dir), list_images(hr_dir)
-    if lr_dir.resolve() == hr_dir.resolve():
-        hr = [path for path in lr if re.search(r"(?i)[_-](HR|GT)$", path.stem)]
-        lr = [path for path in lr if path not in hr]
-    pairs = _pair_up(lr, hr, scale)
+    pairs = pair_folders(lr_dir, hr_dir, scale)
     folder = _absolute(lr_dir)
     named = {"LR": folder.parent.name, f"LR_x{scale}": folder.parent.name}
     name = named.get(folder.name, f"{folder.parent.name}_{folder.name}" if folder.name[:2] == "LR" else folder.name)
@@ -116,9 +111,21 @@ def paired(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int = 0) -> Prepared
     return Prepared(name, protocol, fingerprint([pair.lr for pair in pairs]), pairs, scale, crop)
 
 
-def _pair_up(lr: Sequence[Path], hr: Sequence[Path], scale: int) -> list[Pair]:
+def pair_folders(lr_dir: Path, hr_dir: Path, scale: int) -> list[Pair]:
+    """Pair LR and HR images by name. Raises ValueError or OSError for missing folders and images without a partner.
+
+    An LR and an HR image belong together if their names are the same, or are so without endings like those of `0801x4`,
+    `0801_x4`, `DSC_1_x1`, `Canon_001_LR4` and `Canon_001_HR`. Where both folders are one, the HR images end on `_HR`,
+    `_GT` or `_x1`.
+    """
+    lr, hr = list_images(lr_dir), list_images(hr_dir)
+    if lr_dir.resolve() == hr_dir.resolve():
+        hr = [path for path in lr if re.search(r"(?i)[_-](HR|GT|x1)$", path.stem)]
+        chosen = set(hr)
+        lr = [path for path in lr if path not in chosen]
+
     def bare(path: Path) -> str:
-        return re.sub(rf"(?i)([_-]?x{scale}[a-z]?|[_-](LR{scale}?|HR|GT))$", "", path.stem)
+        return re.sub(rf"(?i)([_-]?x{scale}[a-z]?|[_-](x1|LR{scale}?|HR|GT))$", "", path.stem)
 
     failures: list[list[Path]] = []
     for name in (lambda path: path.stem, bare):
@@ -131,8 +138,19 @@ def _pair_up(lr: Sequence[Path], hr: Sequence[Path], scale: int) -> list[Pair]:
     wrong = min(failures, key=len)
     raise ValueError(
         f"{len(wrong)} of {len(lr)} LR and {len(hr)} HR images have no partner of their name, or more "
-        f"than one: {', '.join(map(str, wrong[:5]))}"
+        f"than one: {', '.join(map(str, wrong[:5]))}{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}"
     )
+
+
+def split(places: Path) -> list[Path]:
+    """Return the folders whose names are joined by +; one that is there with a + in its name is one folder.
+
+    Raises ValueError where a name is missing.
+    """
+    names = [str(places)] if places.exists() else str(places).split("+")
+    if "" in names:
+        raise ValueError(f"{places}: expected names of folders joined by +, and one of them is empty")
+    return [Path(name) for name in names]
 
 
 def _absolute(path: Path) -> Path:
@@ -141,8 +159,8 @@ def _absolute(path: Path) -> Path:
 
 
 def roots_around(dir_data: Path) -> list[Path]:
-    """Return where test sets are looked for: under `dir_data`, beside it and above."""
-    return [dir_data, *dir_data.absolute().parents[:2]]
+    """Return where test sets are looked for: under each folder of `dir_data`, beside it and above."""
+    return [place for root in split(dir_data) for place in (root, *root.absolute().parents[:2])]
 
 
 def find(

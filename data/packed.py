@@ -65,12 +65,13 @@ class Index(NamedTuple):
 class PackedImages:
     """An `ImageStore` over a packed cache; images with a side under `at_least` HR pixels are left out.
 
-    Cheap to pickle: each process maps the file for itself, at its first crop.
+    Cheap to pickle: each process maps the file for itself, at its first crop. `index` is read from the disk, unless the
+    caller has read it already.
     Raises FileNotFoundError or ValueError if the cache is missing or damaged.
     """
 
-    def __init__(self, cache: str | Path, *, at_least: int = 1) -> None:
-        index = read_index(cache)
+    def __init__(self, cache: str | Path, *, at_least: int = 1, index: Index | None = None) -> None:
+        index = read_index(cache) if index is None else index
         images = [image for image in index.images if min(image.height, image.width) >= at_least]
         self.names = [image.name for image in images]
         self.sizes: list[Size] = [(image.height, image.width) for image in images]
@@ -123,7 +124,8 @@ def open_packed(
             if reason := why_repack(folder, cache):
                 log(f"packing {folder} into {cache}.u8: {reason}")
                 _pack(folder, cache, skip_bad=skip_bad)
-    index, store = read_index(cache), PackedImages(cache, at_least=at_least)
+    index = read_index(cache)
+    store = PackedImages(cache, at_least=at_least, index=index)
     bad = [BadImage(file.reason) for file in index.skipped]
     for image in index.images:
         if min(image.height, image.width) < at_least:
@@ -158,11 +160,13 @@ def verify(cache: str | Path) -> int:
 
 def _verify(data: Path, images: Sequence[Packed]) -> None:
     flat = np.memmap(data, np.uint8, mode="r")
-    changed = [
-        image.name
-        for image in tqdm(images, desc=f"verifying {data}", unit="image", leave=False)
-        if zlib.crc32(flat[image.offset : image.offset + 3 * image.height * image.width].data) != image.crc32
-    ]
+
+    def crc32(image: Packed) -> int:
+        return zlib.crc32(flat[image.offset : image.offset + 3 * image.height * image.width].data)
+
+    with ThreadPoolExecutor() as pool:
+        found = tqdm(pool.map(crc32, images), f"verifying {data}", len(images), unit="image", leave=False)
+        changed = [image.name for image, one in zip(images, found, strict=True) if one != image.crc32]
     if changed:
         listed = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise ValueError(f"{data} is damaged: the pixels of {listed} have changed; pack the images again")
@@ -197,23 +201,28 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
         with temporary.open("wb") as flat:
             stamps = [_stamp(path) for path in paths]  # before reading: a later change must show
             decoded = tqdm(_decode_ahead(paths), total=len(paths), desc=f"packing {folder}", unit="image")
-            for path, stamp, pixels in zip(paths, stamps, decoded, strict=True):
-                if isinstance(pixels, BadImage):
+            for path, stamp, found in zip(paths, stamps, decoded, strict=True):
+                if isinstance(found, BadImage):
                     if not skip_bad:
-                        raise BadImage(f"{pixels}; repair or remove it, or set `skip_bad_images`")
-                    index.skipped.append(Skipped(path.name, *stamp, reason=str(pixels)))
+                        raise BadImage(f"{found}; repair or remove it, or set `skip_bad_images`")
+                    index.skipped.append(Skipped(path.name, *stamp, reason=str(found)))
                 else:
+                    pixels, crc32 = found
                     height, width, _ = pixels.shape
-                    crc32 = zlib.crc32(pixels.data)
                     index.images.append(Packed(path.name, *stamp, height, width, offset=flat.tell(), crc32=crc32))
                     flat.write(pixels.data)
         if not index.images:
             raise BadImage(f"{folder} holds no readable image; the first: {index.skipped[0].reason}")
         _verify(temporary, index.images)
         index_path.unlink(missing_ok=True)  # an old index must never stand beside new pixels
-    with atomic_write(index_path) as temporary:
-        temporary.write_text(_to_json(index), encoding="utf-8")
+    write_index(index, cache)
     return index
+
+
+def write_index(index: Index, cache: str | Path) -> None:
+    """Write `<cache>.json`, whole or not at all."""
+    with atomic_write(_paths(cache)[1]) as temporary:
+        temporary.write_text(_to_json(index), encoding="utf-8")
 
 
 def why_repack(folder: str | Path, cache: str | Path) -> str | None:
@@ -280,14 +289,15 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _decode_ahead(paths: Sequence[Path]) -> Iterator[np.ndarray | BadImage]:
-    """Decode in threads and yield in order, holding only a few images at a time."""
+def _decode_ahead(paths: Sequence[Path]) -> Iterator[tuple[np.ndarray, int] | BadImage]:
+    """Decode in threads and yield pixels and their CRC-32 in order, holding only a few images at a time."""
 
-    def decode(path: Path) -> np.ndarray | BadImage:
+    def decode(path: Path) -> tuple[np.ndarray, int] | BadImage:
         try:
-            return read_image(path)
+            pixels = read_image(path)
         except BadImage as error:
             return error
+        return pixels, zlib.crc32(pixels.data)
 
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:

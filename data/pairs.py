@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data.degradation import Degradation
 from data.degradation.params import concatenate
-from data.sampler import share
+from data.sampler import Given, share
 
 # Keep the streams of random numbers apart that share a seed, from those of the sampler too.
 _DEGRADATION, _NOISE, _CUT, _MIX = 4, 5, 6, 7
@@ -27,8 +27,8 @@ class Batch(NamedTuple):
     hr: Tensor
     """(V·B, 3, s·P, s·P) in [0, 1], likewise."""
     params: Any = None
-    """The degradations of the images, a `Draw` of V·B entries, on the CPU. None for pairs that a pool has mixed, and
-    for groups that differ in what a recipe draws once for all images."""
+    """The degradations of the images, a `Draw` of V·B entries, on the CPU. None for pairs that a pool has mixed, for
+    given pairs, and for groups that differ in what a recipe draws once for all images."""
 
     def chunk(self, parts: int) -> list[Batch]:
         """Cut the batch into parts of equal size; the last may be smaller."""
@@ -111,11 +111,12 @@ class Pairs(nn.Module):
         return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(type(recipe)) else {})}
 
     @torch.no_grad()
-    def forward(self, hr: Tensor, step: int) -> Batch:
+    def forward(self, hr: Tensor, step: int, given: Given | None = None) -> Batch:
         """Make a batch of (V·B, 3, s·Q, s·Q) uint8 patches on the device, view-major; B counts this rank's images.
 
         Degradations are drawn for whole groups, by all ranks alike, and on the CPU: they are the same on any device,
-        and what the host must know needs no reading back. Each rank draws the noise of its images.
+        and what the host must know needs no reading back. Each rank draws the noise of its images. Given LR patches
+        take the place of degraded ones.
         """
         draws, views = self.draws, self.draws.views
         own = share(draws.batch, draws.rank, draws.world)
@@ -127,20 +128,31 @@ class Pairs(nn.Module):
             size = min(draws.group or draws.batch, draws.batch - group.first)
             params = self.degradation.sample(size, generator=generator)
             params = params.part(group.start - group.first, group.stop - group.first)
-            sharp = images[:, group.start - own.start : group.stop - own.start].flatten(0, 1)
-            blurred = self.degradation.apply(sharp, params.repeat(views), generator=noise)
+            rows = slice(group.start - own.start, group.stop - own.start)
+            sharp = images[:, rows].flatten(0, 1)
+            blurred = self._degrade(sharp, params.repeat(views), noise, given and given.part(rows))
             blurred, sharp = self._cut(blurred, sharp, draws.numpy(_CUT, step, group.number))
             if self.pool is not None:
                 blurred, sharp = self.pool(blurred, sharp, self._rows(group), draws.numpy(_MIX, step, group.start))
             lr_parts.append(blurred.unflatten(0, (views, -1)))
             hr_parts.append(sharp.unflatten(0, (views, -1)))
             params_parts.append(params)
-        params = concatenate(params_parts) if self.pool is None else None
+        params = concatenate(params_parts) if self.pool is None and given is None else None
         return Batch(
             torch.cat(lr_parts, 1).flatten(0, 1),
             torch.cat(hr_parts, 1).flatten(0, 1),
             None if params is None else params.repeat(views),
         )
+
+    def _degrade(self, hr: Tensor, params: Any, noise: torch.Generator, given: Given | None) -> Tensor:
+        """Return the LR images of (V·B, 3, s·Q, s·Q): those that are given, and degraded ones."""
+        if given is None:
+            return self.degradation.apply(hr, params, generator=noise)
+        lr = given.lr.float() / 255
+        if given.has.all():
+            return lr
+        has = given.has.repeat(self.draws.views).to(hr.device, non_blocking=True)[:, None, None, None]
+        return torch.where(has, lr, self.degradation.apply(hr, params, generator=noise))
 
     def _cut(self, lr: Tensor, hr: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Cut patches of all images at one place."""

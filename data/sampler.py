@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -13,17 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.images import BadImage, Size
-from data.store import ImageStore
+from data.store import Crop, ImageStore, Resident
 from runtime.signals import leave_signals_to_the_parent
 from utility import digest
 
 TIMEOUT = 600.0  # seconds to wait for the patches of a step, before the loader counts as stuck
 
 # Keep the streams of random numbers apart that share a seed.
-ORDER, PLACES, FORMS = 1, 2, 3
+ORDER, PLACES, FORMS, MIXED = 1, 2, 3, 8
 
 AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and right, top and bottom, and to transpose
     "all": (True, True, True),  # the eight symmetries of the square
@@ -32,15 +35,11 @@ AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and ri
 }
 
 
-class Crop(NamedTuple):
-    """A place to cut a patch from its image, and the form to turn it into: transposed first, then flipped."""
+class Part(NamedTuple):
+    """Images that take turns among themselves, and their share of all that are drawn."""
 
-    index: int
-    top: int
-    left: int
-    flip_h: bool  # left and right change places
-    flip_v: bool  # top and bottom change places
-    transpose: bool
+    images: range
+    share: Fraction
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,10 @@ class PatchSampler:
     Images are drawn without replacement: step by step, the batches run through all images in a random order, then in
     another one. Places within an image are uniform, and so are the forms (`augment`); all views of an image have one
     form, as if the image were turned and then cut.
+
+    With several `parts` each runs through its own images in this way. Which part the n-th image of a run comes from is
+    no random draw: the parts take turns, so that after any number of images each has had its share, but for fewer
+    images than there are parts. Within a batch they are shuffled.
     """
 
     sizes: Sequence[Size]  # of the images: (height, width)
@@ -60,6 +63,9 @@ class PatchSampler:
     seed: int
     rank: int = 0
     world: int = 1
+    parts: Sequence[Part] = ()  # their shares add up to 1; none: all images are one
+    paired: int = 0  # how many images, the first ones, have an LR image
+    scale: int = 1  # of those: their patches begin at multiples of it
 
     def __post_init__(self) -> None:
         if not self.sizes:
@@ -73,10 +79,11 @@ class PatchSampler:
         """Draw this rank's patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
         indices = self._images(step)
         heights, widths = np.array([self.sizes[index] for index in indices]).T
+        unit = np.where(np.array(indices) < self.paired, self.scale, 1)
         shape = (self.views, self.batch)
         places = np.random.default_rng((self.seed, PLACES, step))
-        tops = places.integers(0, heights - self.patch, shape, endpoint=True)
-        lefts = places.integers(0, widths - self.patch, shape, endpoint=True)
+        tops = unit * places.integers(0, (heights - self.patch) // unit, shape, endpoint=True)
+        lefts = unit * places.integers(0, (widths - self.patch) // unit, shape, endpoint=True)
         forms = np.random.default_rng((self.seed, FORMS, step)).integers(0, 2, (3, 1, self.batch), dtype=bool)
         forms &= np.array(AUGMENT[self.augment])[:, None, None]
         own = share(self.batch, self.rank, self.world)
@@ -84,8 +91,24 @@ class PatchSampler:
         return [Crop(*row) for row in zip(*columns, strict=True)]
 
     def _images(self, step: int) -> list[int]:
-        count, first = len(self.sizes), step * self.batch
-        return [int(_order(self.seed, at // count, count)[at % count]) for at in range(first, first + self.batch)]
+        parts = self.parts or [Part(range(len(self.sizes)), Fraction(1))]
+        images = [self._image(number, parts) for number in range(step * self.batch, (step + 1) * self.batch)]
+        if len(parts) > 1:
+            np.random.default_rng((self.seed, MIXED, step)).shuffle(images)
+        return images
+
+    def _image(self, number: int, parts: Sequence[Part]) -> int:
+        """Return the image that is drawn as the number-th of a run."""
+        left = Fraction(1)
+        for which, (images, share) in enumerate(parts):
+            taken, next_taken = number, number + 1  # images of this part before this one, and with it
+            if share < left:
+                taken, next_taken = (math.floor(share / left * n) for n in (taken, next_taken))
+            if next_taken > taken:
+                again, at = divmod(taken, len(images))
+                return images[int(_order(self.seed, again, len(images), which)[at])]
+            number, left = number - taken, left - share  # the other parts take turns in what this one leaves
+        raise ValueError(f"`parts`: expected shares that add up to 1, got {', '.join(str(p.share) for p in parts)}")
 
 
 def share(batch: int, rank: int, world: int) -> slice:
@@ -96,34 +119,87 @@ def share(batch: int, rank: int, world: int) -> slice:
     return slice(rank * size, (rank + 1) * size)
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, number: int, count: int) -> np.ndarray:
-    """Return the random order of the images in pass `number` through them."""
-    return np.random.default_rng((seed, ORDER, number)).permutation(count)
+@lru_cache(maxsize=16)
+def _order(seed: int, number: int, count: int, part: int) -> np.ndarray:
+    """Return the random order of the images of a part in pass `number` through them."""
+    stream = (seed, ORDER, number, part) if part else (seed, ORDER, number)
+    return np.random.default_rng(stream).permutation(count)
 
 
-class PatchBatches(Dataset[torch.Tensor]):
-    """Maps a step to its patches, (views * batch, 3, P, P) uint8 RGB, view-major; see `load`.
+class Given(NamedTuple):
+    """LR patches that are not made of HR patches, but were given with them."""
 
-    Raises BadImage if an image cannot be read.
+    lr: Tensor
+    """(V·B, 3, P/s, P/s) uint8 RGB, view-major; zeros for the images that have none."""
+    has: Tensor
+    """(B,) bool: the images that have one. It stays on the host, which decides by it."""
+
+    def part(self, images: slice) -> Given:
+        """Return the patches of these images."""
+        return Given(self.lr.unflatten(0, (-1, len(self.has)))[:, images].flatten(0, 1), self.has[images])
+
+
+class Patches(NamedTuple):
+    """The patches of a step, V of each of B images, view-major."""
+
+    hr: Tensor
+    """(V·B, 3, P, P) uint8 RGB."""
+    given: Given | None = None
+
+    def to(self, device: torch.device) -> Patches:
+        """Return the same with the images on `device`, without waiting for it."""
+        given = self.given and self.given._replace(lr=self.given.lr.to(device, non_blocking=True))
+        return Patches(self.hr.to(device, non_blocking=True), given)
+
+
+class PatchBatches(Dataset[Patches]):
+    """Maps a step to its patches; see `load`. Raises BadImage if an image cannot be read.
+
+    Args:
+        store: HR images.
+        sampler: chooses the patches.
+        given: the LR images of the first `sampler.paired` images.
     """
 
-    def __init__(self, store: ImageStore, sampler: PatchSampler) -> None:
+    def __init__(self, store: ImageStore, sampler: PatchSampler, given: ImageStore | None = None) -> None:
         self.store = store
         self.sampler = sampler
+        self.given = given
+
+    @property
+    def on_device(self) -> bool:
+        """Tell whether patches come from the memory of a GPU, where no loader process helps."""
+        return isinstance(self.store, Resident) and self.store.pixels.device.type != "cpu"
 
     @property
     def images(self) -> tuple[int, str]:
         """The number of images, and a digest of their names and sizes: with others, a step has other patches."""
-        return len(self.store.names), digest([self.store.names, self.store.sizes])
+        given = [] if self.given is None else [self.given.names]
+        return len(self.store.names), digest([self.store.names, self.store.sizes, *given])
 
-    def __getitem__(self, step: int) -> torch.Tensor:
+    def __getitem__(self, step: int) -> Patches:
         crops, side = self.sampler.draw(step), self.sampler.patch
-        batch = torch.empty(len(crops), 3, side, side, dtype=torch.uint8)
-        for patch, crop in zip(batch.numpy(), crops, strict=True):
-            pixels = self.store.crop(crop.index, crop.top, crop.left, side, side)
-            patch[:] = turn(pixels, crop).transpose(2, 0, 1)  # H W 3 -> 3 H W
-        return batch
+        hr = _cut(self.store, crops, side)
+        if self.given is None:
+            return Patches(hr)
+        s, paired = self.sampler.scale, self.sampler.paired
+        small = [crop._replace(top=crop.top // s, left=crop.left // s) for crop in crops]
+        has = torch.tensor([crop.index < paired for crop in crops])
+        lr = torch.zeros(len(crops), 3, side // s, side // s, dtype=torch.uint8, device=hr.device)
+        rows = has.nonzero()[:, 0].to(hr.device, non_blocking=True)  # a mask would be read back
+        lr[rows] = _cut(self.given, [crop for crop in small if crop.index < paired], side // s)
+        return Patches(hr, Given(lr, has[: len(crops) // self.sampler.views]))
+
+
+def _cut(store: ImageStore, crops: Sequence[Crop], side: int) -> Tensor:
+    """Cut patches out of their images and turn them: (N, 3, P, P) uint8."""
+    if isinstance(store, Resident) and store.pixels.device.type != "cpu":
+        return store.gather(crops, side)
+    batch = torch.empty(len(crops), 3, side, side, dtype=torch.uint8)
+    for patch, crop in zip(batch.numpy(), crops, strict=True):
+        pixels = store.crop(crop.index, crop.top, crop.left, side, side)
+        patch[:] = turn(pixels, crop).transpose(2, 0, 1)  # H W 3 -> 3 H W
+    return batch
 
 
 def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
@@ -137,26 +213,26 @@ def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     return pixels
 
 
-class _OrError(Dataset["torch.Tensor | BadImage"]):
+class _OrError(Dataset["Patches | BadImage"]):
     """Hands an error over as a value: raised in a loader process, it would arrive with a traceback as its message."""
 
     def __init__(self, batches: PatchBatches) -> None:
         self.batches = batches
 
-    def __getitem__(self, step: int) -> torch.Tensor | BadImage:
+    def __getitem__(self, step: int) -> Patches | BadImage:
         try:
             return self.batches[step]
         except BadImage as error:
             return error
 
 
-def load(
-    batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: bool
-) -> Generator[torch.Tensor, None, None]:
+def load(batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: bool) -> Generator[Patches, None, None]:
     """Yield the patches of these steps in their order, the same for any number of loader processes.
 
     The processes end with the generator. Raises BadImage if an image cannot be read.
     """
+    if batches.on_device:
+        workers, pinned = 0, False
     others = active_children()
     loader = iter(
         DataLoader(

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from data.images import BadImage, Size, check_image, read_image
+
+
+class Crop(NamedTuple):
+    """A place to cut a patch from its image, and the form to turn it into: transposed first, then flipped."""
+
+    index: int
+    top: int
+    left: int
+    flip_h: bool  # left and right change places
+    flip_v: bool  # top and bottom change places
+    transpose: bool
 
 
 class ImageStore(Protocol):
@@ -53,17 +72,98 @@ class Selection:
         return self._store.crop(self._indices[index], top, left, height, width)
 
 
+class Union:
+    """An `ImageStore` of the images of several, one store after the other."""
+
+    def __init__(self, stores: Sequence[ImageStore]) -> None:
+        self._stores = list(stores)
+        self._starts = list(accumulate((len(store.names) for store in stores[:-1]), initial=0))
+        self.names = [name for store in stores for name in store.names]
+        self.sizes = [size for store in stores for size in store.sizes]
+
+    def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, 3) uint8 RGB, as the store of the image gives it."""
+        which = bisect_right(self._starts, index) - 1
+        return self._stores[which].crop(index - self._starts[which], top, left, height, width)
+
+
+class Resident:
+    """An `ImageStore` that holds all images decoded, in main memory or on a GPU, as one tensor of bytes.
+
+    On a GPU `crop` fetches pixels from it, one image at a time; `gather` leaves a whole batch there.
+
+    Args:
+        store: is read once, with a progress bar. Raises BadImage if an image cannot be.
+        device: holds the images.
+    """
+
+    def __init__(self, store: ImageStore, device: torch.device) -> None:
+        self.names, self.sizes = store.names, store.sizes
+        self._offsets = list(accumulate((3 * math.prod(size) for size in self.sizes), initial=0))
+        self.pixels = torch.empty(self._offsets[-1], dtype=torch.uint8, device=device)
+
+        def read(index: int) -> None:
+            pixels = np.ascontiguousarray(store.crop(index, 0, 0, *self.sizes[index]))
+            place = self.pixels[self._offsets[index] : self._offsets[index + 1]]
+            place.copy_(torch.from_numpy(pixels.copy() if not pixels.flags.writeable else pixels).view(-1))
+
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(read, range(len(self.sizes)))
+            deque(tqdm(done, f"reading images into {device.type}", len(self.sizes), unit="image"), maxlen=0)
+
+    def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, 3) uint8 RGB, in main memory a view."""
+        image = self.pixels[self._offsets[index] : self._offsets[index + 1]].view(*self.sizes[index], 3)
+        return image[top : top + height, left : left + width].cpu().numpy()
+
+    def gather(self, crops: Sequence[Crop], side: int) -> Tensor:
+        """Return patches turned into the form of their crops, (N, 3, side, side) uint8 on the device, by one gather."""
+        starts = torch.tensor([self._walk(crop, side) for crop in crops], dtype=torch.int64).view(-1, 3)
+        on_cuda = self.pixels.device.type == "cuda"
+        starts = (starts.pin_memory() if on_cuda else starts).to(self.pixels.device, non_blocking=True)
+        first, down, right = starts[:, :, None, None, None].unbind(1)  # each N 1 1 1
+        way = torch.arange(side, device=self.pixels.device)
+        channels = torch.arange(3, device=self.pixels.device)[:, None, None]
+        return self.pixels[first + channels + down * way[:, None] + right * way]  # N 3 side side
+
+    def _walk(self, crop: Crop, side: int) -> tuple[int, int, int]:
+        """Return the byte of the first pixel of a turned patch, and how many bytes lead one pixel down, and right."""
+        row, column = 3 * self.sizes[crop.index][1], 3
+        first = self._offsets[crop.index] + crop.top * row + crop.left * column
+        down, right = (column, row) if crop.transpose else (row, column)
+        if crop.flip_v:
+            first, down = first + (side - 1) * down, -down
+        if crop.flip_h:
+            first, right = first + (side - 1) * right, -right
+        return first, down, right
+
+
+def check_room(size: int, device: torch.device, *, log: Callable[[str], None]) -> None:
+    """Log that decoded images take `size` bytes of a device. Raise ValueError where that is more than is free."""
+    if device.type == "cuda":
+        free, place = torch.cuda.mem_get_info(device)[0], "the GPU's memory"
+    else:
+        free, place = psutil.virtual_memory().available, "main memory"
+    text = f"the decoded images take {size / 2**30:.2f} GiB of {place}, {free / 2**30:.2f} GiB are free"
+    if size > free:
+        raise ValueError(f"`data_cache`: {text}; without a value it maps them from the disk")
+    log(text)
+
+
 def check_images(
     paths: Sequence[Path], *, at_least: int, skip_bad: bool, log: Callable[[str], None] = print
 ) -> list[tuple[Path, Size]]:
-    """Check every file and return the usable ones with their sizes; `at_least` HR pixels a side are needed.
+    """Check beginning and end of every file; return the usable ones with their sizes.
+
+    `at_least` HR pixels a side are needed. To read all bytes of a large set would take minutes: damage in the middle of
+    a file is found when it is decoded.
 
     Bad and too small files raise BadImage; with `skip_bad` they are left out and named in the log.
     """
 
     def examine(path: Path) -> Size | BadImage:
         try:
-            size = check_image(path)
+            size = check_image(path, all_bytes=False)
         except BadImage as error:
             return error
         return size if min(size) >= at_least else too_small(path, size, at_least)

@@ -72,7 +72,7 @@ def random_patches(
     checked = check_images(paths, at_least=side, skip_bad=skip_bad)
     store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
     sampler = PatchSampler(store.sizes, batch=len(checked), patch=side, views=count, augment="none", seed=seed)
-    return PatchBatches(store, sampler)[0], [crop.index for crop in sampler.draw(0)]
+    return PatchBatches(store, sampler)[0].hr, [crop.index for crop in sampler.draw(0)]
 
 
 def embed(

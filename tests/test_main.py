@@ -610,3 +610,74 @@ def test_check_finds_what_is_wrong_and_writes_nothing(run_main, tmp_path, capsys
         run_main(f"--model KDSR_T --save c {KDSR} --check --patch_size 100")
     assert caught.value.code == 1
     assert "200 HR pixels a side" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------- given pairs, several folders
+
+
+@pytest.fixture
+def paired_root(tmp_path, photo_folder, photo):
+    """A root with the training images of the others in train/HR, and pairs for scale 2 in real/HR and real/LR."""
+    root = tmp_path / "root"
+    shutil.copytree(photo_folder, root)
+    for part in ("HR", "LR"):
+        (root / "real" / part).mkdir(parents=True)
+    for i in range(4):
+        hr = photo[90 * i : 90 * i + 64, 200:260]
+        write_image(root / f"real/HR/{i}_HR.png", np.ascontiguousarray(hr))
+        write_image(root / f"real/LR/{i}_LR2.png", hr.reshape(32, 2, 30, 2, 3).mean((1, 3)).astype(np.uint8))
+    return root
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        f"--model KDSR_T {KDSR} --mix 0.4 --batch_size 3",
+        f"--model KDSR_T {KDSR} --mix 0.5 --batch_size 4 --data_weights 3+1 --pool_size 8 --data_cache",
+        "--model DASR --n_feats 16 --n_blocks 1 --mix 0.5 --epochs_encoder 1 --freeze_epoch 2",
+        f"--model KDSR_S {KDSR} --mix 0.5 --objective adversarial --kd_weight 0 --perceptual_weight 0 --d_feats 4",
+    ],
+)
+def test_a_run_on_given_and_degraded_pairs_goes_on_to_the_bit(arguments, run_main, paired_root):
+    places = f"--data_train real+train --dir_lr {paired_root}/real/LR"
+    whole = run_main(f"{arguments} {places} --save whole", paired_root)
+    log = (whole / "log.txt").read_text()
+    assert "given pairs: 4 in" in log
+    assert "shifted" not in log
+    broken = f"{arguments} {places} --save broken --resume auto"
+    run_main(f"{broken} --max_minutes 0", paired_root)
+    run_main(f"{broken} --max_minutes 0", paired_root)
+    again = run_main(broken, paired_root)
+    for name in ("model/model_latest.pt", "loss_log.csv"):
+        assert (whole / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_run_on_given_pairs_alone_takes_no_heed_of_the_degradation(run_main, paired_root):
+    common = f"--model KDSR_T {KDSR} --data_train real --dir_lr {paired_root}/real/LR"
+    runs = [run_main(f"{common} --save {name} {more}", paired_root) for name, more in (("a", ""), ("b", "--sig_max 1"))]
+    assert len({(run / "loss_log.csv").read_text() for run in runs}) == 1
+
+
+def test_a_resumed_run_must_have_its_pairs(run_main, refused, paired_root):
+    common = f"--model KDSR_T {KDSR} --save s --data_train real+train --mix 0.5"
+    run_main(f"{common} --dir_lr {paired_root}/real/LR --max_minutes 0", paired_root)
+    again = f"{common} --resume --dir_lr {paired_root}/real/LR"
+    assert "--mix 0.5 (now 0.25)" in refused(f"{again} --mix 0.25", paired_root)
+    assert "--data_weights None (now 1+2)" in refused(f"{again} --data_weights 1+2", paired_root)
+    (paired_root / "real/LR/0_LR2.png").rename(paired_root / "real/LR/0.png")
+    assert "or others: of other names or sizes" in refused(again, paired_root)
+
+
+def test_wrong_words_about_pairs_and_folders(refused, paired_root):
+    lr = f"--dir_lr {paired_root}/real/LR"
+    kdsr = f"--model KDSR_T {KDSR} --save s --data_train"
+    for arguments, words in {
+        f"{kdsr} real+train {lr}": "--dir_lr: there are no LR images for .*train/HR; say with --mix",
+        f"{kdsr} train {lr} --mix 0.5": "--dir_lr: .* LR and 5 HR images have no partner of their name",
+        f"{kdsr} real {lr} --mix 0": "--mix 0: no batch has given pairs; leave out --dir_lr and --mix",
+        f"{kdsr} real {lr} --mix 1.5": "--mix 1.5 must be in 0..1",
+        f"{kdsr} real+train --data_weights 2": "--data_weights 2: 1 weights for 2 training folders",
+        f"--model IKC --save s --data_train real {lr}": "which given pairs do not tell: leave out --dir_lr",
+        f"--model IKC --objective correction --save s --data_train real {lr}": "leave out --dir_lr",
+    }.items():
+        assert re.search(words, refused(arguments, paired_root)), arguments

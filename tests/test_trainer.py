@@ -621,7 +621,7 @@ def test_nothing_is_read_from_the_device_between_the_lines_of_the_log(trainer_in
         def call(tensor, *arguments, **options):
             caller = Path(sys._getframe(1).f_code.co_filename)
             of_the_host = {".venv", "data", "weight_file.py"}  # patches, and the snapshots that are saved
-            if caller.is_relative_to(ROOT) and not of_the_host & set(caller.parts):
+            if caller.is_relative_to(ROOT) and not of_the_host & set(caller.relative_to(ROOT).parts):
                 reads.append((trainer.step, caller.name))
             return read(tensor, *arguments, **options)
 

@@ -14,6 +14,7 @@ from data.degradation import Gaussian, MANet, SecondOrder
 from data.images import BadImage, write_image
 from data.protocol import bicubic
 from data.store import ImageFolder
+from data.trainset import Source, TrainingSet
 from runtime.distributed import Ranks
 
 SIG: dict[str, Any] = {"sig_min": 0.25, "sig_max": 9.0}
@@ -152,16 +153,17 @@ def test_training_images_packed_or_not(tmp_path: Path, cache: Any) -> None:
     (folder / "c.gif").write_bytes(b"GIF89a")
     log: list[str] = []
     place = tmp_path / cache if isinstance(cache, str) else cache
-    store = factory.training_images(folder, at_least=24, data_cache=place, log=log.append)
-    assert store.names == ["0.png", "1.png"]
+    about = {"scale": 2, "data_cache": place, "log": log.append}
+    (one,) = factory.training_sets([Source(folder)], at_least=24, **about)
+    assert one.images.names == ["0.png", "1.png"]
     assert "c.gif" in log[0]
     assert log[-1] == f"training images: 2 in {folder}"
     found = sorted(path.name for path in tmp_path.rglob("*.u8"))
     assert found == ([] if cache is None else ["named.u8"] if isinstance(cache, str) else ["HR.u8"])
     with pytest.raises(BadImage, match="are 25 HR pixels a side"):
-        factory.training_images(folder, at_least=25, data_cache=place, log=log.append)
+        factory.training_sets([Source(folder)], at_least=25, **about)
     with pytest.raises(FileNotFoundError, match=r"^`dir_data`: there is no folder"):
-        factory.training_images(tmp_path / "none", at_least=25)
+        factory.training_sets([Source(tmp_path / "none")], at_least=25, **about)
 
 
 def test_test_sets_are_found_and_checked(tmp_path: Path) -> None:
@@ -180,10 +182,11 @@ def test_test_sets_are_found_and_checked(tmp_path: Path) -> None:
 def test_images_are_held_out(count: int, held: int) -> None:
     store = ImageFolder([Path(f"{i}.png") for i in range(count)], [(24, 24)] * count)
     log: list[str] = []
-    rest, sets = factory.hold_out(store, Path("HR"), protocol=bicubic(2), seed=1, log=log.append)
+    first = TrainingSet(Source(Path("HR")), store)
+    (rest,), sets = factory.hold_out([first], protocol=bicubic(2), seed=1, log=log.append)
     names = [path.name for one in sets for path in one.hr_paths]
     assert len(names) == held
-    assert sorted(names + rest.names) == sorted(store.names)
+    assert sorted(names + rest.images.names) == sorted(store.names)
     assert len(log) == 1
 
 
@@ -193,7 +196,9 @@ def test_images_are_held_out(count: int, held: int) -> None:
 def test_ranks_share_batches_and_pairs() -> None:
     store = ImageFolder([Path(f"{i}.png") for i in range(9)], [(96, 96)] * 9)
     ranks = Ranks(rank=1, world=2)
-    patches = factory.batches(store, side=48, batch_size=6, views=2, augment="all", seed=1, ranks=ranks)
+    sets = [TrainingSet(Source(Path("HR")), store)]
+    about = {"scale": 2, "side": 48, "augment": "all", "seed": 1, "ranks": ranks}
+    patches = factory.batches(sets, batch_size=6, views=2, **about)
     assert len(patches.sampler.draw(0)) == 6
     second = factory.degradation("second_order", scale=2)
     made = factory.pairs(second, batch_size=18, patch_size=16, pool_size=36, seed=1, ranks=ranks)
@@ -201,7 +206,7 @@ def test_ranks_share_batches_and_pairs() -> None:
     assert made.pool is not None
     assert len(made.pool.lr) == 18
     with pytest.raises(ValueError, match="`batch_size` 7 cannot be shared out evenly among 2"):
-        factory.batches(store, side=48, batch_size=7, views=1, augment="all", seed=1, ranks=ranks)
+        factory.batches(sets, batch_size=7, views=1, **about)
     assert (
         factory.pairs(factory.degradation("gaussian", scale=2, **SIG), batch_size=4, patch_size=8, seed=1).pool is None
     )

@@ -4,6 +4,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,25 @@ def test_flipped_byte_in_png_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(BadImage, match=r"a\.png"):
         check_image(path)
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("jpg", {}), ("jpg", {"progressive": True})])
+def test_a_quick_check_reads_both_ends_alone(
+    suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(rng.integers(0, 256, (400, 600, 3), dtype=np.uint8)).save(path, **options)
+    whole, content = check_image(path), path.read_bytes()
+    with monkeypatch.context() as patch:
+        for name in ("load", "verify"):
+            patch.setattr(f"PIL.ImageFile.ImageFile.{name}", None)
+        assert check_image(path, all_bytes=False) == whole == (400, 600)
+    path.write_bytes(content + b"more")  # as some programs leave it: read to the end, and fine
+    assert check_image(path, all_bytes=False) == whole
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadImage, match=re.escape(str(path))):
+        check_image(path, all_bytes=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image at all"])

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from data import sampler
 from data.images import BadImage, check_image, list_images, write_image
 from data.packed import open_packed
-from data.sampler import Crop, PatchBatches, PatchSampler, load, naming_loader, turn
+from data.sampler import Crop, PatchBatches, Patches, PatchSampler, load, naming_loader, turn
 from data.store import ImageFolder
 
 SIZES = [(40 + 3 * n, 70 - 2 * n) for n in range(10)]
@@ -117,7 +117,7 @@ def test_too_small_an_image_names_the_flag() -> None:
 
 
 def test_batch_holds_the_drawn_patches(batches: PatchBatches) -> None:
-    batch = batches[3]
+    batch = batches[3].hr
     assert (batch.shape, batch.dtype, batch.is_contiguous()) == ((8, 3, 32, 32), torch.uint8, True)
     for patch, crop in zip(batch.numpy(), SAMPLER.draw(3), strict=True):
         pixels = batches.store.crop(crop.index, crop.top, crop.left, 32, 32)
@@ -127,7 +127,7 @@ def test_batch_holds_the_drawn_patches(batches: PatchBatches) -> None:
 def test_folder_and_packed_give_the_same_batch(folder: Path, batches: PatchBatches) -> None:
     paths = list_images(folder)
     plain = PatchBatches(ImageFolder(paths, [check_image(path) for path in paths]), SAMPLER)
-    assert torch.equal(plain[11], batches[11])
+    assert torch.equal(plain[11].hr, batches[11].hr)
 
 
 @pytest.mark.parametrize(("workers", "start_by"), [(0, None), (1, "fork"), (2, "fork"), (1, "spawn")])
@@ -137,13 +137,13 @@ def test_same_patches_whatever_the_workers(batches: PatchBatches, workers: int, 
     )
     loaded = list(loader)
     assert len(loaded) == 7
-    assert all(torch.equal(batch, batches[step]) for step, batch in zip(range(5, 12), loaded, strict=True))
+    assert all(torch.equal(batch.hr, batches[step].hr) for step, batch in zip(range(5, 12), loaded, strict=True))
 
 
 class Stuck(PatchBatches):
     """Batches of which only the first two come."""
 
-    def __getitem__(self, step: int) -> torch.Tensor:
+    def __getitem__(self, step: int) -> Patches:
         if step > 1:
             time.sleep(3600)
         return super().__getitem__(step)

@@ -177,3 +177,31 @@ def test_hr_images_of_a_prepared_set_count_once(checked: Checked, root: Path, ph
     text = checked("--protocol manet9 --degradation manet")
     assert "fine: test set Set5: 2 images, manet9 (prepared)" in text
     assert "what one of 1 test images shows" in text
+
+
+@pytest.fixture
+def pairs(root: Path, photo: np.ndarray) -> Path:
+    """Pairs for scale 2 in pairs/HR and pairs/LR of the root, one of them shifted by 3 LR pixels."""
+    for part in ("HR", "LR"):
+        (root / "pairs" / part).mkdir(parents=True)
+    for i in range(3):
+        moved = 6 * (i == 1)
+        write_image(root / f"pairs/HR/{i}.png", np.ascontiguousarray(photo[120 * i : 120 * i + 64, 100:164]))
+        lr = photo[120 * i + moved : 120 * i + 64 + moved, 100:164]
+        write_image(root / f"pairs/LR/{i}x2.png", lr.reshape(32, 2, 32, 2, 3).mean((1, 3)).astype(np.uint8))
+    return root / "pairs"
+
+
+def test_given_pairs_are_all_compared(checked: Checked, pairs: Path) -> None:
+    words = f"--data_train pairs --dir_lr {pairs}/LR"
+    text = checked(words)
+    assert f"fine: 3 training images in {pairs}/HR" in text
+    assert f"fine: 3 training images in {pairs}/LR" in text
+    assert "note: --dir_lr: 1 of the pairs that were compared are shifted" in text
+    (pairs / "LR/1x2.png").unlink()
+    assert "mend: 1 of 2 LR and 3 HR images have no partner" in checked(words)
+    (pairs / "HR/1.png").unlink()
+    assert f"fine: 2 given pairs in {pairs}/LR and {pairs}/HR, none of them shifted" in checked(words)
+    write_image(pairs / "LR/0x2.png", np.zeros((30, 32, 3), np.uint8))
+    assert "HR/0.png is 64 x 64 pixels (height x width), not 2 times the 30 x 32" in checked(words)
+    assert "note: left out: " in checked(f"{words} --skip_bad_images")

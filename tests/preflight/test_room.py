@@ -55,7 +55,7 @@ def test_files_are_as_large_as_foretold(name: str, options: Options, tmp_path: P
     torch.save(state, tmp_path / "state.pt")
     assert (tmp_path / "network.pt").stat().st_size == pytest.approx(need.network, rel=0.1)
     assert (tmp_path / "state.pt").stat().st_size == pytest.approx(need.state, rel=0.1)
-    assert trainer.batches[0].nbytes == need.batch
+    assert trainer.batches[0].hr.nbytes == need.batch
 
 
 def test_loader_processes_hold_two_batches_each_and_two_change_hands(options: Options) -> None:

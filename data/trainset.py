@@ -1,0 +1,118 @@
+"""Training sets: folders of HR images, of which some have given LR images, and how batches are drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from data.folders import pair_folders
+from data.given import Shift, listing, shifts, wrong_size
+from data.images import BadImage, Log
+from data.sampler import Part
+from data.store import ImageStore, Selection, Union, leave_out, too_small
+from data.testset import PAIRED, Pair
+
+
+class Source(NamedTuple):
+    """A folder of HR images to train on."""
+
+    hr: Path
+    lr: Path | None = None  # the folder of their LR images, where these are given
+    weight: Fraction | None = None  # of the images that are drawn from it; None: all images are drawn equally often
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The usable images of a source; HR and LR images have the same numbers."""
+
+    source: Source
+    images: ImageStore
+    lr: ImageStore | None = None
+
+    def part(self, indices: Sequence[int]) -> TrainingSet:
+        """Return the set of these images."""
+        lr = None if self.lr is None else Selection(self.lr, indices)
+        return replace(self, images=Selection(self.images, indices), lr=lr)
+
+    def pairs(self) -> list[Pair]:
+        """Return the files of the given pairs."""
+        if self.lr is None or self.source.lr is None:
+            return []
+        names = zip(self.lr.names, self.images.names, strict=True)
+        return [Pair(self.source.lr / lr, self.source.hr / hr, Path(hr).stem, PAIRED) for lr, hr in names]
+
+    def shifts(self, scale: int, *, sample: int | None) -> list[Shift]:
+        """Compare `sample` given pairs, or all; see `data.given.shifts`."""
+        return [] if self.lr is None else shifts(self.lr, self.images, scale=scale, sample=sample)
+
+    def describe(self, found: Sequence[Shift]) -> str:
+        """Say of given pairs that they are shifted."""
+        return (
+            f"`dir_lr`: {len(found)} of the pairs that were compared are shifted by more than half an LR pixel, which "
+            f"blurs what is learned from them; the worst: {listing(found, [str(pair.lr) for pair in self.pairs()])}"
+        )
+
+
+def paired(
+    source: Source, hr: ImageStore, lr: ImageStore, *, scale: int, at_least: int, skip_bad: bool, log: Log
+) -> TrainingSet:
+    """Pair the usable images of a source by name.
+
+    Raises ValueError for images without a partner, and BadImage for pairs of a wrong size or with a side under
+    `at_least` HR pixels, which `skip_bad` leaves out.
+    """
+    assert source.lr is not None
+    of_hr, of_lr = ({name: number for number, name in enumerate(store.names)} for store in (hr, lr))
+    kept: list[tuple[int, int]] = []
+    bad: list[BadImage] = []
+    for pair in pair_folders(source.lr, source.hr, scale):
+        i, j = of_hr.get(pair.hr.name), of_lr.get(pair.lr.name)
+        if i is None or j is None:
+            bad.append(BadImage(f"{pair.lr} and {pair.hr}, since one of the two was left out"))
+        elif error := wrong_size(str(pair.lr), lr.sizes[j], str(pair.hr), hr.sizes[i], scale):
+            bad.append(error)
+        elif min(hr.sizes[i]) < at_least:
+            bad.append(too_small(pair.hr, hr.sizes[i], at_least))
+        else:
+            kept.append((i, j))
+    leave_out(bad, left=len(kept), skip_bad=skip_bad, log=log)
+    return TrainingSet(source, Selection(hr, [i for i, _ in kept]), Selection(lr, [j for _, j in kept]))
+
+
+def combine(sets: Sequence[TrainingSet], mix: Fraction) -> tuple[ImageStore, ImageStore | None, list[Part]]:
+    """Number the images of all sets through.
+
+    The first ones are given pairs. Then come the HR images to be degraded: those of the sets without LR images, or of
+    all sets where each has LR images.
+
+    Args:
+        mix: the share of given pairs, above 0; 1: no image is degraded.
+
+    Returns:
+        The HR images, the LR images of the first ones, and the shares that they are drawn by.
+    """
+    given = [one for one in sets if one.lr is not None]
+    rest = [one for one in sets if one.lr is None] or (given if mix < 1 else [])
+    shares = [(given, mix if rest else Fraction(1)), (rest, 1 - mix if given else Fraction(1))]
+    parts: list[Part] = []
+    for kind, share in shares:
+        parts += _parts(kind, share, start=parts[-1].images.stop if parts else 0)
+    images = Union([one.images for one in (*given, *rest)])
+    return images, Union([one.lr for one in given if one.lr is not None]) if given else None, parts
+
+
+def _parts(sets: Sequence[TrainingSet], share: Fraction, start: int) -> list[Part]:
+    """Return the parts of sets whose images are numbered from `start` on: one for each weight, or one for all."""
+    ranges: list[range] = []
+    for one in sets:
+        stop = start + len(one.images.names)
+        ranges.append(range(start, stop))
+        start = stop
+    weights = [one.source.weight for one in sets]
+    known = [weight for weight in weights if weight is not None]
+    if len(known) < len(sets):
+        return [Part(range(ranges[0].start, ranges[-1].stop), share)]
+    return [Part(images, share * weight / sum(known)) for images, weight in zip(ranges, known, strict=True)]
