@@ -132,6 +132,7 @@ def test_the_last_convolution_is_float32_and_so_are_its_gradients(at_once, monke
         with torch.autocast("cpu", torch.bfloat16):
             y = convolve(conv, maps)
         y.square().sum().backward()
+        assert conv.bias is not None
         results.append((y, maps.grad, conv.weight.grad, conv.bias.grad))
     for expected, found in zip(*results, strict=True):
         assert found.dtype == expected.dtype
