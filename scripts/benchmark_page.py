@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib import figure
+from matplotlib import figure, ticker
 
 from utility import atomic_write
 
@@ -125,6 +125,9 @@ def plot(path: Path, figures: Sequence[Figure]) -> None:
     ax.bar_label(bars, fmt="%.2f", padding=3)
     ax.axvline(1, color="black", linewidth=1)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
     ax.set_xlabel("times as fast as the released formulation")
     ax.margins(x=0.15)
     ax.invert_yaxis()
