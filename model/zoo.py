@@ -84,7 +84,7 @@ def choose(
 ) -> Weights | None:
     """Return the weights for this scale that were trained for just this, None if there are none.
 
-    What is None does not matter; a teacher is chosen only if it is asked for by name.
+    Of several it is the best on Set5. What is None does not matter; a teacher is chosen only if it is named.
 
     Examples:
         >>> choose(scale=4, network="EDSR", protocol="gaussian8") is None
@@ -92,10 +92,10 @@ def choose(
     """
     asked = {"degradation": degradation, "blur_type": blur_type, "protocol": protocol}
     asked = {key: value for key, value in asked.items() if value is not None}
-    fitting = (
+    fitting = [
         entry for entry in _usable(scale, network) if all(getattr(entry, key) == value for key, value in asked.items())
-    )
-    return next(fitting, None)
+    ]
+    return max(fitting, key=lambda entry: entry.scores.get("Set5", 0.0), default=None)
 
 
 def choose_for_photographs(*, scale: int | None = None, network: str | None = None) -> Weights | None:

@@ -120,6 +120,17 @@ def test_a_test_gets_the_weights_that_were_trained_for_it_or_none(toy):
         assert found.name == "toy_x4"
 
 
+def test_of_several_that_fit_a_test_gets_the_best(toy):
+    plain = json.loads(zoo.LIST.read_text())["toy_x4"]
+    better = {**plain, "scores": {"Set5": plain["scores"]["Set5"] + 0.5}}
+    for listed in ({"plain": plain, "better": better}, {"better": better, "plain": plain}):
+        zoo.LIST.write_text(json.dumps(listed))
+        zoo.entries.cache_clear()
+        found = zoo.choose(scale=4, protocol="gaussian8")
+        assert found is not None
+        assert found.name == "better"
+
+
 def test_photographs_get_the_real_world_weights_and_never_a_teacher(toy):
     def chosen(entries, scale=None):
         zoo.LIST.write_text(json.dumps(entries))
