@@ -63,7 +63,7 @@ def first_step(words, ranks, *, exact):
     trainer = main.prepare(*option.train_options(words, main.NAMES), ranks)
     if exact:
         pairs = trainer.pairs
-        trainer.pairs = lambda hr, step: Batch(*(x.double() for x in pairs(hr, step)[:2]))  # pyright: ignore
+        trainer.pairs = lambda *drawn: Batch(*(x.double() for x in pairs(*drawn)[:2]))  # pyright: ignore
     trainer.train_step(trainer.batches[0])
     torch.set_default_dtype(torch.float32)
     net = dict(trainer.net.named_parameters())
@@ -156,7 +156,7 @@ def test_the_queue_holds_the_keys_of_both_in_their_order(steps, words_of):
     for rank in range(2):  # without a GPU BatchNorm has statistics of each process's own two images
         trainer = main.prepare(*option.train_options(words_of(STEPS["contrast"], "step"), main.NAMES))
         trainer.net.train()
-        images = trainer.pairs(trainer.batches[0], 0)[:2]
+        images = trainer.pairs(trainer.batches[0].hr, 0)[:2]
         own = Batch(*(image.unflatten(0, (2, 4))[:, 2 * rank : 2 * rank + 2].flatten(0, 1) for image in images))
         list(trainer.objective.phases(trainer.net, own, 0))
         keys = trainer.objective.state_dict()["moco.queue"][:, :2]
@@ -300,7 +300,7 @@ import torch
 import option
 trainer = main.prepare(*option.train_options(words, main.NAMES), distributed.join())
 pairs, wrong = trainer.pairs.forward, {3: torch.nan} if trainer.ranks.rank else {}
-trainer.pairs.forward = lambda hr, step: pairs(hr, step)._replace(lr=pairs(hr, step).lr * wrong.get(step, 1))
+trainer.pairs.forward = lambda hr, step, given: pairs(hr, step)._replace(lr=pairs(hr, step).lr * wrong.get(step, 1))
 trainer.fit()
 assert trainer.recovery.skipped == [3]
 distributed.leave()
