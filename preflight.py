@@ -164,12 +164,18 @@ def gpu(options: TrainOptions) -> Iterator[Finding]:
 
 def fast_steps(options: TrainOptions) -> Iterator[Finding]:
     """Check what `cuda_graph` and `compile` need, where they are asked for; that takes some seconds then."""
-    cpu = options.machine.cpu or options.machine.n_GPUs == 0 or not torch.cuda.is_available()
-    if options.training.cuda_graph and cpu:
+    device = _device(options)
+    if options.training.cuda_graph and device.type == "cpu":
         yield mend("`cuda_graph` needs a GPU, and there is none here: leave it out")
     if options.training.compile:
-        check_compiler(torch.device("cpu" if cpu else "cuda"))
+        check_compiler(device)
         yield fine("torch.compile works here")
+
+
+def _device(options: TrainOptions) -> torch.device:
+    """Return where the run would compute."""
+    cpu = options.machine.cpu or options.machine.n_GPUs == 0 or not torch.cuda.is_available()
+    return torch.device("cpu" if cpu else "cuda")
 
 
 def _gpu_failure() -> str | None:
@@ -468,10 +474,8 @@ def _listing(names: Sequence[str], most: int = 5) -> str:
 
 
 def _residence(options: TrainOptions, data_cache: Path, sizes: Sequence[Size]) -> Iterator[Finding]:
-    machine, lines = options.machine, list[str]()
-    on_gpu = torch.cuda.is_available() and machine.n_GPUs > 0 and not machine.cpu
-    device = torch.device("cuda" if on_gpu else "cpu")
-    data_factory.residence(data_cache, device, sizes, processes=max(1, machine.n_GPUs), log=lines.append)
+    processes, lines = max(1, options.machine.n_GPUs), list[str]()
+    data_factory.residence(data_cache, _device(options), sizes, processes=processes, log=lines.append)
     yield from map(fine, lines)
 
 

@@ -24,7 +24,7 @@ class Figure(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What was counted of a training step at its published size."""
+    """Counts of a training step at its published size."""
 
     name: str
     way: str

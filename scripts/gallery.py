@@ -26,13 +26,11 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import factory as data_factory
-from data.degradation.resize import bicubic
 from data.images import BadImage, list_images, read_image
 from data.testset import Degraded, to_pixels, to_tensor
 from evaluation import metric, page, smallest_hr
 from model import BlindSR, name_of
-from runtime.precision import ieee_products
-from scripts.picture import load_networks, scale_of, titles
+from scripts.picture import load_networks, restored, scale_of, titles
 from scripts.program import check_picture, one_line, program, real, whole, words_of
 from utility import atomic_write
 
@@ -122,11 +120,8 @@ def degraded(test_set: Degraded) -> Iterator[View]:
 
 def section(view: View, nets: Mapping[str, BlindSR], crop: int) -> str:
     """Return the HTML of an image: a slider for each network, and the HR image where there is one."""
-    lr, hr, scale = view.lr, view.hr, scale_of(nets)
-    with ieee_products():
-        images = {"bicubic": bicubic(lr, scale)}
-    for name, net in nets.items():
-        images[name] = net.upscale(lr, hr=hr if net.sees_hr else None)
+    hr, scale = view.hr, scale_of(nets)
+    images = restored(view.lr, hr, nets)
     shown = {
         name: page.embedded(to_pixels(middle(image[0].float().clamp(0, 1), crop))) for name, image in images.items()
     }

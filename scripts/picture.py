@@ -24,7 +24,7 @@ from data.testset import to_tensor
 from evaluation import metric
 from model import BlindSR, load_model
 from runtime.device import device as choose_device
-from runtime.precision import Precision
+from runtime.precision import Precision, ieee_products
 from scripts.drawing import enlarge, side_by_side
 from scripts.program import check_picture, one_line, program, words_of
 from utility import argument
@@ -62,6 +62,15 @@ def scale_of(nets: Mapping[str, BlindSR]) -> int:
     return first
 
 
+def restored(lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR]) -> dict[str, Tensor]:
+    """Return what bicubic and each network make of (1, 3, H, W) in [0, 1], by name; `hr` is for teachers."""
+    with ieee_products():
+        images = {"bicubic": bicubic(lr, scale_of(nets))}
+    for name, net in nets.items():
+        images[name] = net.upscale(lr, hr=hr if net.sees_hr else None)
+    return images
+
+
 def draw(out: Path, lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR], crop: Crop) -> None:
     """Draw the picture.
 
@@ -70,11 +79,8 @@ def draw(out: Path, lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR], 
         crop: in HR pixels.
     """
     scale = scale_of(nets)
-    images = {"bicubic": bicubic(lr, scale)}
-    for name, net in nets.items():
-        images[name] = net.upscale(lr, hr=hr if net.sees_hr else None)
     shown = {"LR": enlarge(lr[0], scale)}
-    for name, image in images.items():
+    for name, image in restored(lr, hr, nets).items():
         psnr = "" if hr is None else f"\n{metric.psnr(image, hr, border=scale).item():.2f} dB"
         shown[name + psnr] = image[0].float().clamp(0, 1)
     side_by_side(out, shown if hr is None else shown | {"HR": hr[0]}, crop)

@@ -1,4 +1,4 @@
-"""What network and objective compute is one graph to `torch.compile`, and learns what it learns without."""
+"""Network and objective are one graph to `torch.compile`, and learn what they learn without."""
 
 from __future__ import annotations
 
