@@ -3,13 +3,14 @@
     python scripts/benchmark.py                              # published sizes on a GPU, small ones on a CPU
     python scripts/benchmark.py --quick                      # two minutes on two cores
     python scripts/benchmark.py --precision tf32 --parts steps inference --network KDSR-M
+    python scripts/benchmark.py --parts steps --launch plain graph compile compile+graph
     python scripts/benchmark.py --page docs/benchmarks/cpu.md   # a page with a plot, besides
 
 The two run by turns in one process, on the same weights, images and parameters; figures are medians over the rounds,
-ratios those of times side by side. `formulation.py` says what the baseline is; it is not the released code. On a CPU
-all runs on one thread, and times are those of the processor, which other programs disturb less. A step is forward,
-backward and Adam of the published objective, without data and degradation, and for KDSR-GAN without its perceptual
-loss.
+ratios those of times side by side. `formulation.py` says what the baseline is; it is not the released code. On a GPU
+it computes in TF32, as PyTorch lets the released code do; on a CPU in float32. There all runs on one thread, and times
+are those of the processor, which other programs disturb less. A step is forward, backward and Adam of the published
+objective, without data and degradation, and for KDSR-GAN without its perceptual loss.
 """
 
 from __future__ import annotations
@@ -65,13 +66,16 @@ NETWORKS: dict[str, tuple[str, dict[str, int], int, int]] = {  # name, sizes, pu
     "DASR": ("DASR", {}, 32, 48),
 }
 SCALE = 4
+LAUNCHES = {"plain": {}, "graph": {"cuda_graph": True}, "compile": {"compile": True}} | {
+    "compile+graph": {"compile": True, "cuda_graph": True}
+}
 BASELINE = "released formulation"
 Work = Callable[[], object]
 Restore = Callable[[Tensor], Tensor]
 AWAITED = (
     "steps at their published sizes, with their peak memory",
     "the same with --precision tf32 and fp16",
-    "degradations at 64 patches of 256, on the device",
+    "degradations of 64 patches of 256",
     "inference of LR 180x320 and of 540x960, which takes tiles",
     "the loader beside a GPU that trains",
 )
@@ -105,11 +109,11 @@ def objective_of(title: str, net: BlindSR) -> Objective[Any]:
     return Adversarial(UNetDiscriminator(), teacher=teacher) if title == "KDSR-GAN" else Distillation(teacher)
 
 
-def as_released(work: Work) -> Work:
+def as_released(work: Work, precision: str) -> Work:
     """Return work whose networks compute as the released ones."""
 
     def run() -> None:
-        Precision().prepare(one_size=True)
+        Precision(precision).prepare(one_size=True)
         with formulation.networks():
             work()
 
@@ -126,11 +130,16 @@ def steps(given: Namespace, device: torch.device) -> Iterator[Row]:
         check(net, "patch", patch, title)
 
         def step(
-            precision: str, net: BlindSR = net, batch: int = batch, patch: int = patch, title: str = title
+            precision: str,
+            launch: str = "plain",
+            net: BlindSR = net,
+            batch: int = batch,
+            patch: int = patch,
+            title: str = title,
         ) -> Work:
             net, how = copy.deepcopy(net).train(), Precision(precision)
             objective = objective_of(title, net)
-            learner = Learner(net, objective, device=device, precision=how)
+            learner = Learner(net, objective, device=device, precision=how, **LAUNCHES[launch])
             images = batch * objective.views
             lr, hr = (torch.rand(images, 3, side, side, device=device) for side in (patch, SCALE * patch))
 
@@ -140,7 +149,13 @@ def steps(given: Namespace, device: torch.device) -> Iterator[Row]:
 
             return run
 
-        works = {BASELINE: as_released(step("fp32")), **{p: step(p) for p in precisions(given)}}
+        plain = exact(device)
+        works = {BASELINE: as_released(step(plain), plain), **{p: step(p) for p in precisions(given, device)}}
+        if "plain" not in given.launch:
+            del works[given.precision]
+        for launch in given.launch:
+            if launch != "plain" and title != "KDSR-GAN":  # its steps are of several kinds
+                works[f"{given.precision}, {launch}"] = step(given.precision, launch)
         yield Row("training step", f"{title}, {batch} patches of {patch}", works)
 
 
@@ -164,13 +179,20 @@ def inference(given: Namespace, device: torch.device) -> Iterator[Row]:
 
             return run
 
-        works = {BASELINE: as_released(restore("fp32", ours=False)), **{p: restore(p) for p in precisions(given)}}
+        plain = exact(device)
+        works = {BASELINE: as_released(restore(plain, ours=False), plain)}
+        works |= {p: restore(p) for p in precisions(given, device)}
         yield Row("inference", f"{title}, LR {height}x{width}", works)
 
 
-def precisions(given: Namespace) -> list[str]:
-    """Return float32 and the precision that was asked for."""
-    return [*dict.fromkeys(("fp32", given.precision))]
+def exact(device: torch.device) -> str:
+    """Return the precision of the baseline: what PyTorch computes in unless it is told otherwise."""
+    return "tf32" if device.type == "cuda" else "fp32"
+
+
+def precisions(given: Namespace, device: torch.device) -> list[str]:
+    """Return the precision of the baseline and the one that was asked for."""
+    return [*dict.fromkeys((exact(device), given.precision))]
 
 
 def check(net: BlindSR, argument: str, side: int, title: str) -> None:
@@ -184,37 +206,38 @@ def check(net: BlindSR, argument: str, side: int, title: str) -> None:
 
 def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
     """Yield a row for each degradation, without noise but for that of second_order."""
-    generator = torch.Generator().manual_seed(0)
+    generator, noise = torch.Generator().manual_seed(0), torch.Generator(device).manual_seed(0)
+    count = 16 if device.type == "cpu" else 64
     hr, views = (
         torch.rand(n, 3, side, side, generator=generator).mul(255).round().to(device) / 255
-        for n, side in ((16, 256), (32, 192))
+        for n, side in ((count, 256), (2 * count, 192))
     )
     for iso in (True, False):
         recipe = Gaussian(scale=SCALE, iso=iso, width=(0.2, 4.0))
-        drawn = recipe.sample(16, generator=generator).to(device)
+        drawn = recipe.sample(count, generator=generator).to(device)
         works = {
             BASELINE: lambda drawn=drawn: formulation.gaussian(hr, drawn, SCALE),
-            "fp32": lambda recipe=recipe, drawn=drawn: recipe.apply(hr, drawn, generator=generator),
+            "fp32": lambda recipe=recipe, drawn=drawn: recipe.apply(hr, drawn, generator=noise),
         }
-        yield Row("degradation", f"gaussian, {'iso' if iso else 'aniso'}, 16 of 256", works)
+        yield Row("degradation", f"gaussian, {'iso' if iso else 'aniso'}, {count} of 256", works)
     manet = MANet(scale=SCALE, iso=False, width=(0.7**0.5, 10**0.5))
-    shapes, levels = manet.sample(32, generator=generator).to(device), 255 * views
+    shapes, levels = manet.sample(2 * count, generator=generator).to(device), 255 * views
     works = {
         BASELINE: lambda: formulation.manet(levels, shapes, SCALE),
-        "fp32": lambda: manet.apply(views, shapes, generator=generator),
+        "fp32": lambda: manet.apply(views, shapes, generator=noise),
     }
-    yield Row("degradation", "manet, 32 of 192", works)
-    quality = (30 + 65 * torch.rand(16, generator=generator)).to(device)
+    yield Row("degradation", f"manet, {2 * count} of 192", works)
+    quality = (30 + 65 * torch.rand(count, generator=generator)).to(device)
     works = {BASELINE: lambda: formulation.jpeg(hr, quality), "fp32": lambda: jpeg(hr, quality)}
-    yield Row("degradation", "Real-ESRGAN's JPEG, 16 of 256", works)
+    yield Row("degradation", f"Real-ESRGAN's JPEG, {count} of 256", works)
     second = SecondOrder(scale=SCALE)
     crops = torch.rand(9, 3, 400, 400, generator=generator).to(device)
     batches = [
         second.sample(9, generator=torch.Generator().manual_seed(seed)).to(device) for seed in range(given.draws)
     ]
     works = {
-        BASELINE: lambda: [formulation.second_order(crops, batch, SCALE, generator) for batch in batches],
-        "fp32": lambda: [second.apply(crops, batch, generator=generator) for batch in batches],
+        BASELINE: lambda: [formulation.second_order(crops, batch, SCALE, noise) for batch in batches],
+        "fp32": lambda: [second.apply(crops, batch, generator=noise) for batch in batches],
     }
     yield Row("degradation", f"second_order, {len(batches)} draws of 9 of 400", works)
 
@@ -270,7 +293,7 @@ def evaluation(given: Namespace, device: torch.device) -> Iterator[Row]:
             evaluate(lambda lr, _: restore(lr), test_set, scale=SCALE, planes="matlab", device=device)
 
         for title, (theirs, restore) in nets.items():
-            works = {BASELINE: as_released(partial(released, theirs)), "fp32": partial(ours, restore)}
+            works = {BASELINE: as_released(partial(released, theirs), "fp32"), "fp32": partial(ours, restore)}
             yield Row("evaluation", f"256x256 with 8 kernels, {title}", works)
 
 
@@ -345,6 +368,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="besides fp32 (default: bf16)")
+    parser.add_argument(
+        "--launch", nargs="+", choices=LAUNCHES, help="how steps are launched (default: plain, on a GPU also graph)"
+    )
     parser.add_argument("--size", type=size, help="LR image to restore, HxW (default: {}x{} on a GPU)".format(*SIZE))
     parser.add_argument("--batch", type=whole(1), help="images in a step (default: published on a GPU, else 2)")
     parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: published on a GPU, else 24)")
@@ -366,6 +392,7 @@ def run(given: Namespace) -> None:
     torch.set_flush_denormal(True)
     if device.type == "cpu":
         torch.set_num_threads(1)
+    given.launch = given.launch or ["plain", *(["graph"] if device.type == "cuda" else [])]
     where = environment()
     given.draws, counted = 6, [*STEPS]
     if given.quick:

@@ -44,7 +44,7 @@ def _line(found: Figure | Counted) -> str:
         floor = "" if found.floor is None else f"{found.floor:7.1f} ms at least"
         counts = f"{found.kernels:6} kernels{found.peak / 2**30:7.2f} GiB{found.moved / 1e9:7.1f} GB moved"
         return f"counted step, {found.name:<18}{found.way:<22}{counts}{floor}"
-    memory = f"{found.peak / 2**20:8.0f} MiB" if found.peak else ""
+    memory = f"{found.peak / 2**20:8.0f} MiB" if found.peak >= 2**20 else ""  # a graph has its memory already
     title = f"{found.part}: {found.name}"
     time = f"{found.milliseconds:9.1f} ms ±{100 * found.spread:3.0f} %{found.ratio:7.2f}x"
     return f"{title:<66}{found.way:<22}{time}{memory}"

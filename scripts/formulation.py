@@ -110,6 +110,7 @@ def _shrink(x: Tensor, scale: int) -> Tensor:
     """Shrink the rows of (B, C, H, W) as MATLAB's bicubic does: gather the rows of every tap, weigh and add them."""
     length = x.shape[2]
     index, weight = bicubic_taps(length, length // scale, float(Fraction(1, scale)))
+    index = index.to(x.device)
     return (x[:, :, index] * weight.to(x)[:, :, None]).sum(3)
 
 
@@ -122,9 +123,10 @@ def _noisy(x: Tensor, params: PassParams, generator: torch.Generator) -> Tensor:
             weights = x.new_tensor([0.2989, 0.5870, 0.1140])[:, None, None]
             noise = noise * (1 - grey) + _poisson((x * weights).sum(1, keepdim=True), generator) * grey
         return (x + noise * strength).clamp(0, 1)
-    noise = torch.randn(x.shape, generator=generator) * strength
+    noise = torch.randn(x.shape, generator=generator, device=x.device) * strength
     if params.grey.any():
-        noise = noise * (1 - grey) + torch.randn(x[:, :1].shape, generator=generator) * strength * grey
+        plane = torch.randn(x[:, :1].shape, generator=generator, device=x.device)
+        noise = noise * (1 - grey) + plane * strength * grey
     return (x + noise).clamp(0, 1)
 
 
@@ -137,12 +139,12 @@ def _poisson(x: Tensor, generator: torch.Generator) -> Tensor:
 def jpeg(x: Tensor, quality: Tensor) -> Tensor:
     """Compress (B, 3, H, W) in [0, 1] with one table for luma and chroma, which costs what two cost."""
     height, width = x.shape[-2:]
-    n = torch.arange(8.0)
+    n = torch.arange(8.0, device=x.device)
     cosines = torch.cos((2 * n[:, None] + 1) * n * pi / 16)  # pixel, frequency
     product = torch.einsum("xu,yv->xyuv", cosines, cosines)
     alpha = torch.outer(*[torch.where(n == 0, 0.5**0.5, 1.0)] * 2)
-    to_ycbcr = torch.tensor([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
-    offset = torch.tensor([0.0, 128.0, 128.0])
+    to_ycbcr = torch.tensor([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]]).to(x)
+    offset = x.new_tensor([0.0, 128.0, 128.0])
     table = 1 + n[:, None] + n  # any
     quality = quality.to(x)
     steps = table * (torch.where(quality < 50, 5000 / quality, 200 - 2 * quality) / 100)[:, None, None, None]

@@ -191,7 +191,9 @@ def backward_kernel(
     zero = tl.zeros((BW, BC), tl.float32)
     s00, s01, s02, s10, s11, s12, s20, s21, s22 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     above, here = zero, zero  # gradient of x in the row above the one of g that is read, and in the row itself
-    x_above, x_here = zero, zero  # x itself there; 0 in rows of other programs, which sum those up
+    # x itself there; 0 in rows of other programs, which sum those up. Two zeros: Triton carries a variable from one turn
+    # of a loop to the next only if it ends the first one as another object, and x_above ends it as x_here began.
+    x_above, x_here = tl.zeros((BW, BC), tl.float32), tl.zeros((BW, BC), tl.float32)
     for row in range(begin - 1, end + 1):
         # x at column w meets g at w + 1 through the left tap, at w - 1 through the right one.
         left = _load_gradient(dy, y, row, w + 1, c, H, W, C, stride_c, stride_h, stride_w, slope)

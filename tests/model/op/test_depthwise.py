@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from model.op import depthwise, dynamic_depthwise
-from tests.model.op.triton_tools import compiled_usage, interpret
+from tests.model.op.triton_tools import carried, compiled, interpret, usage
 
 
 @pytest.fixture(autouse=True)
@@ -136,12 +136,19 @@ def test_the_triton_kernels_compile_without_spills(capability, tmp_path):
     for kernel in ("forward_kernel", "backward_kernel"):
         for x, y in (("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "bf16"), ("fp16", "fp16")):
             for unit in ("stride_c", "stride_w"):  # channels last, channels first
-                usage = depthwise_usage(kernel, capability, x, y, unit, tmp_path)
-                assert usage["STACK"] == usage["LOCAL"] == 0, (kernel, x, y, unit)
-                assert usage["REG"] <= 128, (kernel, x, y, unit)  # so that 512 threads fit a processor
+                used = usage(compiled_depthwise(kernel, capability, x, y, unit), tmp_path)
+                assert used["STACK"] == used["LOCAL"] == 0, (kernel, x, y, unit)
+                most = 128 if y != "fp32" else 168  # so that 512 threads fit a processor, or 384
+                assert used["REG"] <= most, (kernel, x, y, unit)
 
 
-def depthwise_usage(name, capability, x, y, unit, folder):
+@pytest.mark.parametrize(("kernel", "values"), [("forward_kernel", 2), ("backward_kernel", 13)])
+def test_the_compiler_carries_every_row_and_sum_on(kernel, values):
+    """Triton drops what it takes to be the same in every turn of a loop; its interpreter cannot show that."""
+    assert carried(compiled_depthwise(kernel, 90, "fp32", "fp32", "stride_c")) == values
+
+
+def compiled_depthwise(name, capability, x, y, unit):
     pytest.importorskip("triton")
     from model.op import depthwise_triton
 
@@ -150,4 +157,4 @@ def depthwise_usage(name, capability, x, y, unit, folder):
     types |= {"kernel": "*fp32", "sums": "*fp32", "slope": "fp32"}
     constants = {key: depthwise_triton.TILE[key] for key in ("ROWS", "BW", "BC")} | {unit: 1}
     constants |= {"KEEP": x != y} if "KEEP" in kernel.arg_names else {}
-    return compiled_usage(kernel, capability, types, constants, depthwise_triton.WARPS, folder)
+    return compiled(kernel, capability, types, constants, depthwise_triton.WARPS)

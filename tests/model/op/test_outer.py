@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.op import outer, outer_attention
-from tests.model.op.triton_tools import compiled_usage, interpret
+from tests.model.op.triton_tools import compiled, interpret, usage
 
 
 def arguments(b=2, c=5, dtype=torch.float64):
@@ -70,5 +70,6 @@ def test_the_triton_kernels_compile_without_spills(capability, tmp_path):
 
     for kernel in (outer_triton.forward_kernel, outer_triton.backward_kernel):
         types = {name: "*fp32" for name in kernel.arg_names if name != "C"}
-        usage = compiled_usage(kernel, capability, types, {"BC": outer.LARGEST}, outer_triton.WARPS, tmp_path)
-        assert usage["STACK"] == usage["LOCAL"] == 0, kernel
+        binary = compiled(kernel, capability, types, {"BC": outer.LARGEST}, outer_triton.WARPS)
+        used = usage(binary, tmp_path)
+        assert used["STACK"] == used["LOCAL"] == 0, kernel

@@ -20,23 +20,29 @@ def interpret(program):
     assert done.returncode == 0, done.stderr
 
 
-def compiled_usage(kernel, capability, types, constants, warps, folder):
-    """Return registers, and bytes of stack and local memory, that a kernel takes on a GPU of this generation.
-
-    types: of arguments that are neither int32 nor constants.
-    """
+def compiled(kernel, capability, types, constants, warps):
+    """Compile a kernel for a GPU of this generation. types: of arguments that are neither int32 nor constants."""
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    reader = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not reader.exists():
-        pytest.skip("this Triton comes without cuobjdump")
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
     plain = {"constexpr", "fp32"}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind not in plain}
     source = ASTSource(kernel, signature, constants, aligned)
-    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps}).asm["cubin"]
-    (folder / "kernel.cubin").write_bytes(binary)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+
+
+def usage(binary, folder):
+    """Return registers, and bytes of stack and local memory, that a compiled kernel takes."""
+    reader = Path(pytest.importorskip("triton").__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not reader.exists():
+        pytest.skip("this Triton comes without cuobjdump")
+    (folder / "kernel.cubin").write_bytes(binary.asm["cubin"])
     text = subprocess.run([reader, "-res-usage", folder / "kernel.cubin"], capture_output=True, text=True).stdout
     return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+
+
+def carried(binary):
+    """Return how many values a compiled kernel carries from one turn of its loop to the next."""
+    return int(re.search(r":(\d+) = scf\.for", binary.asm["ttgir"])[1])
