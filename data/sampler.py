@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -250,14 +251,13 @@ def load(batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: b
             if isinstance(patches, BadImage):
                 raise patches
             yield patches
-    except (Exception, KeyboardInterrupt) as error:
-        _kill_all_but(others)  # the traceback keeps the loader alive
-        if isinstance(error, ConnectionError | EOFError):  # it died while it handed patches over
-            raise ChildProcessError(f"`n_threads`: loader process ended ({error})") from error
-        raise
+    except (ConnectionError, EOFError) as error:  # it died while it handed patches over
+        raise ChildProcessError(f"`n_threads`: loader process ended ({error})") from error
     finally:
-        del loader  # asks its processes to end, and waits a few seconds
-        _kill_all_but(others)
+        # A process that was killed may have held the lock of this event, and the loader, which sets it when it ends,
+        # would wait for that for ever.
+        loader._workers_done_event = Event()  # pyright: ignore[reportAttributeAccessIssue]
+        _kill_all_but(others)  # the traceback of an error keeps the loader alive
 
 
 def _kill_all_but(others: Sequence[BaseProcess]) -> None:

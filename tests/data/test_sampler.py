@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
@@ -165,6 +167,38 @@ def test_a_loader_that_makes_no_progress_is_told(batches: PatchBatches, monkeypa
     loader, before = load(Stuck(batches.store, batches.sampler), range(9), workers=1, pinned=False), active_children()
     with pytest.raises(ChildProcessError, match=r"`n_threads`: no loader process gave .* for 1 s"), naming_loader():
         list(loader)
+    assert active_children() == before
+
+
+class Holding(PatchBatches):
+    """Batches of which the second is no image; its process then holds a lock that it takes before each, for long."""
+
+    def __getitem__(self, step: int) -> Patches:
+        if step == 0:
+            return super().__getitem__(step)
+        frame = sys._getframe()
+        while "done_event" not in frame.f_locals:
+            assert frame.f_back is not None
+            frame = frame.f_back
+        frame.f_locals["done_event"]._cond.acquire()
+        raise BadImage("gone")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_process_that_dies_with_a_lock_holds_nobody_up(killed: bool, batches: PatchBatches) -> None:
+    before = active_children()
+    loader = load(Holding(batches.store, batches.sampler), range(9), workers=1, pinned=False)
+    next(loader)
+    if killed:  # as by a system without memory, while the network takes its step
+        time.sleep(0.5)
+        (worker,) = set(active_children()).difference(before)
+        with suppress(RuntimeError):
+            worker.kill()
+            worker.join()
+        loader.close()
+    else:
+        with pytest.raises(BadImage, match="gone"):
+            next(loader)
     assert active_children() == before
 
 
