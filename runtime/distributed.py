@@ -166,17 +166,17 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def join(patience: timedelta = TIMEOUT) -> Ranks:
+def join(patience: timedelta | None = None) -> Ranks:
     """Meet the other processes of the launcher; return `Ranks()` where there is none.
 
-    patience: how long each waits for the others, whenever they exchange something.
+    patience: how long each waits for the others, whenever they exchange something; `TIMEOUT` by default.
     """
     if not launched():
         return Ranks()
     ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), parent=os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
-        dist.init_process_group(backend, timeout=patience)
+        dist.init_process_group(backend, timeout=patience or TIMEOUT)
     return ranks
 
 
