@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,9 @@ class Process:
 
     def _hears(self) -> list[int]:
         assert self._server.stdout is not None
-        return json.loads(self._server.stdout.readline())
+        line = self._server.stdout.readline()
+        assert line, "the process that forks the others has ended"
+        return json.loads(line)
 
     def alive(self) -> bool:
         try:
@@ -94,7 +97,7 @@ class Process:
     def kill(self) -> int:
         for pid in [] if self._codes else self.pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)  # the processes of its loader end by themselves
         return self.join()
 
 
@@ -139,6 +142,17 @@ class Workshop:
     def close(self) -> None:
         for process in self._started:
             process.kill()
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str | os.PathLike[str]], **settings: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a program that leads a process group of its own; afterwards, in time or not, none of the group is left."""
+    with subprocess.Popen(command, start_new_session=True, **settings) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def serving() -> Iterator[subprocess.Popen[str]]:

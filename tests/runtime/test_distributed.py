@@ -21,7 +21,7 @@ from model import build, checkpoint
 from runtime import distributed
 from runtime.distributed import Ranks
 from runtime.signals import STOPPED
-from tests.processes import Workshop, serving
+from tests.processes import Workshop, serving, started
 from utility import ROOT, read_rows
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
@@ -110,8 +110,9 @@ def steps(words_of, environment, tmp_path_factory):
     (folder / "worker.py").write_text(WORKER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     words = [*torchrun, str(folder / "worker.py"), json.dumps(commands), str(folder)]
-    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with started(words, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        _, error = process.communicate()
+    assert process.returncode == 0, error.decode()[-3000:]
     two = {name: [torch.load(folder / f"{name}.{rank}.pt") for rank in range(2)] for name in commands}
     return {name: (first_step(words, Ranks(), exact="exact" in name), *two[name]) for name, words in commands.items()}
 
@@ -217,13 +218,11 @@ def long_run(words_of, environment):
     run = option.train_options(words, main.NAMES)[1].run_dir
     log = run / "loss_log.csv"
     before = log.stat().st_size if log.exists() else 0
-    process = subprocess.Popen(command(words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while not (log.exists() and log.stat().st_size > before):
-        assert process.poll() is None, process.communicate()[0].decode()[-3000:]
-        time.sleep(0.1)
-    yield process, run
-    process.kill()
-    process.wait()
+    with started(command(words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while not (log.exists() and log.stat().st_size > before):
+            assert process.poll() is None, process.communicate()[0].decode()[-3000:]
+            time.sleep(0.1)
+        yield process, run
 
 
 def children(process):
@@ -253,9 +252,10 @@ def test_a_signal_saves_and_ends_all(long_run):
 )
 def test_only_what_they_say_is_said(more, code, last, words_of, environment):
     words = words_of(f"--model KDSR_T {KDSR} {FAST} --n_GPUs 2 {more}", f"code{code}")
-    done = subprocess.run(command(words), env=environment, capture_output=True)
-    assert done.returncode == code
-    assert last in (done.stdout + done.stderr).strip().splitlines()[-1]  # two write at once: "a", "b", "\n", "\n"
+    with started(command(words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, error = process.communicate()
+    assert process.returncode == code
+    assert last in (out + error).strip().splitlines()[-1]  # two write at once: "a", "b", "\n", "\n"
 
 
 @pytest.mark.parametrize(
@@ -394,9 +394,10 @@ def test_a_process_that_does_not_answer(workshop):
     process.wait_for(lambda: "step 3/" in process.says())
     os.kill(process.pids[1], signal.SIGSTOP)
     process.wait_for(lambda: "main.py: error" in process.says())
+    told = process.says()  # before the other one went
     os.kill(process.pids[1], signal.SIGKILL)
     assert process.join() == 1
-    assert re.search(r"main.py: error: process 0 lost another one of this run, which ended or did", process.says())
+    assert re.search(r"main.py: error: process 0 lost another one of this run, which ended or did", told)
     assert torch.load(process.run / "model/state.pt", weights_only=True)["step"] >= 3
 
 
