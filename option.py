@@ -473,7 +473,7 @@ class TrainingOptions:
     )
     cuda_graph: bool = flag(
         False,
-        "launch each step as one CUDA graph; off until a GPU has shown that it is faster and learns the same",
+        "launch each step as one CUDA graph, which pays most for networks of many small kernels (CDSR)",
         when=GRAPHED,
         on_resume=True,
     )

@@ -126,8 +126,9 @@ class Learner:
         self.accumulate = accumulate
         self.degradation = degradation
         self.clip_grad = clip_grad
-        self.net = ranks.replicate(net.to(device).to(memory_format=precision.memory_format))
-        self.objective = ranks.replicate(objective.to(device))
+        layout = precision.memory_format  # of a teacher and a discriminator, too
+        self.net = ranks.replicate(net.to(device).to(memory_format=layout))
+        self.objective = ranks.replicate(objective.to(device).to(memory_format=layout))
         for module in self.net.modules():
             if isinstance(module, Trunk):
                 module.recompute = recompute

@@ -4,7 +4,7 @@ Autocast rounds the maps inside a network and nothing else. Whatever the precisi
 moving average and Adam; degradations, losses and metrics; and in a network the first and the last convolution, the
 mean colour, the sum of the residual blocks, means over pixels, everything computed from an embedding (both softmaxes
 of CDSR, the weights of dynamic convolutions), the logits of the contrast, the statistics of BatchNorm and spectral
-norms.
+norms. Of these the convolutions multiply in TF32 on a GPU, which rounds less than autocast does.
 
 With `deterministic`, every operation of this project has a CUDA kernel that gives the same bits each time. PyTorch
 then picks slower convolutions and, in the GAN's discriminator, a slower bilinear upsampling, because the backward of
@@ -60,8 +60,9 @@ class Precision:
         one_size: most images have the same size, so that searching for the fastest convolution pays. The search may
         end differently each time, so `deterministic` skips it.
         """
-        for switch in _CUDA_SWITCHES:
-            switch.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        rounded = self.precision == "tf32", self.precision != "fp32"
+        for switch, tf32 in zip(_CUDA_SWITCHES, rounded, strict=True):
+            switch.fp32_precision = "tf32" if tf32 else "ieee"
         torch.backends.cudnn.benchmark = one_size and not self.deterministic
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it

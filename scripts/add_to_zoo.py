@@ -99,6 +99,7 @@ def card(
     """Return the card, in Markdown."""
     sizes = ", ".join(f"{key} {value}" for key, value in net.config.items())
     parameters = sum(parameter.numel() for parameter in net.parameters())
+    machine = config["gpu"] or f"{config['processor']}, {config['threads']} thread(s)"
     lines = [
         f"# {name}",
         "",
@@ -112,7 +113,7 @@ def card(
         f"| command | `{public_command(config['command'], config['dir_experiment'])}` |",
         f"| commit, seed | {config['commit']}, {config['seed']} |",
         f"| steps, time | {about['steps']}, {about['time']} |",
-        f"| machine | {config['processor']}, {config['threads']} thread(s), PyTorch {config['versions']['torch']} |",
+        f"| machine | {machine}, PyTorch {config['versions']['torch']} |",
         f"| SHA-256 | `{sha256}` |",
         f"| licence | {about['licence']} |",
         "",

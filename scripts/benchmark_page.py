@@ -65,7 +65,8 @@ def write_page(
         plot(path.with_suffix(".png"), ours)
         text += [f"![Ratios of the table]({path.stem}.png)", ""]
     if figures:
-        text += [*_table(("Work", "Way", "ms", "±, %", "Ratio"), [_row(found) for found in figures]), ""]
+        head = ("Work", "Way", "ms", "±, %", "Ratio", *(["Peak, GiB"] if any(found.peak for found in figures) else []))
+        text += [*_table(head, [_row(found)[: len(head)] for found in figures]), ""]
     if counts:
         text += ["## Counted", "", _COUNTED, ""]
         head = ("Step", "Way", "Kernels", "Peak, GiB", "Moved, GB", "At least, ms")
@@ -96,7 +97,8 @@ def _origin(environment: Mapping[str, Any]) -> str:
 _METHOD = (
     "Both run by turns in one process on the same weights, images and parameters. Times are medians, with half their "
     "range; a ratio is the median of times side by side, above 1 where ours is faster. On a CPU times are those of the "
-    "processor. The baseline is the released code's formulation (`scripts/formulation.py`), not that code."
+    "processor. The baseline is the released code's formulation (`scripts/formulation.py`), not that code; on a GPU it "
+    "computes in TF32, as PyTorch lets the released code do."
 )
 
 
@@ -106,7 +108,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _row(found: Figure) -> tuple[str, ...]:
     spread, ratio = f"{100 * found.spread:.0f}", "" if found.ratio == 1 else f"{found.ratio:.2f}"
-    return f"{found.part}: {found.name}", found.way, f"{found.milliseconds:.1f}", spread, ratio
+    peak = f"{found.peak / 2**30:.2f}" if found.peak >= 2**20 else ""  # a graph has its memory already
+    return f"{found.part}: {found.name}", found.way, f"{found.milliseconds:.1f}", spread, ratio, peak
 
 
 def _counts(found: Counted) -> tuple[str, ...]:

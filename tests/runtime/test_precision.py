@@ -129,6 +129,16 @@ def test_float32_is_float32_whatever_was_set_before():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_convolutions_that_autocast_leaves_alone_round_less_than_it_does(precision):
+    Precision(precision).prepare()
+    assert (MATMUL.fp32_precision, CONV.fp32_precision) == ("ieee", "tf32")
+    with ieee_products():
+        assert CONV.fp32_precision == "ieee"
+    Precision().prepare()
+    assert CONV.fp32_precision == "ieee"
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_reduced_products(precision, dtype):
     arithmetic = Precision(precision)
