@@ -103,7 +103,9 @@ def test_the_line_goes_to_standard_error(capfd):
 @pytest.mark.parametrize("program", ["main.py", "test.py"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_pytorch_is_imported_too(program, number, tmp_path):
-    (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); [time.sleep(0.1) for _ in range(600)]")
+    (tmp_path / "torch.py").write_text(
+        "import time; print('importing', flush=True); [time.sleep(0.1) for _ in range(600)]"
+    )
     with subprocess.Popen(
         [sys.executable, ROOT / program],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
