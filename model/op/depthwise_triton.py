@@ -191,8 +191,9 @@ def backward_kernel(
     zero = tl.zeros((BW, BC), tl.float32)
     s00, s01, s02, s10, s11, s12, s20, s21, s22 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     above, here = zero, zero  # gradient of x in the row above the one of g that is read, and in the row itself
-    # x itself there; 0 in rows of other programs, which sum those up. Two zeros: Triton carries a variable from one turn
-    # of a loop to the next only if it ends the first one as another object, and x_above ends it as x_here began.
+    # x itself there; 0 in rows of other programs, which sum those up. Each with a zero of its own: Triton carries a
+    # variable from one turn of a loop to the next only if a turn leaves it as another object, and x_above is left as
+    # what x_here was.
     x_above, x_here = tl.zeros((BW, BC), tl.float32), tl.zeros((BW, BC), tl.float32)
     for row in range(begin - 1, end + 1):
         # x at column w meets g at w + 1 through the left tap, at w - 1 through the right one.
