@@ -66,9 +66,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int], int, int]] = {  # name, sizes, pu
     "DASR": ("DASR", {}, 32, 48),
 }
 SCALE = 4
-LAUNCHES = {"plain": {}, "graph": {"cuda_graph": True}, "compile": {"compile": True}} | {
-    "compile+graph": {"compile": True, "cuda_graph": True}
-}
+LAUNCHES = ("plain", "graph", "compile", "compile+graph")
 BASELINE = "released formulation"
 Work = Callable[[], object]
 Restore = Callable[[Tensor], Tensor]
@@ -139,7 +137,8 @@ def steps(given: Namespace, device: torch.device) -> Iterator[Row]:
         ) -> Work:
             net, how = copy.deepcopy(net).train(), Precision(precision)
             objective = objective_of(title, net)
-            learner = Learner(net, objective, device=device, precision=how, **LAUNCHES[launch])
+            compiled, graphed = "compile" in launch, "graph" in launch
+            learner = Learner(net, objective, device=device, precision=how, compile=compiled, cuda_graph=graphed)
             images = batch * objective.views
             lr, hr = (torch.rand(images, 3, side, side, device=device) for side in (patch, SCALE * patch))
 

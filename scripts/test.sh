@@ -6,4 +6,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements-dev.txt
 .venv/bin/pyright
 export OMP_NUM_THREADS=1  # many small tests: a process on each core beats several threads in one
 limit=$(command -v timeout || true)  # each test has a limit of its own; this ends what hangs so that it hears no signal
-exec ${limit:+"$limit" --foreground --kill-after=60 4800} .venv/bin/python -m pytest -n auto --dist loadfile "$@"
+exec ${limit:+"$limit" --foreground --kill-after=60 4200} .venv/bin/python -m pytest -n auto --dist loadfile "$@"

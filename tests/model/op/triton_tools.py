@@ -45,4 +45,5 @@ def usage(binary, folder):
 
 def carried(binary):
     """Return how many values a compiled kernel carries from one turn of its loop to the next."""
-    return int(re.search(r":(\d+) = scf\.for", binary.asm["ttgir"])[1])
+    (count,) = re.findall(r":(\d+) = scf\.for", binary.asm["ttgir"])
+    return int(count)
