@@ -206,29 +206,29 @@ def check(net: BlindSR, argument: str, side: int, title: str) -> None:
 def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
     """Yield a row for each degradation, without noise but for that of second_order."""
     generator, noise = torch.Generator().manual_seed(0), torch.Generator(device).manual_seed(0)
-    count = 16 if device.type == "cpu" else 64
+    images = 16 if device.type == "cpu" else 64
     hr, views = (
         torch.rand(n, 3, side, side, generator=generator).mul(255).round().to(device) / 255
-        for n, side in ((count, 256), (2 * count, 192))
+        for n, side in ((images, 256), (2 * images, 192))
     )
     for iso in (True, False):
         recipe = Gaussian(scale=SCALE, iso=iso, width=(0.2, 4.0))
-        drawn = recipe.sample(count, generator=generator).to(device)
+        drawn = recipe.sample(images, generator=generator).to(device)
         works = {
             BASELINE: lambda drawn=drawn: formulation.gaussian(hr, drawn, SCALE),
             "fp32": lambda recipe=recipe, drawn=drawn: recipe.apply(hr, drawn, generator=noise),
         }
-        yield Row("degradation", f"gaussian, {'iso' if iso else 'aniso'}, {count} of 256", works)
+        yield Row("degradation", f"gaussian, {'iso' if iso else 'aniso'}, {images} of 256", works)
     manet = MANet(scale=SCALE, iso=False, width=(0.7**0.5, 10**0.5))
-    shapes, levels = manet.sample(2 * count, generator=generator).to(device), 255 * views
+    shapes, levels = manet.sample(2 * images, generator=generator).to(device), 255 * views
     works = {
         BASELINE: lambda: formulation.manet(levels, shapes, SCALE),
         "fp32": lambda: manet.apply(views, shapes, generator=noise),
     }
-    yield Row("degradation", f"manet, {2 * count} of 192", works)
-    quality = (30 + 65 * torch.rand(count, generator=generator)).to(device)
+    yield Row("degradation", f"manet, {2 * images} of 192", works)
+    quality = (30 + 65 * torch.rand(images, generator=generator)).to(device)
     works = {BASELINE: lambda: formulation.jpeg(hr, quality), "fp32": lambda: jpeg(hr, quality)}
-    yield Row("degradation", f"Real-ESRGAN's JPEG, {count} of 256", works)
+    yield Row("degradation", f"Real-ESRGAN's JPEG, {images} of 256", works)
     second = SecondOrder(scale=SCALE)
     crops = torch.rand(9, 3, 400, 400, generator=generator).to(device)
     batches = [
