@@ -87,7 +87,7 @@ def choose(
     Of several it is the best on Set5. What is None does not matter; a teacher is chosen only if it is named.
 
     Examples:
-        >>> choose(scale=4, network="EDSR", protocol="gaussian8") is None
+        >>> choose(scale=4, network="RRDB", protocol="gaussian8") is None
         True
     """
     asked = {"degradation": degradation, "blur_type": blur_type, "protocol": protocol}
