@@ -20,7 +20,7 @@ class Figure(NamedTuple):
     milliseconds: float  # median
     spread: float  # half the range, as a share of it
     ratio: float  # how much faster than the first way of the row
-    peak: int  # bytes on the GPU on top of what was there before; 0 on a CPU
+    peak: int  # bytes on the GPU on top of what was there before; 0 on a CPU, and of a graph
 
 
 class Counted(NamedTuple):
@@ -44,7 +44,7 @@ def _line(found: Figure | Counted) -> str:
         floor = "" if found.floor is None else f"{found.floor:7.1f} ms at least"
         counts = f"{found.kernels:6} kernels{found.peak / 2**30:7.2f} GiB{found.moved / 1e9:7.1f} GB moved"
         return f"counted step, {found.name:<18}{found.way:<22}{counts}{floor}"
-    memory = f"{found.peak / 2**20:8.0f} MiB" if found.peak >= 2**20 else ""  # a graph has its memory already
+    memory = f"{found.peak / 2**20:8.0f} MiB" if found.peak else ""
     title = f"{found.part}: {found.name}"
     time = f"{found.milliseconds:9.1f} ms ±{100 * found.spread:3.0f} %{found.ratio:7.2f}x"
     return f"{title:<66}{found.way:<22}{time}{memory}"
@@ -108,7 +108,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _row(found: Figure) -> tuple[str, ...]:
     spread, ratio = f"{100 * found.spread:.0f}", "" if found.ratio == 1 else f"{found.ratio:.2f}"
-    peak = f"{found.peak / 2**30:.2f}" if found.peak >= 2**20 else ""  # a graph has its memory already
+    peak = f"{found.peak / 2**30:.2f}" if found.peak else ""
     return f"{found.part}: {found.name}", found.way, f"{found.milliseconds:.1f}", spread, ratio, peak
 
 
