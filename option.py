@@ -344,7 +344,7 @@ class ProtocolOptions:
 class NetworkOptions:
     model: str = flag(REQUIRED, "network (the released KDSR calls its two `blindsr`)", registry="model")
     scale: int = flag(DEFAULT_SCALE, "super-resolution factor", low=2, high=4)
-    n_feats: int | None = flag(None, "channels, of all but CDSR (64; KDSR with second_order 128)", low=1, high=4096)
+    n_feats: int | None = flag(None, "channels (64; KDSR with second_order 128)", low=1, high=4096)
     n_blocks: int | None = flag(
         None,
         "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC, EDSR 16, RRDB 23; DASR 5 a group)",

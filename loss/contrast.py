@@ -42,7 +42,7 @@ class Contrast(Objective[ContrastiveSR]):
         loss: str = "1*L1",
     ) -> None:
         super().__init__()
-        self.moco = MoCo(net.encoder, queue=queue)
+        self.moco = MoCo(net.encoder, dim=net.dim, queue=queue)
         self.c_weight = c_weight
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step

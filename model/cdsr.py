@@ -34,53 +34,53 @@ from .moco import ContrastiveSR
 from .naming import Foreign, Names, State, count, da_names, width
 from .op import outer_attention
 
-DIM = 256  # width of the embedding, the codebook's rows and the projection
-N_FEATS = 64
+WIDENING = 4  # the embedding, the codebook's rows and the projection have so many times the channels: D = 4·C
 
 
 class CSC(nn.Module):
     """Codebook-based space compression (section 3.3): e = softmax(q(f)·k(B)ᵀ)·B, without a scale in the softmax."""
 
-    def __init__(self, rows: int = 1024) -> None:
+    def __init__(self, dim: int, rows: int = 1024) -> None:
         super().__init__()
-        self.codebook = nn.Parameter(torch.randn(rows, DIM))
-        self.query = nn.Linear(DIM, DIM)
-        self.key = nn.Linear(DIM, DIM)
+        self.codebook = nn.Parameter(torch.randn(rows, dim))
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
 
     def forward(self, f: Tensor) -> Tensor:
-        """Map f (B, 256) to e (B, 256)."""
+        """Map f (B, D) to e (B, D)."""
         attention = self.query(f) @ self.key(self.codebook).T  # (B, rows)
-        return attention.softmax(1) @ self.codebook  # (B, 256)
+        return attention.softmax(1) @ self.codebook  # (B, D)
 
 
 class LPE(nn.Module):
     """Lightweight patch-based encoder (section 3.2) with the codebook and the projection head of the contrast loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_feats: int) -> None:
         super().__init__()
+        c, dim = n_feats, WIDENING * n_feats
         self.pixel = nn.Sequential(
-            ConvBlock(conv(3, 64, 7)),
-            ConvBlock(conv(64, 64, 1)),
-            ConvBlock(conv(64, 128, 3, stride=2)),
-            ConvBlock(conv(128, 128, 1)),
-            ConvBlock(conv(128, 256, 7)),
-            ConvBlock(conv(256, 256, 1)),
+            ConvBlock(conv(3, c, 7)),
+            ConvBlock(conv(c, c, 1)),
+            ConvBlock(conv(c, 2 * c, 3, stride=2)),
+            ConvBlock(conv(2 * c, 2 * c, 1)),
+            ConvBlock(conv(2 * c, dim, 7)),
+            ConvBlock(conv(dim, dim, 1)),
         )
         self.patch = nn.Sequential(
-            ConvBlock(Conv2d(3, 64, 12, stride=12)),
-            ConvBlock(conv(64, 64)),
-            ConvBlock(conv(64, 128)),
-            ConvBlock(conv(128, 256)),
+            ConvBlock(Conv2d(3, c, 12, stride=12)),
+            ConvBlock(conv(c, c)),
+            ConvBlock(conv(c, 2 * c)),
+            ConvBlock(conv(2 * c, dim)),
         )
-        self.merge = nn.Sequential(nn.Linear(512, DIM), lrelu(), nn.Linear(DIM, DIM))
-        self.csc = CSC()
-        self.project = nn.Sequential(nn.Linear(DIM, DIM), lrelu(), nn.Linear(DIM, DIM))
+        self.merge = nn.Sequential(nn.Linear(2 * dim, dim), lrelu(), nn.Linear(dim, dim))
+        self.csc = CSC(dim)
+        self.project = nn.Sequential(nn.Linear(dim, dim), lrelu(), nn.Linear(dim, dim))
 
     @rounds_weights_once
     def forward(self, lr: Tensor, pool: Pool = global_mean) -> Embedding:
-        """Map (B, 3, H, W) in [0, 1], at least 12 pixels a side, to e (B, 256) and its projection (B, 256)."""
-        pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 512)
-        code = in_float32(self.csc, in_float32(self.merge, pooled))  # (B, 256)
+        """Map (B, 3, H, W) in [0, 1], at least 12 pixels a side, to e (B, D) and its projection (B, D)."""
+        pooled = torch.cat((pool(self.pixel, lr), pool(self.patch, lr)), 1)  # (B, 2·D)
+        code = in_float32(self.csc, in_float32(self.merge, pooled))  # (B, D)
         return Embedding(code=code, projection=in_float32(self.project, code))
 
 
@@ -130,7 +130,8 @@ class Fuse(nn.Module):
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
-        self.compress = nn.Sequential(nn.Linear(DIM, DIM), nn.PReLU(), nn.Linear(DIM, n_feats), nn.Sigmoid())
+        dim = WIDENING * n_feats
+        self.compress = nn.Sequential(nn.Linear(dim, dim), nn.PReLU(), nn.Linear(dim, n_feats), nn.Sigmoid())
         self.dqa1, self.conv1 = DQA(n_feats), conv(n_feats, n_feats)
         self.dqa2, self.conv2 = DQA(n_feats), conv(n_feats, n_feats)
         self.act = lrelu()
@@ -142,7 +143,7 @@ class Fuse(nn.Module):
 
 
 def steer_all(fuses: Sequence[Fuse], code: Tensor) -> list[tuple[Steering, Steering]]:
-    """Map the code (B, 256) to what the two DQAs of each layer take from it: all that needs no features, at once."""
+    """Map the code (B, D) to what the two DQAs of each layer take from it: all that needs no features, at once."""
     dqas = [*(fuse.dqa1 for fuse in fuses), *(fuse.dqa2 for fuse in fuses)]
     codes = apply_all([fuse.compress for fuse in fuses], code)  # (N, B, C)
     codes = torch.cat((codes, codes))  # (2·N, B, C)
@@ -170,7 +171,8 @@ class Restoration(nn.Module):
 
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
-        self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(DIM, DIM), nn.PReLU())))
+        dim = WIDENING * n_feats
+        self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(dim, dim), nn.PReLU())))
         self.head = conv(3, n_feats)
         self.blocks = Trunk((Block(n_feats) for _ in range(n_blocks)), together=1)
         self.fuse = conv(n_feats, n_feats)
@@ -178,8 +180,8 @@ class Restoration(nn.Module):
 
     @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
-        code = in_float32(self.compress, code)  # (B, 256)
+        """Map lr (B, 3, H, W) in [0, 1] and the code (B, D) to (B, 3, s·H, s·W)."""
+        code = in_float32(self.compress, code)  # (B, D)
         head = in_float32(self.head, lr)  # (B, C, H, W)
         steerings = steer_all([cast(Block, block).fuse for block in self.blocks], code)
         x = self.blocks(head, steerings)  # (B, C, H, W)
@@ -191,10 +193,11 @@ class CDSR(ContrastiveSR):
 
     Args:
         scale: 2, 3 or 4.
+        n_feats: channels C, 64 in the paper; those of the encoder follow, and so does the embedding, D = 4·C wide.
         n_blocks: blocks of the SR network, 10 in the paper.
 
     Examples:
-        >>> net = CDSR(scale=2, n_blocks=1)
+        >>> net = CDSR(scale=2, n_feats=8, n_blocks=1)
         >>> net(torch.rand(2, 3, 12, 13)).image.shape
         torch.Size([2, 3, 24, 26])
     """
@@ -202,10 +205,11 @@ class CDSR(ContrastiveSR):
     foreign: ClassVar[tuple[Foreign, ...]]  # set below
     min_size: ClassVar[int] = 12  # one patch of the encoder's patch branch
 
-    def __init__(self, *, scale: int, n_blocks: int = 10) -> None:
-        super().__init__(scale=scale, n_blocks=n_blocks)
-        self.encoder = LPE()
-        self.restoration = Restoration(scale, N_FEATS, n_blocks)
+    def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 10) -> None:
+        super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
+        self.dim = WIDENING * n_feats
+        self.encoder = LPE(n_feats)
+        self.restoration = Restoration(scale, n_feats, n_blocks)
 
     @property
     def halo(self) -> int:
@@ -217,7 +221,7 @@ class CDSR(ContrastiveSR):
         return 48
 
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Super-resolve (B, 3, H, W) with codes (B, 256) to (B, 3, s·H, s·W)."""
+        """Super-resolve (B, 3, H, W) with codes (B, D) to (B, 3, s·H, s·W)."""
         return self.restoration(lr, code)
 
 
@@ -227,6 +231,7 @@ class CDSR(ContrastiveSR):
 def _config(state: State) -> dict[str, int]:
     return {
         "scale": min(4, max(2, round((width(state, "G.upsampler.0.weight", 48) / 3) ** 0.5))),
+        "n_feats": width(state, "G.conv_first.weight", 64),
         "n_blocks": count(state, r"G\.RRDB_trunk\.\d+\.RDB1\.conv1\.weight"),
     }
 

@@ -24,6 +24,7 @@ class ContrastiveSR(BlindSR):
     """Base class of networks whose embedding comes from an encoder of the LR image that contrast can train."""
 
     encoder: nn.Module  # (lr (B, 3, H, W) in [0, 1], pool) -> Embedding
+    dim: int  # width of the embedding and of its projection
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
         """Embed the degradation of (B, 3, H, W); `hr` is not used."""
@@ -42,8 +43,9 @@ class MoCo(nn.Module):
 
     Examples:
         >>> from .cdsr import CDSR
-        >>> encoder, images = CDSR(scale=2, n_blocks=1).encoder, torch.rand(2, 3, 12, 12)
-        >>> moco = MoCo(encoder, queue=8)
+        >>> net, images = CDSR(scale=2, n_feats=8, n_blocks=1), torch.rand(2, 3, 12, 12)
+        >>> encoder = net.encoder
+        >>> moco = MoCo(encoder, dim=net.dim, queue=8)
         >>> moco(encoder, encoder(images).projection, images).shape
         torch.Size([2, 9])
     """

@@ -102,7 +102,7 @@ def test_second_order_is_that_of_the_cpu(seed, photo):
 KDSR = "--n_feats 16 --n_blocks 3 --n_resblocks 1"
 RUNS = {
     "pixel": f"--model KDSR_T {KDSR}",
-    "contrast": "--model CDSR --n_blocks 1 --freeze_epoch 2",
+    "contrast": "--model CDSR --n_feats 8 --n_blocks 1 --freeze_epoch 2",
     "adversarial": f"--model KDSR_S --objective adversarial {KDSR} --perceptual_weight 0 --kd_weight 0 --d_feats 8",
     "second_order": f"--model KDSR_T {KDSR} --degradation second_order --patch_size 24 --crop_size 40 --pool_size 8",
 }

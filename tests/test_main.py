@@ -84,7 +84,8 @@ def test_student_with_warm_up_and_aniso_kernels(run_main, tmp_path):
 @pytest.mark.slow
 def test_cdsr_resumed(run_main):
     arguments = (
-        "--model CDSR --save c --n_blocks 1 --blur_type aniso_gaussian --noise 5 --freeze_epoch 1 --c_weight 0.5"
+        "--model CDSR --save c --n_feats 8 --n_blocks 1 --blur_type aniso_gaussian --noise 5 "
+        "--freeze_epoch 1 --c_weight 0.5"
     )
     run = run_main(f"{arguments} --max_minutes 0")
     assert torch.load(run / "model" / "state.pt", weights_only=True)["step"] == 1
@@ -341,7 +342,7 @@ def test_checkpoints_that_do_not_fit(refused, tmp_path):
     assert "holds scale 3" in refused(f"--model KDSR_S --save s {KDSR} --pre_train_TA {tmp_path / 'teacher3.pt'}")
     assert "holds model KDSR_S" in refused(f"--model KDSR_T --save s {KDSR} --pre_train {tmp_path / 'student.pt'}")
     assert "there is no file" in refused("--model CDSR --save s --pre_train nowhere.pt")
-    assert "n_feats means nothing to CDSR" in refused("--model CDSR --save s --n_feats 64")
+    assert "n_resblocks means nothing to CDSR" in refused("--model CDSR --save s --n_resblocks 1")
 
 
 def test_what_a_flag_contradicts_is_named(refused):

@@ -28,8 +28,8 @@ CONFIGS = [
     ("KDSR_T", {"scale": 3, "n_feats": 8, "n_blocks": 1, "n_resblocks": 2}),
     ("KDSR_S", {"scale": 3, "n_feats": 12, "n_blocks": 3, "n_resblocks": 0}),
     ("KDSR_S", {"scale": 4, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
-    ("CDSR", {"scale": 2, "n_blocks": 1}),
-    ("CDSR", {"scale": 3, "n_blocks": 2}),
+    ("CDSR", {"scale": 2, "n_feats": 24, "n_blocks": 1}),
+    ("CDSR", {"scale": 3, "n_feats": 64, "n_blocks": 2}),
     ("DASR", {"scale": 3, "n_feats": 8, "n_blocks": 2}),
     ("DASR", {"scale": 4, "n_feats": 12, "n_blocks": 1}),
     ("IKC", {"scale": 2, "n_feats": 8, "n_blocks": 2}),
@@ -277,8 +277,8 @@ def test_a_format_of_the_future(net, tmp_path):
 
 
 def test_build_names_a_flag_that_means_nothing():
-    with pytest.raises(ValueError, match="`n_feats` means nothing to CDSR"):
-        build("CDSR", scale=2, n_feats=64)
+    with pytest.raises(ValueError, match="`n_resblocks` means nothing to CDSR"):
+        build("CDSR", scale=2, n_resblocks=1)
     with pytest.raises(ValueError, match="`scale` 5"):
         build("KDSR_S", scale=5)
 
@@ -341,7 +341,7 @@ def test_saved_with_its_average(suffix, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_half_precision_is_float32_again_when_loaded(suffix, tmp_path):
-    net = filled("CDSR", {"scale": 2, "n_blocks": 1})
+    net = filled("CDSR", {"scale": 2, "n_feats": 64, "n_blocks": 1})
     sizes = []
     for dtype in (None, torch.float16):
         save_model(net, tmp_path / f"net{suffix}", dtype=dtype)

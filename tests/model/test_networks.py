@@ -1,10 +1,13 @@
 """Properties of the networks that the official numbers do not show."""
 
+from typing import cast
+
 import pytest
 import torch
 
 from data.degradation.resize import bicubic
-from model import build
+from loss.contrast import Contrast
+from model import CDSR, build
 from model.ikc import STEPS
 from model.layer import DIV2K_MEAN, Trunk
 from model.moco import MoCo
@@ -12,7 +15,7 @@ from model.moco import MoCo
 SMALL = {
     "KDSR_T": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
     "KDSR_S": {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1},
-    "CDSR": {"n_blocks": 1},
+    "CDSR": {"n_feats": 8, "n_blocks": 1},
     "DASR": {"n_feats": 8, "n_blocks": 2},
     "IKC": {"n_feats": 8, "n_blocks": 2},
     "EDSR": {"n_feats": 8, "n_blocks": 2},
@@ -154,3 +157,10 @@ def test_the_positive_of_equal_crops_wins(encoder):
     logits = moco(encoder, encoder(images).projection, images)  # the same weights, the same crops
     torch.testing.assert_close(logits[:, 0], torch.full((4,), 1 / 0.07))
     assert (logits.argmax(1) == 0).all()
+
+
+def test_a_narrow_cdsr_has_a_narrow_embedding():
+    net = cast(CDSR, build("CDSR", scale=2, n_feats=12, n_blocks=1))
+    embedding = net.embed(torch.rand(2, 3, 24, 24))
+    assert embedding.code.shape == embedding.projection.shape == (2, net.dim) == (2, 48)
+    assert Contrast(net, queue=4).moco.queue.shape == (48, 4)

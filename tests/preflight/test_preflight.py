@@ -45,8 +45,8 @@ def check(asked: TrainOptions, given: dict[str, object] | None = None) -> bool:
 
 
 def test_a_network_that_cannot_be_is_said_once(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not check(options(network="--model CDSR --n_feats 8"))
-    assert capsys.readouterr().out.count("n_feats means nothing to CDSR") == 1
+    assert not check(options(network="--model CDSR --n_resblocks 8"))
+    assert capsys.readouterr().out.count("n_resblocks means nothing to CDSR") == 1
 
 
 def test_weights_that_are_not_there(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ GAN = "KDSR_S --objective adversarial --d_feats 8 --patch_size 16 --vgg VGG"
 
 @pytest.mark.parametrize("name", ["KDSR_T", "KDSR_T --ema 0.9 --pool_size 40", "KDSR_S", "CDSR", GAN])
 def test_files_are_as_large_as_foretold(name: str, options: Options, tmp_path: Path) -> None:
-    sizes = {"n_blocks": 1} if name == "CDSR" else {"n_feats": 32, "n_blocks": 2, "n_resblocks": 1}
+    sizes = {"n_feats": 32, "n_blocks": 2} | ({} if name == "CDSR" else {"n_resblocks": 1})
     network = f"--model {name} " + " ".join(f"--{key} {value}" for key, value in sizes.items())
     if "KDSR_S" in name:
         torch.save(model.checkpoint(model.build("KDSR_T", scale=2, **sizes)), tmp_path / "TA.pt")

@@ -36,7 +36,8 @@ STEPS = {
     "student that warms up": f"--model KDSR_S {KDSR} {FAST} --pre_train_TA TEACHER --blur_type aniso_gaussian "
     "--epochs_encoder 1",
     "contrast": f"--model DASR --n_feats 16 --n_blocks 1 {FAST} --epochs_encoder 1",
-    "adversarial cdsr": f"--model CDSR --n_blocks 1 {FAST} --objective adversarial --d_feats 4 --perceptual_weight 0",
+    "adversarial cdsr": f"--model CDSR --n_feats 8 --n_blocks 1 {FAST} --objective adversarial --d_feats 4 "
+    "--perceptual_weight 0",
 }
 GAN = (
     f"--model KDSR_S {KDSR} {FAST} --scale 4 --patch_size 12 --crop_size 20 --degradation second_order --ema 0.5 "

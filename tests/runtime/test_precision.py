@@ -200,7 +200,7 @@ TINY = "--scale 2 --patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --
 RUNS = {
     "pixel": f"--model KDSR_T {KDSR}",
     "distillation": f"--model KDSR_S {KDSR}",
-    "contrast": "--model CDSR --n_blocks 1",
+    "contrast": "--model CDSR --n_feats 8 --n_blocks 1",
     "adversarial": f"--model KDSR_S --objective adversarial {KDSR} --perceptual_weight 0 --kd_weight 0 --d_feats 4",
 }
 

@@ -32,7 +32,7 @@ def same(first, second):
     ("name", "config"),
     [
         ("KDSR_S", {"scale": 3, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
-        ("CDSR", {"scale": 2, "n_blocks": 1}),
+        ("CDSR", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
         ("DASR", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
         ("IKC", {"scale": 2, "n_feats": 8, "n_blocks": 1}),
     ],
