@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import product
 from math import ceil
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from .layer import BlindSR, Image, receptive_field
 from .memory import halving, tile_shape
+from .transfer import Download, upload
 
 Progress = Callable[[int, int], None]
 BAND = 2**26  # bytes of a result that are in memory at once where it is written row by row
@@ -146,23 +148,32 @@ def _fill_tiles(
         shape = min(shape[0], max(result.rows_at_most // net.scale, 1)), shape[1]
     del lr, hr  # tiles are cut from the source, which is smaller where it is of integers
     top = counted = 0  # rows and tiles that are done: where a tile is too large, smaller ones go on from there
+    download = Download(device)
+
+    def restored(rows: _Span, columns: _Span) -> Tensor:
+        window, total = source.window(rows, columns), None
+        for view, code in zip(views, codes, strict=True):
+            sr = view.back(net.restore(view.turn(window), code))
+            total = sr if total is None else total + sr
+        assert total is not None
+        return total[..., rows.inner(net.scale), columns.inner(net.scale)] / len(views)  # (B, 3, s·h, s·w)
+
+    def write(rows: _Span, columns: _Span, done: int, of: int, part: Tensor) -> None:
+        nonlocal top, counted
+        result.write(part, rows.scaled(net.scale), columns.scaled(net.scale))
+        progress(done, of)
+        if columns.stop == w:
+            top, counted = rows.stop, done
 
     def run(shape: tuple[int, int]) -> None:
-        nonlocal top, counted
         tiles = list(product(_spans(h, shape[0], net.halo, top), _spans(w, shape[1], net.halo)))
         before = counted
-        for done, (rows, columns) in enumerate(tiles, before + 1):
-            window, total = source.window(rows, columns), None
-            for view, code in zip(views, codes, strict=True):
-                sr = view.back(net.restore(view.turn(window), code))
-                total = sr if total is None else total + sr
-            assert total is not None
-            s = net.scale
-            part = total[..., rows.inner(s), columns.inner(s)] / len(views)  # (B, 3, s·h, s·w)
-            result.write(part, rows.scaled(s), columns.scaled(s))
-            progress(done, before + len(tiles))
-            if columns.stop == w:
-                top, counted = rows.stop, done
+        try:
+            for done, (rows, columns) in enumerate(tiles, before + 1):
+                part = restored(rows, columns)
+                download.send(result.encode(part), partial(write, rows, columns, done, before + len(tiles)))
+        finally:
+            download.finish()
 
     halving(run, shape, device)
 
@@ -220,11 +231,16 @@ class _Source:
 
     def whole(self) -> Tensor:
         """Return all of the image where it is."""
-        return self._cut(slice(None), slice(None)).to(self.work)
+        if isinstance(self.image, np.ndarray):
+            return self._scaled(torch.from_numpy(self.image.astype(np.float32))).to(self.work)
+        return _batched(self.image).to(self.work)
 
     def window(self, rows: _Span, columns: _Span) -> Tensor:
         """Return what the network sees of a tile, on its device."""
-        return self._cut(rows.window, columns.window).to(self.device, self.work)
+        if isinstance(self.image, np.ndarray):  # goes there as integers: a quarter of what float32 takes
+            levels = torch.from_numpy(self.image[rows.window, columns.window].copy())
+            return self._scaled(upload(levels, self.device).float()).to(self.work)
+        return _batched(self.image[..., rows.window, columns.window]).to(self.device, self.work)
 
     def result(self, scale: int) -> _Result:
         """Return an empty image for the result."""
@@ -234,23 +250,29 @@ class _Source:
         dtype = torch.promote_types(self.dtype, torch.float32)
         return _Result(torch.empty(*self.image.shape[:-2], h, w, dtype=dtype))
 
-    def _cut(self, rows: slice, columns: slice) -> Tensor:
-        if isinstance(self.image, np.ndarray):
-            part = torch.from_numpy(self.image[rows, columns].astype(np.float32)).div_(self.peak)
-            return part.permute(2, 0, 1)[None]  # (1, 3, h, w)
-        part = self.image[..., rows, columns]
-        return part if part.ndim == 4 else part[None]  # (B, 3, h, w)
+    def _scaled(self, levels: Tensor) -> Tensor:
+        return levels.div_(self.peak).permute(2, 0, 1)[None]  # (1, 3, h, w)
+
+
+def _batched(part: Tensor) -> Tensor:
+    return part if part.ndim == 4 else part[None]  # (B, 3, h, w)
 
 
 class _Result(NamedTuple):
     image: Any  # (s·H, s·W, 3) array, or tensor ([B,] 3, s·H, s·W)
 
-    def write(self, part: Tensor, rows: slice, columns: slice) -> None:
-        """Write (B, 3, h, w) to its place; integers are clamped and rounded."""
+    def encode(self, part: Tensor) -> Tensor:
+        """Turn (B, 3, h, w) into what `write` takes, on its device: clamped and rounded integers for an array."""
         if isinstance(self.image, np.ndarray):
-            self.image[rows, columns] = _levels(part, self.image.dtype)
+            return _levels(part, self.image.dtype)
+        return part if self.image.ndim == 4 else part[0]
+
+    def write(self, part: Tensor, rows: slice, columns: slice) -> None:
+        """Write an encoded part to its place."""
+        if isinstance(self.image, np.ndarray):
+            self.image[rows, columns] = part.numpy()
         else:
-            self.image[..., rows, columns] = part if self.image.ndim == 4 else part[0]
+            self.image[..., rows, columns] = part
 
 
 class _Bands:
@@ -261,19 +283,22 @@ class _Bands:
         self._width, self._dtype, self._send = width, dtype, send
         self._band = np.empty((0, width, 3), dtype)
 
+    def encode(self, part: Tensor) -> Tensor:
+        return _levels(part, self._dtype)
+
     def write(self, part: Tensor, rows: slice, columns: slice) -> None:
-        """Write (1, 3, h, w), of which the rows are those of the band."""
+        """Write an encoded part (h, w, 3), of which the rows are those of the band."""
         if columns.start == 0:
             self._band = np.empty((rows.stop - rows.start, self._width, 3), self._dtype)
-        self._band[:, columns] = _levels(part, self._dtype)
+        self._band[:, columns] = part.numpy()
         if columns.stop == self._width:
             self._send(self._band)
 
 
-def _levels(part: Tensor, dtype: np.dtype[Any]) -> np.ndarray:
+def _levels(part: Tensor, dtype: np.dtype[Any]) -> Tensor:
     """Convert (1, 3, h, w) to clamped and rounded integers (h, w, 3)."""
-    levels = part[0].float().clamp(0, 1).mul(np.iinfo(dtype).max).round().permute(1, 2, 0)
-    return levels.cpu().numpy().astype(dtype)
+    levels = part[0].float().clamp(0, 1).mul(np.iinfo(dtype).max).round()
+    return levels.permute(1, 2, 0).to(torch.uint8 if dtype == np.uint8 else torch.uint16)
 
 
 class _View(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,6 @@ from data.degradation.params import in_parts
 from runtime.precision import full_precision
 
 Padding = Literal["reflect", "replicate"]
-_WIDE = 16
-"""Rows from which the one in the middle of a bicubic matrix is far from both edges."""
 TOGETHER = 5
 """Images that a CPU convolves at a time: their planes fill vectors of sixteen, and nothing that is made is large."""
 
@@ -91,88 +89,6 @@ def blur_separable(
     batch, channels, height, width = padded.shape
     x = padded.reshape(batch, channels * height, width) @ across.mT  # (B, C·H, w)
     return down[:, None] @ x.view(batch, channels, height, -1)
-
-
-@full_precision
-def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Blur with reflected borders, one kernel per sample, then shrink by a bicubic: R·(K ⋆ X)·Cᵀ.
-
-    Away from the edges, all rows of R and of C are alike but for their place. So float32 images on a CPU are correlated
-    there with one kernel that does both, at the pixels of the result only; the frame takes both steps.
-
-    Args:
-        x: (B, C, H, W).
-        kernel: (B, k, k), odd k.
-        rows: (h, H) `bicubic_matrix`.
-        columns: (w, W), likewise.
-
-    Returns:
-        (B, C, h, w).
-
-    Examples:
-        >>> from data.degradation.resize import bicubic_matrices
-        >>> x = torch.ones(1, 3, 64, 96)
-        >>> blur_and_shrink(x, torch.full((1, 3, 3), 1 / 9), *bicubic_matrices(x, 1 / 4)).shape
-        torch.Size([1, 3, 16, 24])
-    """
-    stride, least = x.shape[-1] // len(columns), min(len(rows), len(columns))
-    whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or least < _WIDE or stride == 1:
-        return rows @ blur(x, kernel) @ columns.mT
-    return in_parts(partial(_fused, rows=rows, columns=columns), x, kernel, most=TOGETHER)
-
-
-def _fused(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    padded, size, exact = pad(x, kernel.shape[-1], "reflect"), kernel.shape[-1], kernel.double()
-    stride = x.shape[-1] // len(columns)
-    down, across = _alike(rows, stride), _alike(columns, stride)
-    both = _spread(down.weights, size).mT @ exact @ _spread(across.weights, size)
-    inner = _direct(padded, both.to(x), stride)[..., : down.stop - down.start, : across.stop - across.start]
-    result = x.new_empty(*x.shape[:2], len(rows), len(columns))
-    result[..., down.start : down.stop, across.start : across.stop] = inner
-    for part in (slice(down.start), slice(down.stop, None)):
-        result[..., part, :] = _strip(padded, exact, rows[part]) @ columns.mT
-    for part in (slice(across.start), slice(across.stop, None)):
-        result[..., part] = rows @ _strip(padded.mT, exact.mT, columns[part]).mT
-    return result
-
-
-def _strip(padded: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
-    """Return a few rows of R·(K ⋆ X), (B, C, r, W), that depend on a strip of X."""
-    size = kernel.shape[-1]
-    low, high = _used(rows)
-    strip = padded[..., low : high + size - 1, :].contiguous()
-    weights = [(_spread(row[low:high], size).mT @ kernel).to(padded) for row in rows]
-    return torch.cat([_direct(strip, weight, 1) for weight in weights], 2)
-
-
-class _Alike(NamedTuple):
-    """The rows of a bicubic matrix that are alike: row start + i has `weights` from column stride · i on."""
-
-    start: int
-    stop: int
-    weights: Tensor
-
-
-def _alike(matrix: Tensor, stride: int) -> _Alike:
-    middle = len(matrix) // 2
-    low, high = _used(matrix[middle : middle + 1])
-    offset = low - stride * middle
-    start = max(0, -(offset // stride))
-    stop = min(len(matrix), (matrix.shape[1] - (high - low) - offset) // stride + 1)
-    return _Alike(start, stop, F.pad(matrix[middle, low:high], (stride * start + offset, 0)))
-
-
-def _used(matrix: Tensor) -> tuple[int, int]:
-    """Return the first column that is not all 0, and one after the last."""
-    columns = matrix.any(0).nonzero()
-    return int(columns[0]), int(columns[-1]) + 1
-
-
-def _spread(weights: Tensor, size: int) -> Tensor:
-    """Return the (k, k + n - 1) float64 matrix whose row t has the n weights from column t on."""
-    wide = F.pad(weights.double(), (size - 1, size - 1))
-    return wide.unfold(0, len(weights) + size - 1, 1).flip(0)
 
 
 def pad(x: Tensor, size: int, padding: Padding) -> Tensor:

@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from data.degradation.blur import blur, blur_and_shrink, blur_separable
+from data.degradation.blur import blur, blur_separable
 from data.degradation.finish import finish
 from data.degradation.kernel import gaussian_kernel, gaussian_profile
 from data.degradation.params import Params, Ranges, check_hr, given_range, uniform
 from data.degradation.resize import bicubic_matrices
+from data.degradation.shrink import blur_and_shrink
 
 
 @dataclass(frozen=True, kw_only=True)

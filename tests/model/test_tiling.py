@@ -185,6 +185,18 @@ def test_tiles_travel_to_the_gpu_and_back():
         torch.testing.assert_close(sr, expected, rtol=0, atol=1e-2)  # TF32
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_travel_as_integers_and_none_is_lost_on_the_way(dtype):
+    net = network("KDSR_S", 4, **SMALL)
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (40, 50, 3), dtype=dtype, endpoint=True)
+    expected, counts = upscale(net, image).astype(float), []
+    sr = upscale(net.cuda(), image, tile=16, progress=lambda done, total: counts.append(done))
+    assert sr.dtype == dtype
+    assert counts == list(range(1, len(counts) + 1))
+    assert np.abs(sr - expected).max() <= 1e-2 * np.iinfo(dtype).max  # TF32
+
+
 # ------------------------------------------------------------------------------------------------------ memory
 
 

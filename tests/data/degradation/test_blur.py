@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.degradation.blur import blur, blur_and_shrink, blur_separable
+from data.degradation.blur import blur, blur_separable
 from data.degradation.kernel import gaussian_profile
 from data.degradation.resize import bicubic, bicubic_matrices
+from data.degradation.shrink import blur_and_shrink
 
 DOUBLE = torch.float64
 
