@@ -48,7 +48,7 @@ from model.discriminator import UNetDiscriminator
 from option import Given, TrainOptions
 from runtime.compiler import check_compiler
 from trainer import Trainer
-from utility import ROOT, Run, duration, peak_memory
+from utility import ROOT, Run, duration, listing, peak_memory
 
 MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 SHARED = Path("/dev/shm")  # on Linux: where loader processes leave their batches
@@ -441,11 +441,11 @@ def _folder(
     yield from attempt(partial(leave_out, bad, left=usable, skip_bad=skip_bad, log=left_out.append))
     yield from map(note, left_out)
     if strays := [path.name for path in unlisted(folder)]:
-        yield note(f"named like images in {folder}, but folders or broken links: {_listing(strays)}")
+        yield note(f"named like images in {folder}, but folders or broken links: {listing(strays)}")
     for form, count in sorted(Counter(form for one in intact for form in one.form).items()):
         yield note(f"{count} of the training images: {form}; training {FORMS[form]}")
     if twice := [" = ".join(path.name for path in group) for group in copies(intact)]:
-        yield note(f"one training image under several names is drawn as many times; keep one: {_listing(twice)}")
+        yield note(f"one training image under several names is drawn as many times; keep one: {listing(twice)}")
     return intact, bad
 
 
@@ -466,11 +466,6 @@ def _sizes(looks: Sequence[Look]) -> str:
     by_area = sorted((one.size for one in looks), key=math.prod)
     some = (by_area[0], by_area[-1], by_area[len(by_area) // 2])
     return "{} to {} pixels (height x width), median {}".format(*(f"{height} x {width}" for height, width in some))
-
-
-def _listing(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _residence(options: TrainOptions, data_cache: Path, sizes: Sequence[Size]) -> Iterator[Finding]:

@@ -325,6 +325,17 @@ def peak_memory(device: torch.device) -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
 
 
+def listing(names: Sequence[str], most: int = 5) -> str:
+    """Join names for a message, of many the first ones only.
+
+    Examples:
+        >>> listing(["a.png", "b.png", "c.png"], most=2)
+        'a.png, b.png and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def duration(seconds: float) -> str:
     """Return seconds as `2 d 03:04:05`."""
     days, rest = divmod(round(seconds), 86400)

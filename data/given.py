@@ -11,6 +11,7 @@ import numpy as np
 
 from data.images import BadImage, Size
 from data.store import ImageStore
+from utility import listing
 
 MOST = 0.5  # LR pixels that a pair may be shifted by
 SIDE = 256  # of the centre that is compared, LR pixels at most
@@ -105,14 +106,14 @@ def _peak(likeness: np.ndarray, at: int) -> float:
     return (at + size // 2) % size - size // 2 + (float(after - before) / (2 * bend) if bend > 0 else 0.0)
 
 
-def listing(found: Sequence[Shift], names: Sequence[str], most: int = 5) -> str:
+def shifted(found: Sequence[Shift], names: Sequence[str]) -> str:
     """Name the worst pairs and how far they are shifted.
 
     Examples:
-        >>> listing([Shift(1, 0.0, 2.04)], ["a.png", "b.png"])
+        >>> shifted([Shift(1, 0.0, 2.04)], ["a.png", "b.png"])
         'b.png (2.0 pixels: 0.0 down, 2.0 right)'
     """
     rows = [
         f"{names[one.index]} ({one.length:.1f} pixels: {one.down:.1f} down, {one.right:.1f} right)" for one in found
     ]
-    return ", ".join(rows[:most]) + (f" and {len(rows) - most} more" if len(rows) > most else "")
+    return listing(rows)

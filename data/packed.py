@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data.images import BadImage, Size, list_images, read_image
 from data.store import leave_out, too_small
-from utility import TEMPORARY, atomic_write, read_json
+from utility import TEMPORARY, atomic_write, listing, read_json
 
 VERSION = 1
 
@@ -168,8 +168,7 @@ def _verify(data: Path, images: Sequence[Packed]) -> None:
         found = tqdm(pool.map(crc32, images), f"verifying {data}", len(images), unit="image", leave=False)
         changed = [image.name for image, one in zip(images, found, strict=True) if one != image.crc32]
     if changed:
-        listed = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        raise ValueError(f"{data} is damaged: the pixels of {listed} have changed; pack the images again")
+        raise ValueError(f"{data} is damaged: the pixels of {listing(changed)} have changed; pack the images again")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.folders import pair_folders
-from data.given import Shift, listing, shifts, wrong_size
+from data.given import Shift, shifted, shifts, wrong_size
 from data.images import BadImage, Log
 from data.sampler import Part
 from data.store import ImageStore, Selection, Union, leave_out, too_small
@@ -52,7 +52,7 @@ class TrainingSet:
         """Say of given pairs that they are shifted."""
         return (
             f"`dir_lr`: {len(found)} of the pairs that were compared are shifted by more than half an LR pixel, which "
-            f"blurs what is learned from them; the worst: {listing(found, [str(pair.lr) for pair in self.pairs()])}"
+            f"blurs what is learned from them; the worst: {shifted(found, [str(pair.lr) for pair in self.pairs()])}"
         )
 
 

@@ -10,11 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from functools import cache
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-import torch
+from filelock import FileLock
+from tqdm import tqdm
 
 from .networks import NETWORKS
 
@@ -69,7 +75,7 @@ def resolve(path: str | Path) -> Path:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         found = _download(entry)
-    if (sha := hashlib.sha256(found.read_bytes()).hexdigest()) != entry.sha256:
+    if (sha := _sha256(found)) != entry.sha256:
         raise ValueError(f"{found} is damaged: its SHA-256 is {sha}, that of {entry.name} is {entry.sha256}")
     return found
 
@@ -124,19 +130,50 @@ def _cache() -> Path:
     return Path(os.environ.get("BLINDSR_HOME") or Path.home() / ".cache" / "blindsr")
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _download(entry: Weights) -> Path:
-    """Fetch a file into the cache from the first address that has it."""
+    """Fetch a file into the cache from the first address that has it, or the rest of it after an interruption."""
     place, failures = _cache() / entry.file, []
+    part = place.with_name(f"{place.name}.part")
     for url in entry.urls:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(place), hash_prefix=entry.sha256[:16])
-        except (OSError, RuntimeError) as error:
+            with FileLock(f"{part}.lock"):  # of several processes one downloads, and the others wait
+                if place.exists():
+                    return place
+                _fetch(url, part)
+                if (sha := _sha256(part)) != entry.sha256:
+                    part.unlink()
+                    raise OSError(f"its SHA-256 is {sha}")
+                return part.replace(place)
+        except (OSError, HTTPException) as error:
             failures.append(f"{url} ({error})")
-        else:
-            return place
     tried = f"; tried {', '.join(failures)}" if failures else ""
     raise FileNotFoundError(
         f"{entry.name} is in the zoo, but {entry.file} is neither in {CLONE} nor in {place.parent}{tried}. Copy it "
         "there from experiment/zoo/ of a clone of the project"
     )
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Download to a file; where it has a beginning already, and the server can, go on from its end."""
+    begun = part.stat().st_size if part.exists() else 0
+    request = Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    try:
+        answer = urlopen(request, timeout=60)
+    except HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing is left to come
+        raise
+    with answer:
+        goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT
+        with (
+            part.open("ab" if goes_on else "wb") as file,
+            tqdm.wrapattr(answer, "read", answer.length, desc=url, leave=False) as body,
+        ):
+            shutil.copyfileobj(body, file)
+        if answer.length:  # of what was announced, so many bytes have not come
+            raise OSError(f"ended {answer.length} bytes early; call again to go on")

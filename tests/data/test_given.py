@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data.degradation import Gaussian, SecondOrder
-from data.given import MOST, Shift, listing, shift, shifts, wrong_size
+from data.given import MOST, Shift, shift, shifted, shifts, wrong_size
 from data.images import write_image
 from data.store import ImageFolder
 
@@ -62,11 +62,11 @@ def test_shifted_pairs_are_named_worst_first(sample: int | None, photo: np.ndarr
     assert [one.index for one in found] == ([4] if sample == 3 else [4, 1])  # the third of a sample is the fifth image
     assert all(one.length > MOST for one in found)
     assert found[0].down == pytest.approx(3, abs=0.1)
-    assert listing(found, stores[0].names).startswith("4_LR.png (3.0 pixels: 3.0 down, ")
+    assert shifted(found, stores[0].names).startswith("4_LR.png (3.0 pixels: 3.0 down, ")
 
 
 def test_the_worst_of_many_are_listed() -> None:
-    text = listing([Shift(i, 0, 9 - i) for i in range(7)], [f"{i}.png" for i in range(7)])
+    text = shifted([Shift(i, 0, 9 - i) for i in range(7)], [f"{i}.png" for i in range(7)])
     assert text.startswith("0.png (9.0 pixels: 0.0 down, 9.0 right), 1.png (8.0")
     assert text.endswith(" and 2 more")
 

@@ -156,6 +156,6 @@ def test_nothing_is_allocated_to_foretell_it(options: Options) -> None:
 
 
 def test_words() -> None:
-    assert preflight._listing(["a", "b"]) == "a, b"
-    assert preflight._listing(list("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert preflight.listing(["a", "b"]) == "a, b"
+    assert preflight.listing(list("abcdefg")) == "a, b, c, d, e and 2 more"
     assert (preflight._bytes(64 * 2**20), preflight._bytes(1.5 * 2**30)) == ("64 MiB", "1.5 GiB")
