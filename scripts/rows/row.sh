@@ -31,7 +31,7 @@ if [ -n "${QUICK:-}" ]; then
     common=(--dir_data "$DATA" --dir_experiment "$OUT")
     train+=(--batch_size 2 --test_every 4 --epochs_sr 2 --print_every 2 --data_test Set5)
     quick_kdsr=(--n_feats 16 --n_blocks 2 --n_resblocks 1 --patch_size 16)
-    quick_contrast=(--n_blocks 1 --patch_size 24)
+    quick_contrast=(--n_feats 16 --n_blocks 1 --patch_size 24)
     quick_warmup=(--epochs_encoder 1)
     quick_ikc=(--n_feats 8 --n_blocks 1 --patch_size 16)
     tested=(--data_test Set5)
