@@ -139,7 +139,6 @@ class DASR(ContrastiveSR):
 
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 5) -> None:
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
-        self.dim = DIM
         self.encoder = Encoder()
         self.restoration = Restoration(scale, n_feats, n_blocks)
 

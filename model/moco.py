@@ -24,7 +24,7 @@ class ContrastiveSR(BlindSR):
     """Base class of networks whose embedding comes from an encoder of the LR image that contrast can train."""
 
     encoder: nn.Module  # (lr (B, 3, H, W) in [0, 1], pool) -> Embedding
-    dim: int  # width of the embedding and of its projection
+    dim: int = 256  # width of the embedding and of its projection, as published
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
         """Embed the degradation of (B, 3, H, W); `hr` is not used."""

@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPException
@@ -19,8 +21,6 @@ from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from filelock import FileLock
-from tqdm import tqdm
 
 from .networks import NETWORKS
 
@@ -137,13 +137,10 @@ def _sha256(path: Path) -> str:
 def _download(entry: Weights) -> Path:
     """Fetch a file into the cache from the first address that has it, or the rest of it after an interruption."""
     place, failures = _cache() / entry.file, []
-    part = place.with_name(f"{place.name}.part")
     for url in entry.urls:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{part}.lock"):  # of several processes one downloads, and the others wait
-                if place.exists():
-                    return place
+            with _part(place) as part:
                 _fetch(url, part)
                 if (sha := _sha256(part)) != entry.sha256:
                     part.unlink()
@@ -158,6 +155,22 @@ def _download(entry: Weights) -> Path:
     )
 
 
+@contextmanager
+def _part(place: Path) -> Iterator[Path]:
+    """Take what an earlier download of a file has left, if anything, and leave what this one does not finish.
+
+    The first of several processes takes it: the others start from nothing and do not meet.
+    """
+    left, part = place.with_name(f"{place.name}.part"), place.with_name(f"{place.name}.{os.getpid()}.part")
+    with suppress(FileNotFoundError):
+        left.replace(part)
+    try:
+        yield part
+    finally:
+        with suppress(FileNotFoundError):
+            part.replace(left)
+
+
 def _fetch(url: str, part: Path) -> None:
     """Download to a file; where it has a beginning already, and the server can, go on from its end."""
     begun = part.stat().st_size if part.exists() else 0
@@ -170,10 +183,7 @@ def _fetch(url: str, part: Path) -> None:
         raise
     with answer:
         goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT
-        with (
-            part.open("ab" if goes_on else "wb") as file,
-            tqdm.wrapattr(answer, "read", answer.length, desc=url, leave=False) as body,
-        ):
-            shutil.copyfileobj(body, file)
+        with part.open("ab" if goes_on else "wb") as file:
+            shutil.copyfileobj(answer, file)
         if answer.length:  # of what was announced, so many bytes have not come
             raise OSError(f"ended {answer.length} bytes early; call again to go on")

@@ -17,7 +17,7 @@ SIZES = {"n_feats": 4, "n_blocks": 1, "n_resblocks": 1}
 ENTRIES = {
     "kdsr_t": SIZES,
     "kdsr_s": SIZES,
-    "cdsr": {"n_blocks": 1},
+    "cdsr": {"n_feats": 8, "n_blocks": 1},
     "dasr": {"n_feats": 4, "n_blocks": 1},
     "ikc": {"n_feats": 4, "n_blocks": 1},
     "edsr": {"n_feats": 4, "n_blocks": 1},

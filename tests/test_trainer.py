@@ -42,6 +42,8 @@ from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
 class Toy(BlindSR):
     """Nearest-neighbour upscaling with one learned colour matrix, and an encoder with BatchNorm."""
 
+    dim = 256
+
     def __init__(self, *, scale):
         super().__init__(scale=scale)
         self.encoder = Encoder()
