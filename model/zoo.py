@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-
 from .networks import NETWORKS
 
 LIST = Path(__file__).with_name("zoo.json")
