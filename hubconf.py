@@ -30,7 +30,7 @@ def kdsr_s(scale: int | None = None, weights: str | None = None, **sizes: int) -
 
 
 def cdsr(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return CDSR. Sizes: n_blocks."""
+    """Return CDSR. Sizes: n_feats, n_blocks."""
     return _network("CDSR", scale, weights, sizes)
 
 
