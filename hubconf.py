@@ -3,7 +3,7 @@
     net = torch.hub.load(REPO, "kdsr_s", source="local", scale=4, weights="kdsr_s_x4.safetensors")
     sr = net.upscale(image)
 
-The folder model/ is loaded as `blindsr`, so that a `model` of the calling program is in nobody's way.
+The folder model/ is loaded as `blindsr`, so that it does not clash with a module `model` of the calling program.
 """
 
 import importlib.util

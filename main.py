@@ -3,7 +3,7 @@
     python main.py --dir_data DIR --model CDSR --scale 4 --blur_type aniso_gaussian --save cdsr
 
 `--check` looks over machine, options and images; `--dry_run` takes a few steps and forecasts the run; `--resume`
-continues one; `--test_only`, as in the released KDSR, is test.py.
+continues one; `--test_only`, a flag of the released KDSR, runs test.py instead.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NAMES = {
     "objective": [*OBJECTIVES],
 }
 
-# Options that processes on several machines may have each its own of.
+# Options that may differ between the processes of a run, since these may be on several machines.
 OF_A_MACHINE = {
     *("dir_data", "dir_lr", "data_cache", "dir_experiment"),
     *("pre_train", "pre_train_TA", "vgg", "n_threads", "resume"),
@@ -85,12 +85,7 @@ def build_trainer(
         (failed,) = ranks.any_rank(not op.self_check(device))
         op.use_kernels(not failed)
     torch.manual_seed(loading.seed)
-    recipe = data_factory.degradation(
-        degradation.degradation,
-        scale=network.scale,
-        **dataclasses.asdict(degradation),
-        **dataclasses.asdict(options.training_degradation),
-    )
+    recipe = preflight.recipe_of(options)
     protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     net = loss_factory.network(
         network.model,
@@ -206,9 +201,9 @@ def build_trainer(
 
 
 def reference(name: str | None) -> Reference | None:
-    """Return the scores of a run in the zoo, or of several: name.csv, or name_seed1.csv, name_seed2.csv and so on.
+    """Return the scores of a run in the zoo (name.csv), or of several (name_seed1.csv, name_seed2.csv and so on).
 
-    Raise FileNotFoundError, naming those that there are, for another name.
+    Return None without a name. Raise FileNotFoundError, listing the known names, for an unknown one.
     """
     if name is None:
         return None
@@ -221,7 +216,10 @@ def reference(name: str | None) -> Reference | None:
 
 
 def check_run(given: Given, options: TrainOptions, run: Run) -> None:
-    """Raise an error where a run would be overwritten, or continued as another one than it is."""
+    """Raise an error if a run would be overwritten, is not there to be continued, or would be continued as another.
+
+    The errors are FileExistsError, FileNotFoundError and ValueError, in this order.
+    """
     saving = options.saving
     if not options.resuming:
         if run.exists and not saving.dry_run:
@@ -234,8 +232,8 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
         raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
     if differences := option.changed(given, options, run.config()):
         raise ValueError(
-            f"--resume: {run.path} is a run with {', '.join(differences)}. It goes on as what it is: give these flags "
-            "as they were, or start a run of another name from its weights with --pre_train"
+            f"--resume: {run.path} is a run with {', '.join(differences)}. A resumed run keeps its options: give "
+            "these flags as they were, or start a run of another name from its weights with --pre_train"
         )
 
 
@@ -285,7 +283,10 @@ def prepare(
 
 
 def read_state(run: Run) -> dict[str, object]:
-    """Return the saved state of a run; where it is damaged the one before it, which then repeats some steps."""
+    """Return the saved state of a run or, if it is damaged, the one before it, from which some steps are repeated.
+
+    Raise ValueError if it is damaged and there is none before it.
+    """
     try:
         return read_file(run.state)
     except ValueError as error:
@@ -297,7 +298,7 @@ def read_state(run: Run) -> dict[str, object]:
 
 
 def train(given: Given, options: TrainOptions, begun: float) -> bool:
-    """Run, or dry-run, what the options ask for; return False if the run was stopped and is to go on."""
+    """Run, or dry-run, what the options ask for; return False if the run was stopped and can be resumed."""
     ranks = distributed.join()
     with StopSignals(impatient=ranks.world == 1) as signals, distributed.naming_peers(ranks):
         trainer = prepare(given, options, ranks, signals, begun)

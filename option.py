@@ -1,8 +1,8 @@
 """Every flag once: type, default, unit, range, when it acts. Published flags keep their published meaning.
 
 A section is a frozen dataclass whose fields are the flags. `train_options` and `eval_options` fill in what the papers
-fix (`published.py`), refuse contradictions, and return the sections. What depends on the disk (is there a run to
-resume, did it have a teacher) is looked up once, there.
+fix (`published.py`), refuse contradictions, and return the sections. They also look up, once, what depends on the disk:
+is there a run to resume, and did it have a teacher?
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ TRAINING_TEST_SET = "Set5"
 BESIDE_FOLDER = Path()  # of --data_cache without a value
 AS_PUBLISHED = object()  # the default comes from published.py
 REQUIRED = object()
-OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # what another run does not take from config.json
+OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # not taken from the config.json of another run
 
-Given = dict[str, Any]  # what stands on the command line, by the name of the field
+Given = dict[str, Any]  # the values given on the command line, by the name of the field
 Names = Mapping[str, Sequence[str]]  # the names in each registry: model, degradation, objective
 
 
 class When(NamedTuple):
-    """The condition under which a flag acts: how help and notes put it, and the test of all values."""
+    """The condition under which a flag acts: its wording in help and notes, and the test on the values of all flags."""
 
     text: str
     test: Callable[[Mapping[str, Any]], bool]
@@ -78,7 +78,7 @@ def flag(
         low, high: inclusive range.
         bare: the value of a flag that is given without one.
         when: the condition under which it acts (default: always).
-        on_resume: a resumed run may be given another value; `IF_GIVEN`: if it stands on the command line.
+        on_resume: a resumed run may be given another value; `IF_GIVEN`: only on the command line.
         positional: it has no name on the command line, and takes all words that belong to no flag.
     """
     meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume, positional)
@@ -136,7 +136,7 @@ PROTOCOL = When(
 
 
 def _chosen(o: Mapping[str, Any], *protocols: str) -> bool:
-    """Tell whether recipe and blur act in a test: they choose its protocol, unless that is named."""
+    """Return True if recipe and blur act in a test: they choose its protocol, unless that is named."""
     return ON_THE_FLY.test(o) and ("protocol" not in o["given"] or o["protocol"] in protocols)
 
 
@@ -174,7 +174,7 @@ class MachineOptions:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU", on_resume=True)
     n_GPUs: int = flag(  # noqa: N815 (published name)
         1,
-        "processes that train, or share photographs, each on its GPU; 0 is the same as --cpu",
+        "processes that train, or share photographs, each on its own GPU; 0 is the same as --cpu",
         low=0,
         high=1024,
         on_resume=True,
@@ -203,8 +203,8 @@ class LoadingOptions:
     )
     mix: float = flag(
         1.0,
-        "share of the images in a batch that are such pairs; the others are degraded, from the folders without LR "
-        "images or, if there is none, from all",
+        "share of given pairs (--dir_lr) in a batch; the other images are degraded, from the folders without LR "
+        "images or, if there are none, from all",
         low=0,
         high=1,
         when=PAIRS,
@@ -347,7 +347,7 @@ class NetworkOptions:
     n_feats: int | None = flag(None, "channels (64; KDSR with second_order 128)", low=1, high=4096)
     n_blocks: int | None = flag(
         None,
-        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC, EDSR 16, RRDB 23; DASR 5 a group)",
+        "blocks of the SR network (KDSR 53, with second_order 42; CDSR 10, IKC and EDSR 16, RRDB 23, DASR 5 a group)",
         low=1,
         high=1000,
     )
@@ -436,21 +436,23 @@ class TrainingOptions:
         on_resume=True,
     )
     lr_encoder: float = flag(
-        AS_PUBLISHED, "learning rate of the first kind of epochs", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
+        AS_PUBLISHED, "learning rate while it learns alone", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
     )
-    lr_sr: float = flag(AS_PUBLISHED, "learning rate of the second kind", low=0, high=1, on_resume=IF_GIVEN)
-    lr_decay_encoder: int = flag(60, "epochs between two decays, first kind", low=1, when=WARMUP, on_resume=IF_GIVEN)
-    lr_decay_sr: int = flag(
-        AS_PUBLISHED, "epochs between two decays, second kind", low=1, when=DECAY, on_resume=IF_GIVEN
+    lr_sr: float = flag(AS_PUBLISHED, "learning rate of full training", low=0, high=1, on_resume=IF_GIVEN)
+    lr_decay_encoder: int = flag(
+        60, "epochs between two decays of --lr_encoder", low=1, when=WARMUP, on_resume=IF_GIVEN
     )
+    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays of --lr_sr", low=1, when=DECAY, on_resume=IF_GIVEN)
     decay_type: str = flag(
         AS_PUBLISHED,
-        "decay of the second kind: stairs, cosines that start again and end at a thousandth of --lr_sr, or none",
+        "decay of --lr_sr: stairs, cosines that start again and end at a thousandth of it, or none",
         choices=("step", "cosine", "none"),
         on_resume=IF_GIVEN,
     )
-    gamma_encoder: float = flag(0.1, "factor of a decay, first kind", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN)
-    gamma_sr: float = flag(0.5, "factor of a decay, second kind", low=0, high=1, when=STAIRS, on_resume=IF_GIVEN)
+    gamma_encoder: float = flag(
+        0.1, "factor of each decay of --lr_encoder", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
+    )
+    gamma_sr: float = flag(0.5, "factor of each decay of --lr_sr", low=0, high=1, when=STAIRS, on_resume=IF_GIVEN)
     precision: str = flag(
         "fp32",
         "arithmetic of the network; tf32 acts on GPUs only, bf16 and fp16 are autocast",
@@ -478,7 +480,7 @@ class TrainingOptions:
         on_resume=True,
     )
     collapse: float = flag(
-        10.0, "take back a step whose loss is this many times the running median; 0: never", low=0, high=1e9
+        10.0, "take back a step whose loss is more than this many times the running median; 0: never", low=0, high=1e9
     )
 
 
@@ -497,20 +499,20 @@ class SavingOptions:
         on_resume=True,
     )
     config: Path | None = flag(
-        None, "config.json of a run, whose flags count where the command line says nothing", on_resume=True
+        None, "config.json of a run, whose flags apply unless the command line gives others", on_resume=True
     )
     reference: str | None = flag(
         None,
-        "name in experiment/zoo whose PSNR curve is laid under this run's; the log tells where it leaves the band",
+        "name in experiment/zoo whose PSNR curve is drawn under this run's; the log says where the run leaves its band",
         on_resume=True,
     )
     print_every: int = flag(100, "steps between two lines of the log", low=1, on_resume=True)
     st_save_epoch: int = flag(0, "keep model_<epoch>_psnr_<dB>.pt from this epoch on", low=0, on_resume=True)
-    keep: int = flag(5, "how many of those to keep: the newest, and the best; 0: all", low=0, on_resume=True)
+    keep: int = flag(5, "number of those to keep: the newest, and the best besides; 0: all", low=0, on_resume=True)
     max_minutes: float | None = flag(
-        None, "stop after this time, with exit code 75, ready for --resume", low=0, on_resume=True
+        None, "stop after so many minutes, with exit code 75, ready for --resume", low=0, on_resume=True
     )
-    save_minutes: float = flag(10.0, "save the state at least this often", low=0, on_resume=True)
+    save_minutes: float = flag(10.0, "save the state at least every so many minutes", low=0, on_resume=True)
     check: bool = flag(
         False, "look over machine, options and images, print what to mend; train nothing", on_resume=True
     )
@@ -549,7 +551,9 @@ class EvaluationOptions:
     save_results: bool = flag(False, "write the super-resolved images too", when=HAS_HR)
     seed: int = flag(1, "seed of the noise of the test images", low=0, high=2**63 - 1, when=ON_THE_FLY)
     tile: int | None = flag(
-        None, "side of the tiles without halo, LR pixels (default: whole images, own photographs as they fit)", low=16
+        None,
+        "side of the tiles without halo, LR pixels (default: none, but for photographs as large as memory allows)",
+        low=16,
     )
     oracle: bool = flag(
         False,
@@ -578,7 +582,7 @@ class EvaluationOptions:
 class PhotoOptions:
     photos: tuple[Path, ...] = flag((), "photographs to super-resolve, and folders of them", positional=True)
     dir_demo: Path | None = flag(
-        None, "folder of photographs, whose results go to those of the checkpoint, in Demo/", when=PHOTOS
+        None, "folder of photographs, whose results go to Demo/ among those of the checkpoint", when=PHOTOS
     )
     out: Path | None = flag(
         None,
@@ -597,7 +601,7 @@ class PhotoOptions:
         None, "factor of the results, resized after the network", low=0.1, high=100, when=PHOTOS
     )
     scale_to: str | None = flag(
-        None, "WIDTHxHEIGHT, the box that the results are made to fit into, in their own proportions", when=PHOTOS
+        None, "WIDTHxHEIGHT, the box that results are made to fit into; they keep their proportions", when=PHOTOS
     )
     overwrite: bool = flag(False, "replace results that are there already", when=PHOTOS)
     no_reference: str | None = flag(
@@ -646,7 +650,9 @@ class TrainOptions:
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes of the network that were asked for."""
-        return _sizes(self.network)
+        asked = self.network
+        sizes = {"n_feats": asked.n_feats, "n_blocks": asked.n_blocks, "n_resblocks": asked.n_resblocks}
+        return {name: size for name, size in sizes.items() if size is not None}
 
     @property
     def training_folders(self) -> dict[str, Any]:
@@ -673,18 +679,8 @@ class EvalOptions:
     test_degradation: ProtocolOptions
     machine: MachineOptions
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The sizes that the network must have."""
-        return _sizes(self.testing)
-
 
 Options = TypeVar("Options", TrainOptions, EvalOptions)
-
-
-def _sizes(section: NetworkOptions | EvaluationOptions) -> dict[str, int]:
-    sizes = {"n_feats": section.n_feats, "n_blocks": section.n_blocks, "n_resblocks": section.n_resblocks}
-    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def sections(options: type | TrainOptions | EvalOptions) -> dict[str, type]:
@@ -753,7 +749,7 @@ def _truth(word: str) -> bool:
 
 
 def _switch(words: Sequence[str], switches: set[str]) -> list[str]:
-    """Write `--cpu` as `--cpu=True` where no True or False follows, so that it does not take the word after it."""
+    """Write `--cpu` as `--cpu=True` unless True or False follows, so that it does not consume the next word."""
     following = [*words[1:], ""]
     return [
         f"{word}=True" if word in switches and after not in TRUTH else word
@@ -794,7 +790,7 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
 
 
 def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
-    """Return what a command line says. Exit with a message for a misspelt flag or a value out of range."""
+    """Return the values that a command line gives. Exit with a message for a misspelt flag or a value out of range."""
     words = "".join(f"[{name} ...] " for name, field in flags_of(options).items() if field.metadata["flag"].positional)
     usage = f"%(prog)s {words}[--flag value ...]"
     parser = _Parser(prog=prog, allow_abbrev=False, usage=usage, description=options.__doc__)
@@ -810,7 +806,7 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     places = tuple(map(Path, unknown)) if positional and not any(word.startswith("-") for word in unknown) else ()
     if unknown and not places:
         parser.unknown(unknown)
-    if (path := vars(namespace).get("config")) is not None:  # of a flag that stands twice the last word counts
+    if (path := vars(namespace).get("config")) is not None:  # where a flag stands twice, its last value counts
         namespace, _ = parser.parse_known_args(_switch([*_words_of_config(path, options), *words], switches))
     given = vars(namespace)
     if positional and places:
@@ -846,7 +842,7 @@ def _words_of_config(path: Path, options: type) -> list[str]:
 
 
 def as_flags(message: object) -> str:
-    """Return an error of the rooms as users of the command line know it: arguments in backticks become flags."""
+    """Return a message as users of the command line know it: arguments in backticks become flags."""
     known = flags_of(TrainOptions) | flags_of(EvalOptions)
     return re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in known else name[0], str(message))
 
@@ -863,7 +859,7 @@ def _build(options: type[Options], values: Mapping[str, Any], **resolved: Any) -
 
 
 def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, TrainOptions]:
-    """Return what the command line of main.py says, and the options that follow from it.
+    """Return the values that the command line of main.py gives, and the options that follow from them.
 
     Raises ValueError if flags contradict each other or config.json of a run to resume is damaged; exits for a flag that
     does not exist.
@@ -912,9 +908,9 @@ def weights(values: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of the recipe file that --recipe names, which a run keeps; nothing for the name of a preset.
+    """Return the content of the recipe file that --recipe names, for the run to keep; nothing for the name of a preset.
 
-    Raises ValueError for a file that is no JSON object.
+    Raises ValueError for a file that cannot be read, or holds no JSON object.
     """
     path = Path(values.get("recipe", ""))
     if not path.is_file():
@@ -929,7 +925,7 @@ def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def forget_released(given: Given) -> None:
-    """Drop from a command line of the released KDSR (`--model blindsr`) what its programs ignore.
+    """Drop flags that the programs of the released KDSR ignore from one of its command lines (`--model blindsr`).
 
     They validate and test isotropic blur on eight widths, whatever --sig says. Their --model names no network.
     """
@@ -941,7 +937,7 @@ def forget_released(given: Given) -> None:
 
 
 def released_test(given: Given) -> None:
-    """Turn a test command of the released KDSR into one of ours: where it names no noise, anisotropic blur has 10."""
+    """Turn a test command of the released KDSR into one of ours: without --noise, anisotropic blur gets noise 10."""
     if given.get("model") == "blindsr" and given.get("blur_type") == "aniso_gaussian":
         given.setdefault("noise", published.NOISY_LEVEL)
     forget_released(given)
@@ -987,7 +983,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
 
 
 def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:
-    """Return the flags that were given though they do not act, with the condition under which each would."""
+    """Return the flags that were given but do not act, each with the condition under which it would."""
     values = flat(options) | {"has_teacher": getattr(options, "has_teacher", False), "given": given.keys()}
     conditions = {name: field.metadata["flag"].when for name, field in flags_of(options).items()}
     return {
@@ -998,7 +994,7 @@ def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[st
 
 
 def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
-    """Return what is worth knowing of a command line before it is carried out."""
+    """Return notes on a command line, to be shown before it is carried out."""
     found = [
         f"--{name} has no effect here; it acts with {when}" for name, when in without_effect(given, options).items()
     ]
@@ -1015,7 +1011,7 @@ def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
 
 
 def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
-    """Return what to say of test sets that were asked for and are not there."""
+    """Return the message about test sets that were asked for and are not there."""
     asked = f"--data_test: there is no test set {', '.join(names)}: no folder of this name, "
     if dir_data is None:
         return f"{asked}and no --dir_data to look for benchmark/<Set>/HR in"
@@ -1023,7 +1019,7 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
 
 
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
-    """Return what a resumed run is told otherwise than before, though it decides what the run is."""
+    """Return the flags, in words, whose values a resumed run must keep, but which it is given otherwise than before."""
     found = _differing(given, options, before)
     return [
         f"--{name} {was} (now {now})"
@@ -1033,7 +1029,7 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
 
 
 def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what a resumed run is told otherwise than before, and may be: the values before and now, by flag."""
+    """Return the changes that a resumed run is given and may be given: the values before and now, by flag."""
     paths = ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
     found = _differing(given, options, before)
     return {name: values for name, values in found.items() if _may_change(name, given) and name not in paths}
@@ -1067,7 +1063,7 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
         raise ValueError(f"{complete[0]} draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
     if Path(test.protocol).is_file() and not plain:
         raise ValueError(
-            f"--protocol {test.protocol} says everything itself: leave out --noise, --jpeg_quality and --sample_mode"
+            f"--protocol {test.protocol} fixes all settings itself: leave out --noise, --jpeg_quality and --sample_mode"
         )
     if 0 < test.jpeg_quality < 1:
         raise ValueError(f"--jpeg_quality {test.jpeg_quality:g} must be in 1..100, or 0 for no JPEG")
@@ -1154,7 +1150,7 @@ def _check_training(options: TrainOptions) -> None:
 
 
 def _check_coded(options: TrainOptions) -> None:
-    """Check the stages of IKC, which learn from the code of the kernel that was drawn."""
+    """Raise ValueError for contradictions in the stages of IKC, which learn from the codes of the drawn kernels."""
     objective, model, recipe = options.loss.objective, options.network.model, options.degradation.degradation
     if model != "IKC":
         raise ValueError(f"--objective {objective} is a stage of --model IKC, not of {model}")

@@ -1,4 +1,4 @@
-"""Tell before a run starts what would go wrong: machine, room, options, images; and what the run would cost.
+"""Check before a run what would go wrong (machine, memory and disk, options, images), and forecast what it costs.
 
 Every run does the cheap checks. `main.py --check` does all of them, `main.py --dry_run` takes a few steps.
 """
@@ -65,7 +65,7 @@ class Grade(Enum):
 
 
 class Finding(NamedTuple):
-    """A result of a check and, unless all is fine, what to do about it, in one line."""
+    """A result of a check, in one line, which also says what to do unless all is fine."""
 
     grade: Grade
     text: str
@@ -78,7 +78,7 @@ fine, note, mend = (partial(Finding, grade) for grade in Grade)
 
 
 def attempt(call: Callable[..., Iterable[Finding] | None], *arguments: object) -> Iterator[Finding]:
-    """Yield the findings of a check, and what it refuses with an error that names the argument or the file."""
+    """Yield the findings of a check, and the ValueError or OSError that it raises as one to mend."""
     try:
         yield from call(*arguments) or ()
     except (ValueError, OSError) as error:
@@ -106,7 +106,7 @@ def check(given: Given, options: TrainOptions, check_run: Callable[[Given, Train
 
 
 def cheap(options: TrainOptions) -> Iterator[Finding]:
-    """Check in about a second: the machine, and the room for the run. Read no image and no checkpoint."""
+    """Check the machine, memory and disk, in about a second. Read no image and no checkpoint."""
     for look in (packages, gpu, fast_steps, cores, run_directory, numbered_checkpoints, space):
         yield from attempt(look, options)
 
@@ -159,11 +159,11 @@ def gpu(options: TrainOptions) -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info()
         bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
         text = f"{torch.cuda.get_device_name()}, {_bytes(free)} of {_bytes(total)} free, {bf16}"
-        yield fine(text) if free > total / 2 else note(f"{text}; nvidia-smi tells who has the rest")
+        yield fine(text) if free > total / 2 else note(f"{text}; nvidia-smi shows what uses the rest")
 
 
 def fast_steps(options: TrainOptions) -> Iterator[Finding]:
-    """Check what `cuda_graph` and `compile` need, where they are asked for; that takes some seconds then."""
+    """Check what `cuda_graph` and `compile` need, if they are asked for; `compile` takes some seconds."""
     device = _device(options)
     if options.training.cuda_graph and device.type == "cpu":
         yield mend("`cuda_graph` needs a GPU, and there is none here: leave it out")
@@ -201,10 +201,14 @@ def cores(options: TrainOptions) -> Iterator[Finding]:
     asked, processes = options.loading.n_threads, max(1, options.machine.n_GPUs)
     text = f"`n_threads` {asked}" + (f" for each of `n_GPUs` {processes}" * (processes > 1)) + f" on {count} CPU cores"
     fitting = count // processes
-    yield fine(text) if asked <= fitting else note(f"{text}: more than cores; they take turns; {fitting} would fit")
+    yield (
+        fine(text)
+        if asked <= fitting
+        else note(f"{text}: more than there are cores, so they take turns; {fitting} would fit")
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- the room
+# --------------------------------------------------------------------------------------------- memory and disk
 
 
 class Footprint(NamedTuple):
@@ -256,7 +260,7 @@ def space(options: TrainOptions) -> Iterator[Finding]:
 
 
 def memory(need: Footprint) -> Iterator[Finding]:
-    """Compare the free main memory with batches and weights."""
+    """Compare the free main memory with what batches, weights and the state take."""
     free, least = psutil.virtual_memory().available, need.queue + need.state
     text = f"{_bytes(free)} of main memory free"
     if free > least:
@@ -266,7 +270,7 @@ def memory(need: Footprint) -> Iterator[Finding]:
 
 
 def shared_memory(options: TrainOptions, need: Footprint) -> Iterator[Finding]:
-    """Check /dev/shm: of a full one loader processes die with a bare `bus error`; containers often have 64 MiB."""
+    """Check /dev/shm: if it is full, loader processes die with a bare `bus error`; containers often have 64 MiB."""
     if not need.queue or not SHARED.is_dir():
         return
     free, workers = shutil.disk_usage(SHARED).free, options.loading.n_threads
@@ -293,7 +297,7 @@ def disk(options: TrainOptions, need: Footprint) -> Iterator[Finding]:
 
 
 def run_directory(options: TrainOptions) -> Iterator[Finding]:
-    """Write where the run will write."""
+    """Check that files can be written where the run will write."""
     place = _existing(options.run_dir / "model")
     try:
         if not options.saving.dry_run:
@@ -333,14 +337,15 @@ def weights(options: TrainOptions) -> Iterator[Finding]:
         warm_start=loss.warm_start,
         log=lambda text: None,
     )
-    check_patch(options, net, _recipe(options))
+    check_patch(options, net, recipe_of(options))
     if options.has_teacher:
         loss_factory.teacher(net, loss.pre_train_TA)
     count = sum(parameter.numel() for parameter in net.parameters())
     yield fine(f"{network.model} x{network.scale}, {count / 1e6:.2f} M parameters")
 
 
-def _recipe(options: TrainOptions) -> Degradation[Any]:
+def recipe_of(options: TrainOptions) -> Degradation[Any]:
+    """Return the recipe of a training run."""
     return data_factory.degradation(
         options.degradation.degradation,
         scale=options.network.scale,
@@ -382,7 +387,7 @@ def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -
 
 
 def images(options: TrainOptions, *, need_test_sets: bool = False) -> Iterator[Finding]:
-    """Read every image: those to train on, those to test on, and look for test images among the training images."""
+    """Read every image to train or test on, and look for test images among the training images."""
     train: list[Look] = []
     test: list[Look] = []
     yield from attempt(training_images, options, train)
@@ -422,7 +427,7 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
     if loading.data_cache in data_factory.RESIDENT:
         yield from attempt(_residence, options, loading.data_cache, sizes)
     if 0 < usable < options.training.batch_size:
-        yield note(f"`batch_size` {options.training.batch_size} has some of the {usable} training images twice")
+        yield note(f"`batch_size` {options.training.batch_size} takes some of the {usable} training images twice")
 
 
 def _folder(
@@ -445,7 +450,9 @@ def _folder(
     for form, count in sorted(Counter(form for one in intact for form in one.form).items()):
         yield note(f"{count} of the training images: {form}; training {FORMS[form]}")
     if twice := [" = ".join(path.name for path in group) for group in copies(intact)]:
-        yield note(f"one training image under several names is drawn as many times; keep one: {listing(twice)}")
+        yield note(
+            f"training images under several names are drawn more often than others; keep one of each: {listing(twice)}"
+        )
     return intact, bad
 
 
@@ -515,9 +522,9 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
 def dry_run(trainer: Trainer) -> float:
     """Take a few steps of each stretch, score one image of each test set, print what the run would cost; write nothing.
 
-    Returns the seconds that all steps would take. The trainer's network is not as it was.
+    Returns the seconds that all steps would take. The trainer's network is changed.
     """
-    say = trainer.run.log  # of several processes one says it
+    say = trainer.run.log  # in one of several processes only
     trainer.net.train()
     warmup = min(trainer.schedule.warmup_epochs * trainer.epoch_steps, trainer.steps)
     seconds = 0.0

@@ -82,7 +82,7 @@ NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever the noise in 
 
 
 def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the published value of every flag that has one, for this network and what the command line says."""
+    """Return the published value of every flag that has one, for this network and the flags that were given."""
     values = dict(PUBLISHED.get(model, PLAIN))
     blur = given.get("blur_type", "iso_gaussian")
     recipe = given.get("degradation", values["degradation"])
@@ -111,7 +111,7 @@ def _widths(model: str, recipe: str, blur: str, scale: int) -> tuple[float, floa
 
 
 def validation(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the released trainer of this network validates, where that is not how it trains."""
+    """Return the flags of the released trainer's validation, where this network is not validated as it is trained."""
     noisy = model.startswith("KDSR") and given.get("blur_type") == "aniso_gaussian" and given.get("noise", 0) > 0
     if not noisy or given.keys() & {"protocol", "lambda_1", "lambda_2", "degradation"}:
         return {}
@@ -138,12 +138,15 @@ def epoch_steps(model: str, recipe: str, batch_size: int, images: int) -> int:
 
 
 def first_epoch(recipe: str) -> int:
-    """Return from which number the stairs of the learning rate count epochs; real-world training counts iterations."""
+    """Return the number of the first epoch, for the stairs: 1; 0 for second_order, whose trainer counts iterations."""
     return 0 if recipe == "second_order" else 1
 
 
 def weights_path(path: Path) -> Path:
-    """Return the file that one of the released trainers' names stands for: `model_TA_last.pt` is `model_latest.pt`."""
+    """Return the path, with a name of the released trainers (`model_TA_last.pt`) replaced by ours, `model_latest.pt`.
+
+    A path that exists, or beside which there is no `model_latest.pt`, stays as it is.
+    """
     latest = path.with_name("model_latest.pt")
     released = path.name in ("model_TA_last.pt", "model_ST_last.pt", "model_last.pt")
     return latest if released and not path.exists() and latest.exists() else path

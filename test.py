@@ -54,11 +54,11 @@ NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
-PATIENCE = timedelta(days=30)  # the processes that share photographs end when they have done theirs, hours apart
+PATIENCE = timedelta(days=30)  # processes that share photographs may finish hours apart
 
 
 def say(text: str) -> None:
-    """Print a line of the rooms as users of the command line know it."""
+    """Print a line in which arguments in backticks become flags, as users of the command line know them."""
     print(option.as_flags(text))
 
 
@@ -66,7 +66,7 @@ def say(text: str) -> None:
 
 
 def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, precision: Precision) -> Tensor:
-    """Return SR images of (N, 3, H, W), by tiles or as an ensemble where that is asked for; `hr` is for teachers."""
+    """Return the SR images of (N, 3, H, W), by tiles or as an ensemble if asked to; teachers and --oracle use hr."""
     testing = options.testing
     with precision.autocast(lr.device):
         if testing.oracle and isinstance(net, IKC):
@@ -97,7 +97,7 @@ def score(
     precision: Precision,
     device: torch.device,
 ) -> list[Score]:
-    """Return every score of every test set; with --save_results write the images as they come.
+    """Return every score of every test set; with --save_results also write the images as they are restored.
 
     crops: by protocol; they are shown all images.
     """
@@ -139,13 +139,13 @@ def results_dir(options: EvalOptions, net: BlindSR) -> Path:
 
 
 def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
-    """Return for the result's JSON files how it was made."""
+    """Return what the JSON files of the results say of how they were made."""
     testing = options.testing
     return results.made_by(
         net,
         pre_train=testing.pre_train,
         weights=testing.weights,
-        precision=options.testing.precision,
+        precision=testing.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
         oracle=testing.oracle,
@@ -166,7 +166,7 @@ def report_scores(
     print(report.render(report.rows(scores)))
     name = results.scores_name(
         planes=planes,
-        precision=options.testing.precision,
+        precision=testing.precision,
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
         oracle=testing.oracle,
@@ -188,7 +188,7 @@ def report_scores(
 
 
 def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ranks) -> None:
-    """Super-resolve the photographs, each process its share, and score the results where that is asked for.
+    """Super-resolve this process's share of the photographs, and score the results if asked to.
 
     Exits with 1 if a photograph could not be super-resolved, and names all that could not.
     """
@@ -283,7 +283,7 @@ def zoo_table() -> str:
 
 
 def from_zoo(given: Given) -> str:
-    """Return the name of the weights in the zoo that fit a command line, and say which. Raise ValueError if none do."""
+    """Return the name of the weights in the zoo that fit a command line, and print it. Raise ValueError if none fit."""
     network, scale, protocol = (given.get(key) for key in ("model", "scale", "protocol"))
     if option.asks_for_photographs(given) or "hr_dir" in given:
         found, wanted = zoo.choose_for_photographs(scale=scale, network=network), "photographs"
@@ -298,12 +298,12 @@ def from_zoo(given: Given) -> str:
     if found is None:
         asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
         raise ValueError(
-            f"--pre_train: name the checkpoint; the box has no weights {asked}. `python test.py --zoo` lists those "
+            f"--pre_train: name the checkpoint; the zoo has no weights {asked}. `python test.py --zoo` lists those "
             "that it has, docs/train.md says how to train some, and --model BICUBIC --scale 4 needs none"
         )
     print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}")
     if wanted == "photographs" and found.degradation != "second_order":
-        print("note: they sharpen blur, but take noise and JPEG blocks for detail; none in the box are for those")
+        print("note: they sharpen blur, but take noise and JPEG blocks for detail; the zoo has none for those")
     return found.name
 
 
@@ -331,7 +331,7 @@ def load(given: Given) -> tuple[EvalOptions, BlindSR]:
 
 
 def is_real(test_set: TestSet) -> bool:
-    """Tell real pairs from images that a protocol has degraded."""
+    """Return True for real pairs, False for images that a protocol has degraded."""
     return test_set.protocol.startswith(PAIRED)
 
 
@@ -353,7 +353,7 @@ def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given
 
 
 def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> list[str]:
-    """Return what the user may not have meant: a test of other degradations than the network was trained for."""
+    """Return notes on what the user may not have meant, such as a degradation that the network was not trained for."""
     found = []
     protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
     if given.get("protocol") == CROPPED:
@@ -391,7 +391,7 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int) -> TestSet:
 
 
 def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[TestSet]:
-    """Return the checked test sets. One that was asked for and is missing is an error."""
+    """Return the checked test sets. Raise FileNotFoundError if one that was asked for is missing, or none is found."""
     hr_dir, names = options.testing.hr_dir, options.images.data_test
     missing: list[str] = []
     if hr_dir is not None:

@@ -33,14 +33,15 @@ from runtime.reference import Reference
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
 
-SHOWN, CROP = 2, 96  # validation images that trackers show, and the side of their centre, HR pixels
+SHOWN, CROP = 2, 96  # validation images that trackers show, and the side of the centre crop of each, HR pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate as a function of the step: two stretches, each with its own stairs; the second may be another.
+    """The learning rate as a function of the step: a warm-up, then the rest of the run.
 
-    Stairs come where the number of the epoch within its stretch is a multiple of `decay`. The released trainers count
+    Both fall by stairs; the second stretch may follow another `decay_type` instead. Stairs come where the number of the
+    epoch within its stretch is a multiple of `decay`. The released trainers count
     epochs from 1 (`first`), so each stair comes one epoch earlier than by counting from 0.
 
     "cosine" falls to a thousandth of `rate` in `decay` epochs and starts again, as IKC's released trainer has it: steps
@@ -75,7 +76,7 @@ class Schedule:
 
 
 class Due(NamedTuple):
-    """Tasks of the loop between two steps."""
+    """The tasks of the loop that are due before the next step."""
 
     look: bool  # read the losses and try the weights
     line: bool  # write a line of the log
@@ -419,7 +420,7 @@ class Trainer:
             ):
                 return self._train()
         except BaseException:
-            # Of several processes the others may be gone: what they hold a part of stays as it is on the disk.
+            # The other processes may be gone: a state of which they hold a part stays as it is on the disk.
             good = self.recovery.good
             if good["step"] > self._on_disk and (self.ranks.world == 1 or not good["pairs"]):
                 with contextlib.suppress(Exception):  # the first error is the one to tell
@@ -486,7 +487,7 @@ class Trainer:
         return Due(
             look=line or save or self.step <= (self.recovery.suspect or 0),
             line=line,
-            validation=epoch_ends and not stop,  # who stops a run may not wait for it; it comes on resume
+            validation=epoch_ends and not stop,  # a stop must not wait for it; it comes on resume
             save=save,
             stop=stop,
             done=done,
@@ -628,7 +629,7 @@ class Trainer:
 
         Args:
             first: score so many images only.
-            on_image: as `evaluate` takes it.
+            on_image: see `evaluate`.
         """
         net = self.learner.eval_net
         scores = evaluate(
@@ -646,7 +647,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------- save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed run needs to be the same run; of this rank, where ranks differ."""
+        """Return everything that a resumed run needs to be the same run; where ranks differ, that of this one."""
         return run_state.compose(
             step=self.step,
             epoch=self.epoch,
@@ -672,7 +673,7 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Be as in this state. Raise ValueError if it is of another network."""
+        """Go on from this state. Raise ValueError if it is of another network."""
         self.learner.load_state_dict(state)
         self.monitor.load_state_dict(state["monitor"])
         self.pairs.load_state_dict(state["pairs"])
@@ -683,11 +684,11 @@ class Trainer:
         self._untried = None
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state, perhaps of another number of processes. Raise ValueError if it does not fit."""
+        """Continue from a saved state; the number of processes may differ. Raise ValueError if it does not fit."""
         run_state.check(state, self.run.state, images=self.batches.images, steps=self.steps)
         try:
             self.load_state_dict(state | {"pairs": self.ranks.shard_state(state["pairs"])})
-        except Exception as error:  # a damaged one fails in a dozen ways
+        except Exception as error:  # a damaged state fails in a dozen ways
             raise run_state.not_a_state(self.run.state, f"{type(error).__name__}: {error}") from error
         self._constant = {}
         self._resumed = True

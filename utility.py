@@ -36,7 +36,7 @@ Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label 
 
 @contextmanager
 def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place only if the block ends well and all is on the disk.
+    """Yield a temporary path beside `path` that takes its place only if the block ends well and all is on the disk.
 
     Raises OSError, naming `path`, if it cannot be written; the file that was there before is untouched then.
 
@@ -81,7 +81,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def naming_file(path: Path) -> Iterator[None]:
-    """An OSError in this context names the file, which one of a full disk does not."""
+    """Make an OSError in this block name the file, which the error about a full disk does not."""
     try:
         yield
     except OSError as error:
@@ -115,7 +115,7 @@ def call(builder: Callable[..., T], **values: Any) -> T:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value in a JSON file. Raises ValueError, not naming the file, if it is none."""
+    """Return the value in a JSON file. Raises ValueError, which does not name the file, if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -156,7 +156,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """True if there is a checkpoint already. A run that died before its first one holds nothing to lose."""
+        """True if there is a checkpoint. A run that died before its first one holds nothing to lose."""
         return any(self.models.glob("*.pt"))
 
     def lock(self) -> None:
@@ -181,7 +181,7 @@ class Run:
         if self.exists and not resumed:
             raise FileExistsError(f"`save`: another process has begun {self.path}; continue it with `resume`")
         for left in (*self.path.glob(f".*{TEMPORARY}"), *self.models.glob(f".*{TEMPORARY}")):
-            left.unlink()  # of a process that was killed while it wrote
+            left.unlink()  # left by a process that was killed while it wrote
         if resumed:
             self.log(f"environment: {json.dumps(environment())}")
         else:
@@ -190,7 +190,7 @@ class Run:
         self._pending = None
 
     def config(self) -> dict[str, Any]:
-        """Return the options that the run was started with, {} without a file. Raises ValueError if it is damaged."""
+        """Return the options that the run was started with; {} without a file. Raises ValueError if it is damaged."""
         path = self.path / "config.json"
         if not path.exists():
             return {}
@@ -203,7 +203,7 @@ class Run:
         return config
 
     def amend(self, changes: Mapping[str, Any]) -> None:
-        """Let config.json tell options that a resumed run was told otherwise. The lines of the log tell when."""
+        """Write options that a resumed run was given otherwise into config.json. The log says when they changed."""
         if changes and (before := self.config()):
             self._write_config({**before, **changes})
 
@@ -246,7 +246,7 @@ class Run:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows to a CSV file, with a header if it is empty or new."""
+    """Append rows to a CSV file; a header comes first if the file is empty or new."""
     if not rows:
         return
     new = not path.exists() or not path.stat().st_size
@@ -326,7 +326,7 @@ def peak_memory(device: torch.device) -> str:
 
 
 def listing(names: Sequence[str], most: int = 5) -> str:
-    """Join names for a message, of many the first ones only.
+    """Join names for a message; of more than `most` names only the first are listed.
 
     Examples:
         >>> listing(["a.png", "b.png", "c.png"], most=2)
@@ -347,7 +347,7 @@ ENVIRONMENT = ("versions", "processor", "instructions", "threads", "gpu", "commi
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, machine, git commit and command by the keys of `ENVIRONMENT`, which no flag has."""
+    """Return versions, machine, git commit and command by the keys of `ENVIRONMENT`; no flag has one of these names."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "torchvision", "pillow", "opencv-python-headless", "torchmetrics", "pyiqa"):
         try:

@@ -27,7 +27,7 @@ from utility import argument, call
 
 COMPARED = 32  # given pairs, before a run
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
-RESIDENT = {Path("ram"): "cpu", Path("cuda"): "cuda"}  # as `data_cache`: where all images are held decoded
+RESIDENT = {Path("ram"): "cpu", Path("cuda"): "cuda"}  # as `data_cache`: where all decoded images are held
 
 
 def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
@@ -84,7 +84,7 @@ def protocol(
         lambda_1, lambda_2: axes of an aniso kernel: standard deviations in HR pixels (gaussian), variances (manet).
         theta: rotation of an aniso kernel, degrees.
         jpeg_quality: 1..100; 0: no JPEG.
-        flags: of a recipe that draws, as `degradation` takes them.
+        flags: further flags of a recipe that draws, as `degradation` takes them.
 
     Raises:
         ValueError: a value is missing, or contradicts another one.
@@ -117,7 +117,7 @@ def protocol(
         raise ValueError(f"`protocol` {name} is none of {', '.join((*NAMED, *DEGRADATIONS))}, flags, and no file")
     if sample_mode == "s-fold":
         if rule.recipe != "gaussian":
-            raise ValueError(f"`sample_mode` s-fold: {rule} takes every s-th pixel as it is")
+            raise ValueError(f"`sample_mode` s-fold: {rule} takes every s-th pixel already")
         rule = replace(rule, name=f"{rule.name} s-fold", recipe="gaussian s-fold")
     if noise_var and rule.recipe in FILE_RECIPES[:2]:
         raise ValueError(f"`noise_var` belongs to the degradations of CDSR (manet); {rule} is another one")
@@ -125,9 +125,11 @@ def protocol(
 
 
 def _refuse(name: str, changes: dict[str, Any]) -> None:
-    """Raise ValueError for what a protocol that says all of itself cannot be told."""
+    """Raise ValueError if any of these settings is given beside a protocol that fixes all of them."""
     if given := [key for key, value in changes.items() if value and value != "bicubic"]:
-        raise ValueError(f"`protocol` {name} says all of itself: leave out {', '.join(f'`{key}`' for key in given)}")
+        raise ValueError(
+            f"`protocol` {name} fixes all settings itself: leave out {', '.join(f'`{key}`' for key in given)}"
+        )
 
 
 def _sig_of_blocks(sig: float | None) -> float:
@@ -203,11 +205,11 @@ def sources(
         dir_data: folders or roots.
         data_train: sets in them.
         dir_lr: folders of LR images, joined by +, for the first of those folders, in the same order.
-        data_weights: how many images are drawn from each folder for those from the others, as in 2+1.
+        data_weights: the proportion of the images that are drawn from each folder, joined by +, as in 2+1.
         mix: share of given pairs among the images.
 
     Raises:
-        ValueError: a name or weight is missing or superfluous, or it is not said how to mix.
+        ValueError: a name or weight is missing or superfluous, or `mix` is needed and not given.
         OSError: there is no such folder.
     """
     with argument("dir_data"):
@@ -250,7 +252,7 @@ def cache_path(folder: Path, data_cache: Path) -> Path:
 
 
 def caches(folders: Sequence[Source], data_cache: Path | None) -> dict[Path, Path | None]:
-    """Return where the packed cache of each folder lies, without suffix: of several as <data_cache>_1, _2, ..."""
+    """Return where the packed cache of each folder lies, without suffix; for several: <data_cache>_1, _2, ..."""
     places = dict.fromkeys([*(one.hr for one in folders), *(one.lr for one in folders if one.lr is not None)])
     if data_cache is None:
         return places
@@ -273,7 +275,7 @@ def training_sets(
     skip_bad_images: bool = False,
     log: Log = print,
 ) -> list[TrainingSet]:
-    """Check the training images of all folders, pack them where `data_cache` asks for it, pair those with LR images.
+    """Check the training images of all folders, pack them if `data_cache` asks for it, and pair given LR images.
 
     Some given pairs are compared; those that are shifted are named in the log.
 

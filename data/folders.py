@@ -11,7 +11,7 @@ from typing import Any
 from data.images import list_images
 from data.protocol import Protocol
 from data.testset import MANIFEST, PAIRED, Degraded, Pair, Prepared, TestSet, fingerprint
-from utility import read_json
+from utility import listing, read_json
 
 
 def hr_folder(folder: Path, rule: Protocol) -> Path:
@@ -52,7 +52,7 @@ def _is_file_name(name: object) -> bool:
 
 
 def fits(folder: Path, rule: Protocol, seed: int) -> bool:
-    """Tell whether a folder is a set prepared for this protocol and seed. CDSR's own sets have no manifest."""
+    """Return True if a folder is a set prepared for this protocol and seed. CDSR's own sets have no manifest."""
     if not lr_folder(folder, rule).is_dir():
         return False
     made = read_manifest(folder).get(lr_folder(folder, rule).name)
@@ -99,9 +99,8 @@ def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:
 def paired(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int = 0) -> Prepared:
     """Pair real LR and HR images, `crop` LR pixels a side of their centre; 0: all of them.
 
-    Raises ValueError or OSError for missing folders and images without a partner.
-
-    `pair_folders` says which images belong together.
+    `pair_folders` says which images belong together. Raises ValueError or OSError for missing folders and images
+    without a partner.
     """
     pairs = pair_folders(lr_dir, hr_dir, scale)
     folder = _absolute(lr_dir)
@@ -138,12 +137,12 @@ def pair_folders(lr_dir: Path, hr_dir: Path, scale: int) -> list[Pair]:
     wrong = min(failures, key=len)
     raise ValueError(
         f"{len(wrong)} of {len(lr)} LR and {len(hr)} HR images have no partner of their name, or more "
-        f"than one: {', '.join(map(str, wrong[:5]))}{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}"
+        f"than one: {listing([str(path) for path in wrong])}"
     )
 
 
 def split(places: Path) -> list[Path]:
-    """Return the folders whose names are joined by +; one that is there with a + in its name is one folder.
+    """Return the folders whose names are joined by +; an existing folder with a + in its name is one folder.
 
     Raises ValueError where a name is missing.
     """
@@ -154,7 +153,7 @@ def split(places: Path) -> list[Path]:
 
 
 def _absolute(path: Path) -> Path:
-    """Make a path absolute; a link keeps its own name, and is not called as what it leads to."""
+    """Make a path absolute; a link keeps its own name, not that of its target."""
     return path.resolve() if ".." in path.parts else path.absolute()
 
 

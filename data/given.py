@@ -1,4 +1,4 @@
-"""Given pairs: HR images whose LR images exist already. Are they of the right size, and do they lie on each other?"""
+"""Given pairs, of HR images whose LR images exist already: check their sizes, and find pairs that are shifted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from data.store import ImageStore
 from utility import listing
 
 MOST = 0.5  # LR pixels that a pair may be shifted by
-SIDE = 256  # of the centre that is compared, LR pixels at most
+SIDE = 256  # of the centre that is compared, at most, LR pixels
 BLUNT = 0.15  # cycles per pixel: standard deviation of the frequencies that count; noise and JPEG blocks are above
 FLAT = 1.0  # grey levels: images with a standard deviation under this show nothing to compare
 
 
 class Shift(NamedTuple):
-    """How far the LR image of a pair lies from its HR image, LR pixels."""
+    """The shift of the LR image of a pair against its HR image, LR pixels."""
 
     index: int
     down: float
@@ -99,7 +99,7 @@ def shift(image: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 
 
 def _peak(likeness: np.ndarray, at: int) -> float:
-    """Return where the parabola through a peak and its neighbours is highest; the second half counts from below 0."""
+    """Return where the parabola through a peak and its neighbours is highest; the second half is negative."""
     size = len(likeness)
     before, here, after = likeness[at - 1], likeness[at], likeness[(at + 1) % size]
     bend = 2 * here - before - after

@@ -1,7 +1,7 @@
-"""Image files: list, read, write and check them. Own photographs have a module of theirs, `photo.py`.
+"""Image files: list, read, write and check them. `photo.py` reads users' own photographs.
 
-PNG, JPEG, WebP, BMP and TIFF are read, whatever the file is called: Pillow tells them by their content, and is given no
-other format to try. It is strict about truncated files. OpenCV reads those of 16 bits a channel, which Pillow narrows
+PNG, JPEG, WebP, BMP and TIFF are read, whatever the file is called: Pillow tells them by their content, and tries no
+other format. It is strict about truncated files. OpenCV reads those of 16 bits a channel, which Pillow narrows
 to 8 where there is colour.
 
 An animation or a file of several pages is no training or test image: one of its frames would be an arbitrary choice.
@@ -21,6 +21,8 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+
+from utility import listing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 WANTED = "PNG, JPEG, WebP, BMP and TIFF are read"
@@ -55,7 +57,7 @@ def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # macOS leaves `._IMG.jpg`
     paths = [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
-    skipped = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    skipped = listing(others)
     if not paths:
         raise FileNotFoundError(
             f"{folder} holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})"
@@ -136,7 +138,7 @@ def frame_count(image: ImageFile) -> int:
 
 
 def _foreign(path: str | Path) -> str:
-    """Say what a file is that is in no format that is read."""
+    """Say what kind of file this is, whose format is not read."""
     with Path(path).open("rb") as file:
         start = file.read(12)
     kind = {b"GIF8": "a GIF", b"%!PS": "PostScript"}.get(start[:4])
@@ -172,12 +174,12 @@ def _decode_deep(path: str | Path, page: int, grey: bool) -> np.ndarray:
 
 
 def is_deep(image: ImageFile) -> bool:
-    """Tell whether the file holds 16 bits a channel; Pillow's mode does not say. Ask before loading."""
+    """Return True if the file holds 16 bits a channel; Pillow's mode does not say. Call it before loading."""
     return image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
 
 
 def orientation_of(image: ImageFile) -> int:
-    """Return the EXIF orientation, 1 to 8; ask before the image's EXIF is changed."""
+    """Return the EXIF orientation, 1 to 8; call it before the image's EXIF is changed."""
     # The PNG plugin's own getexif would decode the image to look for EXIF behind the pixels.
     return Image.Image.getexif(image).get(ORIENTATION, 1)
 

@@ -1,4 +1,4 @@
-"""Which file the result of each photograph goes to: beside it, or into a folder; never two into one."""
+"""The file for the result of each photograph: beside it, or in a folder; no two results share a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Log = Callable[[str], None]
 
 
 class Job(NamedTuple):
-    """A photograph and where its result goes. Several frames become files of that name with a number."""
+    """A photograph and where its result goes. A file of several frames gives numbered results."""
 
     source: Path
     out: Path
@@ -45,9 +45,9 @@ def plan(
 ) -> list[Job]:
     """Return the photographs among these files and folders, and where the result of each goes.
 
-    Without `out`, that of a file lies beside it as `<name><ending>.png`, those of a folder in `<folder><ending>/` with
-    the same subfolders. Where two names differ in their suffix only, the results have it in their names. An earlier
-    result that lies among the photographs is none of them.
+    Without `out`, the result of a file goes beside it as `<name><ending>.png`, and those of a folder go into
+    `<folder><ending>/` with the same subfolders. Where two names differ in their suffix only, the results keep it in
+    their names. Earlier results that lie among the photographs are left out.
 
     Args:
         paths: files and folders.
@@ -119,7 +119,7 @@ def _check_there(path: Path) -> None:
 
 
 def _photos(folder: Path, recursive: bool, log: Log) -> list[Path]:
-    """Return the photographs of a folder, sorted; hidden files and folders are none."""
+    """Return the photographs of a folder, sorted, without hidden files and folders."""
     found, others, below = [], [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -138,7 +138,7 @@ def _photos(folder: Path, recursive: bool, log: Log) -> list[Path]:
 
 
 def _named(places: Sequence[tuple[Path, Path]], ending: str, format: str | None) -> list[Job]:
-    """Name the results: by the photograph's name without its suffix where no other photograph is taken for it."""
+    """Name the results: by the photograph's name, with its suffix only where another photograph has the same name."""
     taken: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for source, folder in places:
         taken[_key(folder)].update({source.stem.lower(), source.name.lower()})  # some systems know no case
@@ -155,10 +155,10 @@ def _named(places: Sequence[tuple[Path, Path]], ending: str, format: str | None)
 
 
 def _without_number(path: Path) -> Path:
-    """Return the name that numbered frames are made of."""
+    """Return the path without the number of a frame."""
     return path.with_name(re.sub(r"_\d{3,}$", "", path.stem) + path.suffix)
 
 
 def _key(path: Path) -> str:
-    """Return what tells files apart as the system does."""
+    """Return a key that is the same for paths that the system takes for one file."""
     return os.path.normcase(path.parent.resolve() / path.name)

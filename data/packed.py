@@ -29,7 +29,7 @@ VERSION = 1
 
 
 class Packed(NamedTuple):
-    """An image in the cache, and size and time of its source file."""
+    """An image in the cache, with the size and time of its source file."""
 
     name: str
     bytes: int
@@ -92,7 +92,7 @@ class PackedImages:
         try:
             if self._file is None:
                 self._file = self._path.open("rb")
-            # To touch what is no longer there would end the process without a word (SIGBUS).
+            # Touching a part that is no longer there would end the process without a message (SIGBUS).
             size = os.fstat(self._file.fileno()).st_size
             if size != self._bytes:
                 raise OSError(f"{size} bytes instead of {self._bytes}")
@@ -117,7 +117,7 @@ def open_packed(
     """Open the packed images of `folder`; pack them first if the cache is missing, damaged or older than the folder.
 
     Unreadable images and those under `at_least` HR pixels a side raise BadImage; with `skip_bad` they are left out and
-    named in the log. Of several processes one packs; the others wait, and use its cache.
+    named in the log. If several processes call it, one packs; the others wait, and use its cache.
     """
     if why_repack(folder, cache):
         with _alone(cache, log):
@@ -145,7 +145,7 @@ def pack(folder: str | Path, cache: str | Path, *, skip_bad: bool = False) -> In
 
 
 def verify(cache: str | Path) -> int:
-    """Compare all pixels of a cache with the checksums in its index, with a progress bar; return how many images.
+    """Compare all pixels of a cache with the checksums in its index, with a progress bar; return the number of images.
 
     Raises ValueError naming the images whose pixels have changed, or if the index has no checksums (older caches), and
     FileNotFoundError or ValueError if the cache is missing or damaged.

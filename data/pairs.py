@@ -15,7 +15,7 @@ from data.degradation import Degradation
 from data.degradation.params import concatenate
 from data.sampler import Given, share
 
-# Keep the streams of random numbers apart that share a seed, from those of the sampler too.
+# Keep streams of random numbers with one seed apart, from those of the sampler too.
 _DEGRADATION, _NOISE, _CUT, _MIX = 4, 5, 6, 7
 
 
@@ -41,10 +41,10 @@ class Batch(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Images of a batch that are degraded, cropped and mixed together, as far as they are this rank's."""
+    """This rank's part of a group of images that are degraded, cropped and mixed together."""
 
     number: int
-    first: int  # image of the batch, of all ranks together, that the group begins with
+    first: int  # index of its first image in the batch of all ranks
     start: int  # first image of this rank in it
     stop: int  # one after the last
 
@@ -217,7 +217,7 @@ class Pool(nn.Module):
         return torch.from_numpy(self.held.astype(np.uint8))
 
     def set_extra_state(self, state: Any) -> None:
-        """Take over which rows hold a pair; former states held their number."""
+        """Restore which rows hold a pair; older states hold the number of pairs instead."""
         held = np.arange(len(self.held)) < state if isinstance(state, int) else state.cpu().numpy() > 0
         if held.shape != self.held.shape:
             raise ValueError(f"the pool of this state has {len(held)} pairs, and this run's has {len(self.held)}")

@@ -99,13 +99,13 @@ class PhotoFile:
 
 @contextmanager
 def open_photo(path: Path) -> Iterator[PhotoFile]:
-    """Open a photograph; a file that is damaged or no image raises BadImage here or when a frame is read."""
+    """Open a photograph. Raise BadImage, here or when a frame is read, for a damaged file or one that is no image."""
     with opened(path, _formats(), WANTED) as image:
         yield PhotoFile(path, image)
 
 
 def read_photo(path: Path) -> Photo:
-    """Read a file of one frame. Raises BadImage for damage and for several frames."""
+    """Read a file of one frame. Raises BadImage for a damaged file or one of several frames."""
     with open_photo(path) as file:
         if file.frames > 1:
             raise BadImage(f"{path} holds {file.frames} frames or pages")
@@ -127,7 +127,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert CMYK by its profile; without the profile's help if that is broken."""
+    """Convert CMYK to sRGB by its profile, or without it if it is broken."""
     try:
         source, target = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image.convert("RGB")

@@ -1,4 +1,4 @@
-"""Write photographs row by row, so that a large result need not be whole in memory: PNG; JPEG, WebP and TIFF do."""
+"""Write photographs row by row. PNG needs no more memory for a large result; JPEG, WebP and TIFF hold all of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Writer(Protocol):
 
 
 def depth(format: str, bits: int) -> int:
-    """Return the bits per channel that a format keeps of so many."""
+    """Return the bits per channel that a format keeps of an image with `bits`."""
     return bits if format in DEEP else 8
 
 
@@ -71,7 +71,9 @@ def bytes_in_memory(format: str, form: Form) -> int:
 
 @contextmanager
 def writing(path: Path, format: str, form: Form, *, quality: int) -> Iterator[Writer]:
-    """Give a writer that takes the rows from the top down; the file is complete when the block ends.
+    """Yield a writer that takes the rows from the top down; the file is complete when the block ends.
+
+    Raises ValueError if the format cannot hold an image of this form.
 
     quality: of JPEG and WebP, 1 to 100.
     """
@@ -86,7 +88,7 @@ def writing(path: Path, format: str, form: Form, *, quality: int) -> Iterator[Wr
 
 
 class _Png:
-    """Compress and write rows as they come; each is stored as its difference to the row above."""
+    """A PNG whose rows are compressed and written as they come; each is stored as its difference from the row above."""
 
     def __init__(self, file: BinaryIO, form: Form) -> None:
         self._file, self._bits = file, form.bits
@@ -124,7 +126,7 @@ class _Png:
 
 
 class _Pillow:
-    """Collect the rows in an image of Pillow, whose codecs want all of it."""
+    """A JPEG or WebP whose rows are collected in an image of Pillow, whose codecs need all of it."""
 
     def __init__(self, file: BinaryIO, format: str, form: Form, quality: int) -> None:
         self._file, self._top = file, 0
@@ -152,7 +154,7 @@ def _without_grey_alpha(rows: np.ndarray) -> np.ndarray:
 
 
 class _Tiff:
-    """Collect the rows, of 8 or 16 bits, which tifffile compresses strip by strip."""
+    """A TIFF whose rows, of 8 or 16 bits, are collected; tifffile compresses them strip by strip."""
 
     def __init__(self, file: BinaryIO, form: Form) -> None:
         channels = len(MODES[form.channels])

@@ -1,4 +1,4 @@
-"""Test protocols: which kernels, which downsampler, how much noise. Named, so that a number says how it was made."""
+"""Test protocols: kernels, downsampler, noise and JPEG under a name, so that a score says how it was made."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Protocol:
     def definition(self) -> dict[str, Any]:
         """Everything that decides the pixels, and the name, as values that JSON has."""
         values = {"version": VERSION, **asdict(self), "settings": dict(self.settings)}
-        # They are younger than the first published digests.
+        # These fields are newer than the first published digests: left out where empty, they do not change those.
         return {key: value for key, value in values.items() if value or key not in ("noise_var", "settings", "crop")}
 
     @property
@@ -259,7 +259,7 @@ NAMED: dict[str, Callable[[int], Protocol]] = {
 
 
 def read_protocol(path: Path, scale: int) -> Protocol:
-    """Read a protocol of one's own from a JSON file like
+    """Read a user's own protocol from a JSON file such as
 
         {"recipe": "gaussian", "kernels": [[2.0, 2.0, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}
 

@@ -1,6 +1,6 @@
-"""Bicubic resizing of images that are too large to be whole in memory: any rows of the result, from the rows they need.
+"""Bicubic resizing of images that are too large to be whole in memory: some rows of the result, from those they need.
 
-Cubic and edges are those of `data.degradation.resize`.
+The cubic and the treatment of edges are those of `data.degradation.resize`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Resizer:
         self.height = to[0]
 
     def needs(self, row: int) -> tuple[int, int]:
-        """Return the first and the last row that a row of the result is made of."""
+        """Return the first and the last row of the image that a row of the result is made of."""
         return int(self._rows[row, 0]), int(self._rows[row, -1])
 
     def resize(self, image: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """Return the rows `start` to `stop` of the result, of the whole image."""
+        """Return the rows `start` to `stop` of the result, given the whole image."""
         low, high = self.needs(start)[0], self.needs(stop - 1)[1]
         return self.combine(self.narrow(image[low : high + 1]), low, start, stop, image.dtype)
 
@@ -45,7 +45,7 @@ class Resizer:
         return out
 
     def combine(self, narrow: np.ndarray, first: int, start: int, stop: int, dtype: np.dtype) -> np.ndarray:
-        """Return the rows `start` to `stop` of the result from narrowed rows, the first of which is row `first`."""
+        """Return the rows `start` to `stop` of the result from narrowed rows, which begin at row `first`."""
         out = np.zeros((stop - start, *narrow.shape[1:]), np.float32)
         for index, weight in zip(self._rows[start:stop].T, self._weights[start:stop].T, strict=True):
             out += narrow[index - first] * weight[:, None, None]

@@ -1,4 +1,4 @@
-"""Random patches as a pure function of (seed, step): there is no state, and to resume at a step is exact and free."""
+"""Random patches as a pure function of (seed, step): there is no state, so resuming at a step is exact and free."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from utility import digest
 
 TIMEOUT = 600.0  # seconds to wait for the patches of a step, before the loader counts as stuck
 
-# Keep the streams of random numbers apart that share a seed.
+# Keep streams of random numbers with one seed apart.
 ORDER, PLACES, FORMS, MIXED = 1, 2, 3, 8
 
 AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and right, top and bottom, and to transpose
@@ -128,7 +128,7 @@ def _order(seed: int, number: int, count: int, part: int) -> np.ndarray:
 
 
 class Given(NamedTuple):
-    """LR patches that are not made of HR patches, but were given with them."""
+    """LR patches that were given with the HR patches instead of being made from them."""
 
     lr: Tensor
     """(V·B, 3, P/s, P/s) uint8 RGB, view-major; zeros for the images that have none."""
@@ -169,12 +169,12 @@ class PatchBatches(Dataset[Patches]):
 
     @property
     def on_device(self) -> bool:
-        """Tell whether patches come from the memory of a GPU, where no loader process helps."""
+        """True if patches come from the memory of a GPU, where no loader process helps."""
         return isinstance(self.store, Resident) and self.store.pixels.device.type != "cpu"
 
     @property
     def images(self) -> tuple[int, str]:
-        """The number of images, and a digest of their names and sizes: with others, a step has other patches."""
+        """The number of images, and a digest of their names and sizes, which decide the patches of a step."""
         given = [] if self.given is None else [self.given.names]
         return len(self.store.names), digest([self.store.names, self.store.sizes, *given])
 
@@ -254,8 +254,8 @@ def load(batches: PatchBatches, steps: Sequence[int], *, workers: int, pinned: b
     except (ConnectionError, EOFError) as error:  # it died while it handed patches over
         raise ChildProcessError(f"`n_threads`: loader process ended ({error})") from error
     finally:
-        # A process that was killed may have held the lock of this event, and the loader, which sets it when it ends,
-        # would wait for that for ever.
+        # A process that was killed may have held the lock of this event. The loader sets the event when it ends, and
+        # would wait for the lock for ever.
         loader._workers_done_event = Event()  # pyright: ignore[reportAttributeAccessIssue]
         _kill_all_but(others)  # the traceback of an error keeps the loader alive
 

@@ -1,4 +1,4 @@
-"""Folders of images that training crops are cut from: which of their files are usable, and how crops are read."""
+"""Stores of images that training crops are cut from: check which files are usable, and read crops."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def check_images(
 ) -> list[tuple[Path, Size]]:
     """Check beginning and end of every file; return the usable ones with their sizes.
 
-    `at_least` HR pixels a side are needed. To read all bytes of a large set would take minutes: damage in the middle of
-    a file is found when it is decoded.
+    `at_least` HR pixels a side are needed. Reading all bytes of a large set would take minutes, so damage in the middle
+    of a file is found only when it is decoded.
 
     Bad and too small files raise BadImage; with `skip_bad` they are left out and named in the log.
     """
@@ -186,7 +186,7 @@ def too_small(path: str | Path, size: Size, at_least: int) -> BadImage:
 
 
 def leave_out(bad: Sequence[BadImage], *, left: int, skip_bad: bool, log: Callable[[str], None]) -> None:
-    """Log each of the `bad` files with `skip_bad`, provided some are `left`; raise BadImage about them otherwise."""
+    """Log the errors about `bad` files; raise BadImage about them without `skip_bad`, or if no image is `left`."""
     if bad and not skip_bad:
         listed = "\n  ".join(map(str, bad[:10])) + (f"\n  and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise BadImage(f"unusable images; repair or remove them, or set `skip_bad_images`:\n  {listed}")

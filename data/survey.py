@@ -27,7 +27,7 @@ from data.photo import read_photo
 ALIKE = 0.7
 CELLS = 16  # differences on a side of the thumbnail
 ENOUGH = 8 * CELLS  # pixels on a side: a JPEG is decoded no larger than this takes
-FLAT = 0.05  # vectors shorter than this are as likely rounding: half a level of 255 each
+FLAT = 0.05  # vectors shorter than this may be mere rounding: half a level of 255 in each difference
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
@@ -72,7 +72,7 @@ def look(path: Path) -> Look:
 
 
 def _decode(path: Path) -> tuple[np.ndarray, frozenset[str]]:
-    """Decode (H, W) or (H, W, 3) float32 in [0, 1]; a JPEG only as large as is needed, which is many times faster."""
+    """Decode to (H, W) or (H, W, 3) float32 in [0, 1], a JPEG only as large as needed, which is many times faster."""
     with Image.open(path, formats=FORMATS) as image:
         if image.format == "JPEG":
             form = frozenset({"grey"} if image.mode == "L" else ())
@@ -111,5 +111,5 @@ def leaks(train: Sequence[Look], test: Sequence[Look]) -> list[Leak]:
 
 
 def unlisted(folder: Path) -> list[Path]:
-    """Return what is named like an image but is not a file: folders, and links that lead nowhere."""
+    """Return paths that are named like images but are no files: folders, and links that lead nowhere."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_file())

@@ -26,7 +26,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The usable images of a source; HR and LR images have the same numbers."""
+    """The usable images of a source; HR and LR images are numbered alike."""
 
     source: Source
     images: ImageStore
@@ -49,7 +49,7 @@ class TrainingSet:
         return [] if self.lr is None else shifts(self.lr, self.images, scale=scale, sample=sample)
 
     def describe(self, found: Sequence[Shift]) -> str:
-        """Say of given pairs that they are shifted."""
+        """Return the message about given pairs that are shifted."""
         return (
             f"`dir_lr`: {len(found)} of the pairs that were compared are shifted by more than half an LR pixel, which "
             f"blurs what is learned from them; the worst: {shifted(found, [str(pair.lr) for pair in self.pairs()])}"
@@ -83,7 +83,7 @@ def paired(
 
 
 def combine(sets: Sequence[TrainingSet], mix: Fraction) -> tuple[ImageStore, ImageStore | None, list[Part]]:
-    """Number the images of all sets through.
+    """Number the images of all sets consecutively.
 
     The first ones are given pairs. Then come the HR images to be degraded: those of the sets without LR images, or of
     all sets where each has LR images.

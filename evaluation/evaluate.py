@@ -1,4 +1,4 @@
-"""The one loop that scores a network, or anything else that upscales, on a test set."""
+"""The loop that scores a network, or anything else that upscales, on a test set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def evaluate(
         scale: also the border that PSNR and SSIM cut, in pixels.
         planes: what PSNR and SSIM compare, a name in `metric.PLANES`.
         device: where everything is computed.
-        metrics: names, or metrics from `metric.make`. Make those with weights once for several test sets.
+        metrics: names, or metrics from `metric.make`. Make those with weights only once for several test sets.
         on_image: called with each sample and its SR images (N, 3, s·H, s·W).
         first: score only so many images.
 
@@ -146,7 +146,7 @@ def mean(scores: Iterable[Score]) -> dict[str, float]:
 
 
 def grouped(scores: Iterable[Score], *fields: str) -> dict[tuple[str, ...], list[Score]]:
-    """Return the scores by the values of these fields, groups and scores in their order.
+    """Return the scores grouped by the values of these fields; groups and scores keep their order.
 
     Examples:
         >>> scores = [Score("Set5", "bicubic", image, "x4", {}) for image in ("a", "b")]

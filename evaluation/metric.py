@@ -31,7 +31,7 @@ Judge = Callable[[Tensor], Tensor]  # SR alone
 
 
 class Metric(NamedTuple):
-    """A kind of score: how to make it, and what a table says about it."""
+    """A kind of score: the function that makes it, and what tables show of it."""
 
     title: str
     create: Callable[..., Compare | Judge]  # called with device, planes and border by keyword; may load weights
@@ -190,7 +190,7 @@ def _cut(x: Tensor, border: int) -> Tensor:
 
 
 def _compared(compare: Callable[..., Tensor], title: str, *, planes: str | None = None, **about: Any) -> Metric:
-    """Return PSNR or SSIM as a metric: of the planes that the test compares, or always of these."""
+    """Return PSNR or SSIM as a metric: of `planes`, or, if that is None, of those that the test compares."""
     of_test = planes
 
     def create(*, device: torch.device, planes: str, border: int) -> Compare:
@@ -260,7 +260,7 @@ def make(name: str, *, device: torch.device, planes: str = "matlab", border: int
     """Return the metric of this name ready to be called, with its weights loaded onto `device`.
 
     Args:
-        name: as `find` takes it.
+        name: see `find`.
         device: where learned metrics compute.
         planes: which planes PSNR and SSIM compare, a name in `PLANES`.
         border: pixels that PSNR and SSIM cut on each side.

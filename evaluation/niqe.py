@@ -118,7 +118,7 @@ def _shapes() -> tuple[Tensor, Tensor]:
 
 
 def _fit(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit an asymmetric generalised Gaussian to each block of (N, h, w) by its moments: shape, left and right scale."""
+    """Fit an asymmetric generalised Gaussian to each block of (N, h, w) by moments: its shape, left and right scale."""
     x = blocks.flatten(1)
     squares = x.square()
     below, above = x < 0, x > 0

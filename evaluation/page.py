@@ -1,7 +1,7 @@
-"""report.html of a run and of a test: one file with curves, tables and crops that needs nothing else to be looked at.
+"""report.html of a run and of a test: one file with curves, tables and crops.
 
-Pictures are part of the file, and no line of it asks the network. A page is worth no run: what goes wrong with it is a
-note, never an error.
+Pictures are part of the file, and nothing is loaded from the internet. A page must not end a run: what goes wrong with
+it is a note, never an error.
 """
 
 from __future__ import annotations
@@ -219,9 +219,9 @@ class Crop(NamedTuple):
 
 
 class Crops:
-    """Keep of each image the crop in which SR and bicubic differ most; for the `on_image` of `evaluate`.
+    """The crops of a test in which SR and bicubic differ most, one of each image; for the `on_image` of `evaluate`.
 
-    Of the cases of a protocol the middle one is looked at. Nothing is raised: `failed` tells what went wrong.
+    Only the middle case of a protocol is considered. Nothing is raised: `failed` says what went wrong.
 
     Args:
         scale: HR pixels per LR pixel, along each side.
@@ -240,7 +240,7 @@ class Crops:
         self.failed: str | None = None
 
     def __call__(self, sample: Sample, sr: Tensor) -> None:
-        """Look at a sample and its SR images (N, 3, s·H, s·W) in [0, 1]."""
+        """Take the crop of a sample and its SR images (N, 3, s·H, s·W) in [0, 1]."""
         try:
             crop = self._crop(sample, sr)
         except Exception as error:
@@ -290,11 +290,11 @@ def _command(words: Sequence[str]) -> str:
 
 
 class RunReport:
-    """Gather what a validation shows, and write the page of the run.
+    """The page of a run, with what its last validation showed.
 
     Args:
         run: the run; its logs and config.json are read when the page is written.
-        scale: that of the network.
+        scale: factor of the network.
         reference: curves to lay under those of the run.
     """
 

@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 class Target(NamedTuple):
-    """The size of the results where it is not the network's: a factor, or a box (height, width) that they fit into."""
+    """The size of the results, if it is not the network's: a factor, or a box (height, width) that they fit into."""
 
     factor: float | None = None
     box: Size | None = None
@@ -92,9 +92,9 @@ class Enlarger:
     overwrite: bool = False
 
     def __call__(self, jobs: Sequence[Job], on_result: Callable[[Path], None] = lambda path: None) -> list[str]:
-        """Write the results, and return what went wrong with a photograph, in words; the others are not stopped by it.
+        """Write the results, and return a message for each photograph that failed; the others are not stopped by it.
 
-        A result that is there is kept and named, so that a call that was interrupted goes on when it is repeated.
+        Results that are there are kept and logged, so an interrupted call goes on when it is repeated.
         `on_result` is given each file that was written.
         """
         failures: list[str] = []
@@ -125,11 +125,11 @@ class Enlarger:
         return failures
 
     def _megapixels(self, size: Size) -> float:
-        """Return what the network makes of an LR image, in megapixels."""
+        """Return the size of the network's output for an LR image, in megapixels."""
         return size[0] * size[1] * self.net.scale**2 / 1e6
 
     def _missing(self, job: Job, frames: int) -> list[int]:
-        """Return the frames whose results are to be written; name those that are there."""
+        """Return the frames whose results are to be written; log the results that are there already."""
         missing = []
         for frame in range(frames):
             out = job.frame(frame, frames)
@@ -197,7 +197,7 @@ class Enlarger:
 
 
 class _Rows:
-    """Completes what the network gives: grey where the photograph is, with alpha, in the size of the result."""
+    """Completes what the network returns: makes it grey if the photograph is, adds its alpha, resizes it."""
 
     def __init__(self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None]) -> None:
         height, width = (scale * side for side in photo.pixels.shape[:2])
@@ -241,7 +241,7 @@ class _Bar:
         self._bar.close()
 
     def part(self, name: str, megapixels: float) -> Progress:
-        """Begin a part where the last one ends, even if that failed; return what is told of each of its tiles."""
+        """Begin a part where the last one ends, even if that failed; return a function to call after each tile."""
         begun, self._end = self._end, self._end + megapixels
 
         def progress(done: int, total: int) -> None:

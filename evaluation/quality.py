@@ -105,7 +105,7 @@ def no_reference(name: str, device: torch.device) -> Callable[[Tensor], Tensor]:
 
 
 def pyiqa_metrics(asked: str) -> Mapping[str, bool]:
-    """Return the metrics of pyiqa without a reference: for each name, if a lower value is better.
+    """Return the metrics of pyiqa without a reference: by name, True if a lower value is better.
 
     Raises ValueError, saying that `asked` needs it, if pyiqa is not installed.
     """

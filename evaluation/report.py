@@ -61,7 +61,7 @@ def _row(name: str, protocol: str, case: str, scores: Sequence[Score]) -> Row:
 
 
 def render(table: Sequence[Row], form: Form = "text") -> str:
-    """Return the rows as a table: for each metric its mean and spread.
+    """Return the rows as a table with the mean and spread of each metric.
 
     Examples:
         >>> print(render(rows([Score("Set5", "bicubic", "a", "x4", {"psnr": 30.0})])))

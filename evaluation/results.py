@@ -1,4 +1,4 @@
-"""Where the results of a test go, and the files that say what was measured and how it was made."""
+"""The folders for the results of a test, and the files that say what was measured and how."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def made_by(
     tile: int | None,
     oracle: bool = False,
 ) -> dict[str, Any]:
-    """Return for a result's JSON file which network made it, and how."""
+    """Return what a result's JSON file says of the network that made it, and how."""
     return {
         "network": name_of(net),
         **net.config,
@@ -171,7 +171,7 @@ def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:
 
 
 def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], str], made: Mapping[str, Any]) -> None:
-    """Write scores as <stem>.csv, their table in every form, and as <stem>.json how they were made."""
+    """Write scores as <stem>.csv, their table in every form, and how they were made as <stem>.json."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     names = list(scores[0].values)
     with atomic_write(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -187,7 +187,7 @@ def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], s
 
 
 def harmless(cell: str) -> str:
-    """Return a name for a CSV cell: with an apostrophe before it where a spreadsheet would run it as a formula.
+    """Return a name for a CSV cell, with an apostrophe before it if a spreadsheet would run it as a formula.
 
     Examples:
         >>> harmless("=1+1"), harmless("baby")

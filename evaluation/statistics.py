@@ -1,6 +1,6 @@
-"""How sure a score is: confidence intervals over images, and a paired test between two networks.
+"""The uncertainty of scores: confidence intervals over images, and a paired test between two networks.
 
-An image is one observation. Its kernels are averaged first, for they are no independent looks at it.
+An image is one observation. Its kernels are averaged first, since they are not independent observations.
 """
 
 from __future__ import annotations

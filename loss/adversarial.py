@@ -22,7 +22,7 @@ from model.discriminator import UNetDiscriminator
 
 
 class Criterion(NamedTuple):
-    """Losses of logits, each a mean over all of them. The discriminator's loss is the sum of its two."""
+    """Losses of logits, each a mean over all of them. The discriminator's loss is the sum of `real` and `fake`."""
 
     generator: Callable[[Tensor], Tensor]  # logits of SR, which should look real
     real: Callable[[Tensor], Tensor]  # logits of HR, which the discriminator should call real
@@ -83,8 +83,8 @@ class Adversarial(Objective[BlindSR]):
 
     Three phases, one optimiser step at their end: the network's loss with the discriminator frozen, then the
     discriminator's on HR and on SR without gradient to the network. No trainable parameter is in both, so one Adam with
-    two groups does what the released code does by turns, which shows the discriminator the SR image of before the
-    network's step. The discriminator's passes come in that code's order (SR for the network, HR, SR), each with one
+    two groups does what the released code does by turns: that, too, shows the discriminator the SR image from before
+    the network's step. The discriminator's passes come in that code's order (SR for the network, HR, SR), each with one
     power iteration of its spectral norms.
 
     Args:
@@ -95,7 +95,7 @@ class Adversarial(Objective[BlindSR]):
         sharpen: compare L1 and perceptual loss with the USM-sharpened HR image (V2 of real-world KDSR). Teacher and
             discriminator always see the plain one. (The released V2 code sharpens only what the teacher sees; its
             options say that it is meant for the losses.)
-        loss: the pixel loss, as `PixelLoss` takes it.
+        loss: the pixel loss, see `PixelLoss`.
         l1_weight, perceptual_weight, gan_weight, kd_weight: weights of the network's parts.
         temperature: τ of the KL part.
         rate_share: learning rate of the discriminator, relative to the network's.

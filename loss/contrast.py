@@ -22,11 +22,11 @@ class Contrast(Objective[ContrastiveSR]):
     Args:
         net: the network whose encoder the key encoder starts from.
         c_weight: weight of the cross entropy.
-        warmup_steps: for so long the encoder learns alone, from the contrast.
+        warmup_steps: steps in which the encoder learns alone, from the contrast.
         freeze_step: from here on the encoder learns nothing and there is no contrast. As in the released code it stays
             in training mode: it normalises with the statistics of the batch.
         queue: number of negatives.
-        loss: as `PixelLoss` takes it.
+        loss: see `PixelLoss`.
     """
 
     views: ClassVar[int] = 2

@@ -1,4 +1,4 @@
-"""Stage S of KDSR (ICLR 2023, section 3.3): the student learns the image and the teacher's idea of the degradation."""
+"""Stage S of KDSR (ICLR 2023, section 3.3): the student learns from HR images and the teacher's representation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Distillation(Objective[BlindSR]):
         teacher: frozen; only its embedding is asked for.
         temperature: τ.
         kd_weight: weight of the KL term.
-        warmup_steps: for so long the student's estimator learns alone, from the KL term.
-        loss: as `PixelLoss` takes it.
+        warmup_steps: steps in which the student's estimator learns alone, from the KL term.
+        loss: see `PixelLoss`.
     """
 
     constant: ClassVar[tuple[str, ...]] = ("teacher",)

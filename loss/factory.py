@@ -43,7 +43,7 @@ def network(
     """Build a network, fresh or with weights to start from.
 
     A student may start from a teacher's SR network, as the released stage S does. From a network of another scale
-    everything is taken whose shape fits: all but the upsampler. With `warm_start` so it is from any network.
+    everything is taken whose shape fits: all but the upsampler. With `warm_start` the same goes for any network.
 
     Raises:
         ValueError: sizes that the network does not have, or weights of another network or size; with `warm_start`,
@@ -108,7 +108,7 @@ def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (
 
 
 def check_teacher(objective: Objective[Any], pre_train_TA: Path | None) -> None:  # noqa: N803
-    """Raise ValueError if a run that goes on is given another teacher than the one it began with."""
+    """Raise ValueError if a resumed run is given another teacher than the one it began with."""
     own = getattr(objective, "teacher", None)
     if pre_train_TA is None or own is None:
         return
@@ -122,10 +122,10 @@ def check_teacher(objective: Objective[Any], pre_train_TA: Path | None) -> None:
 
 
 def objective(name: str, net: BlindSR, **values: Any) -> Objective[Any]:
-    """Build what `net` is trained for; a student without weights of its own starts from its teacher's SR network.
+    """Build the objective that `net` is trained for.
 
     Args:
         name: one of `OBJECTIVES`.
-        values: the flags, and what `OBJECTIVES` says is given beside them.
+        values: the flags, and what else the comment on `OBJECTIVES` lists.
     """
     return call(OBJECTIVES[name], net=net, **values)

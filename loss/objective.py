@@ -1,4 +1,4 @@
-"""The seam between the trainer and what is minimised."""
+"""The interface between the trainer and what it minimises."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Phase(NamedTuple):
 
 
 class Objective(nn.Module, Generic[Net]):
-    """Owns what a loss needs beside the network (a teacher, a momentum encoder, a queue); saved with the run.
+    """An objective of training, with all that it needs beside the network (a teacher, a queue); saved with the run.
 
     Its trainable parameters (a discriminator) are the optimiser's second group.
     """
@@ -34,7 +34,7 @@ class Objective(nn.Module, Generic[Net]):
     validates: ClassVar[bool] = True  # the whole network can be scored while it learns
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
     turns: tuple[float, ...] | None = None
-    """The steps from which on `phases` computes something else. Between two of them all steps must be alike, of one
+    """The steps at which `phases` begins to compute something else. Between two of them all steps must be alike, of one
     phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike."""
 
     def is_constant(self, name: str) -> bool:

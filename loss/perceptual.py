@@ -37,7 +37,7 @@ def vgg19() -> nn.Sequential:
 
 
 def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
-    """Fill `vgg19()` from a file of torchvision's state dict, which None downloads once.
+    """Fill `vgg19()` from a file with torchvision's state dict; None downloads that once.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -65,7 +65,7 @@ class Pixel(Objective[BlindSR]):
     """The pixel loss alone.
 
     Args:
-        loss: as `PixelLoss` takes it.
+        loss: see `PixelLoss`.
     """
 
     turns = ()

@@ -28,7 +28,7 @@ class SFTMD(Objective[IKC]):
     """The pixel loss between HR and what SFTMD makes of LR and the true code. Predictor and Corrector learn nothing.
 
     Args:
-        loss: as `PixelLoss` takes it.
+        loss: see `PixelLoss`.
     """
 
     turns = ()

@@ -49,7 +49,7 @@ def checkpoint(
     Args:
         net: the network.
         ema: the same network with the exponential moving average of its weights, kept as `params_ema`.
-        degradation: plain values that say what it was trained on, for people and tools; to load it needs none.
+        degradation: plain values that say what it was trained on, for people and tools; loading does not need them.
 
     Examples:
         >>> list(checkpoint(build("BICUBIC", scale=2)))
@@ -62,7 +62,7 @@ def checkpoint(
 
 
 def save_model(net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dtype: torch.dtype | None = None) -> None:
-    """Save a network as .pt or .safetensors, whichever `path` ends in; a file that is there is replaced whole.
+    """Save a network as .pt or .safetensors, by the suffix of `path`; an existing file is replaced whole or not at all.
 
     Args:
         net: the network.
@@ -95,7 +95,7 @@ def save_model(net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dt
 
 
 def save_folder(net: BlindSR, folder: str | Path) -> None:
-    """Save a network as Hugging Face's layout has it: config.json and model.safetensors in a folder.
+    """Save a network in Hugging Face's layout: config.json and model.safetensors in a folder.
 
     Raises:
         OSError: the folder or its files cannot be written.
@@ -131,7 +131,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
-            keys are missing and which are too many.
+            keys are missing and which are superfluous.
 
     Examples:
         >>> import tempfile

@@ -18,7 +18,7 @@ from .autocast import in_float32
 
 
 class UNetDiscriminator(nn.Module):
-    """Judge for every pixel how real it looks: (B, 3, H, W) in [0, 1] to logits (B, 1, H, W).
+    """A network that judges how real every pixel looks: (B, 3, H, W) in [0, 1] to logits (B, 1, H, W).
 
     Three steps lead down and three up; maps of the same size are added. In training mode each forward pass takes one
     power iteration of every spectral norm, whose vectors are buffers.

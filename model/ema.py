@@ -19,7 +19,7 @@ from .layer import BlindSR
 
 
 class EMA:
-    """Keep `net`, a copy whose weights follow another network's: after each step w ← decay·w + (1 - decay)·w'.
+    """A copy, `net`, whose weights follow another network's: after each step w ← decay·w + (1 - decay)·w'.
 
     Floating-point buffers (statistics of BatchNorm) are averaged too; counters are copied.
 

@@ -1,8 +1,8 @@
 """Published weights of the networks: reading and writing files under their authors' key names.
 
-A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry `module.`. A network that
-is published in several state dicts (IKC) is one file of all of them by name. Network, size and scale are read off keys
-and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
+A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry `module.`. For a network
+that is published in several state dicts (IKC), it is one file that holds all of them by name. Network, size and scale
+are read off keys and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def join(contents: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def split(state: State) -> dict[str, dict[str, Tensor]]:
-    """Return the parts of a state dict that `write` gave, or {} for a network that is published in one.
+    """Return the parts of a state dict that `write` returned; {} for a network that is published in one part.
 
     Examples:
         >>> list(split(write(NETWORKS["IKC"](scale=2, n_feats=8, n_blocks=1))))

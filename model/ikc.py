@@ -6,7 +6,7 @@ Three networks: SFTMD restores an image with a kernel code h, the Predictor esti
 Corrector improves h by the look of the SR image. The loop takes seven steps. The code is that of an isotropic Gaussian
 kernel, ten numbers (`data.degradation.IKC`).
 
-Unlike the published code, the network has no second set of 16 blocks, which that makes and never uses. The published
+Unlike the published network, ours lacks a second set of 16 blocks, which is never used. The published
 loop also corrects the seventh code, which changes no image.
 """
 
@@ -82,7 +82,7 @@ class SFTMD(nn.Module):
 
 
 class Corrector(nn.Module):
-    """Looks at an SR image and the code it was made with, and returns a better code."""
+    """The network that looks at an SR image and the code it was made with, and returns a better code."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Corrector(nn.Module):
 
 
 class Step(nn.Module):
-    """A step of the loop as features of the LR image, of which a `Pool` takes the mean: what SR image and code ask for.
+    """A step of the loop, as features of the LR image: the changes of the code, of which a `Pool` takes the mean.
 
     Its code is set before each call.
     """

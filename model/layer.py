@@ -23,7 +23,7 @@ from .op import dynamic_depthwise
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
-Image = TypeVar("Image", Tensor, np.ndarray)  # in the kind that goes in, it comes out
+Image = TypeVar("Image", Tensor, np.ndarray)  # an image comes out in the kind that went in
 
 
 class Embedding(NamedTuple):
@@ -166,11 +166,11 @@ class Trunk(nn.ModuleList):
 
     Args:
         blocks: each maps x (B, C, H, W), and what steers it, to (B, C, H, W).
-        together: so many blocks keep their maps at once while `recompute` is on; by default the square root of all,
-            which is best for blocks that hold little more than their output.
+        together: number of blocks that keep their maps at once while `recompute` is on; by default the square root of
+            all, which is best for blocks that hold little more than their output.
     """
 
-    recompute: bool = False  # keep what goes into a group of blocks alone, and compute them anew in the backward pass
+    recompute: bool = False  # keep only the input of each group of blocks; compute the rest anew in the backward pass
 
     def __init__(self, blocks: Iterable[nn.Module], *, together: int | None = None) -> None:
         super().__init__(blocks)
@@ -212,9 +212,9 @@ class DynamicDepthwise(nn.Module):
 
 
 def apply_all(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:
-    """Apply N multi-layer perceptrons of one shape, of each layer all N by one product; in float32 under autocast.
+    """Apply N multi-layer perceptrons of one shape, each layer of all N by one product; in float32 under autocast.
 
-    Embeddings are small: one by one, such layers cost a GPU little more than their launches, and those cost the most.
+    Embeddings are small: applied one by one, such layers would cost a GPU little but their launches.
 
     Args:
         mlps: their layers: `Linear` or 1×1 `Conv2d`, `PReLU`, and activations without weights.
@@ -313,7 +313,7 @@ class RDB(nn.Module):
 
 
 class MeanShift(nn.Module):
-    """Add `sign` times the mean colour of DIV2K to (B, 3, H, W)."""
+    """The addition of `sign` times the mean colour of DIV2K to (B, 3, H, W)."""
 
     mean: Tensor
 

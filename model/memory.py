@@ -26,7 +26,7 @@ _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary() 
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell an error of a lack of memory from others: on the CPU PyTorch raises a bare RuntimeError.
+    """Return True for an error about a lack of memory; on the CPU PyTorch raises a bare RuntimeError.
 
     Examples:
         >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(RuntimeError("no"))
@@ -38,7 +38,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def halving(attempt: Callable[[tuple[int, int]], Any], shape: tuple[int, int], device: torch.device) -> Any:
-    """Return what `attempt` gives for tiles of this shape, or of the first half, quarter, ... that fits the memory."""
+    """Return what `attempt` gives for tiles of this shape, or of a half, a quarter, ... of its sides, until they fit.
+
+    Raise MemoryError if not even tiles of `SMALLEST` pixels a side fit the memory.
+    """
     while isinstance(result := _try(attempt, shape), str):
         if max(shape) <= SMALLEST:
             raise MemoryError(f"{device} has too little free memory for tiles of {max(shape)} LR pixels: {result}")

@@ -21,14 +21,14 @@ class Foreign(NamedTuple):
 
     Attributes:
         config: reads the constructor's arguments off the keys and shapes of a state dict. It must give some answer for
-            any state dict, since every format is tried on every file.
+            every state dict, since each format is tried on each file.
         names: yields the pairs of module names for a config.
         peak: white level of the range in which the file's fixed mean-shift convolutions work; None if it has none.
         encoder: yields the names of the encoder below a pair of prefixes, for networks with a momentum encoder.
-        parts: names of the state dicts that the network is published in, several files; each is the first word of the
-            keys that `config` and `names` see. () for one.
-        unused: yields, as `names`, what the files hold and nothing uses. It is passed over where it is read, and
-            written as a copy of ours, since the authors' code misses what is not there.
+        parts: names of the state dicts, one a file, that the network is published in; each is the first word of the
+            keys that `config` and `names` see. () for a network that is published in one file.
+        unused: yields, as `names` does, tensors that the files hold and nothing uses. They are skipped in reading, and
+            written as copies of ours, since the authors' code refuses a file without them.
     """
 
     config: Callable[[State], dict[str, int]]

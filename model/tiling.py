@@ -2,8 +2,8 @@
 
 The network sees each tile with a halo of the pixels around it, and the halo is cut off its result. At the image's
 border there is no halo, so that the network pads there, and nowhere else, as it does with the whole image. The
-degradation is embedded from the whole image. Thus tiles change the result by rounding only, but for CDSR, whose blocks
-pool over all they see.
+degradation is embedded from the whole image. Thus tiles change the result by rounding only, except with CDSR, whose
+blocks pool over all that they see.
 
 Self-ensemble is that of EDSR, https://arxiv.org/abs/1707.02921, section 3.4.
 """
@@ -147,7 +147,7 @@ def _fill_tiles(
     if isinstance(result, _Bands):
         shape = min(shape[0], max(result.rows_at_most // net.scale, 1)), shape[1]
     del lr, hr  # tiles are cut from the source, which is smaller where it is of integers
-    top = counted = 0  # rows and tiles that are done: where a tile is too large, smaller ones go on from there
+    top = counted = 0  # rows and tiles that are done: if a tile is too large, smaller ones go on from there
     download = Download(device)
 
     def restored(rows: _Span, columns: _Span) -> Tensor:
@@ -276,7 +276,7 @@ class _Result(NamedTuple):
 
 
 class _Bands:
-    """A result of which one band of rows is in memory, until its last tile comes."""
+    """A result of which a single band of rows is in memory; a band is handed on when its last tile has come."""
 
     def __init__(self, width: int, dtype: np.dtype[Any], send: Callable[[np.ndarray], None]) -> None:
         self.rows_at_most = BAND // (3 * dtype.itemsize * width)
@@ -287,7 +287,7 @@ class _Bands:
         return _levels(part, self._dtype)
 
     def write(self, part: Tensor, rows: slice, columns: slice) -> None:
-        """Write an encoded part (h, w, 3), of which the rows are those of the band."""
+        """Write an encoded part (h, w, 3), whose rows are those of the band."""
         if columns.start == 0:
             self._band = np.empty((rows.stop - rows.start, self._width, 3), self._dtype)
         self._band[:, columns] = part.numpy()

@@ -58,7 +58,7 @@ def write_file(contents: Mapping[str, Any], path: str | Path) -> None:
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values to the CPU, and verify it as far as it allows.
+    """Read a file of tensors and plain values to the CPU, and verify it as far as its format allows.
 
     Files written here carry a digest, which is verified and left out of the result. Of other PyTorch files the
     checksums of the zip are verified, if they are zips.
@@ -140,7 +140,7 @@ def digest(contents: Any, path: str | Path) -> str:
 
 
 def _walk(value: Any, path: str | Path, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves with their names, and for each container what it is."""
+    """Yield the leaves with their names, and for each container a description."""
     if depth > DEPTH:
         raise ValueError(f"{path} is nested deeper than {DEPTH} levels at {name[:80]}")
     if isinstance(value, Mapping):
@@ -187,7 +187,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
                 if (damaged := archive.testzip()) is not None:
                     raise ValueError(f"the checksum of {damaged} is wrong")
         contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file of another kind fails in a dozen ways
+    except Exception as error:  # files of other kinds fail in a dozen ways
         reason = error if type(error) is ValueError else type(error).__name__
         raise ValueError(
             f"{path} cannot be read as a checkpoint: it is damaged, something else, or holds more than tensors and "

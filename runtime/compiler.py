@@ -1,4 +1,4 @@
-"""Try whether `torch.compile` works on this machine: it needs compilers that PyTorch does not bring."""
+"""Check that `torch.compile` works on this machine: it needs compilers that do not come with PyTorch."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from runtime.precision import Precision
 
 
 def check_devices(*, n_GPUs: int, cpu: bool) -> None:  # noqa: N803 (published name)
-    """Raise ValueError if more GPUs are asked for than PyTorch finds. Cheap: call it before anything is started.
+    """Raise ValueError if more GPUs are asked for than PyTorch finds. It is cheap: call it before anything is started.
 
     One GPU is never refused: without any, a run falls back to the CPU. `cpu` starts any number of processes there.
     """

@@ -1,4 +1,4 @@
-"""Several processes that train one network: who they are, and what they exchange.
+"""Several processes that train one network: their ranks, and what they exchange.
 
 `torchrun` starts them, or `launch`. Without either, one process does everything: `Ranks()`.
 """
@@ -27,14 +27,14 @@ from runtime.signals import STOPPED, watched
 
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
-TIMEOUT = timedelta(minutes=30)  # to wait for a late process: validation and its files take that long at most
+TIMEOUT = timedelta(minutes=30)  # for a late process: validation and its files take that long at most
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|[Tt]imed out")  # in messages of torch.distributed
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of a run.
+    """The place of this process among all processes of a run.
 
     Attributes:
         rank: its number, from 0.
@@ -59,7 +59,7 @@ class Ranks:
         return self.parent is not None and self.parent != os.getppid()
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
-        """Return for each flag if it is true on any rank. The host waits for the other ranks, not for its device."""
+        """Return for each flag True if it is true on any rank. The host waits for other ranks, not for its device."""
         if self.world == 1:
             return flags
         shared = torch.tensor(flags, dtype=torch.uint8)
@@ -91,7 +91,7 @@ class Ranks:
         return [item for item in items if item is not missing]
 
     def gather_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the whole state of which each rank holds a shard: rows in the order of the ranks; counts add up."""
+        """Return the whole state, of which each rank holds a shard: rows in the order of the ranks; counts add up."""
         if self.world == 1:
             return dict(state)
         return {
@@ -137,8 +137,9 @@ class Ranks:
     def all_reduce_mean_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over all ranks, in place; all travel as one.
 
-        Called on the gradients after backward. That needs no wrapper around the network, so an objective may take
-        several steps in a batch and leave any parameter without gradient, and costs one message instead of an overlap.
+        Called on the gradients after backward. It needs no wrapper around the network, so an objective may take several
+        steps in a batch and leave any parameter without gradient. It is one message, which does not overlap with the
+        backward.
         """
         if self.world == 1 or not tensors:
             return
@@ -169,7 +170,7 @@ def launched() -> bool:
 def join(patience: timedelta | None = None) -> Ranks:
     """Meet the other processes of the launcher; return `Ranks()` where there is none.
 
-    patience: how long each waits for the others, whenever they exchange something; `TIMEOUT` by default.
+    patience: how long each process waits for the others whenever they exchange something; `TIMEOUT` by default.
     """
     if not launched():
         return Ranks()
@@ -206,7 +207,7 @@ def launch(program: Path, processes: int, argv: Sequence[str]) -> NoReturn:
     """Run `program` in so many processes of this machine, as `torchrun --standalone` does, and exit.
 
     When one process fails, the others are ended. The exit code is 0, `STOPPED` if the run was stopped and saved, or 1.
-    `argv` goes to the program alone: torchrun's own parser would take `--sig` for a short form of an option of its.
+    `argv` goes to the program alone: torchrun's own parser would take `--sig` for a short form of one of its options.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException  # takes a while to import
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -18,9 +18,9 @@ from torch import Tensor
 HISTORY = 500  # steps whose median is the usual loss
 ENOUGH = 100  # of these steps, before `factor` applies
 EARLY = 1e4  # stands for `factor` before that: early losses fall fast, but an explosion must not pass
-OVERFLOWS = 20  # of float16 in a row that are left to the loss scaler
-PATIENCE = 5  # how often an epoch may go wrong
-LIMIT = 1e10  # no weight, statistic or moment of a sound run is as large
+OVERFLOWS = 20  # of float16, in a row, that are left to the loss scaler to deal with
+PATIENCE = 5  # times that an epoch may go wrong
+LIMIT = 1e10  # no weight, statistic or moment of a sound run is this large
 DOUBT = 4  # bad steps in a row straight after a good state that put it in doubt
 
 
@@ -31,7 +31,7 @@ class Trouble(NamedTuple):
 
 
 class TrainingError(RuntimeError):
-    """Training went wrong and cannot go on by itself."""
+    """Raised when training has gone wrong and cannot go on by itself."""
 
 
 class Monitor:
@@ -145,9 +145,9 @@ class Recovery:
     """Keeps the last two good states of a run, and the steps that are left out of it.
 
     A step that goes wrong is left out, and the run repeats the steps since the last good state. Up to that step it then
-    tries its weights after each step (`suspect`): if an update has broken them, that one is left out instead, for the
-    batch only met what the update had done. Weights that are found broken after several untried steps are looked into
-    in the same way.
+    tries its weights after each step (`suspect`): if an update has broken them, that step is left out instead: the
+    later batch only showed what the update had done. The step that broke weights is searched for in the same way if
+    they are found broken after several untried steps.
     """
 
     def __init__(self, epoch_steps: int) -> None:
@@ -158,7 +158,7 @@ class Recovery:
         self._previous: dict[str, Any] = {}
 
     def keep(self, state: dict[str, Any]) -> None:
-        """Take a state, a copy, that was seen to be good."""
+        """Keep a state, a copy, that was found to be good."""
         if self.good and self.good["step"] != state["step"]:
             self._previous = self.good
         self.good = state
@@ -189,10 +189,10 @@ class Recovery:
         return self.good
 
     def troubles(self, step: int, *, including: bool = False) -> int:
-        """Return how many steps were left out of the epoch of this step before it."""
+        """Return the number of steps left out of this step's epoch, before it or, with `including`, anywhere in it."""
         epoch = step // self.epoch_steps
         return sum(s // self.epoch_steps == epoch and (including or s < step) for s in self.skipped)
 
     def rate_factor(self, step: int) -> float:
-        """Return what the learning rate is multiplied with: it halves from the second time an epoch goes wrong."""
+        """Return the factor of the learning rate: it halves each time an epoch goes wrong, from the second time on."""
         return 0.5 ** max(0, self.troubles(step) - 1)

@@ -15,7 +15,7 @@ WARMUP = 2  # steps before a capture: they search for the fastest convolutions, 
 
 
 class GraphedStep:
-    """Take a step on a GPU: at first as it is, then by a CUDA graph.
+    """A training step on a GPU that is taken as it is at first, and then as a CUDA graph.
 
     Args:
         step: is given the number of the step and the inputs, and returns values by name. It must not read a tensor on
@@ -39,8 +39,8 @@ class GraphedStep:
         """Take a step, and return its values.
 
         Args:
-            number: another one than before stands for another step, which is captured anew.
-            inputs: on the GPU; other shapes than before are captured anew.
+            number: a step with another number than before is another step, and is captured anew.
+            inputs: on the GPU; inputs of other shapes than before are captured anew.
         """
         key = number, *(x.shape for x in inputs)
         if key != self._key:
@@ -69,12 +69,14 @@ class GraphedStep:
 
 
 def check_graph(device: torch.device, *, processes: int, parts: int, scaled: bool, alike: bool) -> None:
-    """Raise ValueError unless the steps of a training can be captured.
+    """Raise ValueError unless the steps of a training run can be captured.
 
     Args:
-        parts: of a batch, which go through the network one after the other.
-        scaled: the loss is scaled, and the scaler looks if gradients are finite.
-        alike: steps compute the same but for a few turns.
+        device: where they are computed.
+        processes: number of processes that train.
+        parts: number of parts of a batch, which go through the network one after the other.
+        scaled: the loss is scaled, and the scaler checks that gradients are finite.
+        alike: all steps are alike but for a few turns, see `Objective.turns`.
     """
     obstacles = {
         f"on a {device.type.upper()}": device.type != "cuda",

@@ -1,4 +1,4 @@
-"""Tell what a run does: lines on the screen and in log.txt, rows of its tables, values for trackers, curves."""
+"""Report what a run does: lines on the screen and in log.txt, rows of its tables, values for trackers, curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Logger:
 
     Args:
         steps, epoch_steps: of the whole run, and of an epoch.
-        step, epoch: where the run goes on; rows of later ones are dropped, for they will be written again.
+        step, epoch: where the run goes on; rows of later ones are dropped, since they will be written again.
         options: everything that the run was started with, for the trackers.
         sets: the names of its test sets.
         writes: this process is the one that writes.
@@ -60,7 +60,7 @@ class Logger:
         return self
 
     def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
-        """Stay silent about TensorBoard's thread: its next write raises the error, and `Trackers` tells of it."""
+        """Stay silent about TensorBoard's thread: its next write raises the error, and `Trackers` logs it."""
         if type(error.thread).__module__.partition(".")[0] != "tensorboard":
             self._usual_hook(error)
 
@@ -82,7 +82,7 @@ class Logger:
         self._trackers.begin(step)
 
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
-        """Log the mean losses of the last `steps` steps; `shares` tells where their time went."""
+        """Log the mean losses of the last `steps` steps; `shares` says where their time went."""
         now = time.perf_counter()
         rate, self.since = steps / (now - self.since), now
         epoch, left = (step - 1) // self.epoch_steps + 1, duration((self.steps - step) / rate)

@@ -1,10 +1,10 @@
-"""The arithmetic of a run: float32, TF32 or autocast, and whether it must give the same bits each time.
+"""The arithmetic of a run: float32, TF32 or autocast, and, if asked for, the same bits each time.
 
-Autocast rounds the maps inside a network and nothing else. Whatever the precision, float32 stay the weights, their
-moving average and Adam; degradations, losses and metrics; and in a network the first and the last convolution, the
-mean colour, the sum of the residual blocks, means over pixels, everything computed from an embedding (both softmaxes
-of CDSR, the weights of dynamic convolutions), the logits of the contrast, the statistics of BatchNorm and spectral
-norms. Of these the convolutions multiply in TF32 on a GPU, which rounds less than autocast does.
+Autocast rounds the maps inside a network and nothing else. Whatever the precision, these stay float32: the weights,
+their moving average and Adam; degradations, losses and metrics; and in a network the first and the last convolution,
+the mean colour, the sum of the residual blocks, means over pixels, everything computed from an embedding (both
+softmaxes of CDSR, the weights of dynamic convolutions), the logits of the contrast, the statistics of BatchNorm and
+spectral norms. The convolutions among them multiply in TF32 on a GPU, which rounds less than autocast does.
 
 With `deterministic`, every operation of this project has a CUDA kernel that gives the same bits each time. PyTorch
 then picks slower convolutions and, in the GAN's discriminator, a slower bilinear upsampling, because the backward of

@@ -1,4 +1,4 @@
-"""The validation scores of other runs, laid under one's own: does a run learn as it should?"""
+"""The validation scores of other runs, for comparison: does a run learn as it should?"""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ class Reference:
         self._outside: set[str] = set()
 
     def at(self, curve: str, step: int) -> float | None:
-        """Return the PSNR at a step, between two validations by a straight line; None before the first and after the
-        last, and for a curve that there is none of.
+        """Return the PSNR at a step, interpolated linearly between validations.
+
+        It is None before the first and after the last validation, and for an unknown curve.
 
         Args:
             curve: "<set>, <protocol>".
@@ -65,7 +66,7 @@ class Reference:
         return None
 
     def compare(self, row: Mapping[str, Any]) -> str | None:
-        """Return what to say of a row of psnr_log.csv: something where the run leaves the band around the reference."""
+        """Return a note on a row of psnr_log.csv at which the run leaves the band around the reference, else None."""
         curve, step, psnr = f"{row['set']}, {row['protocol']}", int(row["step"]), float(row["psnr"])
         expected = self.at(curve, step)
         if expected is None or abs(psnr - expected) <= self.bands[curve]:

@@ -20,7 +20,7 @@ SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name)
 
 def say_on_stderr(text: str) -> None:
     """Write one line to standard error. Safe in a signal handler, which may have interrupted a `print`."""
-    with suppress(OSError):  # the terminal may be gone: that is what SIGHUP tells
+    with suppress(OSError):  # the terminal may be gone: SIGHUP means just that
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode())
 
 
@@ -30,7 +30,7 @@ def watched() -> tuple[signal.Signals, ...]:
 
 
 def until_ready(program: str) -> None:
-    """End this program in a line on a signal to stop: Ctrl-C with INTERRUPTED, others with STOPPED.
+    """Let a signal to stop end this program without a traceback: Ctrl-C with INTERRUPTED, others with STOPPED.
 
     Call it before PyTorch is imported, which takes seconds. `StopSignals` takes over where there is something to save.
     """
@@ -45,14 +45,14 @@ def until_ready(program: str) -> None:
 
 
 class StopSignals:
-    """Handle the signals that ask a program to stop, from `with StopSignals() as signals:` to the end of that block.
+    """A handler of the signals that ask a program to stop, active in the block of `with StopSignals() as signals:`.
 
     Before the training loop there is nothing to save: SIGINT raises KeyboardInterrupt, and the others raise
     SystemExit(STOPPED). Inside `with signals.deferred():` a signal only sets `asked`, for the loop to read.
 
     Args:
-        impatient: let a second Ctrl-C raise KeyboardInterrupt inside `deferred`. Leave it off for one of several
-            processes, which must stop together.
+        impatient: let a second Ctrl-C raise KeyboardInterrupt inside `deferred`. Switch it off where several processes
+            must stop together.
         say: called with one line when the first signal comes inside `deferred`. It runs in a signal handler.
     """
 

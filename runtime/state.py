@@ -1,4 +1,4 @@
-"""The saved state of a run: what it is composed of, and the test that a run can be continued from it."""
+"""The saved state of a run: its parts, and the check that a run can be continued from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 4
-SINCE = {1: "0.1", 2: "0.1", 3: "0.1"}  # the versions that read former formats
+SINCE = {1: "0.1", 2: "0.1", 3: "0.1"}  # the versions of this code that read older formats
 Images = tuple[int, str]  # how many, and a digest of their names and sizes
 
 

@@ -1,4 +1,4 @@
-"""Trackers: programs beside the log that show a run while it trains. TensorBoard is one; another is a class like it.
+"""Trackers: programs beside the log that show a run while it trains, such as TensorBoard.
 
 To add a tracker, write a class with the methods of `Tracker` and enter it in `TRACKERS`; docs/long_runs.md shows one.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Tracker(Interface):
-    """Is told what a run does. It may raise anything: the run says so once, and goes on without it."""
+    """A program that is told what a run does. It may raise anything: the run logs that once, and goes on without it."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Show values: losses as `train/<part>`, scores as `<metric>/<test set>`."""
@@ -37,7 +37,7 @@ class TensorBoard:
         run: the folder of the run.
         options: everything that the run was started with, as plain values.
         scores: the names of the scalars that a run is judged by.
-        step: where the run goes on; what is there of later steps is hidden.
+        step: where the run goes on; values of later steps, from before, are hidden.
     """
 
     def __init__(self, run: Path, *, options: Mapping[str, Any], scores: Sequence[str], step: int) -> None:
@@ -80,7 +80,7 @@ class Trackers:
 
     Args:
         log: writes a line of the log.
-        run, options, scores: as `TensorBoard` takes them.
+        run, options, scores: see `TensorBoard`.
     """
 
     def __init__(

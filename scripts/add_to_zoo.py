@@ -96,7 +96,7 @@ def trained_for(config: dict[str, Any]) -> str:
 def card(
     name: str, net: BlindSR, config: dict[str, Any], measured: dict[str, Any], about: dict[str, str], sha256: str
 ) -> str:
-    """Return the card, in Markdown."""
+    """Return the card of the weights, in Markdown."""
     sizes = ", ".join(f"{key} {value}" for key, value in net.config.items())
     parameters = sum(parameter.numel() for parameter in net.parameters())
     machine = config["gpu"] or f"{config['processor']}, {config['threads']} thread(s)"

@@ -4,12 +4,12 @@
     python scripts/benchmark.py --quick                      # two minutes on two cores
     python scripts/benchmark.py --precision tf32 --parts steps inference --network KDSR-M
     python scripts/benchmark.py --parts steps --launch plain graph compile compile+graph
-    python scripts/benchmark.py --page docs/benchmarks/cpu.md   # a page with a plot, besides
+    python scripts/benchmark.py --page docs/benchmarks/cpu.md   # also write a page with a plot
 
-The two run by turns in one process, on the same weights, images and parameters; figures are medians over the rounds,
-ratios those of times side by side. `formulation.py` says what the baseline is; it is not the released code. On a GPU
-it computes in TF32, as PyTorch lets the released code do; on a CPU in float32. There all runs on one thread, and times
-are those of the processor, which other programs disturb less. A step is forward, backward and Adam of the published
+The two run by turns in one process, on the same weights, images and parameters. Figures are medians over the rounds;
+ratios are medians of those within a round. `formulation.py` says what the baseline is; it is not the released code. On
+a GPU it computes in TF32, as PyTorch lets the released code do; on a CPU in float32, on one thread, and times there are
+those of the processor, which other programs disturb less. A step is forward, backward and Adam of the published
 objective, without data and degradation, and for KDSR-GAN without its perceptual loss.
 """
 
@@ -108,7 +108,7 @@ def objective_of(title: str, net: BlindSR) -> Objective[Any]:
 
 
 def as_released(work: Work, precision: str) -> Work:
-    """Return work whose networks compute as the released ones."""
+    """Return the work with networks that compute as the released ones do."""
 
     def run() -> None:
         Precision(precision).prepare(one_size=True)
@@ -190,7 +190,7 @@ def exact(device: torch.device) -> str:
 
 
 def precisions(given: Namespace, device: torch.device) -> list[str]:
-    """Return the precision of the baseline and the one that was asked for."""
+    """Return the precision of the baseline, and the one asked for if it is another."""
     return [*dict.fromkeys((exact(device), given.precision))]
 
 
@@ -204,7 +204,7 @@ def check(net: BlindSR, argument: str, side: int, title: str) -> None:
 
 
 def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
-    """Yield a row for each degradation, without noise but for that of second_order."""
+    """Yield a row for each degradation; only second_order has noise."""
     generator, noise = torch.Generator().manual_seed(0), torch.Generator(device).manual_seed(0)
     images = 16 if device.type == "cpu" else 64
     hr, views = (

@@ -1,4 +1,4 @@
-"""Put the figures of `benchmark.py` into words, and on a page with a plot."""
+"""Lay out the figures of `benchmark.py`: lines for the terminal, and a page with a plot."""
 
 from __future__ import annotations
 

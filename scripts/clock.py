@@ -1,4 +1,4 @@
-"""Train for a given time, also on a machine that becomes busy: what the demo and the comparison share."""
+"""Train for a given time, even on a machine that becomes busy; shared by the demo and the comparison."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ByTheClock(Schedule):
 
 
 class JobRun(Run):
-    """A run that is part of a longer job, and tells with each line how long that will still take.
+    """A run that is part of a longer job, and logs with each line how long the job will still take.
 
     Args:
         end: when the job ends, by `time.perf_counter`.

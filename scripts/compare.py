@@ -69,7 +69,7 @@ def trained(common: Sequence[str], seconds: float, end: float) -> dict[str, Path
 
 
 def course(run: Path, set_name: str, minutes_before: float = 0.0) -> list[Point]:
-    """Read from the logs of a run how it did on a test set.
+    """Return the validations of a run on a test set, from its logs.
 
     Args:
         run: its directory.

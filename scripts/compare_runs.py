@@ -2,8 +2,8 @@
 
     python scripts/compare_runs.py experiment/OLD experiment/NEW [--names old new] [--hr DIR] [--out DIR]
 
-Each is a run, or the folder `results/<checkpoint>` of one. What both were tested on is paired image by image. Written
-are
+Each is a run, or the folder `results/<checkpoint>` of one. What both were tested on is paired image by image. The
+program writes
 
 table.md    for each test set and metric the means with their 95 % intervals (bootstrap over the images), the difference
             with its own, the p-value of a paired sign-flip test, and how many images got better and worse
@@ -39,7 +39,7 @@ from evaluation.results import LABELS, slug
 from evaluation.statistics import confidence_interval, image_means, paired_test
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
-from utility import Run, argument, atomic_write, read_json, read_rows
+from utility import Lines, Run, argument, atomic_write, psnr_curves, read_json, read_rows
 
 ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
 CROP, ENLARGED, SHOWN = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
@@ -55,7 +55,7 @@ class Tested(NamedTuple):
 
 
 class Change(NamedTuple):
-    """How the PSNR of one SR image changes from the first network to the second."""
+    """The change of the PSNR of one SR image from the first network to the second."""
 
     image: str
     case: str
@@ -98,7 +98,7 @@ def read(results: Path) -> dict[str, Tested]:
 
 
 def common(one: Mapping[str, Tested], other: Mapping[str, Tested]) -> dict[str, tuple[Tested, Tested]]:
-    """Return what both were tested on. Raise ValueError if it is nothing, or was not measured alike."""
+    """Return what both were tested on. Raise ValueError if there is nothing, or if it was not measured alike."""
     both = {key: (one[key], other[key]) for key in one if key in other}
     if not both:
         raise ValueError(
@@ -159,11 +159,10 @@ def rows(both: Mapping[str, tuple[Tested, Tested]]) -> list[list[str]]:
 
 def curves(runs: Mapping[str, Path]) -> Figure | None:
     """Draw the PSNR of the validations of two runs, a picture for each set that both have; None if there is none."""
-    logs: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    logs: dict[str, Lines] = {}
     for name, run in runs.items():
-        for row in read_rows(Run(run).psnr_log):
-            of_set = logs.setdefault(f"{row['set']}, {row['protocol']}", {})
-            of_set.setdefault(name, []).append((int(row["step"]), float(row["psnr"])))
+        for title, points in psnr_curves(Run(run).psnr_log).items():
+            logs.setdefault(title, {})[name] = points
     shared = {title: lines for title, lines in logs.items() if len(lines) == len(runs)}
     if not shared:
         return None
@@ -202,7 +201,10 @@ def place(a: Tensor, b: Tensor, hr: Tensor, *, gain: bool) -> tuple[int, int]:
 
 
 def of_size(hr: Tensor, sr: Tensor, scale: int, name: str) -> Tensor:
-    """Return the part of the HR image that was restored: all, but for less than `scale` pixels, or its centre."""
+    """Return the restored part of the HR image: all but less than `scale` pixels at its edges, or its centre.
+
+    Raise ValueError if the SR image is of another size.
+    """
     height, width = sr.shape[1:]
     if hr.shape[1] - height >= scale or hr.shape[2] - width >= scale:
         hr = centre(hr, side=height // scale, scale=scale)

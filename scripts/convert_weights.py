@@ -50,7 +50,7 @@ def convert(source: Path, out: Path, to: str | None = None, others: Sequence[Pat
     Args:
         source: weights of ours, or published ones.
         out: a file that is not there yet.
-        to: "ours", "published" or "parts"; None as the program's help says.
+        to: "ours", "published" or "parts"; for None see the program's help.
         others: if `source` is the published SFTMD of IKC, its Predictor and its Corrector.
 
     Raises:

@@ -1,7 +1,7 @@
 """Count what a step would do on a GPU, without one: kernels launched, bytes held and moved, arithmetic.
 
 It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic convolutions and attentions are the
-operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but a bound of it can.
+operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but it can be bounded.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Ledger(TorchDispatchMode):
 
     Attributes:
         kernels: operations by name.
-        peak: most bytes that tensors made in the block held at once; without workspaces of cuDNN.
+        peak: the most bytes that tensors made in the block held at once, without workspaces of cuDNN.
         flops: of products and convolutions, two for each multiply-add; dynamic convolutions, 1 %, are left out.
         moved: bytes that the kernels read and write, if each reads its arguments once.
         seconds: what these kernels take at least, at `FLOPS` and `BYTES` a second.
@@ -119,7 +119,7 @@ def _copy(tensor: Tensor, memo: Any) -> Tensor:
 
 
 def _to(module: nn.Module, device: Any = None, memory_format: torch.memory_format = torch.preserve_format) -> nn.Module:
-    """Lay out the weights of a module; PyTorch cannot exchange those without data in place."""
+    """Lay out the weights of a module; PyTorch cannot replace tensors without data in place."""
     for part in module.modules():
         for name, weight in part._parameters.items():
             if weight is not None and weight.ndim == 4:

@@ -1,7 +1,7 @@
-"""Do the main job in miniature: train a small KDSR teacher, distil its student, and test that against bicubic.
+"""Do the main job in miniature: train a small KDSR teacher, distil a student, and test it against bicubic.
 
 ×4 under isotropic Gaussian blur of unknown width, on photographs that come with scikit-image; those of the test are not
-trained on. All of it takes --minutes at most, also on a machine that becomes busy; each line tells what is left.
+trained on. All of it takes --minutes at most, even on a machine that becomes busy; each line says what time is left.
 
     bash scripts/demo.sh [--minutes 5]
 """
@@ -44,7 +44,7 @@ TRAIN = (
 )
 TEST = ("astronaut.png", "chelsea.png")
 TEACHER_SHARE = 0.4  # of the time of training
-TESTING = 30  # seconds that are kept for the test and the pictures, or a fifth of the demo if that is less
+TESTING = 30  # seconds reserved for the test and the pictures, or a fifth of the demo if that is less
 DRAWING = 3  # seconds of these for the pictures
 SHOWN = ("astronaut", "2.60", (50, 165, 110))  # image, kernel; top, left and side of the crop
 SIZE = ["--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1", "--patch_size", "24", "--batch_size", "8"]
@@ -71,7 +71,7 @@ def table(baseline: Sequence[Score], ours: Sequence[Score]) -> str:
 
 
 def titled(shown: dict[str, Tensor], scores: dict[str, list[Score]]) -> dict[str, Tensor]:
-    """Return the images to be drawn in their order, their titles with the blur and with what they score."""
+    """Return the images in the order in which they are drawn, by titles that tell the blur and the scores."""
     titles = {"LR": f"LR x{SCALE}, blur σ {float(SHOWN[1]):g}", "HR": "HR"}
     for name, rows in scores.items():
         (own,) = (row for row in rows if (row.image, row.case) == SHOWN[:2])

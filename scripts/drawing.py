@@ -13,11 +13,11 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 DPI = 64  # a power of two: pixels as inches and back are the same pixels
-FONT = 12  # pixels, as the following
+FONT = 12  # pixels, like those below
 LETTER = 7.23  # width of any letter of DejaVu Sans Mono, which matplotlib brings along
 LINE = 16  # from one line of text to the next
 GAP = 12  # between tiles
-NARROWEST = 160  # room that a tile has for its text at least
+NARROWEST = 160  # least width of a tile, for its text
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:

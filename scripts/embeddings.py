@@ -1,10 +1,10 @@
-"""Show what a network's encoder has learned of degradations: a picture, a cluster score and a classification accuracy.
+"""Show what a network's encoder has learned about degradations: a picture, a cluster score, a classification accuracy.
 
     python scripts/embeddings.py --pre_train MODEL.pt --hr DIR --out DIR [--method tsne|pca] [--space code|projection]
 
-Random patches of the HR images are degraded by each kernel of a test protocol and embedded. Written are a scatter plot
-of the embeddings (t-SNE or PCA, one colour for each kernel), and a JSON file with two measures of the embeddings
-themselves, not of their picture:
+Random patches of the HR images are degraded by each kernel of a test protocol and embedded. The program writes a
+scatter plot of the embeddings (t-SNE or PCA, one colour for each kernel), and a JSON file with two measures of the
+embeddings themselves, not of their picture:
 
 silhouette  how much closer an embedding is to those of its own kernel than to those of the next, -1 to 1
 accuracy    of a linear classifier that tells the kernel from the frozen embedding (CDSR, Table 1). It is trained on
@@ -110,7 +110,7 @@ def silhouette(embedded: Embedded) -> float:
 
 
 def probe_accuracy(embedded: Embedded, *, seed: int) -> float:
-    """Return the share of embeddings whose degradation a logistic regression tells, trained on the other images.
+    """Return the share of embeddings whose degradation is recognised by a logistic regression trained on other images.
 
     Each half of the images is tested after training on the other half. Raises ValueError for a single image.
     """

@@ -35,7 +35,7 @@ EXTRA = ("onnx", "onnxruntime", "onnxscript")
 OPSET = 18
 TOLERANCE = 1e-4
 EXAMPLE = (29, 37)  # LR pixels of the image that the network is traced with
-SIZES = ((24, 24), (31, 45), (64, 40))  # of those that the result is checked with
+SIZES = ((24, 24), (31, 45), (64, 40))  # LR pixels of the images that the result is checked with
 
 
 class SuperResolution(nn.Module):
@@ -85,7 +85,7 @@ def export(net: BlindSR) -> Any:
 
 
 def differences(net: BlindSR, model: bytes) -> dict[tuple[int, int], float]:
-    """Return by LR size how far ONNX Runtime is from PyTorch at most. Raise ValueError if it cannot run the model."""
+    """Return by LR size the largest difference of ONNX Runtime from PyTorch. Raise ValueError if it cannot run."""
     import onnxruntime  # pyright: ignore[reportMissingImports]  # an optional extra
 
     found = {}

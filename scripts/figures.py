@@ -35,7 +35,7 @@ from utility import Run, atomic_write
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 LETTER = {"code": 7.9, "text": 6.1}  # widths in pixels at their font sizes, 13 and 12
 LINE = 16
-FILL = {  # of a box: by the room its code lives in, or what it holds
+FILL = {  # of a box: by the folder its code lives in (hall: the root), or what it holds
     "data": "#dcecf9",
     "hall": "#eeeeee",
     "loss": "#fbe3d6",
@@ -406,7 +406,7 @@ FIGURES = {"code": code, "kdsr": kdsr_networks, "cdsr": cdsr_networks}
 
 
 def write(check: bool) -> None:
-    """Write the figures, or exit with 1 if one on the disk is another."""
+    """Write the figures; or, with `check`, exit with 1 if one on the disk is out of date."""
     for name, draw in FIGURES.items():
         path, drawn = IMAGES / f"{name}.svg", draw()
         if check and (not path.exists() or path.read_text(encoding="utf-8") != drawn):

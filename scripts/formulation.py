@@ -1,4 +1,4 @@
-"""The work as the released code formulates it, to measure ours against; written from its facts, and not that code.
+"""The baseline of the benchmark: the work as the released code formulates it, written from its facts and not copied.
 
 Degradations blur at full size in one grouped convolution, weigh gathered rows (bicubic), and compress with a transform
 of four axes whose scales are passes of their own; they use the parameters that ours have drawn. Networks are ours with
@@ -69,20 +69,20 @@ def _apply(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def gaussian(hr: Tensor, params: Params, scale: int) -> Tensor:
-    """Do what `Gaussian.apply` does, without noise."""
+    """Compute what `Gaussian.apply` does, without noise."""
     kernel = gaussian_kernel(params.width, params.theta, SIZE)
     rows = _shrink(_blur(hr, kernel, "reflect"), scale).mT  # (B, C, W, h)
     return _shrink(rows, scale).mT.mul(255).clamp(0, 255).round() / 255
 
 
 def manet(levels: Tensor, params: Params, scale: int) -> Tensor:
-    """Do what `MANet.apply` does to grey levels, without noise."""
+    """Compute what `MANet.apply` does, from grey levels and without noise."""
     kernel = manet_kernel(params.width, params.theta, SIZE, scale)
     return _blur(levels, kernel, "replicate")[..., ::scale, ::scale].clamp(0, 255).round() / 255
 
 
 def second_order(hr: Tensor, params: SecondOrderParams, scale: int, generator: torch.Generator) -> Tensor:
-    """Do what `SecondOrder.apply` does."""
+    """Compute what `SecondOrder.apply` does."""
     first, second = params.first, params.second
     height, width = (side // scale for side in hr.shape[-2:])
     x = F.interpolate(_blur(hr, mixed_kernel(first.kernel), "reflect"), scale_factor=first.factor, mode=first.mode)
@@ -115,7 +115,7 @@ def _shrink(x: Tensor, scale: int) -> Tensor:
 
 
 def _noisy(x: Tensor, params: PassParams, generator: torch.Generator) -> Tensor:
-    """Add noise, with that of grey images beside it wherever one image of the batch has such noise."""
+    """Add noise, and compute grey noise too if any image of the batch has it."""
     grey, strength = (values.to(x)[:, None, None, None] for values in (params.grey, params.noise))
     if params.poisson:
         noise = _poisson(x, generator)

@@ -102,7 +102,7 @@ def middle(image: Tensor, side: int) -> Tensor:
 
 
 def photographs(paths: Sequence[Path], nets: Mapping[str, BlindSR], crop: int) -> Iterator[View]:
-    """Yield photographs, of large ones the middle of `crop` SR pixels a side. Raises BadImage for one too small."""
+    """Yield photographs, cut to the middle `crop` SR pixels a side. Raise BadImage for one that is too small."""
     least = max(net.min_size for net in nets.values())
     for path in paths:
         image = to_tensor(read_image(path), CPU)

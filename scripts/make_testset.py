@@ -29,7 +29,7 @@ from utility import argument, atomic_write
 
 
 def entry(rule: Protocol, hr: Sequence[Path], seed: int) -> dict[str, Any]:
-    """Return what the manifest says of one LR folder, its images apart."""
+    """Return what the manifest says of one LR folder, except for its images."""
     return {
         "protocol": str(rule),
         "digest": rule.digest,
@@ -102,7 +102,7 @@ def rule_of(protocol: str, scale: int, sv_mode: int | None, noise: float) -> Pro
             f"`protocol` {protocol} is none of {', '.join((*NAMED, *DEGRADATIONS))}, manet_sv, and no file"
         )
     if noise and rule.draws:
-        raise ValueError(f"`protocol` {protocol} says all of itself: leave out `noise`")
+        raise ValueError(f"`protocol` {protocol} fixes all settings itself: leave out `noise`")
     return replace(rule, noise=noise / 255) if noise else rule
 
 
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (given.protocol == "manet_sv") != (given.sv_mode is not None):
         parser.error("--protocol manet_sv and --sv_mode go together")
     if given.noise and given.protocol not in (*NAMED, "manet_sv"):
-        parser.error(f"--protocol {given.protocol} says all of itself: leave out --noise")
+        parser.error(f"--protocol {given.protocol} fixes all settings itself: leave out --noise")
     with one_line(parser.prog, words_of(parser)):
         rule = rule_of(given.protocol, given.scale, given.sv_mode, given.noise)
         check_folder("--out", given.out)

@@ -1,4 +1,4 @@
-"""Measure what a packed cache of many images costs before the first step, and at each: a table for docs/data.md.
+"""Measure what a packed cache of many images costs before the first step and at each step: a table for docs/data.md.
 
 python scripts/measure_index.py [COUNT ...]    # images; 1000 and 100000 without any
 
@@ -28,7 +28,7 @@ STEPS = 50
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """Return what a call returns, and the CPU time it takes, seconds."""
+    """Return the result of a call, and the CPU time it takes, seconds."""
     start = time.process_time()
     result = call()
     return result, time.process_time() - start
@@ -42,7 +42,7 @@ def measure(count: int, folder: Path) -> list[str]:
     ]
     write_index(Index("synthetic", images, []), cache)
     with Path(f"{cache}.u8").open("wb") as file:
-        file.truncate(count * size)  # takes no room on a disk that knows holes
+        file.truncate(count * size)  # takes no space where the file system has sparse files
     store, opening = timed(lambda: PackedImages(cache))
     batches = PatchBatches(store, PatchSampler(store.sizes, batch=64, patch=256, views=1, augment="all", seed=1))
     batches.sampler.draw(0)  # shuffles

@@ -33,7 +33,7 @@ IN_WORDS = {  # defaults that no single value says
     ("TrainingOptions", "test_every"): "[published](defaults.md)",
     **{("NetworkOptions", size): "see there" for size in ("n_feats", "n_blocks", "n_resblocks")},
 }
-ENDLESS = 2**31  # a limit above this is there for the machine, and no reader wants to know it
+ENDLESS = 2**31  # a limit above this is not worth telling a reader
 SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published defaults
     "KDSR_T": {"model": "KDSR_T"},
     "KDSR_S": {"model": "KDSR_S"},

@@ -1,4 +1,4 @@
-"""Put the parameters of one draw of a degradation into words, for any recipe, by the names of their fields."""
+"""Describe the parameters of one draw of a degradation in words, for any recipe, by the names of their fields."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(params: Any, path: tuple[str, ...] = (), around: Values | None = None) -> Iterator[Leaf]:
-    """Yield the parameters of a batch of one, from named tuples of tensors (1, ...) and plain values, but None."""
+    """Yield the parameters of a batch of one, from named tuples of tensors (1, ...) and plain values, without None."""
     fields = {name: field for name, field in params._asdict().items() if field is not None}
     values = {name: field[0].tolist() if isinstance(field, Tensor) else field for name, field in fields.items()}
     beside = {**(around or {}), **values}
@@ -42,7 +42,7 @@ def leaves(params: Any, path: tuple[str, ...] = (), around: Values | None = None
 
 
 def _family(beside: Values) -> str:
-    """Return the family of a kernel; `none` if it does nothing. Kernels of a recipe without families are Gaussians."""
+    """Return the family of a kernel, `none` if it has no effect; in a recipe without families kernels are `aniso`."""
     family = FAMILIES[beside["family"]] if "family" in beside else "aniso"
     passed_over = not beside.get("blurred", True)
     return "none" if passed_over or (family == "iso" and beside["width"] == [0, 0]) else family

@@ -1,4 +1,4 @@
-"""Draw a photograph beside what networks make of it: its pixels enlarged, bicubic, each network, the HR image if any.
+"""Draw a photograph with enlarged pixels beside bicubic, the results of networks, and the HR image if there is one.
 
     python scripts/picture.py LR.png kdsr_s.pt [more.pt] --out picture.jpg [--names KDSR ...] [--hr HR.png]
                               [--crop TOP LEFT SIDE]

@@ -4,8 +4,8 @@
     python scripts/preview_degradation.py IMAGE --out one.png --replay 7 [the same flags]
 
 The recipe and its ranges are chosen by the flags that choose them in training, and default to what is published for
---model. Each tile is a draw of its own seed: the HR crop, degraded, each LR pixel enlarged to a square. --replay draws
-the one of that seed again, larger, beside the kernels that blurred it, and prints all its parameters.
+--model. Each tile is the HR crop, degraded by the draw of another seed, with each LR pixel enlarged to a square.
+--replay draws the tile of one seed again, larger, beside the kernels that blurred it, and prints all its parameters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import option
-from data import factory as data_factory
 from data.degradation import Degradation
 from data.images import read_image
 from data.testset import to_pixels
@@ -40,6 +39,7 @@ from option import (
     TrainOptions,
     flag,
 )
+from preflight import recipe_of
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, plain, table
 from scripts.program import check_picture, one_line
@@ -71,7 +71,7 @@ class PreviewOptions:
 
 
 def options_of(argv: Sequence[str]) -> tuple[Given, SheetOptions, TrainOptions]:
-    """Return what a command line says, and what follows for the sheet and for the recipe of a training run."""
+    """Return the values that a command line gives, the options of the sheet, and those of a run with this recipe."""
     words = list(argv)
     if words and not words[0].startswith("-"):
         words.insert(0, "--image")
@@ -84,17 +84,11 @@ def options_of(argv: Sequence[str]) -> tuple[Given, SheetOptions, TrainOptions]:
     return given, sheet, option.train_options(run, NAMES)[1]
 
 
-def recipe_of(options: TrainOptions) -> Degradation[Any]:
-    """Return the recipe of a training run."""
-    flags = dataclasses.asdict(options.degradation) | dataclasses.asdict(options.training_degradation)
-    return data_factory.degradation(options.degradation.degradation, scale=options.network.scale, **flags)
-
-
 # ----------------------------------------------------------------------------------------------------- pictures
 
 
 class Draw(NamedTuple):
-    """The image as the draw of one seed degrades it."""
+    """The image, degraded by the draw of one seed."""
 
     seed: int
     params: Any
@@ -160,7 +154,7 @@ def replay_of(hr: Tensor, one: Draw, recipe: Degradation[Any], heading: str) -> 
 
 
 def without_effect(given: Given, sheet: SheetOptions, options: TrainOptions) -> list[str]:
-    """Return the flags that were given though nothing here depends on them."""
+    """Return the flags that were given but have no effect here."""
     here = ["sv_mode", "draw_per"] + ([] if sheet.replay is None else ["draws", "seed"])
     return list(dict.fromkeys([*option.without_effect(given, options), *(name for name in here if name in given)]))
 

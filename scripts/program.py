@@ -1,4 +1,4 @@
-"""Shared by the programs of this folder: they end alike, read numbers alike and name files alike."""
+"""Helpers of the programs in this folder, so that they end, read numbers and name files in the same way."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one_line(name: str, words: Mapping[str, str]) -> Iterator[None]:
 
     Args:
         name: of the program, for the message.
-        words: how its users know its arguments; errors of the rooms name these in backticks. See `words_of`.
+        words: how its users know its arguments, which errors name in backticks; see `words_of`.
     """
     try:
         yield
@@ -93,7 +93,10 @@ def size(word: str) -> tuple[int, int]:
 
 
 def check_picture(argument: str, path: Path, suffixes: Collection[str]) -> None:
-    """Raise ValueError or OSError unless a picture can be written here; `argument` named the path."""
+    """Raise ValueError or OSError unless a file with one of these suffixes can be written here.
+
+    argument: names the path in messages.
+    """
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{argument} {path}: expected a name that ends in {', '.join(suffixes)}")
     if path.is_dir():
@@ -102,7 +105,7 @@ def check_picture(argument: str, path: Path, suffixes: Collection[str]) -> None:
 
 
 def check_folder(argument: str, path: Path) -> None:
-    """Raise NotADirectoryError if a folder cannot be here or be made here; `argument` named the path."""
+    """Raise NotADirectoryError unless there is a folder here, or one can be made; `argument` names it in messages."""
     nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not nearest.is_dir():
         raise NotADirectoryError(f"{argument}: {nearest} is a file, and no folder")

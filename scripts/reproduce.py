@@ -1,12 +1,12 @@
-"""Put a published table beside what the weights at hand score.
+"""Compare a published table with the scores of the weights at hand.
 
     python scripts/reproduce.py cdsr2 --weights DIR --data DIR
     python scripts/reproduce.py kdsr1 --weights experiment/RUN/model/model_latest.pt --row "KDSR-M" --data DIR
 
 The table is one of published.json: kdsr1, kdsr2, kdsr3, cdsr2, ikc. Each row names the file that it looks for in the
 folder --weights, of ours or as published. --data is a root with benchmark/<Set>; kdsr3 scores real pairs, AIM2019/HR
-beside AIM2019/LR and NTIRE2020 likewise. What cannot be measured is listed with the reason, and makes the exit code 2;
-rows of networks that this project does not have are listed, too, but count only if nothing else was asked for.
+beside AIM2019/LR and NTIRE2020 likewise. Lines that cannot be measured are listed with the reason, and make the
+exit code 2; rows of networks that this project lacks are listed, too, but count only if nothing else was asked for.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tolerance(NamedTuple):
     lpips: float
 
     def verdict(self, published: Sequence[float], measured: Sequence[float]) -> str:
-        """Return in a word whether all values are within the tolerance."""
+        """Return `reproduced` if all values are within the tolerance, else `differs`."""
         close = all(abs(a - b) <= limit for a, b, limit in zip(published, measured, self, strict=False))
         return "reproduced" if close else "differs"
 
@@ -125,7 +125,7 @@ def lines(
 
 
 def measures_of(table: dict[str, Any], scale: int, device: torch.device) -> tuple[list[Measure], str]:
-    """Return the metrics of a table, and a note on the one that cannot be had."""
+    """Return the metrics of a table, and a note if LPIPS cannot be computed."""
     make = partial(metric.make, device=device, planes=table["metric"], border=scale)
     measures = [make(name) for name in METRICS]
     if "lpips" not in table:

@@ -96,7 +96,7 @@ def run(given: Namespace) -> None:
         parts = {path.stem: small}
         if given.tile is not None:
             parts = {f"{path.stem}_{where}": tile for where, tile in tiles(small, given.tile).items()}
-        for name in reversed(parts):  # the first is written last: it says that all are there
+        for name in reversed(parts):  # the first is written last: its presence means that all are there
             with atomic_write(given.out / f"{name}.png") as temporary:
                 write_image(temporary, np.ascontiguousarray(parts[name]))
         written += len(parts)

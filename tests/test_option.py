@@ -463,7 +463,8 @@ def test_the_test_commands_of_kdsr(words, name, save, protocol):
         asked = options.test_degradation
         assert (asked.lambda_1, asked.lambda_2, asked.theta) == (3.5, 1.5, 30)
     assert options.degradation.noise == (10 if protocol == "flags" else 0)  # theirs is 10 whatever --noise says
-    assert options.sizes == ({"n_feats": 128, "n_blocks": 28, "n_resblocks": 5} if LARGE in words else {})
+    sizes = options.testing.n_feats, options.testing.n_blocks, options.testing.n_resblocks
+    assert sizes == ((128, 28, 5) if LARGE in words else (None, None, None))
 
 
 def test_a_noise_that_is_given_is_that_of_the_test():

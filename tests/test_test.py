@@ -547,7 +547,7 @@ def test_the_zoo_serves_where_no_checkpoint_is_named(photographs, capsys):
     assert "kdsr_s_x4_iso" in capsys.readouterr().out
     test.main(f"{photographs}/a.jpg --cpu --outscale 2".split())
     assert "weights: kdsr_s_x4_light" in capsys.readouterr().out  # the weights for photographs
-    assert "the box has no weights RRDB x4" in refused("--model RRDB --data_test Set5")
+    assert "the zoo has no weights RRDB x4" in refused("--model RRDB --data_test Set5")
 
 
 def test_what_contradicts_photographs(photographs):

@@ -1,4 +1,4 @@
-"""The end of every degradation: what happens to the LR image after it was sampled."""
+"""The last steps of degradations, after the LR image was sampled."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def finish(levels: Tensor, params: Params, generator: torch.Generator, *, noise_
         levels: (B, 3, H, W) in grey levels, 0..255. A division by 255 on the way would turn ties of rounding.
         params: noise and quality, or None for neither.
         generator: draws the noise.
-        noise_var: whether the noise differs from block to block, see `draw_block_sigma`; `params.noise` is the
-            strongest then.
+        noise_var: let the noise differ from block to block, see `draw_block_sigma`; `params.noise` is then the
+            strongest.
 
     Returns:
         (B, 3, H, W) float32, multiples of 1/255 in [0, 1].

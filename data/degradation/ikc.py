@@ -21,7 +21,7 @@ from data.degradation.resize import pillow_bicubic
 SIZE = 21  # side of the kernels, pixels
 DIM = 10  # numbers of a code
 _KERNELS = 30_000  # that the code was learned from
-_TIE = 2.0**-20  # grey levels; in float32 less than a rounding, in float64 more than all of them
+_TIE = 2.0**-20  # grey levels; in float32 less than a rounding, in float64 more than all roundings together
 
 
 class IKCParams(NamedTuple):
@@ -55,7 +55,7 @@ class IKC:
     Args:
         scale: HR pixels per LR pixel, along each side.
         sig_min, sig_max: range of the standard deviations, HR pixels. None: as published, up to the scale. The code
-            belongs to the range: train and test with one.
+            belongs to the range: train and test with the same one.
 
     Examples:
         >>> recipe, generator = IKC(scale=4), torch.Generator().manual_seed(0)

@@ -32,7 +32,7 @@ class Draw(Protocol):
 
 
 class Degradation(Protocol[D]):
-    """A recipe that turns HR images into LR images; the random choice is apart from its application.
+    """A recipe that turns HR images into LR images; drawing the parameters is separate from applying them.
 
     A recipe that draws some of its choices once for a whole batch may say in an attribute `group` for how many images
     at most; `data.factory.pairs` then draws for each such group by itself.
@@ -226,7 +226,7 @@ def check_recipe(*, scale: int, width: tuple[float, float], noise: float, qualit
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """The ranges that the recipes of one Gaussian blur draw from, in units of the inside.
+    """The ranges that the recipes of one Gaussian blur draw from, in the units of their fields, not of the flags.
 
     Raises:
         ValueError: a range makes no sense.

@@ -1,4 +1,4 @@
-"""The ranges and probabilities of `second_order` as data: presets, JSON files of one's own, and what they may hold.
+"""The ranges and probabilities of `second_order` as data: presets, and users' own JSON files, which are checked.
 
 A file names only what differs from the preset `realesrgan`, whose file names everything:
 

@@ -128,7 +128,7 @@ class SecondOrder:
 
 @full_precision
 def _resize(x: Tensor, to: float | tuple[int, int], mode: Mode) -> Tensor:
-    """Resize by a factor, or to (height, width); an image that stays as large stays as it is."""
+    """Resize by a factor, or to (height, width); an image whose size stays the same is returned as it is."""
     if to in (1.0, tuple(x.shape[-2:])):
         return x
     if isinstance(to, tuple):
@@ -137,7 +137,7 @@ def _resize(x: Tensor, to: float | tuple[int, int], mode: Mode) -> Tensor:
 
 
 def _noisy(x: Tensor, params: PassParams, generator: torch.Generator) -> Tensor:
-    """Clamp to [0, 1], with noise where the batch gets some."""
+    """Add noise if the batch gets some, then clamp to [0, 1]."""
     add = add_poisson if params.poisson else add_noise
     x = add(x, params.noise, generator, grey=params.grey) if params.noisy else x
     return x.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""The `spatially variant` recipes: another kernel for every block of an image (MANet, ICCV 2021; CDSR, ACM MM 2022)."""
+"""The spatially variant recipes: a kernel for every block of an image (MANet, ICCV 2021; CDSR, ACM MM 2022)."""
 
 from __future__ import annotations
 

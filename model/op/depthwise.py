@@ -4,7 +4,7 @@ PyTorch can run it as a grouped convolution with one group for each sample and c
 GPU that is slow: in channels_last it copies the maps twice, autocast rounds them in passes of their own, and the
 gradient of the weights keeps a fraction of the GPU busy. There one operator does it all, by the Triton kernels of
 `depthwise_triton`: it reads the maps as they are, float32 or rounded, and writes what autocast asks for. Where Triton
-is missing, or its kernels do not give what the grouped convolution gives, the latter runs on.
+is missing, or its kernels do not give what the grouped convolution gives, the grouped convolution runs there too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
 
 
 def plain(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
-    """Do the same by a grouped convolution, which autograd and autocast know."""
+    """Compute the same by a grouped convolution, which autograd and autocast know."""
     b, c, h, w = x.shape
     maps, kernels = _groups(x, kernel)
     y = F.conv2d(maps, kernels, padding=kernel.shape[-1] // 2, groups=b * c)  # (1, B·C, H, W)

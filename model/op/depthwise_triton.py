@@ -4,7 +4,7 @@ A program owns ROWS rows of BW columns of BC channels of one sample and walks do
 row of input adds to three rows of output, so three sums are carried along and one is done after each row. Thus of each
 row, its left and right neighbours included, three tiles are read; all but one come from the cache.
 
-The backward carries the gradient of the maps in the same way. Σ x·g for each of the nine taps it keeps as a tile, which
+The backward carries the gradient of the maps in the same way. For each of the nine taps it keeps Σ x·g as a tile, which
 it sums up at the end; the host adds the programs' sums in order. So nothing depends on which program runs first.
 
 Strides are arguments: Triton compiles one variant where channels lie side by side (channels_last), another where

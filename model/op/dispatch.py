@@ -10,15 +10,15 @@ import warnings
 import torch
 from torch import Tensor
 
-# Operators are opaque to torch.compile, as `triton_op` would not be: there is nothing to fuse with, and what is run may
-# be settled where it is run, by the self-check. Named after the package, which goes by two names (`model`, `blindsr`).
+# Operators are opaque to torch.compile, unlike a `triton_op`: there is nothing to fuse them with, and the self-check
+# can decide what is run when it is run. Named after the package, which goes by two names (`model`, `blindsr`).
 NAMESPACE = __name__.partition(".")[0]
 OPERATORS = ("depthwise", "outer")  # files beside this one, each with a `disagreement`; their kernels: `..._triton`
 _switch = {"kernels": importlib.util.find_spec("triton") is not None}
 
 
 def use_kernels(enabled: bool) -> None:
-    """Let GPUs run the Triton kernels, or what PyTorch has; where Triton is missing it is always the latter."""
+    """Let GPUs run the Triton kernels or, if not `enabled`, PyTorch's own; without Triton they always run PyTorch's."""
     _switch["kernels"] = enabled and importlib.util.find_spec("triton") is not None
 
 
@@ -36,8 +36,8 @@ def runs_kernels(x: Tensor) -> bool:
 def self_check(device: torch.device) -> bool:
     """Return True if the Triton kernels give on this GPU what the plain references give; else warn.
 
-    Asked at the first use; later calls know the answer. Ranks that compute together must agree: let all ask before they
-    begin, and `use_kernels(False)` on all if it is False on one.
+    The check runs at the first call; later calls return its answer. Ranks that compute together must agree: call it on
+    all before they begin, and `use_kernels(False)` on all if it is False on one.
     """
     try:
         wrong = next(filter(None, (_disagreement(name, device) for name in OPERATORS)), "")

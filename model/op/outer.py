@@ -1,7 +1,8 @@
 """Attention between two vectors: the content query of CDSR's DQA.
 
 Its matrix of weights is the softmax of an outer product, so nothing of (B, C, C) needs to be stored. PyTorch launches
-five small kernels forward and ten backward, twenty times in a network. One kernel each does it on a GPU, in float32.
+five small kernels forward and ten backward, twenty times in a network. On a GPU one kernel of ours does the forward
+and one the backward, in float32.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tens
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
-    """Do the same by products, which autograd knows."""
+    """Compute the same by products, which autograd knows."""
     weights = (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
     return code + gamma * (weights @ value[:, :, None]).squeeze(2)  # (B, C)
 

@@ -96,7 +96,7 @@ def test_the_kernel_of_flags(
         ("flags", {}, "`protocol` flags with `blur_type` iso_gaussian needs `sig`"),
         ("flags", {"blur_type": "aniso_gaussian", "lambda_1": 1.0}, "needs `lambda_1` and `lambda_2`"),
         ("nothing", {}, "`protocol` nothing is none of bicubic, gaussian8"),
-        ("second_order", {"noise": 5.0}, "`protocol` second_order says all of itself: leave out `noise`"),
+        ("second_order", {"noise": 5.0}, "`protocol` second_order fixes all settings itself: leave out `noise`"),
         ("second_order", {"jpeg_quality": 50.0, "sample_mode": "s-fold"}, "leave out `sample_mode`, `jpeg_quality`"),
         ("manet9", {"sample_mode": "s-fold"}, "`sample_mode` s-fold"),
         ("gaussian8", {"noise": 5.0, "noise_var": True}, "`noise_var`"),
@@ -113,7 +113,7 @@ def test_a_protocol_file_says_all_of_itself(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('{"recipe": "gaussian", "kernels": [[1, 1, 0]]}')
     assert factory.protocol(str(path), scale=4, blur_type="aniso_gaussian").name == "mine"
-    with pytest.raises(ValueError, match=r"mine\.json says all of itself: leave out `noise`"):
+    with pytest.raises(ValueError, match=r"mine\.json fixes all settings itself: leave out `noise`"):
         factory.protocol(str(path), scale=4, noise=5)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"^`protocol`: .*mine\.json is not a protocol"):

@@ -84,7 +84,7 @@ def test_its_settings_are_part_of_the_definition() -> None:
 
 
 def test_what_it_does_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match="`protocol` box says all of itself: leave out `noise`"):
+    with pytest.raises(ValueError, match="`protocol` box fixes all settings itself: leave out `noise`"):
         factory.protocol("box", scale=4, noise=15)
 
 

@@ -114,7 +114,7 @@ def test_strays_and_copies(checked: Checked, folder: Path) -> None:
 
 def test_a_batch_of_more_than_all_images(checked: Checked) -> None:
     assert "--batch_size" not in checked("--batch_size 5")
-    assert "note: --batch_size 6 has some of the 5 training images twice" in checked("--batch_size 6")
+    assert "note: --batch_size 6 takes some of the 5 training images twice" in checked("--batch_size 6")
 
 
 def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
