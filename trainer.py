@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -596,14 +597,14 @@ class Trainer:
         self.net.eval()
         rows, shown = [], dict[str, Tensor]()
 
-        def show(sample: Sample, sr: Tensor) -> None:
+        def show(name: str, sample: Sample, sr: Tensor) -> None:
             report.crops(sample, sr)
             if len(shown) < SHOWN:
                 case = len(sample.cases) // 2
-                shown[f"{self.test_sets[0].name}/{sample.image}, {sample.cases[case]}"] = strip(sample, sr, case)
+                shown[f"{name}/{sample.image}, {sample.cases[case]}"] = strip(sample, sr, case)
 
         for test_set in self.test_sets:
-            scores = self.scores(test_set, on_image=show)
+            scores = self.scores(test_set, on_image=partial(show, test_set.name))
             report.scores += scores
             score = mean(scores)
             if math.isnan(score["psnr"]):

@@ -90,14 +90,14 @@ class PackedImages:
 
     def _map(self) -> np.ndarray:
         try:
-            if self._file is None:
-                self._file = self._path.open("rb")
+            # Of threads that come at once, each opens the file; what it holds here is not closed under it.
+            self._file = file = self._file or self._path.open("rb")
             # Touching a part that is no longer there would end the process without a message (SIGBUS).
-            size = os.fstat(self._file.fileno()).st_size
+            size = os.fstat(file.fileno()).st_size
             if size != self._bytes:
                 raise OSError(f"{size} bytes instead of {self._bytes}")
             if self._flat is None:
-                self._flat = np.asarray(np.memmap(self._file, np.uint8, mode="r"))
+                self._flat = np.asarray(np.memmap(file, np.uint8, mode="r"))
         except OSError as error:
             raise BadImage(f"{self._path} was changed while it is in use ({error}); pack the images again") from error
         return self._flat

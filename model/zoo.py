@@ -89,7 +89,8 @@ def choose(
 ) -> Weights | None:
     """Return the weights for this scale that were trained for just this, None if there are none.
 
-    Of several it is the best on Set5. What is None does not matter; a teacher is chosen only if it is named.
+    Where several fit, return those that score best on Set5. Arguments that are None do not matter; a teacher is chosen
+    only if it is named.
 
     Examples:
         >>> choose(scale=4, network="RRDB", protocol="gaussian8") is None

@@ -6,6 +6,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -192,6 +193,21 @@ def test_store_is_small_to_pickle_and_maps_itself_again(folder: Path, tmp_path: 
     pickled = pickle.dumps(store)
     assert len(pickled) < 3000 < read_index(tmp_path / "cache").size
     np.testing.assert_array_equal(pickle.loads(pickled).crop(3, 1, 2, 9, 8), expected)
+
+
+def test_threads_may_open_the_file_at_once(folder: Path, tmp_path: Path) -> None:
+    open_packed(folder, tmp_path / "cache")
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(50):
+            store = PackedImages(tmp_path / "cache")
+            begin = Barrier(8)
+
+            def crop(_: int, store: PackedImages = store, begin: Barrier = begin) -> np.ndarray:
+                begin.wait()
+                return store.crop(0, 0, 0, 2, 2)
+
+            first, *others = pool.map(crop, range(8))
+            assert all(np.array_equal(first, other) for other in others)
 
 
 def test_crops_cannot_change_the_cache(folder: Path, tmp_path: Path) -> None:
