@@ -436,7 +436,7 @@ class TrainingOptions:
         on_resume=True,
     )
     lr_encoder: float = flag(
-        AS_PUBLISHED, "learning rate while it learns alone", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
+        AS_PUBLISHED, "learning rate while the encoder learns alone", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
     )
     lr_sr: float = flag(AS_PUBLISHED, "learning rate of full training", low=0, high=1, on_resume=IF_GIVEN)
     lr_decay_encoder: int = flag(
