@@ -1,4 +1,4 @@
-"""Train KDSR, CDSR and DASR at small sizes for equal time on the same images and degradation, and test them alike.
+"""Train small KDSR, CDSR, DASR and EDSR for equal time, on the same images and degradation, and test them alike.
 
     python scripts/compare.py --dir_data DIR [--data_train NAME] [--minutes 4] [--out DIR]
 
@@ -39,8 +39,9 @@ from utility import Run, atomic_write, read_rows
 
 TEST_SETS = "Set5+Set14+B100"
 COMMON = ["--patch_size", "24", "--batch_size", "8", "--draw_per", "image", "--degradation", "gaussian", "--sig", "2.6"]
-COMMON += ["--epochs_encoder", "-1"]
-KDSR = ["--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1"]
+BLIND = ["--epochs_encoder", "-1"]
+KDSR = [*BLIND, "--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1"]
+METHODS = 4
 TEACHER_SHARE = 0.4  # of KDSR's time
 SHOWN = ("butterfly", "2.60", (60, 90, 100))  # image of Set5, kernel; top, left and side of the crop
 
@@ -59,12 +60,14 @@ def trained(common: Sequence[str], seconds: float, end: float) -> dict[str, Path
     teacher = ["--model", "KDSR_T", "--save", "kdsr_teacher", *common, *KDSR]
     file = train(teacher, seconds=TEACHER_SHARE * seconds, **job)
     student = ["--model", "KDSR_S", "--save", "kdsr", *common, *KDSR, "--pre_train_TA", str(file)]
-    cdsr = ["--model", "CDSR", "--save", "cdsr", *common, "--n_blocks", "1"]
-    dasr = ["--model", "DASR", "--save", "dasr", *common, "--n_feats", "32", "--n_blocks", "1"]
+    cdsr = ["--model", "CDSR", "--save", "cdsr", *common, *BLIND, "--n_feats", "32", "--n_blocks", "1"]
+    dasr = ["--model", "DASR", "--save", "dasr", *common, *BLIND, "--n_feats", "32", "--n_blocks", "1"]
+    edsr = ["--model", "EDSR", "--save", "edsr", *common, "--n_feats", "32", "--n_blocks", "16"]
     return {
         "KDSR": train(student, seconds=(1 - TEACHER_SHARE) * seconds, **job),
         "CDSR": train(cdsr, seconds=seconds, **job),
         "DASR": train(dasr, seconds=seconds, **job),
+        "EDSR": train(edsr, seconds=seconds, **job),
     }
 
 
@@ -147,7 +150,7 @@ def run(given: Namespace) -> None:
     common = ["--dir_data", str(given.dir_data), "--dir_experiment", str(given.out), "--scale", str(SCALE)]
     common += ["--data_cache", str(given.out / "cache"), "--data_test", test_sets[0].name, *COMMON]
     common += ["--data_train", given.data_train] if given.data_train else []
-    files = trained(common, seconds, begun + 3 * seconds)
+    files = trained(common, seconds, begun + METHODS * seconds)
     networks = {"bicubic": build("BICUBIC", scale=SCALE)}
     scores, shown = score(networks | {name: load_model(path) for name, path in files.items()}, test_sets)
     table = report.render([row for row in report.rows(scores) if row.case == "all"], "markdown")
