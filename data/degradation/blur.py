@@ -42,8 +42,7 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
         >>> blur(torch.ones(1, 3, 8, 8), kernel, stride=2).shape
         torch.Size([1, 3, 4, 4])
     """
-    if kernel.ndim != 3 or len(kernel) != len(x) or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
-        raise ValueError(f"`kernel`: expected (B, k, k) = ({len(x)}, k, k) with odd k, got {tuple(kernel.shape)}")
+    check_kernels(x, kernel)
     size = kernel.shape[-1]
     fourier = x.dtype == torch.float64 or (x.is_cuda and stride == 1 and not direct)
 
@@ -89,6 +88,16 @@ def blur_separable(
     batch, channels, height, width = padded.shape
     x = padded.reshape(batch, channels * height, width) @ across.mT  # (B, C·H, w)
     return down[:, None] @ x.view(batch, channels, height, -1)
+
+
+def check_kernels(x: Tensor, kernel: Tensor) -> None:
+    """Raise ValueError unless there is one square kernel of odd size for each of (B, C, H, W).
+
+    Examples:
+        >>> check_kernels(torch.ones(2, 3, 8, 8), torch.ones(2, 5, 5))
+    """
+    if kernel.ndim != 3 or len(kernel) != len(x) or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
+        raise ValueError(f"`kernel`: expected (B, k, k) = ({len(x)}, k, k) with odd k, got {tuple(kernel.shape)}")
 
 
 def pad(x: Tensor, size: int, padding: Padding) -> Tensor:

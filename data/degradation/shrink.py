@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.blur import blur
+from data.degradation.blur import blur, check_kernels
 from data.degradation.params import in_parts
 from runtime.precision import full_precision
 
@@ -47,9 +47,11 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
         >>> blur_and_shrink(x, torch.full((1, 3, 3), 1 / 9), *bicubic_matrices(x, 1 / 4)).shape
         torch.Size([1, 3, 16, 24])
     """
-    stride, least = x.shape[-1] // len(columns), min(len(rows), len(columns))
+    check_kernels(x, kernel)
+    margin, stride = kernel.shape[-1] // 2, x.shape[-1] // len(columns)
     whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or least < _WIDE or stride == 1:
+    small = min(len(rows), len(columns)) < _WIDE or min(x.shape[-2:]) <= margin
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or small or stride == 1:
         return rows @ blur(x, kernel) @ columns.mT
     down, across, exact = _shrinking(rows, stride), _shrinking(columns, stride), kernel.double()
     blurs_across, blurs_down = _after(across.weights, exact.mT).mT, _after(down.weights, exact)
@@ -60,7 +62,7 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
         *(_after(edge.weights[0], blurs_down.mT) for edge in across.edges),
     )
     kernels = (of.to(x)[:, None].expand(-1, x.shape[1], -1, -1).flatten(0, 1) for of in kernels)
-    height, width = (side + 2 * (kernel.shape[-1] // 2) for side in x.shape[-2:])
+    height, width = (side + 2 * margin for side in x.shape[-2:])
 
     @cache  # the parts share it: to get fresh memory costs a CPU more than to fill it
     def room(planes: int) -> Tensor:

@@ -97,8 +97,9 @@ def test_gaussian_blurs_compose():
 
 @pytest.mark.parametrize("shape", [(2, 21, 21), (3, 20, 20), (3, 21, 19), (21, 21)])
 def test_wrong_kernels(shape):
-    with pytest.raises(ValueError, match="`kernel`: expected"):
-        blur(images(), torch.ones(shape))
+    for work in (blur, lambda x, kernel: blur_and_shrink(x, kernel, *bicubic_matrices(x, 1 / 4))):
+        with pytest.raises(ValueError, match="`kernel`: expected"):
+            work(images(height=64, width=96).float(), torch.ones(shape))
 
 
 def test_wrong_profiles():
@@ -109,6 +110,9 @@ def test_wrong_profiles():
 def test_image_too_small_to_reflect():
     with pytest.raises(ValueError, match="sides above 10"):
         blur(images(height=10), kernels())
+    x = images(height=32, width=64).float()
+    with pytest.raises(ValueError, match="sides above 32"):
+        blur_and_shrink(x, kernels(size=65), *bicubic_matrices(x, 1 / 2))
 
 
 def test_many_images_are_blurred_as_each_alone():
