@@ -90,7 +90,7 @@ class PackedImages:
 
     def _map(self) -> np.ndarray:
         try:
-            # Of threads that come at once, each opens the file; what it holds here is not closed under it.
+            # Several threads may open the file at once. Each holds its own here, so that no other closes it meanwhile.
             self._file = file = self._file or self._path.open("rb")
             # Touching a part that is no longer there would end the process without a message (SIGBUS).
             size = os.fstat(file.fileno()).st_size

@@ -101,7 +101,7 @@ def _compress(x: Tensor, luma: Tensor, chroma: Tensor, constants: _Constants, co
     y = _lossy(planes[:, :1].sub_(128), luma, constants.dct, constants.inverse).add_(128 / 255)
     mixed = planes[:, 1:, ::2] + planes[:, 1:, 1::2]  # rows, two by two; the transform does so with the columns
     blue, red = _lossy(mixed, chroma, constants.mix, constants.inverse if real else constants.wide).split(1, 1)
-    # Enlarged is not the chroma but what it adds to R, G and B, so that no colours are mixed at full size.
+    # Enlarge what chroma adds to R, G and B instead of chroma itself: then no colours are mixed at full size.
     added = (1.402, red), (1.0, (-0.344136 * blue).sub_(red, alpha=0.714136)), (1.772, blue)
     if real:
         x = F.interpolate(torch.cat([weight * part for weight, part in added], 1), scale_factor=2, mode="bilinear")

@@ -67,7 +67,7 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     @cache  # the parts share it: to get fresh memory costs a CPU more than to fill it
     def room(planes: int) -> Tensor:
         size = (1, planes, down.lead + height, across.lead + width)
-        return torch.empty(size, memory_format=torch.channels_last)  # what leads is in no window that counts
+        return torch.empty(size, memory_format=torch.channels_last)  # nothing reads what the lead makes of this
 
     work = partial(_shrunk, room=room, down=down, across=across, stride=stride)
     return in_parts(work, x.flatten(0, 1), *kernels, most=_PLANES).unflatten(0, x.shape[:2])
