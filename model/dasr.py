@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .autocast import convolve_in_float32, in_float32, rounds_weights_once
+from .autocast import in_float32, rounds_weights_once
 from .layer import (
     ConvBlock,
     DAConv,
@@ -24,7 +24,6 @@ from .layer import (
     MeanShift,
     Pool,
     Trunk,
-    Upsampler,
     attentions_of_all,
     conv,
     global_mean,
@@ -33,6 +32,7 @@ from .layer import (
 )
 from .moco import ContrastiveSR
 from .naming import Foreign, Names, da_names, trunk_config, trunk_names
+from .upsampler import Upsampler, upsample_to_image
 
 DIM = 256  # of the embedding and its projection
 N_GROUPS = 5
@@ -116,8 +116,8 @@ class Restoration(nn.Module):
         x, n = head, len(steerings) // len(self.groups)
         for i, group in enumerate(self.groups):
             x = group(x, steerings[i * n : (i + 1) * n])  # (B, C, H, W)
-        x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
-        return self.add_mean(convolve_in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
+        image = upsample_to_image(self.upsample, self.tail, head + self.fuse(x))
+        return self.add_mean(image / PEAK)  # (B, 3, s·H, s·W)
 
 
 class DASR(ContrastiveSR):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .autocast import convolve_in_float32, in_float32
-from .layer import BlindSR, MeanShift, Trunk, Upsampler, conv
+from .autocast import in_float32
+from .layer import BlindSR, MeanShift, Trunk, conv
+from .upsampler import Upsampler, upsample_to_image
 
 PEAK = 255  # the published network works in 0..255
 
@@ -55,5 +56,5 @@ class EDSR(BlindSR):
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
-        x = self.upsample(head + self.fuse(self.blocks(head)))  # (B, C, s·H, s·W)
-        return self.add_mean(convolve_in_float32(self.tail, x) / PEAK)  # (B, 3, s·H, s·W)
+        image = upsample_to_image(self.upsample, self.tail, head + self.fuse(self.blocks(head)))
+        return self.add_mean(image / PEAK)  # (B, 3, s·H, s·W)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import convolve_in_float32, in_float32, rounds_weights_once
+from .autocast import in_float32, rounds_weights_once
 from .layer import (
     BlindSR,
     DynamicDepthwise,
@@ -26,13 +26,13 @@ from .layer import (
     MeanShift,
     Pool,
     Trunk,
-    Upsampler,
     conv,
     global_mean,
     lrelu,
     weights_of_all,
 )
 from .naming import Foreign, Names, State, count, trunk_config, trunk_names
+from .upsampler import Upsampler, upsample_to_image
 
 
 class ResBlock(nn.Module):
@@ -100,8 +100,8 @@ class Restoration(nn.Module):
         head = in_float32(self.head, self.sub_mean(lr))  # (B, C, H, W)
         kernels = weights_of_all([cast(IDRDCRB, block).ddc for block in self.blocks], code)  # (B, C, 3, 3) each
         x = self.blocks(head, [(kernel,) for kernel in kernels])  # (B, C, H, W)
-        x = self.upsample(head + self.fuse(x))  # (B, C, s·H, s·W)
-        return self.add_mean(convolve_in_float32(self.tail, x))  # (B, 3, s·H, s·W)
+        image = upsample_to_image(self.upsample, self.tail, head + self.fuse(x))
+        return self.add_mean(image)  # (B, 3, s·H, s·W)
 
 
 class KDSRStudent(BlindSR):

@@ -326,17 +326,6 @@ class MeanShift(nn.Module):
         return x + self.mean
 
 
-class Upsampler(nn.Sequential):
-    """EDSR's upsampler: [conv, PixelShuffle] once for ×2 and ×3, twice for ×4.
-
-    https://arxiv.org/abs/1707.02921
-    """
-
-    def __init__(self, scale: int, n_feats: int) -> None:
-        factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
-        super().__init__(*(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r))))
-
-
 class ReceptiveField(NamedTuple):
     """The reach of a chain of convolutions."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
-PROBE = 24  # LR pixels a side of the image on which a network's memory is estimated
+PROBE = 48  # LR pixels a side of the image on which a network's memory is estimated
 SAFETY = 1.75  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
 CPU_LIMIT = 7 * 2**27  # bytes; with PyTorch itself it stays below 1.5 GiB, and more does not make a CPU faster
 MEMINFO = Path("/proc/meminfo")

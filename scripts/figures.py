@@ -27,7 +27,7 @@ from data.degradation import Degradation
 from evaluation import evaluate, report
 from loss import contrast, distillation, objective
 from main import build_trainer
-from model import cdsr, kdsr, layer, load_model, moco
+from model import cdsr, kdsr, layer, load_model, moco, upsampler
 from runtime import divergence, logger
 from scripts.program import program
 from utility import Run, atomic_write
@@ -288,7 +288,7 @@ def kdsr_networks() -> str:
         f.box(265, 490, 120, kdsr.IDRDCRB, "× n_blocks"),
         f.box(420, 490, 70, "conv", "C to C", fill="tensor"),
         f.box(510, 490, 50, "+", fill="tensor", height=44),
-        f.box(585, 490, 145, layer.Upsampler, "[conv, shuffle]"),
+        f.box(585, 490, 145, upsampler.Upsampler, "[conv, shuffle]"),
         f.box(750, 490, 70, "conv", "C to 3", fill="tensor"),
         f.box(845, 490, 120, layer.MeanShift, "plus DIV2K's"),
     ]

@@ -2,8 +2,8 @@
 
 Degradations blur at full size in one grouped convolution, weigh gathered rows (bicubic), and compress with a transform
 of four axes whose scales are passes of their own; they use the parameters that ours have drawn. Networks are ours with
-one grouped convolution for all samples, an activation in place on a view, and small layers one by one. A patch is cut
-from a whole image that is read for it. Metrics take one image at a time.
+one grouped convolution for all samples, an activation in place on a view, small layers one by one, and upsamplers layer
+by layer. A patch is cut from a whole image that is read for it. Metrics take one image at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from math import ceil, log2, pi
+from math import ceil, inf, log2, pi
 from pathlib import Path
 from unittest import mock
 
@@ -28,7 +28,7 @@ from data.degradation.params import Params
 from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
 from data.sampler import Crop, turn
-from model import cdsr, layer
+from model import cdsr, layer, upsampler
 from model.op import depthwise, outer
 
 SIZE = 21  # side of the kernels, pixels
@@ -43,6 +43,7 @@ def networks() -> Iterator[None]:
         stack.enter_context(mock.patch.object(depthwise, "plain", new=_grouped))
         for part in (layer, cdsr):
             stack.enter_context(mock.patch.object(part, "apply_all", new=_one_by_one))
+        stack.enter_context(mock.patch.object(upsampler, "FOLD_FROM", new=inf))
         yield
 
 

@@ -211,14 +211,14 @@ def test_arrays_travel_as_integers_and_none_is_lost_on_the_way(dtype):
     ],
 )
 def test_tiles_are_halved_until_they_fit(error):
-    net = Nearest(limit=30 * 30, error=error)
-    lr, _ = images(net, 100, 70)
+    net = Nearest(limit=60 * 60, error=error)
+    lr, _ = images(net, 200, 140)
     sr = upscale(net, lr)
     torch.testing.assert_close(sr, Nearest()(lr).image)
-    assert max(net.windows[1:]) == 25 * 17  # after the probe: (100, 70), (50, 35), (25, 17)
+    assert max(net.windows[1:]) == 50 * 35  # after the probe: (200, 140), (100, 70), (50, 35)
     net.windows.clear()
-    torch.testing.assert_close(upscale(net, lr, tile=40), sr)
-    assert max(net.windows) == 20 * 20
+    torch.testing.assert_close(upscale(net, lr, tile=80), sr)
+    assert max(net.windows) == 40 * 40
 
 
 def test_memory_that_is_too_small_for_any_tile():

@@ -1,0 +1,95 @@
+"""EDSR's upsampler and the convolution after it, which together are linear: in inference one convolution does.
+
+For ×4 and C channels the layers take 180·C² + 432·C multiplications per LR pixel, and their largest maps have 16·C
+values for it; the one convolution takes 1200·C, and its map has 48.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .autocast import autocast_dtype, convolve_in_float32, in_float32
+from .layer import conv
+
+FOLD_FROM = 32  # LR pixels a side; below, the borders cost more than the rest saves
+REACH = 2  # LR pixels that an output pixel sees on each side of its own
+STRIP = 1 + REACH  # LR pixels, from the border inwards, of which the outermost output pixels are made
+
+
+class Upsampler(nn.Sequential):
+    """EDSR's upsampler: [conv, PixelShuffle] once for ×2 and ×3, twice for ×4.
+
+    https://arxiv.org/abs/1707.02921
+    """
+
+    def __init__(self, scale: int, n_feats: int) -> None:
+        factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
+        super().__init__(*(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r))))
+
+    @property
+    def stages(self) -> list[tuple[nn.Conv2d, nn.PixelShuffle]]:
+        """Return each convolution with the shuffle after it."""
+        layers = list(self)
+        return [(cast(nn.Conv2d, a), cast(nn.PixelShuffle, b)) for a, b in zip(layers[::2], layers[1::2], strict=True)]
+
+
+def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return `tail(upsample(x))`, with the last convolution in float32 under autocast.
+
+    Without gradients this runs as one convolution, which rounds in another order. It does so in float32, too, and thus
+    not on a GPU under autocast, where the layers' products are cheaper than its own.
+
+    Args:
+        upsample: enlarges s times.
+        tail: a 3×3 convolution.
+        x: (B, C, H, W).
+
+    Returns:
+        (B, 3, s·H, s·W).
+    """
+    layers = partial(_layers, upsample, tail)
+    rounds = x.is_cuda and autocast_dtype(x).itemsize < 4
+    if torch.is_grad_enabled() or rounds or tail.weight.dtype.itemsize < 4 or min(x.shape[2:]) < FOLD_FROM:
+        return layers(x)
+    return in_float32(partial(_folded, upsample, tail), x)
+
+
+def _layers(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
+    return convolve_in_float32(tail, upsample(x))  # (B, 3, s·H, s·W)
+
+
+def _folded(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
+    kernel, bias = fold(upsample, tail)
+    y = F.conv2d(x, kernel, bias, padding=REACH)  # (B, 3·s², H, W)
+    for _, shuffle in upsample.stages:
+        y = shuffle(y)  # (B, 3, s·H, s·W) after the last
+    # Each layer pads its own input with zeros, which one convolution cannot: the outermost pixels come from the layers.
+    s = y.shape[2] // x.shape[2]
+    for axis in (2, 3):
+        for start, outermost in ((0, 0), (x.shape[axis] - STRIP, REACH)):
+            strip = _layers(upsample, tail, x.narrow(axis, start, STRIP))
+            y.narrow(axis, s * (start + outermost), s).copy_(strip.narrow(axis, s * outermost, s))
+    return y
+
+
+def fold(upsample: Upsampler, tail: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Return kernel (3·s², C, 5, 5) and bias (3·s²) of the convolution that, shuffled as `upsample` does, equals both.
+
+    It equals them where no layer sees past the border.
+    """
+    kernel, bias = tail.weight, cast(Tensor, tail.bias)  # (O, C, k, k), (O)
+    for layer, shuffle in reversed(upsample.stages):
+        r = shuffle.upscale_factor
+        # What makes one pixel of the shuffled map makes r² channels of the map before, each with the kernel shifted.
+        shifts = [(j, r - 1 - j, i, r - 1 - i) for i in range(r) for j in range(r)]
+        kernel = torch.stack([F.pad(kernel, shift) for shift in shifts], 1).flatten(0, 1)  # (O·r², C, k + r - 1, ...)
+        margin = (kernel.shape[-1] - r) // 2  # pixels around the r×r ones
+        kernel = F.pixel_unshuffle(F.pad(kernel, [-margin % r] * 4), r)  # (O·r², C·r², k', k')
+        bias = bias.repeat_interleave(r * r) + kernel.sum((2, 3)) @ cast(Tensor, layer.bias)
+        kernel = F.conv_transpose2d(kernel, layer.weight)  # (O·r², C, k' + 2, k' + 2)
+    return kernel, bias
