@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .autocast import in_float32
+from .autocast import in_float32, rounds_weights_once
 from .layer import BlindSR, MeanShift, Trunk, conv
 from .upsampler import Upsampler, upsample_to_image
 
@@ -53,6 +53,7 @@ class EDSR(BlindSR):
         self.tail = conv(n_feats, 3)
         self.add_mean = MeanShift(+1)
 
+    @rounds_weights_once
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)

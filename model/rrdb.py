@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .autocast import in_float32
+from .autocast import in_float32, rounds_weights_once
 from .layer import RDB, BlindSR, Trunk, conv
 from .naming import Foreign, Names, State, count, width
 
@@ -65,6 +65,7 @@ class RRDBNet(BlindSR):
         self.upsample = NearestUpsampler(scale, n_feats)
         self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
 
+    @rounds_weights_once
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, lr)  # (B, C, H, W)

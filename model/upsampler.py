@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import autocast_dtype, convolve_in_float32, in_float32
+from .autocast import convolve_in_float32, in_float32
 from .layer import conv
 
-FOLD_FROM = 32  # LR pixels a side; below, the borders cost more than the rest saves
+FOLD_FROM = 32  # LR pixels a side, on a CPU; below, the borders cost more than the rest saves
+FOLD_FROM_ON_GPU = 512  # below, a GPU waits for the host, which would have 44 more kernels to launch
 REACH = 2  # LR pixels that an output pixel sees on each side of its own
 STRIP = 1 + REACH  # LR pixels, from the border inwards, of which the outermost output pixels are made
 
@@ -41,8 +42,8 @@ class Upsampler(nn.Sequential):
 def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
     """Return `tail(upsample(x))`, with the last convolution in float32 under autocast.
 
-    Without gradients this runs as one convolution, which rounds in another order. It does so in float32, too, and thus
-    not on a GPU under autocast, where the layers' products are cheaper than its own.
+    Without gradients one convolution does it all for large images, in float32, too. It rounds in another order than
+    the layers.
 
     Args:
         upsample: enlarges s times.
@@ -52,10 +53,9 @@ def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor
     Returns:
         (B, 3, s·H, s·W).
     """
-    layers = partial(_layers, upsample, tail)
-    rounds = x.is_cuda and autocast_dtype(x).itemsize < 4
-    if torch.is_grad_enabled() or rounds or tail.weight.dtype.itemsize < 4 or min(x.shape[2:]) < FOLD_FROM:
-        return layers(x)
+    large = min(x.shape[2:]) >= (FOLD_FROM if x.device.type == "cpu" else FOLD_FROM_ON_GPU)
+    if torch.is_grad_enabled() or tail.weight.dtype.itemsize < 4 or not large:
+        return _layers(upsample, tail, x)
     return in_float32(partial(_folded, upsample, tail), x)
 
 

@@ -53,7 +53,7 @@ from model.discriminator import UNetDiscriminator
 from runtime.precision import PRECISIONS, Precision
 from scripts import formulation
 from scripts.benchmark_page import Counted, Figure, render, write_page
-from scripts.counting import STEPS, counted_step
+from scripts.counting import STEPS, counted_inference, counted_step
 from scripts.program import check_picture, one_line, program, size, whole, words_of
 from trainer import Learner
 from utility import environment
@@ -348,12 +348,16 @@ def _timed(work: Work, runs: int, device: torch.device) -> tuple[float, int]:
     return milliseconds, peak if peak >= 2**20 else 0  # a graph has its memory already
 
 
-def count(names: Sequence[str]) -> Iterator[Counted]:
-    """Count steps at their published sizes, as released in float32, and ours in float32 and bf16."""
-    for name in names:
+def count(steps: Sequence[str], networks: Sequence[str]) -> Iterator[Counted]:
+    """Count steps and restorations at their published sizes, as released in float32, and ours in float32 and bf16."""
+    works = {f"step: {name}": partial(counted_step, name) for name in steps}
+    for title in networks:
+        height, width = SIZE
+        works[f"inference: {title}, LR {height}x{width}"] = partial(counted_inference, partial(build, title), SIZE)
+    for name, work in works.items():
         for way, precision in ((BASELINE, "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
             released = way == BASELINE
-            ledger = counted_step(name, precision, released=released)
+            ledger = work(precision, released=released)
             # A grouped convolution is counted as if it had one group.
             floor = None if released else 1000 * ledger.seconds
             yield Counted(name, way, ledger.kernels.total(), ledger.peak, ledger.moved, floor)
@@ -409,7 +413,7 @@ def run(given: Namespace) -> None:
             figures += (found := measure(row, given.rounds, runs, device))
             print(render(found), flush=True)
     counts = []
-    for found in count(counted) if "counts" in given.parts else ():
+    for found in count(counted, given.network) if "counts" in given.parts else ():
         counts.append(found)
         print(render([found]), flush=True)
     awaited = AWAITED if device.type == "cpu" else ()

@@ -24,7 +24,7 @@ class Figure(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Counts of a training step at its published size."""
+    """Counts of a training step or a restoration at its published size."""
 
     name: str
     way: str
@@ -43,7 +43,7 @@ def _line(found: Figure | Counted) -> str:
     if isinstance(found, Counted):
         floor = "" if found.floor is None else f"{found.floor:7.1f} ms at least"
         counts = f"{found.kernels:6} kernels{found.peak / 2**30:7.2f} GiB{found.moved / 1e9:7.1f} GB moved"
-        return f"counted step, {found.name:<18}{found.way:<22}{counts}{floor}"
+        return f"counted {found.name:<38}{found.way:<22}{counts}{floor}"
     memory = f"{found.peak / 2**20:8.0f} MiB" if found.peak else ""
     title = f"{found.part}: {found.name}"
     time = f"{found.milliseconds:9.1f} ms ±{100 * found.spread:3.0f} %{found.ratio:7.2f}x"
@@ -69,7 +69,7 @@ def write_page(
         text += [*_table(head, [_row(found)[: len(head)] for found in figures]), ""]
     if counts:
         text += ["## Counted", "", _COUNTED, ""]
-        head = ("Step", "Way", "Kernels", "Peak, GiB", "Moved, GB", "At least, ms")
+        head = ("Work", "Way", "Kernels", "Peak, GiB", "Moved, GB", "At least, ms")
         text += [*_table(head, [_counts(found) for found in counts]), ""]
     if awaited:
         text += ["## What awaits a GPU", "", *[f"- {each}" for each in awaited], ""]
@@ -78,9 +78,9 @@ def write_page(
 
 
 _COUNTED = (
-    "Training steps at their published sizes on tensors without data (`scripts/counting.py`), without the optimiser "
-    "and VGG19. No step reads anything back to the host. The last column is what these kernels take at least on a GPU "
-    "of 790 TFLOP/s in bf16, half of that in float32 (TF32), and 4.3 TB/s."
+    "Training steps and inference at their published sizes on tensors without data (`scripts/counting.py`), without "
+    "the optimiser and VGG19. Nothing is read back to the host. The last column is what these kernels take at least "
+    "on a GPU of 790 TFLOP/s in bf16, half of that in float32 (TF32), and 4.3 TB/s."
 )
 
 

@@ -1,4 +1,4 @@
-"""Count what a step would do on a GPU, without one: kernels launched, bytes held and moved, arithmetic.
+"""Count what a step or inference would do on a GPU, without one: kernels launched, bytes held and moved, arithmetic.
 
 It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic convolutions and attentions are the
 operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but it can be bounded.
@@ -25,7 +25,7 @@ import model
 from data.degradation import IKCParams
 from data.pairs import Batch
 from loss import Objective
-from model import BlindSR
+from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
 from model.op import depthwise, outer
 from runtime.precision import Precision
@@ -97,6 +97,7 @@ def without_data() -> Iterator[None]:
         # Functions, not the mocks that `patch` makes by itself: those keep all their arguments.
         mock.patch.object(depthwise, "_has_kernel", new=_always),
         mock.patch.object(outer, "_has_kernel", new=_always),
+        mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),
         mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),
         mock.patch.object(nn.Module, "to", _to),
         FakeTensorMode(),
@@ -201,6 +202,26 @@ def counted_step(name: str, precision: str, *, recompute: bool = False, released
         pairs = Batch(torch.rand(n, 3, patch, patch), torch.rand(n, 3, 4 * patch, 4 * patch), params)
         with Ledger() as ledger:
             learner.step(pairs, 1, 1e-4)
+    return ledger
+
+
+def counted_inference(
+    make: Callable[[], BlindSR], size: tuple[int, int], precision: str, *, released: bool = False
+) -> Ledger:
+    """Count the restoration of one LR image of this size.
+
+    Args:
+        make: builds the network.
+        size: rows and columns, LR pixels.
+        precision, released: as for `counted_step`.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(without_data())
+        if released:
+            stack.enter_context(formulation.networks())
+        net, lr = make().eval(), torch.rand(1, 3, *size)
+        with Ledger() as ledger, torch.no_grad(), Precision(precision).autocast(torch.device("cpu")):
+            net(lr)
     return ledger
 
 

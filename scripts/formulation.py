@@ -43,7 +43,8 @@ def networks() -> Iterator[None]:
         stack.enter_context(mock.patch.object(depthwise, "plain", new=_grouped))
         for part in (layer, cdsr):
             stack.enter_context(mock.patch.object(part, "apply_all", new=_one_by_one))
-        stack.enter_context(mock.patch.object(upsampler, "FOLD_FROM", new=inf))
+        for limit in ("FOLD_FROM", "FOLD_FROM_ON_GPU"):
+            stack.enter_context(mock.patch.object(upsampler, limit, new=inf))
         yield
 
 

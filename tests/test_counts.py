@@ -1,4 +1,4 @@
-"""The kernels that a training step launches, and the bytes it holds, are counted without a GPU, and held.
+"""The kernels that a step or inference launches, and the bytes it holds, are counted without a GPU, and held.
 
 Left out is the optimiser, whose kernels for all weights together a CPU does not have. The perceptual loss is left out
 of the adversarial step.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from loss import OBJECTIVES, Adversarial
-from scripts.counting import BYTES, FLOPS, STEPS, counted_step, without_data
+from model import build
+from scripts.counting import BYTES, FLOPS, STEPS, counted_inference, counted_step, without_data
 
 COUNTS = {  # kernels, GiB of what a step makes
     ("KDSR_T M", "fp32"): (472, 10.80),
@@ -28,6 +29,18 @@ COUNTS = {  # kernels, GiB of what a step makes
     ("IKC, sftmd", "bf16"): (1056, 4.85),
     ("IKC, correction", "fp32"): (3459, 1.53),
     ("IKC, correction", "bf16"): (4002, 0.84),
+}
+INFERENCE = {  # of LR 180×320, likewise
+    ("KDSR_S", "fp32"): (225, 0.48),
+    ("KDSR_S", "bf16"): (231, 0.39),
+    ("CDSR", "fp32"): (773, 0.14),
+    ("CDSR", "bf16"): (819, 0.11),
+    ("DASR", "fp32"): (408, 0.48),
+    ("DASR", "bf16"): (445, 0.39),
+    ("EDSR", "fp32"): (76, 0.47),
+    ("EDSR", "bf16"): (96, 0.37),
+    ("RRDB", "fp32"): (1001, 0.47),
+    ("RRDB", "bf16"): (1074, 0.50),
 }
 # GiB in bf16 with `recompute`
 RECOMPUTED = {
@@ -52,6 +65,21 @@ def test_a_step_launches_no_more_kernels_and_holds_no_more_than_it_did(name, pre
     ledger = counted_step(name, precision)
     assert ledger.kernels.total() <= kernels, ledger.kernels.most_common()
     assert ledger.peak / 2**30 < gib + 0.01
+
+
+@pytest.mark.parametrize(("name", "precision"), INFERENCE)
+def test_inference_launches_no_more_kernels_and_holds_no_more_than_it_did(name, precision):
+    kernels, gib = INFERENCE[name, precision]
+    ledger = counted_inference(lambda: build(name, scale=4), (180, 320), precision)
+    assert ledger.kernels.total() <= kernels, ledger.kernels.most_common()
+    assert ledger.peak / 2**30 < gib + 0.01
+
+
+def test_large_images_are_never_held_as_maps_of_their_size():
+    """The upsampler would hold 64 channels at 16 times the pixels, twice; one convolution makes the image of 3."""
+    height, width = 512, 640
+    ledger = counted_inference(lambda: build("KDSR_S", scale=4), (height, width), "bf16")
+    assert ledger.peak < 0.5 * 2 * 64 * 2 * 16 * height * width
 
 
 def test_arithmetic_is_counted_and_bounds_the_time():

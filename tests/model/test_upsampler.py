@@ -70,7 +70,7 @@ def test_training_and_small_images_keep_the_bits_of_the_layers(seen):
     assert seen == [(FOLD_FROM, FOLD_FROM + 1), (FOLD_FROM - 1, FOLD_FROM + 1)]
 
 
-def test_autocast_on_a_cpu_rounds_less_than_in_the_layers(seen):
+def test_autocast_rounds_less_than_in_the_layers(seen):
     upsample, tail = layers(4)
     x = torch.randn(1, 6, 40, 40, dtype=torch.float64)
     with torch.no_grad():

@@ -60,8 +60,8 @@ def test_every_row_is_measured_and_the_page_has_them_all(monkeypatch, capsys, tm
     for row in ("K, LR 12x14", "KDSR-GAN, 2 patches of 12", "C, 2 patches of 12", "loader: 64", "8 kernels, KDSR-M"):
         assert row in out
         assert row in text
-    assert out.count("bf16") == text.count("| bf16 |") == 7
-    assert "| KDSR_S L | released formulation |" in text
+    assert out.count("bf16") == text.count("| bf16 |") == 10
+    assert "| step: KDSR_S L | released formulation |" in text
     assert all(line in text for line in benchmark.AWAITED)
     Image.open(page.with_suffix(".png")).verify()
 
