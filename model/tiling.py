@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .layer import BlindSR, Image, receptive_field
-from .memory import halving, tile_shape
+from .memory import halving, keep_freed_blocks, return_freed_blocks, tile_shape
 from .transfer import Download, upload
 
 Progress = Callable[[int, int], None]
@@ -115,6 +115,8 @@ def _fill(
     """Write the super-resolved image into `result`, with the network in eval mode."""
     if tile is not None and tile < 1:
         raise ValueError(f"`tile` {tile}: its side must be 1 LR pixel or more")
+    if source.device.type == "cpu":
+        keep_freed_blocks()
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -156,7 +158,8 @@ def _fill_tiles(
             sr = view.back(net.restore(view.turn(window), code))
             total = sr if total is None else total + sr
         assert total is not None
-        return total[..., rows.inner(net.scale), columns.inner(net.scale)] / len(views)  # (B, 3, s·h, s·w)
+        part = total[..., rows.inner(net.scale), columns.inner(net.scale)]  # (B, 3, s·h, s·w)
+        return part if len(views) == 1 else part / len(views)
 
     def write(rows: _Span, columns: _Span, done: int, of: int, part: Tensor) -> None:
         nonlocal top, counted
@@ -172,6 +175,9 @@ def _fill_tiles(
             for done, (rows, columns) in enumerate(tiles, before + 1):
                 part = restored(rows, columns)
                 download.send(result.encode(part), partial(write, rows, columns, done, before + len(tiles)))
+                del part
+                if device.type == "cpu":
+                    return_freed_blocks()
         finally:
             download.finish()
 
@@ -195,6 +201,8 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
             total = total + part.sum((2, 3), dtype=torch.promote_types(part.dtype, torch.float32))  # (B, C)
             count += part.shape[2] * part.shape[3]
             del part  # or it would stay while the next tile is at work
+            if device.type == "cpu":
+                return_freed_blocks()
         return (total / count).to(x.dtype)
 
     return halving(run, shape, device)
@@ -297,7 +305,7 @@ class _Bands:
 
 def _levels(part: Tensor, dtype: np.dtype[Any]) -> Tensor:
     """Convert (1, 3, h, w) to clamped and rounded integers (h, w, 3)."""
-    levels = part[0].float().clamp(0, 1).mul(np.iinfo(dtype).max).round()
+    levels = part[0].float().clamp(0, 1).mul_(np.iinfo(dtype).max).round_()
     return levels.permute(1, 2, 0).to(torch.uint8 if dtype == np.uint8 else torch.uint16)
 
 

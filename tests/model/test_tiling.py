@@ -1,6 +1,11 @@
 """Images by tiles are images as a whole; the memory is enough or is made to do; eight views are averaged."""
 
+import os
+import platform
+import subprocess
+import sys
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -12,6 +17,7 @@ from torch import Tensor, nn
 from model import CDSR, IKC, KDSRStudent, build, memory, tiling
 from model.layer import BlindSR, Embedding, Pool, global_mean, receptive_field
 from model.tiling import upscale
+from utility import ROOT
 
 SMALL = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}  # reach: 8 LR pixels, the estimator's 6
 
@@ -274,6 +280,47 @@ def test_long_images_are_not_cut_along_both_sides_without_need(pixels, monkeypat
     rows, columns = memory.tile_shape(nn.Identity(), lambda x: x, image, 8, None, cpu)
     assert columns == (30 if pixels > 100 else memory.SMALLEST)
     assert rows == memory.SMALLEST or (rows + 16) * columns <= pixels
+
+
+BLOCKS = """
+import resource, torch
+from model.memory import keep_freed_blocks, return_freed_blocks
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**24)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def held():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**26
+
+fresh = pages()
+keep_freed_blocks()
+kept, before = pages(), held()
+return_freed_blocks()
+print(fresh, kept, before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_large_blocks_are_used_again_and_can_be_returned():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", BLOCKS], cwd=ROOT, env=environment, capture_output=True, check=True)
+    fresh, kept, returned = map(float, done.stdout.split())  # pages, pages, blocks
+    assert kept < fresh / 5
+    assert returned > 0.9
+
+
+def test_other_libraries_than_glibc_are_left_alone(monkeypatch):
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: object()))  # has neither function
+    memory.keep_freed_blocks.__wrapped__()
+    memory.return_freed_blocks()
+    monkeypatch.setattr(memory, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(memory, "ctypes", None)
+    memory.keep_freed_blocks.__wrapped__()
+    memory.return_freed_blocks()
 
 
 @pytest.mark.parametrize(
