@@ -24,7 +24,6 @@ from loss import Objective, Phase, compiled
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
 from model.layer import Trunk
-from model.memory import keep_freed_blocks
 from runtime import state as run_state
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
@@ -123,8 +122,6 @@ class Learner:
         if cuda_graph:
             alike, scaled = objective.turns is not None, precision.scaler(device).is_enabled()
             check_graph(device, processes=ranks.world, parts=accumulate, scaled=scaled, alike=alike)
-        if device.type == "cpu":
-            keep_freed_blocks()
         self.device = device
         self.precision = precision
         self.ranks = ranks

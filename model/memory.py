@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,33 @@ NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cu
 _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()  # bytes per pixel
 
 
-@cache
-def keep_freed_blocks() -> None:
-    """Let this process use large blocks of memory again once they are freed; does nothing without glibc.
+@contextmanager
+def freed_blocks_kept(device: torch.device) -> Iterator[None]:
+    """Let large blocks of memory be used again in this block once they are freed, on a CPU with glibc.
 
     By itself, glibc hands blocks of more than 32 MiB back to the system, and the next ones come page by page, filled
-    with zeros: where maps are that large, a CPU spends a fifth of a training step and a third of inference on it.
+    with zeros: where maps are that large, a network spends a third of its time on it, or more.
     """
-    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-        _glibc("mallopt", option, 2**30)  # bytes
+    if device.type != "cpu":
+        yield
+        return
+    _set_thresholds(2**29)
+    try:
+        yield
+    finally:
+        _set_thresholds(2**25)  # where glibc itself ends up
+        return_freed_blocks(device)
 
 
-def return_freed_blocks() -> None:
-    """Hand freed blocks back to the system; without this, gaps between them add up. Does nothing without glibc."""
-    _glibc("malloc_trim", 0)
+def return_freed_blocks(device: torch.device) -> None:
+    """Hand freed blocks of a CPU's memory back to the system; without this, the gaps between blocks add up."""
+    if device.type == "cpu":
+        _glibc("malloc_trim", 0)
+
+
+def _set_thresholds(size: int) -> None:
+    _glibc("mallopt", M_MMAP_THRESHOLD, size)  # bytes; larger blocks come from the system and go back there
+    _glibc("mallopt", M_TRIM_THRESHOLD, 2 * size)  # as does what is free at the end of all others
 
 
 def _glibc(function: str, *arguments: int) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .layer import BlindSR, Image, receptive_field
-from .memory import halving, keep_freed_blocks, return_freed_blocks, tile_shape
+from .memory import freed_blocks_kept, halving, return_freed_blocks, tile_shape
 from .transfer import Download, upload
 
 Progress = Callable[[int, int], None]
@@ -115,12 +115,10 @@ def _fill(
     """Write the super-resolved image into `result`, with the network in eval mode."""
     if tile is not None and tile < 1:
         raise ValueError(f"`tile` {tile}: its side must be 1 LR pixel or more")
-    if source.device.type == "cpu":
-        keep_freed_blocks()
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), freed_blocks_kept(source.device):
             _fill_tiles(result, net, source, truth, _views(self_ensemble), tile, progress or (lambda done, total: None))
     finally:
         for module, training in modes.items():
@@ -176,8 +174,7 @@ def _fill_tiles(
                 part = restored(rows, columns)
                 download.send(result.encode(part), partial(write, rows, columns, done, before + len(tiles)))
                 del part
-                if device.type == "cpu":
-                    return_freed_blocks()
+                return_freed_blocks(device)
         finally:
             download.finish()
 
@@ -201,8 +198,7 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
             total = total + part.sum((2, 3), dtype=torch.promote_types(part.dtype, torch.float32))  # (B, C)
             count += part.shape[2] * part.shape[3]
             del part  # or it would stay while the next tile is at work
-            if device.type == "cpu":
-                return_freed_blocks()
+            return_freed_blocks(device)
         return (total / count).to(x.dtype)
 
     return halving(run, shape, device)

@@ -284,7 +284,7 @@ def test_long_images_are_not_cut_along_both_sides_without_need(pixels, monkeypat
 
 BLOCKS = """
 import resource, torch
-from model.memory import keep_freed_blocks, return_freed_blocks
+from model.memory import freed_blocks_kept, return_freed_blocks
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -296,11 +296,11 @@ def held():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**26
 
-fresh = pages()
-keep_freed_blocks()
-kept, before = pages(), held()
-return_freed_blocks()
-print(fresh, kept, before - held())
+cpu, fresh = torch.device("cpu"), pages()
+with freed_blocks_kept(cpu):
+    kept, before = pages(), held()
+    return_freed_blocks(cpu)
+    print(fresh, kept, before - held())
 """
 
 
@@ -313,14 +313,16 @@ def test_large_blocks_are_used_again_and_can_be_returned():
     assert returned > 0.9
 
 
-def test_other_libraries_than_glibc_are_left_alone(monkeypatch):
-    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: object()))  # has neither function
-    memory.keep_freed_blocks.__wrapped__()
-    memory.return_freed_blocks()
-    monkeypatch.setattr(memory, "sys", SimpleNamespace(platform="win32"))
-    monkeypatch.setattr(memory, "ctypes", None)
-    memory.keep_freed_blocks.__wrapped__()
-    memory.return_freed_blocks()
+@pytest.mark.parametrize(
+    ("platform", "library"),
+    [("linux", object()), ("win32", None)],  # the first has neither function, the second cannot be opened
+)
+def test_other_libraries_than_glibc_are_left_alone(platform, library, monkeypatch):
+    opened = SimpleNamespace(CDLL=lambda name: library) if library else None
+    monkeypatch.setattr(memory, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(memory, "ctypes", opened)
+    with memory.freed_blocks_kept(torch.device("cpu")):
+        memory.return_freed_blocks(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
