@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
-PROBE = 48  # LR pixels a side of the image on which a network's memory is estimated
-SAFETY = 1.75  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
+PROBE = 64  # LR pixels a side of the image on which a network's memory is estimated
+SAFETY = 2.25  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
 CPU_LIMIT = 7 * 2**27  # bytes: with PyTorch itself, and gaps between blocks, 1.5 GiB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 MEMINFO = Path("/proc/meminfo")

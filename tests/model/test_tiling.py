@@ -217,11 +217,11 @@ def test_arrays_travel_as_integers_and_none_is_lost_on_the_way(dtype):
     ],
 )
 def test_tiles_are_halved_until_they_fit(error):
-    net = Nearest(limit=60 * 60, error=error)
-    lr, _ = images(net, 200, 140)
+    net = Nearest(limit=70 * 70, error=error)
+    lr, _ = images(net, 240, 160)
     sr = upscale(net, lr)
     torch.testing.assert_close(sr, Nearest()(lr).image)
-    assert max(net.windows[1:]) == 50 * 35  # after the probe: (200, 140), (100, 70), (50, 35)
+    assert max(net.windows[1:]) == 60 * 40  # after the probe: (240, 160), (120, 80), (60, 40)
     net.windows.clear()
     torch.testing.assert_close(upscale(net, lr, tile=80), sr)
     assert max(net.windows) == 40 * 40
