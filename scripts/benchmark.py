@@ -70,7 +70,7 @@ LAUNCHES = ("plain", "graph", "compile", "compile+graph")
 BASELINE = "released formulation"
 Work = Callable[[], object]
 Restore = Callable[[Tensor], Tensor]
-AWAITED = (
+NEEDS_A_GPU = (
     "steps at their published sizes, with their peak memory",
     "the same with --precision tf32 and fp16",
     "degradations of 64 patches of 256",
@@ -416,11 +416,11 @@ def run(given: Namespace) -> None:
     for found in count(counted, given.network) if "counts" in given.parts else ():
         counts.append(found)
         print(render([found]), flush=True)
-    awaited = AWAITED if device.type == "cpu" else ()
-    if awaited:
-        print("awaits a GPU: " + "; ".join(awaited))
+    needs = NEEDS_A_GPU if device.type == "cpu" else ()
+    if needs:
+        print("needs a GPU: " + "; ".join(needs))
     if given.page is not None:
-        write_page(given.page, figures, counts, awaited, where)
+        write_page(given.page, figures, counts, needs, where)
 
 
 if __name__ == "__main__":

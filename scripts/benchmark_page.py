@@ -54,7 +54,7 @@ def write_page(
     path: Path,
     figures: Sequence[Figure],
     counts: Sequence[Counted],
-    awaited: Sequence[str],
+    needs: Sequence[str],
     environment: Mapping[str, Any],
 ) -> None:
     """Write the page, and a plot of the ratios beside it: `cpu.md` and `cpu.png`."""
@@ -71,8 +71,8 @@ def write_page(
         text += ["## Counted", "", _COUNTED, ""]
         head = ("Work", "Way", "Kernels", "Peak, GiB", "Moved, GB", "At least, ms")
         text += [*_table(head, [_counts(found) for found in counts]), ""]
-    if awaited:
-        text += ["## What awaits a GPU", "", *[f"- {each}" for each in awaited], ""]
+    if needs:
+        text += ["## What needs a GPU", "", *[f"- {each}" for each in needs], ""]
     with atomic_write(path) as file:
         file.write_text("\n".join(text), encoding="utf-8")
 
