@@ -309,7 +309,7 @@ def test_large_blocks_are_used_again_and_can_be_returned():
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run([sys.executable, "-c", BLOCKS], cwd=ROOT, env=environment, capture_output=True, check=True)
     fresh, kept, returned = map(float, done.stdout.split())  # pages, pages, blocks
-    assert kept < fresh / 5
+    assert kept < fresh / 3  # a block or two of the ten
     assert returned > 0.9
 
 
