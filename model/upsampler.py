@@ -42,8 +42,8 @@ class Upsampler(nn.Sequential):
 def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
     """Return `tail(upsample(x))`, with the last convolution in float32 under autocast.
 
-    Without gradients one convolution does it all for large images, in float32, too. It rounds in another order than
-    the layers.
+    Without gradients one convolution does it all for large images but their border, in float32, too. It rounds in
+    another order than the layers.
 
     Args:
         upsample: enlarges s times.
@@ -56,7 +56,14 @@ def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor
     large = min(x.shape[2:]) >= (FOLD_FROM if x.device.type == "cpu" else FOLD_FROM_ON_GPU)
     if torch.is_grad_enabled() or tail.weight.dtype.itemsize < 4 or not large:
         return _layers(upsample, tail, x)
-    return in_float32(partial(_folded, upsample, tail), x)
+    image = in_float32(partial(_folded, upsample, tail), x)  # (B, 3, s·H, s·W)
+    # Each layer pads its own input with zeros, which one convolution cannot: the outermost pixels come from the layers.
+    s = image.shape[2] // x.shape[2]
+    for axis in (2, 3):
+        for start, outermost in ((0, 0), (x.shape[axis] - STRIP, REACH)):
+            strip = _layers(upsample, tail, x.narrow(axis, start, STRIP))
+            image.narrow(axis, s * (start + outermost), s).copy_(strip.narrow(axis, s * outermost, s))
+    return image
 
 
 def _layers(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
@@ -65,16 +72,10 @@ def _layers(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
 
 def _folded(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
     kernel, bias = fold(upsample, tail)
-    y = F.conv2d(x, kernel, bias, padding=REACH)  # (B, 3·s², H, W)
+    image = F.conv2d(x, kernel, bias, padding=REACH)  # (B, 3·s², H, W)
     for _, shuffle in upsample.stages:
-        y = shuffle(y)  # (B, 3, s·H, s·W) after the last
-    # Each layer pads its own input with zeros, which one convolution cannot: the outermost pixels come from the layers.
-    s = y.shape[2] // x.shape[2]
-    for axis in (2, 3):
-        for start, outermost in ((0, 0), (x.shape[axis] - STRIP, REACH)):
-            strip = _layers(upsample, tail, x.narrow(axis, start, STRIP))
-            y.narrow(axis, s * (start + outermost), s).copy_(strip.narrow(axis, s * outermost, s))
-    return y
+        image = shuffle(image)  # (B, 3, s·H, s·W) after the last
+    return image
 
 
 def fold(upsample: Upsampler, tail: nn.Conv2d) -> tuple[Tensor, Tensor]:
