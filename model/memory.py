@@ -19,6 +19,7 @@ SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most o
 PROBE = 64  # LR pixels a side of the image on which a network's memory is estimated
 SAFETY = 2.25  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
 CPU_LIMIT = 7 * 2**27  # bytes: with PyTorch itself, and gaps between blocks, 1.5 GiB
+KEPT_FROM = 2**14  # LR pixels: at 64 channels, maps of eight such images, one for each kernel of a test, have 32 MiB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 MEMINFO = Path("/proc/meminfo")
 NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cuDNN, oneDNN
@@ -30,13 +31,14 @@ _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary() 
 
 
 @contextmanager
-def freed_blocks_kept(device: torch.device) -> Iterator[None]:
+def freed_blocks_kept(device: torch.device, pixels: int) -> Iterator[None]:
     """Let large blocks of memory be used again in this block once they are freed, on a CPU with glibc.
 
     By itself, glibc hands blocks of more than 32 MiB back to the system, and the next ones come page by page, filled
-    with zeros: where maps are that large, a network spends a third of its time on it, or more.
+    with zeros: where maps are that large, a network spends a third of its time on it, or more. Images of few LR pixels
+    have no such maps.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or pixels < KEPT_FROM:
         yield
         return
     _set_thresholds(2**29)

@@ -118,7 +118,7 @@ def _fill(
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        with torch.inference_mode(), freed_blocks_kept(source.device):
+        with torch.inference_mode(), freed_blocks_kept(source.device, source.size[0] * source.size[1]):
             _fill_tiles(result, net, source, truth, _views(self_ensemble), tile, progress or (lambda done, total: None))
     finally:
         for module, training in modes.items():
@@ -174,7 +174,8 @@ def _fill_tiles(
                 part = restored(rows, columns)
                 download.send(result.encode(part), partial(write, rows, columns, done, before + len(tiles)))
                 del part
-                return_freed_blocks(device)
+                if len(tiles) > 1:
+                    return_freed_blocks(device)
         finally:
             download.finish()
 
@@ -192,13 +193,15 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
     def run(shape: tuple[int, int]) -> Tensor:
         total, count = torch.zeros((), device=device), 0
         sides = (_multiple(side, step) for side in shape)
-        for rows, columns in product(*(_spans(size, side, halo) for size, side in zip((h, w), sides, strict=True))):
+        tiles = list(product(*(_spans(size, side, halo) for size, side in zip((h, w), sides, strict=True))))
+        for rows, columns in tiles:
             part = features(x[..., rows.window, columns.window].to(device))
             part = part[..., rows.inner(1 / stride), columns.inner(1 / stride)]
             total = total + part.sum((2, 3), dtype=torch.promote_types(part.dtype, torch.float32))  # (B, C)
             count += part.shape[2] * part.shape[3]
             del part  # or it would stay while the next tile is at work
-            return_freed_blocks(device)
+            if len(tiles) > 1:
+                return_freed_blocks(device)
         return (total / count).to(x.dtype)
 
     return halving(run, shape, device)

@@ -297,7 +297,7 @@ def held():
         return int(file.read().split()[1]) * resource.getpagesize() / 2**26
 
 cpu, fresh = torch.device("cpu"), pages()
-with freed_blocks_kept(cpu):
+with freed_blocks_kept(cpu, 10**6):
     kept, before = pages(), held()
     return_freed_blocks(cpu)
     print(fresh, kept, before - held())
@@ -313,6 +313,12 @@ def test_large_blocks_are_used_again_and_can_be_returned():
     assert returned > 0.9
 
 
+def test_small_images_leave_the_allocator_alone(monkeypatch):
+    monkeypatch.setattr(memory, "_glibc", None)  # cannot be called
+    net = network("KDSR_S", 2, **SMALL)
+    upscale(net, images(net, 40, 50)[0])
+
+
 @pytest.mark.parametrize(
     ("platform", "library"),
     [("linux", object()), ("win32", None)],  # the first has neither function, the second cannot be opened
@@ -321,7 +327,7 @@ def test_other_libraries_than_glibc_are_left_alone(platform, library, monkeypatc
     opened = SimpleNamespace(CDLL=lambda name: library) if library else None
     monkeypatch.setattr(memory, "sys", SimpleNamespace(platform=platform))
     monkeypatch.setattr(memory, "ctypes", opened)
-    with memory.freed_blocks_kept(torch.device("cpu")):
+    with memory.freed_blocks_kept(torch.device("cpu"), 10**6):
         memory.return_freed_blocks(torch.device("cpu"))
 
 
