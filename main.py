@@ -87,14 +87,7 @@ def build_trainer(
     torch.manual_seed(loading.seed)
     recipe = preflight.recipe_of(options)
     protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
-    net = loss_factory.network(
-        network.model,
-        scale=network.scale,
-        sizes=options.sizes,
-        pre_train=loss.pre_train,
-        warm_start=loss.warm_start,
-        log=run.log,
-    )
+    net = preflight.network_of(options, log=run.log)
     preflight.check_patch(options, net, recipe)
 
     # Images to train and to validate on.

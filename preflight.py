@@ -328,20 +328,24 @@ def _bytes(size: float) -> str:
 
 def weights(options: TrainOptions) -> Iterator[Finding]:
     """Load the weights to start from into what they are for."""
-    network, loss = options.network, options.loss
-    net = loss_factory.network(
-        network.model,
-        scale=network.scale,
-        sizes=options.sizes,
-        pre_train=loss.pre_train,
-        warm_start=loss.warm_start,
-        log=lambda text: None,
-    )
+    net = network_of(options, log=lambda text: None)
     check_patch(options, net, recipe_of(options))
     if options.has_teacher:
-        loss_factory.teacher(net, loss.pre_train_TA)
+        loss_factory.teacher(net, options.loss.pre_train_TA)
     count = sum(parameter.numel() for parameter in net.parameters())
-    yield fine(f"{network.model} x{network.scale}, {count / 1e6:.2f} M parameters")
+    yield fine(f"{options.network.model} x{options.network.scale}, {count / 1e6:.2f} M parameters")
+
+
+def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
+    """Return the network of a training run, with the weights that it starts from; `log` is told which."""
+    return loss_factory.network(
+        options.network.model,
+        scale=options.network.scale,
+        sizes=options.sizes,
+        pre_train=options.loss.pre_train,
+        warm_start=options.loss.warm_start,
+        log=log,
+    )
 
 
 def recipe_of(options: TrainOptions) -> Degradation[Any]:
