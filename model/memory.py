@@ -18,7 +18,7 @@ from torch import Tensor, nn
 SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
 PROBE = 64  # LR pixels a side of the image on which a network's memory is estimated
 SAFETY = 2.25  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
-CPU_LIMIT = 7 * 2**27  # bytes: with PyTorch itself, and gaps between blocks, 1.5 GiB
+CPU_LIMIT = 6 * 2**27  # bytes: with PyTorch itself, and gaps between blocks, 1.5 GiB
 KEPT_FROM = 2**14  # LR pixels: at 64 channels, maps of eight such images, one for each kernel of a test, have 32 MiB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 MEMINFO = Path("/proc/meminfo")
