@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .autocast import in_float32, rounds_weights_once, spatial_mean, to_autocast
 from .layer import Beside, BlindSR, Embedding, Pool, Restored, Trunk, conv, global_mean
 from .naming import Foreign, Names, State, count, shuffle_scale, width
+from .upsampler import FACTORS
 
 DIM = 10  # of the kernel code
 STEPS = 7  # SR images of the loop; the last one is the result
@@ -66,9 +67,8 @@ class SFTMD(nn.Module):
         self.blocks = Trunk((Block(c) for _ in range(n_blocks)), together=1)
         self.sft = SFT(c)
         self.fuse = conv(c, c)
-        factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
         self.upsample = nn.Sequential(
-            *(layer for r in factors for layer in (conv(c, r * r * c), nn.PixelShuffle(r), _act()))
+            *(layer for r in FACTORS[scale] for layer in (conv(c, r * r * c), nn.PixelShuffle(r), _act()))
         )
         self.tail = conv(c, 3, 9)
 

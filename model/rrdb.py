@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .autocast import in_float32, rounds_weights_once
 from .layer import RDB, BlindSR, Trunk, conv
 from .naming import Foreign, Names, State, count, width
+from .upsampler import FACTORS
 
 
 class RRDB(nn.Module):
@@ -35,8 +36,7 @@ class NearestUpsampler(nn.Sequential):
     """ESRGAN's upsampler: [nearest, conv, LReLU], twice for ×4."""
 
     def __init__(self, scale: int, n_feats: int) -> None:
-        factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
-        steps = ((nn.Upsample(scale_factor=r), conv(n_feats, n_feats), _act()) for r in factors)
+        steps = ((nn.Upsample(scale_factor=r), conv(n_feats, n_feats), _act()) for r in FACTORS[scale])
         super().__init__(*(layer for step in steps for layer in step))
 
 

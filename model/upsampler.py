@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .autocast import convolve_in_float32, in_float32
 from .layer import conv
 
+FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}  # of the enlargements, one after the other, that make a scale
 FOLD_FROM = 32  # LR pixels a side, on a CPU; below, the borders cost more than the rest saves
 FOLD_FROM_ON_GPU = 512  # below, a GPU waits for the host, which would have 44 more kernels to launch
 REACH = 2  # LR pixels that an output pixel sees on each side of its own
@@ -29,8 +30,8 @@ class Upsampler(nn.Sequential):
     """
 
     def __init__(self, scale: int, n_feats: int) -> None:
-        factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
-        super().__init__(*(layer for r in factors for layer in (conv(n_feats, r * r * n_feats), nn.PixelShuffle(r))))
+        stages = ((conv(n_feats, r * r * n_feats), nn.PixelShuffle(r)) for r in FACTORS[scale])
+        super().__init__(*(layer for stage in stages for layer in stage))
 
     @property
     def stages(self) -> list[tuple[nn.Conv2d, nn.PixelShuffle]]:

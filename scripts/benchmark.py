@@ -350,10 +350,9 @@ def _timed(work: Work, runs: int, device: torch.device) -> tuple[float, int]:
 
 def count(steps: Sequence[str], networks: Sequence[str]) -> Iterator[Counted]:
     """Count steps and restorations at their published sizes, as released in float32, and ours in float32 and bf16."""
+    lr = "LR {}x{}".format(*SIZE)
     works = {f"step: {name}": partial(counted_step, name) for name in steps}
-    for title in networks:
-        height, width = SIZE
-        works[f"inference: {title}, LR {height}x{width}"] = partial(counted_inference, partial(build, title), SIZE)
+    works |= {f"inference: {name}, {lr}": partial(counted_inference, partial(build, name), SIZE) for name in networks}
     for name, work in works.items():
         for way, precision in ((BASELINE, "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
             released = way == BASELINE

@@ -227,6 +227,12 @@ def test_tiles_are_halved_until_they_fit(error):
     assert max(net.windows) == 40 * 40
 
 
+def test_an_image_no_larger_than_the_probe_is_restored_once():
+    net = Nearest()
+    upscale(net, images(net, memory.PROBE, 20)[0])
+    assert net.windows == [20 * memory.PROBE]
+
+
 def test_memory_that_is_too_small_for_any_tile():
     net = Nearest(limit=15 * 15, error=torch.OutOfMemoryError("Tried to allocate 2.00 GiB"))
     with pytest.raises(MemoryError, match=r"cpu has too little free memory for tiles of 16 LR pixels: Tried to"):
