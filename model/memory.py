@@ -20,7 +20,7 @@ PROBE = 64  # LR pixels a side of the image on which a network's memory is estim
 SAFETY = 2.25  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
 CPU_LIMIT = 6 * 2**27  # bytes: with PyTorch itself, and gaps between blocks, 1.5 GiB
 KEPT_FROM = 2**14  # LR pixels: at 64 channels, maps of eight such images, one for each kernel of a test, have 32 MiB
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # as in malloc.h
 MEMINFO = Path("/proc/meminfo")
 NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cuDNN, oneDNN
     *("out of memory", "can't allocate memory", "not enough memory"),
@@ -41,11 +41,14 @@ def freed_blocks_kept(device: torch.device, pixels: int) -> Iterator[None]:
     if device.type != "cpu" or pixels < KEPT_FROM:
         yield
         return
-    _set_thresholds(2**29)
+    _glibc("mallopt", M_MMAP_MAX, 0)  # how many blocks may come from the system one by one, and go back there
+    _glibc("mallopt", M_TRIM_THRESHOLD, 2**30)  # bytes that may be free at the end of all others
     try:
         yield
-    finally:
-        _set_thresholds(2**25)  # where glibc itself ends up
+    finally:  # what glibc itself has, or ends up with
+        _glibc("mallopt", M_MMAP_MAX, 2**16)
+        _glibc("mallopt", M_MMAP_THRESHOLD, 2**25)
+        _glibc("mallopt", M_TRIM_THRESHOLD, 2**26)
         return_freed_blocks(device)
 
 
@@ -53,11 +56,6 @@ def return_freed_blocks(device: torch.device) -> None:
     """Hand freed blocks of a CPU's memory back to the system; without this, the gaps between blocks add up."""
     if device.type == "cpu":
         _glibc("malloc_trim", 0)
-
-
-def _set_thresholds(size: int) -> None:
-    _glibc("mallopt", M_MMAP_THRESHOLD, size)  # bytes; larger blocks come from the system and go back there
-    _glibc("mallopt", M_TRIM_THRESHOLD, 2 * size)  # as does what is free at the end of all others
 
 
 def _glibc(function: str, *arguments: int) -> None:

@@ -294,7 +294,7 @@ from model.memory import freed_blocks_kept, return_freed_blocks
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
+    for _ in range(40):
         torch.ones(2**24)  # 64 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -315,7 +315,7 @@ def test_large_blocks_are_used_again_and_can_be_returned():
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run([sys.executable, "-c", BLOCKS], cwd=ROOT, env=environment, capture_output=True, check=True)
     fresh, kept, returned = map(float, done.stdout.split())  # pages, pages, blocks
-    assert kept < fresh / 3  # a block or two of the ten
+    assert kept < fresh / 3  # small blocks in between leave gaps: one to five of the forty
     assert returned > 0.9
 
 
