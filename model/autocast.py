@@ -116,9 +116,12 @@ class Conv2d(nn.Conv2d):
     rounded: tuple[Tensor, Tensor | None] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        rounded = self.rounded if _autocasts(input.device.type) else None
-        weight, bias = rounded or (self.weight, self.bias)
-        return self._conv_forward(input, weight, bias)
+        return self._conv_forward(input, *self.parameters_for(input))
+
+    def parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the weight and the bias with which to convolve x."""
+        rounded = self.rounded if _autocasts(x.device.type) else None
+        return rounded or (self.weight, self.bias)
 
 
 class _SpatialMean(torch.autograd.Function):

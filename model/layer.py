@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .autocast import Conv2d, add_scaled, in_float32, rounded_beside, spatial_mean, to_autocast
 from .naming import Foreign
-from .op import dynamic_depthwise
+from .op import dense_maps, dynamic_depthwise
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
@@ -296,9 +296,7 @@ class RDB(nn.Module):
         super().__init__()
         widths = [growth] * 4 + [n_feats]
         self.convs = nn.ModuleList(conv(n_feats + i * growth, width) for i, width in enumerate(widths))
-        self.act = nn.LeakyReLU(0.2, inplace=True)
-        for layer in self.convs:
-            assert isinstance(layer, nn.Conv2d)
+        for layer in cast(Sequence[Conv2d], self.convs):
             assert layer.bias is not None
             nn.init.kaiming_normal_(layer.weight)
             layer.weight.data *= 0.1  # the residuals start small
@@ -307,9 +305,9 @@ class RDB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         x, seen = rounded_beside(x)
-        for layer in self.convs[:-1]:
-            seen = torch.cat((seen, self.act(layer(seen))), 1)  # (B, C + i·growth, H, W)
-        return add_scaled(x, self.convs[-1](seen), 0.2)  # (B, C, H, W)
+        *growing, last = cast(Sequence[Conv2d], self.convs)
+        seen = dense_maps(seen, [layer.parameters_for(seen) for layer in growing], 0.2)  # (B, C + 4·growth, H, W)
+        return add_scaled(x, last(seen), 0.2)  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):

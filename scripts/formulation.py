@@ -2,8 +2,7 @@
 
 Degradations blur at full size in one grouped convolution, weigh gathered rows (bicubic), and compress with a transform
 of four axes whose scales are passes of their own; they use the parameters that ours have drawn. Networks are ours with
-one grouped convolution for all samples, an activation in place on a view, small layers one by one, and upsamplers layer
-by layer. A patch is cut from a whole image that is read for it. Metrics take one image at a time.
+XX A patch is cut from a whole image that is read for it. Metrics take one image at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
 from data.sampler import Crop, turn
 from model import cdsr, layer, upsampler
-from model.op import depthwise, outer
+from model.op import dense, depthwise, outer
 
 SIZE = 21  # side of the kernels, pixels
 
@@ -38,9 +37,10 @@ SIZE = 21  # side of the kernels, pixels
 def networks() -> Iterator[None]:
     """Let networks compute as the released ones in this block, backward passes included."""
     with ExitStack() as stack:
-        for part in (depthwise, outer):
+        for part in (dense, depthwise, outer):
             stack.enter_context(mock.patch.object(part, "_has_kernel", new=_never))
         stack.enter_context(mock.patch.object(depthwise, "plain", new=_grouped))
+        stack.enter_context(mock.patch.object(layer, "dense_maps", new=_maps_one_by_one))
         for part in (layer, cdsr):
             stack.enter_context(mock.patch.object(part, "apply_all", new=_one_by_one))
         for limit in ("FOLD_FROM", "FOLD_FROM_ON_GPU"):
@@ -50,6 +50,12 @@ def networks() -> Iterator[None]:
 
 def _never(*_: Tensor) -> bool:
     return False
+
+
+def _maps_one_by_one(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], slope: float) -> Tensor:
+    for weight, bias in layers:
+        x = torch.cat((x, F.leaky_relu_(F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2), slope)), 1)
+    return x
 
 
 def _grouped(x: Tensor, kernel: Tensor, slope: float) -> Tensor:

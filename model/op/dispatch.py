@@ -13,7 +13,7 @@ from torch import Tensor
 # Operators are opaque to torch.compile, unlike a `triton_op`: there is nothing to fuse them with, and the self-check
 # can decide what is run when it is run. Named after the package, which goes by two names (`model`, `blindsr`).
 NAMESPACE = __name__.partition(".")[0]
-OPERATORS = ("depthwise", "outer")  # files beside this one, each with a `disagreement`; their kernels: `..._triton`
+OPERATORS = ("depthwise", "outer", "dense")  # files beside this one, each with a `disagreement`; their kernels: `..._triton`
 _switch = {"kernels": importlib.util.find_spec("triton") is not None}
 
 
