@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from runtime.signals import INTERRUPTED, STOPPED, StopSignals, until_ready
@@ -82,8 +83,9 @@ def build_trainer(
         log=run.log,
     )
     if device.type == "cuda":  # all ranks compute alike, or gradients would not be those of one network
-        (failed,) = ranks.any_rank(not op.self_check(device))
-        op.use_kernels(not failed)
+        wrong = op.self_check(device)
+        failed = ranks.any_rank(*(name in wrong for name in op.OPERATORS))
+        op.switch_off(compress(op.OPERATORS, failed))
     torch.manual_seed(loading.seed)
     recipe = preflight.recipe_of(options)
     protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -89,20 +90,21 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
     each layer, and for small images those are most of a step.
     """
 
+    layers_of: WeakKeyDictionary[nn.Module, list[Conv2d]] = WeakKeyDictionary()  # to look for them takes a while
+
     @functools.wraps(forward)
-    def forward_with_rounded_weights(module: nn.Module, *args: Any, **kwargs: Any) -> T:
-        layers = [layer for layer in module.modules() if isinstance(layer, Conv2d)]
-        if not layers or torch.compiler.is_compiling():  # a compiler fuses them
-            return forward(module, *args, **kwargs)
-        dtype = autocast_dtype(layers[0].weight)
-        if dtype == layers[0].weight.dtype:
-            return forward(module, *args, **kwargs)
-        weights: list[Tensor] = [weight for layer in layers for weight in layer.parameters(recurse=False)]
+    def forward_with_rounded_weights(module: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> T:
+        if not _autocasts(x.device.type) or torch.compiler.is_compiling():  # a compiler fuses them
+            return forward(module, x, *args, **kwargs)
+        if module not in layers_of:
+            layers_of[module] = [layer for layer in module.modules() if isinstance(layer, Conv2d)]
+        layers, dtype = layers_of[module], torch.get_autocast_dtype(x.device.type)
+        weights = [weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None]
         rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
         try:
             for layer in layers:
                 layer.rounded = rounded[layer.weight], None if layer.bias is None else rounded[layer.bias]
-            return forward(module, *args, **kwargs)
+            return forward(module, x, *args, **kwargs)
         finally:
             for layer in layers:
                 layer.rounded = None

@@ -110,7 +110,7 @@ class ContentQuery(nn.Module):
 
 
 class DQA(DAConv):
-    """Domain query attention (section 3.4): DASR's layer with the content query of the code.
+    """Domain query attention (section 3.4): DASR's layer, LReLU included, with the content query of the code.
 
     The convolution is steered by the queried code c', the channel attention by the code c itself.
     """
@@ -138,8 +138,8 @@ class Fuse(nn.Module):
 
     def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
         """Map x (B, C, H, W), with what its DQAs take from the code, to (B, C, H, W)."""
-        y = self.act(self.conv1(self.act(self.dqa1(x, steering1))))  # (B, C, H, W)
-        return x + self.conv2(self.act(self.dqa2(y, steering2)))  # (B, C, H, W)
+        y = self.act(self.conv1(self.dqa1(x, steering1)))  # (B, C, H, W)
+        return x + self.conv2(self.dqa2(y, steering2))  # (B, C, H, W)
 
 
 def steer_all(fuses: Sequence[Fuse], code: Tensor) -> list[tuple[Steering, Steering]]:

@@ -73,8 +73,8 @@ class DAB(nn.Module):
 
     def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
         """Map x (B, C, H, W), with what steers its DA convolutions, to (B, C, H, W)."""
-        y = self.act(self.conv1(self.act(self.da1(x, *steering1))))  # (B, C, H, W)
-        return x + self.conv2(self.act(self.da2(y, *steering2)))  # (B, C, H, W)
+        y = self.act(self.conv1(self.da1(x, *steering1)))  # (B, C, H, W)
+        return x + self.conv2(self.da2(y, *steering2))  # (B, C, H, W)
 
 
 class Group(nn.Module):

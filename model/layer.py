@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .autocast import Conv2d, add_scaled, in_float32, rounded_beside, spatial_mean, to_autocast
 from .naming import Foreign
-from .op import dense_maps, dynamic_depthwise
+from .op import attended_pointwise, dense_maps, dynamic_depthwise
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
@@ -257,7 +257,7 @@ def attentions_of_all(layers: Sequence[DAConv], code: Tensor) -> tuple[Tensor, .
 
 
 class DAConv(nn.Module):
-    """DASR's degradation-aware convolution (section 3.2): a dynamic convolution plus a channel attention.
+    """DASR's degradation-aware convolution (section 3.2), a dynamic convolution plus a channel attention; LeakyReLU.
 
     https://arxiv.org/abs/2104.00416
 
@@ -283,7 +283,8 @@ class DAConv(nn.Module):
             attention: weights of the channels, (B, C, 1, 1).
         """
         x = to_autocast(x)  # once for both branches
-        return self.pointwise(self.depthwise(x, kernel)) + x * attention  # (B, C, H, W)
+        y = self.depthwise(x, kernel)  # (B, C, H, W)
+        return attended_pointwise(y, self.pointwise.parameters_for(y), x, attention, SLOPE)  # (B, C, H, W)
 
 
 class RDB(nn.Module):

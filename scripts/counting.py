@@ -27,7 +27,7 @@ from data.pairs import Batch
 from loss import Objective
 from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
-from model.op import dense, depthwise, outer
+from model.op import attended, dense, depthwise, outer
 from runtime.precision import Precision
 from scripts import formulation
 from trainer import Learner
@@ -95,6 +95,7 @@ def without_data() -> Iterator[None]:
     """Let tensors made in this block have no data, and networks run the operators that a GPU runs."""
     with (
         # Functions, not the mocks that `patch` makes by itself: those keep all their arguments.
+        mock.patch.object(attended, "_has_kernel", new=_always),
         mock.patch.object(dense, "_has_kernel", new=_always),
         mock.patch.object(depthwise, "_has_kernel", new=_always),
         mock.patch.object(outer, "_has_kernel", new=_always),

@@ -3,9 +3,18 @@
 Each has a file with a plain reference, and one with its Triton kernels. `dispatch` decides which of them runs.
 """
 
+from .attended import attended_pointwise
 from .dense import dense_maps
 from .depthwise import dynamic_depthwise
-from .dispatch import self_check, use_kernels
+from .dispatch import OPERATORS, self_check, switch_off
 from .outer import outer_attention
 
-__all__ = ["dense_maps", "dynamic_depthwise", "outer_attention", "self_check", "use_kernels"]
+__all__ = [
+    "OPERATORS",
+    "attended_pointwise",
+    "dense_maps",
+    "dynamic_depthwise",
+    "outer_attention",
+    "self_check",
+    "switch_off",
+]

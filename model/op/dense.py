@@ -1,8 +1,8 @@
 """The growing maps of a dense block: convolutions that each see the input and all maps before their own.
 
 Written layer by layer, every map is kept for the backward pass up to five times: as the output of its activation, and
-in the input of each convolution that sees it. Here it is kept once, and the backward cuts each input anew from the last.
-On a GPU one kernel adds the bias, activates, and appends the map to all before it.
+in the input of each convolution that sees it. Here it is kept once, and the backward cuts each input from the last. On
+a GPU one kernel adds the bias, activates, and appends the map to all before it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,9 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from ..autocast import to_autocast
 from . import dispatch
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-INDEX = 2**31  # the kernel addresses the elements of its result by 32 bits
 
 
 def dense_maps(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], slope: float) -> Tensor:
@@ -76,7 +72,7 @@ def _grown(seen: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
     """Return `seen` (B, C, H, W) and the map of one layer, (B, C + growth, H, W)."""
     padding = weight.shape[-1] // 2
     if _has_kernel(seen):
-        return operator(seen, F.conv2d(seen, weight, padding=padding), bias, slope)
+        return append(seen, F.conv2d(seen, weight, padding=padding), bias, slope)
     return torch.cat((seen, F.leaky_relu_(F.conv2d(seen, weight, bias, padding=padding), slope)), 1)
 
 
@@ -84,7 +80,7 @@ def disagreement(kernels: Any, device: torch.device) -> str:
     """Compare the Triton kernel with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     exact = [torch.randn(size, generator=generator) for size in ((2, 33, 19, 37), (2, 7, 19, 37), (7,))]
-    for dtype in DTYPES:
+    for dtype in dispatch.DTYPES:
         for layout in (torch.contiguous_format, torch.channels_last):
             seen, y, bias = (t.to(device, dtype) for t in exact)
             seen, y = (t.contiguous(memory_format=layout) for t in (seen, y))
@@ -97,7 +93,7 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 
 
 def plain(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
-    """Return what `operator` returns, by PyTorch's own operators."""
+    """Return what `append` returns, by PyTorch's own operators."""
     return torch.cat((seen, F.leaky_relu(y + bias[:, None, None], slope)), 1)
 
 
@@ -108,26 +104,22 @@ def _layout(x: Tensor) -> torch.memory_format:
 # ----------------------------------------------------------------------------------------------- the operator
 
 
-@custom_op(f"{dispatch.NAMESPACE}::append", mutates_args=())
-def operator(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
-    """Return `seen` (B, C, H, W) and LeakyReLU(y + bias), (B, growth, H, W), as one map, laid out as `seen`.
+def _fake(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
+    b, c, h, w = seen.shape
+    size = (b, c + y.shape[1], h, w)
+    return torch.empty(size, dtype=seen.dtype, device=seen.device, memory_format=_layout(seen))
 
-    It has no gradient of its own.
-    """
-    if dispatch.runs_kernels(seen):
+
+@dispatch.operator(_fake)
+def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
+    """Return `seen` (B, C, H, W) and LeakyReLU(y + bias), (B, growth, H, W), as one map, laid out as `seen`."""
+    if dispatch.runs_kernels("dense", seen):
         from . import dense_triton as kernels
 
         return kernels.append(seen, y, bias, slope)
     return plain(seen, y, bias, slope).contiguous(memory_format=_layout(seen))
 
 
-@operator.register_fake
-def _(seen, y, bias, slope):
-    b, c, h, w = seen.shape
-    return torch.empty(
-        (b, c + y.shape[1], h, w), dtype=seen.dtype, device=seen.device, memory_format=_layout(seen)
-    )
-
-
 def _has_kernel(seen: Tensor) -> bool:
-    return dispatch.has_kernels(seen) and seen.dtype in DTYPES and 4 * seen.numel() < INDEX
+    small = 4 * seen.numel() < dispatch.INDEX  # and so is what grows of it
+    return dispatch.has_kernels("dense", seen) and seen.dtype in dispatch.DTYPES and small

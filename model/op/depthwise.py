@@ -9,18 +9,16 @@ is missing, or its kernels do not give what the grouped convolution gives, the g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from ..autocast import autocast_dtype
 from . import dispatch
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest value
-INDEX = 2**31  # the kernels address the pixels of one sample by 32 bits
 
 
 def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
@@ -43,7 +41,9 @@ def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
     if _has_kernel(x, kernel):
         dtype = autocast_dtype(x)
         differentiated = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
-        return operator(x, kernel, slope, dtype, differentiated and dtype != x.dtype)[0]  # (B, C, H, W)
+        if differentiated:
+            return cast(Tensor, _DynamicDepthwise.apply(x, kernel, slope, dtype))  # (B, C, H, W)
+        return correlate(x, kernel, slope, dtype, False)[0]  # (B, C, H, W)
     return plain(x, kernel, slope)  # (B, C, H, W)
 
 
@@ -80,14 +80,19 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 # ----------------------------------------------------------------------------------------------- the operator
 
 
-@custom_op(f"{dispatch.NAMESPACE}::dynamic_depthwise", mutates_args=())
-def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
+def _fake(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(x, dtype=dtype)
+    return y, torch.empty_like(y) if keep else y.new_empty(0)
+
+
+@dispatch.operator(_fake)
+def correlate(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
     """Return the result as `dtype`, laid out as x; autocast leaves the arguments alone.
 
     `keep`: return x as `dtype`, too, else an empty tensor. The backward then reads that, so a float32 trunk need not
     wait for it in memory.
     """
-    if dispatch.runs_kernels(x):
+    if dispatch.runs_kernels("depthwise", x):
         from . import depthwise_triton as kernels
 
         return kernels.forward(x, kernel, slope, dtype, keep)
@@ -96,12 +101,18 @@ def operator(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: 
     return y, _laid_out(rounded.clone(), x) if keep else y.new_empty(0)
 
 
-@custom_op(f"{dispatch.NAMESPACE}::dynamic_depthwise_backward", mutates_args=())
-def operator_backward(
+def _fake_backward(
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x, dtype=dtype), torch.empty_like(kernel, memory_format=torch.contiguous_format)
+
+
+@dispatch.operator(_fake_backward)
+def correlate_backward(
     dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x, as `dtype`, and of kernel, as its own, from that of the result y."""
-    if dispatch.runs_kernels(x):
+    if dispatch.runs_kernels("depthwise", x):
         from . import depthwise_triton as kernels
 
         return kernels.backward(dy, x, kernel, y, slope, dtype)
@@ -109,37 +120,24 @@ def operator_backward(
     return _laid_out(dx.to(dtype), x), dk.to(kernel.dtype)
 
 
-@operator.register_fake
-def _(x, kernel, slope, dtype, keep):
-    y = torch.empty_like(x, dtype=dtype)
-    return y, torch.empty_like(y) if keep else y.new_empty(0)
+class _DynamicDepthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
+        rounds = dtype != x.dtype
+        y, rounded = correlate(x, kernel, slope, dtype, rounds)
+        ctx.slope, ctx.dtype = slope, x.dtype
+        ctx.save_for_backward(rounded if rounds else x, kernel, y)
+        return y
 
-
-@operator_backward.register_fake
-def _(dy, x, kernel, y, slope, dtype):
-    return torch.empty_like(x, dtype=dtype), torch.empty_like(kernel, memory_format=torch.contiguous_format)
-
-
-def _remember(ctx, inputs, output) -> None:
-    x, kernel, ctx.slope, _, keep = inputs
-    y, kept = output
-    ctx.dtype = x.dtype
-    ctx.save_for_backward(kept if keep else x, kernel, y)
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx, dy, _):
-    x, kernel, y = ctx.saved_tensors
-    dx, dk = (None, None) if dy is None else operator_backward(dy, x, kernel, y, ctx.slope, ctx.dtype)
-    return dx, dk, None, None, None
-
-
-operator.register_autograd(_differentiate, setup_context=_remember)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        dx, dk = correlate_backward(*gradients, *ctx.saved_tensors, ctx.slope, ctx.dtype)
+        return dx, dk, None, None
 
 
 def _has_kernel(x: Tensor, kernel: Tensor) -> bool:
-    small = x.shape[1] * x.shape[2] * x.shape[3] < INDEX
-    return dispatch.has_kernels(x) and x.dtype in TOLERANCE and kernel.shape[-2:] == (3, 3) and small
+    small = x.shape[1] * x.shape[2] * x.shape[3] < dispatch.INDEX  # they address one sample at a time
+    return dispatch.has_kernels("depthwise", x) and x.dtype in TOLERANCE and kernel.shape[-2:] == (3, 3) and small
 
 
 def _plain_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,10 @@ and one the backward, in float32.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from ..autocast import in_float32
 from . import dispatch
@@ -36,7 +35,7 @@ def outer_attention(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gam
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
     if _has_kernel(query):
-        return operator(query, key, value, code, gamma)
+        return cast(Tensor, _Attention.apply(query, key, value, code, gamma))
     return plain(query, key, value, code, gamma)
 
 
@@ -77,22 +76,33 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 # ----------------------------------------------------------------------------------------------- the operator
 
 
-@custom_op(f"{dispatch.NAMESPACE}::outer_attention", mutates_args=())
-def operator(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+def _fake(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+    return query.new_empty(query.shape)
+
+
+@dispatch.operator(_fake)
+def attention(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
     """Return what `outer_attention` returns; of float32 arguments on a GPU by one kernel."""
-    if dispatch.runs_kernels(query):
+    if dispatch.runs_kernels("outer", query):
         from . import outer_triton as kernels
 
         return kernels.forward(query, key, value, code, gamma)
     return plain(query, key, value, code, gamma)
 
 
-@custom_op(f"{dispatch.NAMESPACE}::outer_attention_backward", mutates_args=())
-def operator_backward(
+def _fake_backward(
+    dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dq, dk, dv = (query.new_empty(query.shape) for _ in range(3))
+    return dq, dk, dv, query.new_empty(len(query))
+
+
+@dispatch.operator(_fake_backward)
+def attention_backward(
     dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of query, key and value, (B, C), and of γ by samples, (B,)."""
-    if dispatch.runs_kernels(query):
+    if dispatch.runs_kernels("outer", query):
         from . import outer_triton as kernels
 
         return kernels.backward(dy, query, key, value, gamma)
@@ -100,29 +110,18 @@ def operator_backward(
     return dq, dk, dv, dgamma
 
 
-@operator.register_fake
-def _(query, key, value, code, gamma):
-    return query.new_empty(query.shape)
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key, value, gamma)
+        return attention(query, key, value, code, gamma)
 
-
-@operator_backward.register_fake
-def _(dy, query, key, value, gamma):
-    dq, dk, dv = (query.new_empty(query.shape) for _ in range(3))
-    return dq, dk, dv, query.new_empty(len(query))
-
-
-def _remember(ctx, inputs, output) -> None:
-    query, key, value, _, gamma = inputs
-    ctx.save_for_backward(query, key, value, gamma)
-
-
-def _differentiate(ctx, dy):
-    dq, dk, dv, dgamma = operator_backward(dy, *ctx.saved_tensors)
-    return dq, dk, dv, dy, dgamma.sum(0, keepdim=True)
-
-
-operator.register_autograd(_differentiate, setup_context=_remember)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        (dy,) = gradients
+        dq, dk, dv, dgamma = attention_backward(dy, *ctx.saved_tensors)
+        return dq, dk, dv, dy, dgamma.sum(0, keepdim=True)
 
 
 def _has_kernel(query: Tensor) -> bool:
-    return dispatch.has_kernels(query) and query.dtype == torch.float32 and query.shape[1] <= LARGEST
+    return dispatch.has_kernels("outer", query) and query.dtype == torch.float32 and query.shape[1] <= LARGEST

@@ -80,7 +80,7 @@ def test_each_map_is_kept_once():
 def test_the_operator_keeps_the_rules_of_pytorch():
     for layout in LAYOUTS:
         seen, y = (torch.randn(2, c, 4, 5).contiguous(memory_format=layout) for c in (6, 3))
-        torch.library.opcheck(dense.operator, (seen, y, torch.randn(3), SLOPE))
+        torch.library.opcheck(dense.append, (seen, y, torch.randn(3), SLOPE))
 
 
 def test_the_self_check_tells_what_is_wrong():
@@ -111,4 +111,5 @@ def test_the_triton_kernel_compiles_without_spills_and_moves_16_bytes_at_once(ca
     binary = compiled(dense_triton.append_kernel, capability, types, constants, dense_triton.WARPS)
     used = usage(binary, tmp_path)
     assert used["STACK"] == used["LOCAL"] == 0
-    assert "ld.global.v4" in binary.asm["ptx"] and "st.global.v4" in binary.asm["ptx"]
+    assert "ld.global.v4" in binary.asm["ptx"]
+    assert "st.global.v4" in binary.asm["ptx"]

@@ -65,28 +65,25 @@ def test_one_sample_stays_laid_out_as_it_is():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_operator_keeps_the_rules_of_pytorch(dtype, memory_format):
-    """Its schema, its shapes without data, its autograd, and all of it under torch.compile's tracing."""
-    x = torch.randn(2, 3, 5, 4, dtype=dtype).contiguous(memory_format=memory_format).requires_grad_()
-    kernel = torch.randn(2, 3, 3, 3, dtype=dtype).requires_grad_()
-    torch.library.opcheck(depthwise.operator, (x, kernel, 0.1, dtype, False))
-    torch.library.opcheck(depthwise.operator, (x, kernel, 0.1, torch.bfloat16, True))
-    with torch.no_grad():
-        y, _ = depthwise.operator(x, kernel, 0.1, dtype, False)
-        torch.library.opcheck(depthwise.operator_backward, (torch.randn_like(y), x, kernel, y, 0.1, dtype))
-
-
-def test_the_gradients_of_the_operator_are_right():
-    x, kernel = torch.randn(1, 2, 3, 4, dtype=torch.float64), torch.randn(1, 2, 3, 3, dtype=torch.float64)
-    inputs = (x.requires_grad_(), kernel.requires_grad_())
-    assert torch.autograd.gradcheck(
-        lambda x, kernel: depthwise.operator(x, kernel, 0.1, torch.float64, False)[0], inputs
-    )
+    """Its schema, its shapes without data, and both under torch.compile's tracing."""
+    x = torch.randn(2, 3, 5, 4, dtype=dtype).contiguous(memory_format=memory_format)
+    kernel = torch.randn(2, 3, 3, 3, dtype=dtype)
+    torch.library.opcheck(depthwise.correlate, (x, kernel, 0.1, dtype, False))
+    torch.library.opcheck(depthwise.correlate, (x, kernel, 0.1, torch.bfloat16, True))
+    y, _ = depthwise.correlate(x, kernel, 0.1, dtype, False)
+    torch.library.opcheck(depthwise.correlate_backward, (torch.randn_like(y), x, kernel, y, 0.1, dtype))
 
 
 @pytest.fixture
 def everywhere(monkeypatch):
     """The operator where the machine has no GPU: its own fallback computes."""
     monkeypatch.setattr(depthwise, "_has_kernel", lambda x, kernel: True)
+
+
+def test_the_gradients_of_the_operator_are_right(everywhere):
+    x, kernel = torch.randn(1, 2, 3, 4, dtype=torch.float64), torch.randn(1, 2, 3, 3, dtype=torch.float64)
+    inputs = (x.requires_grad_(), kernel.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, kernel: dynamic_depthwise(x, kernel, 0.1), inputs)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -126,7 +123,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 @pytest.mark.slow
 def test_the_triton_kernels_give_what_float64_gives():
-    interpret("interpreted.py")
+    interpret("interpreted_depthwise.py")
 
 
 @pytest.mark.slow

@@ -7,35 +7,40 @@ import torch
 
 from model.op import dispatch
 
+CPU = torch.device("cpu")
 
-def test_kernels_that_fail_are_not_used(monkeypatch):
-    """And the warning says so once."""
-    monkeypatch.setitem(sys.modules, "model.op.depthwise_triton", None)  # cannot be imported
+
+@pytest.fixture(autouse=True)
+def forgotten():
     dispatch.self_check.cache_clear()
-    with pytest.warns(UserWarning, match="without Triton's kernels.*fail"):
-        assert not dispatch.self_check(torch.device("cpu"))
-    assert not dispatch.self_check(torch.device("cpu"))  # a second warning would be an error
+    yield
     dispatch.self_check.cache_clear()
+
+
+def test_kernels_that_fail_are_not_used_and_a_warning_says_so_once(monkeypatch):
+    for name in dispatch.OPERATORS:
+        monkeypatch.setitem(sys.modules, f"model.op.{name}_triton", None)  # cannot be imported
+    with pytest.warns(UserWarning, match="without Triton's kernels.*fail") as caught:
+        assert dispatch.self_check(CPU) == set(dispatch.OPERATORS)
+    assert len(caught) == len(dispatch.OPERATORS)
+    assert dispatch.self_check(CPU) == set(dispatch.OPERATORS)  # further warnings would be errors
 
 
 @pytest.mark.parametrize("name", dispatch.OPERATORS)
-def test_kernels_that_err_are_not_used(name, monkeypatch):
-    def wrong(other, device):
-        return "they err" if other == name else ""
-
-    monkeypatch.setattr(dispatch, "_disagreement", wrong)
-    dispatch.self_check.cache_clear()
-    with pytest.warns(UserWarning, match="without Triton's kernels.*err"):
-        assert not dispatch.self_check(torch.device("cpu"))
-    dispatch.self_check.cache_clear()
+def test_kernels_that_err_are_not_used_but_all_others_are(name, monkeypatch):
+    monkeypatch.setattr(dispatch, "_disagreement", lambda other, device: "they err" if other == name else "")
+    monkeypatch.setattr(dispatch, "has_kernels", lambda name, x: True)
+    with pytest.warns(UserWarning, match=f"without Triton's kernels for {name}.*err"):
+        used = [other for other in dispatch.OPERATORS if dispatch.runs_kernels(other, torch.randn(1))]
+    assert used == [other for other in dispatch.OPERATORS if other != name]
 
 
-def test_the_switch_turns_the_kernels_off(monkeypatch):
+def test_the_switch_turns_kernels_off(monkeypatch):
     class OnGPU:
         is_cuda = True
 
-    monkeypatch.setattr(dispatch, "_switch", {"kernels": True})
-    assert dispatch.has_kernels(OnGPU)  # pyright: ignore[reportArgumentType]
-    dispatch.use_kernels(False)
-    assert not dispatch.has_kernels(OnGPU)  # pyright: ignore[reportArgumentType]
-    assert not dispatch.runs_kernels(torch.randn(1))
+    monkeypatch.setattr(dispatch, "_switched_on", set(dispatch.OPERATORS))
+    dispatch.switch_off(["outer"])
+    on = [name for name in dispatch.OPERATORS if dispatch.has_kernels(name, OnGPU)]  # pyright: ignore[reportArgumentType]
+    assert on == ["depthwise", "dense", "attended"]
+    assert not any(dispatch.runs_kernels(name, torch.randn(1)) for name in dispatch.OPERATORS)

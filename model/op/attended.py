@@ -1,0 +1,104 @@
+"""The end of DASR's degradation-aware convolution: a 1×1 convolution, a channel attention beside it, and LeakyReLU.
+
+On a GPU one kernel does what follows the convolution: bias, attention, sum and activation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..autocast import to_autocast
+from . import dispatch
+
+
+def attended_pointwise(
+    y: Tensor, parameters: tuple[Tensor, Tensor], x: Tensor, attention: Tensor, slope: float
+) -> Tensor:
+    """Return LeakyReLU(W·y + b + attention·x), (B, C', H, W); under autocast all of them are rounded.
+
+    Args:
+        y: (B, C, H, W).
+        parameters: weight (C', C, 1, 1) and bias (C',).
+        x: (B, C', H, W).
+        attention: (B, C', 1, 1).
+        slope: of LeakyReLU below 0, positive.
+
+    Examples:
+        >>> x, nothing = torch.rand(2, 4, 5, 6), torch.zeros(2, 4, 1, 1)
+        >>> identity = torch.eye(4)[:, :, None, None], torch.zeros(4)
+        >>> torch.equal(attended_pointwise(x, identity, x, nothing, 0.1), x)
+        True
+    """
+    return cast(Tensor, _AttendedPointwise.apply(*map(to_autocast, (y, *parameters, x, attention)), slope))
+
+
+class _AttendedPointwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float
+    ) -> Tensor:
+        if _has_kernel(x):
+            out = attend(F.conv2d(y, weight), bias, x, attention, slope)
+        else:
+            out = F.leaky_relu_(F.conv2d(y, weight, bias) + x * attention, slope)
+        ctx.slope = slope
+        ctx.save_for_backward(y, weight, x, attention, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        y, weight, x, attention, out = ctx.saved_tensors
+        d = torch.ops.aten.leaky_relu_backward(gradients[0], out, ctx.slope, True)
+        of_convolution = torch.ops.aten.convolution_backward(
+            *(d, y, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True] * 3)
+        )
+        return *of_convolution, d * attention, (d * x).sum((2, 3), keepdim=True), None
+
+
+def plain(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
+    """Return what `attend` returns, by PyTorch's own operators."""
+    return F.leaky_relu(y + bias[:, None, None] + x * attention, slope)
+
+
+def disagreement(kernels: Any, device: torch.device) -> str:
+    """Compare the Triton kernel with float64 on the CPU; return what differs, or ""."""
+    generator = torch.Generator().manual_seed(0)
+    maps, vector, weights = (2, 33, 19, 37), (33,), (2, 33, 1, 1)
+    exact = [torch.randn(size, generator=generator) for size in (maps, vector, maps, weights)]
+    for dtype in dispatch.DTYPES:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            y, bias, x, attention = (t.to(device, dtype) for t in exact)
+            y, x = (t.contiguous(memory_format=layout) for t in (y, x))
+            found = kernels.attend(y, bias, x, attention, 0.1).cpu().double()
+            expected = plain(*(t.cpu().double() for t in (y, bias, x, attention)), 0.1)
+            if not (found - expected).abs().max() <= torch.finfo(dtype).eps * expected.abs().max():
+                return f"their sum with an attention in {dtype} is not that of PyTorch"
+    return ""
+
+
+# ----------------------------------------------------------------------------------------------- the operator
+
+
+def _fake(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+@dispatch.operator(_fake)
+def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
+    """Return LeakyReLU(y + bias + attention·x), (B, C, H, W), laid out as x.
+
+    Args: y and x (B, C, H, W), bias (C,), attention (B, C, 1, 1).
+    """
+    if dispatch.runs_kernels("attended", x):
+        from . import attended_triton as kernels
+
+        return kernels.attend(y, bias, x, attention, slope)
+    return torch.empty_like(x).copy_(plain(y, bias, x, attention, slope))
+
+
+def _has_kernel(x: Tensor) -> bool:
+    return dispatch.has_kernels("attended", x) and x.dtype in dispatch.DTYPES and x.numel() < dispatch.INDEX
