@@ -102,12 +102,13 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
         weights = [weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None]
         rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
         try:
-            for layer in layers:
-                layer.rounded = rounded[layer.weight], None if layer.bias is None else rounded[layer.bias]
+            for layer in layers:  # not by nn.Module's own way, which first looks for parameters to register
+                bias = None if layer.bias is None else rounded[layer.bias]
+                vars(layer)["rounded"] = rounded[layer.weight], bias
             return forward(module, x, *args, **kwargs)
         finally:
             for layer in layers:
-                layer.rounded = None
+                vars(layer)["rounded"] = None
 
     return forward_with_rounded_weights
 

@@ -12,7 +12,7 @@ not fixed convolutions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -109,7 +109,8 @@ class Restoration(nn.Module):
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
         code = in_float32(self.compress, code)  # (B, C)
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
-        layers = [module for module in self.modules() if isinstance(module, DAConv)]  # in the order they run in
+        blocks = [cast(DAB, block) for group in self.groups for block in cast(Group, group).blocks]
+        layers = [layer for block in blocks for layer in (block.da1, block.da2)]
         kernels = weights_of_all([layer.depthwise for layer in layers], code)
         of_all = list(zip(kernels, attentions_of_all(layers, code), strict=True))
         steerings = list(zip(of_all[0::2], of_all[1::2], strict=True))  # of each DAB

@@ -284,7 +284,8 @@ class DAConv(nn.Module):
         """
         x = to_autocast(x)  # once for both branches
         y = self.depthwise(x, kernel)  # (B, C, H, W)
-        return attended_pointwise(y, self.pointwise.parameters_for(y), x, attention, SLOPE)  # (B, C, H, W)
+        parameters = cast(tuple[Tensor, Tensor], self.pointwise.parameters_for(y))
+        return attended_pointwise(y, parameters, x, attention, SLOPE)  # (B, C, H, W)
 
 
 class RDB(nn.Module):
@@ -307,7 +308,8 @@ class RDB(nn.Module):
         """Map (B, C, H, W) to (B, C, H, W)."""
         x, seen = rounded_beside(x)
         *growing, last = cast(Sequence[Conv2d], self.convs)
-        seen = dense_maps(seen, [layer.parameters_for(seen) for layer in growing], 0.2)  # (B, C + 4·growth, H, W)
+        parameters = [cast(tuple[Tensor, Tensor], layer.parameters_for(seen)) for layer in growing]
+        seen = dense_maps(seen, parameters, 0.2)  # (B, C + 4·growth, H, W)
         return add_scaled(x, last(seen), 0.2)  # (B, C, H, W)
 
 

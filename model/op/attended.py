@@ -74,7 +74,8 @@ def disagreement(kernels: Any, device: torch.device) -> str:
             y, bias, x, attention = (t.to(device, dtype) for t in exact)
             y, x = (t.contiguous(memory_format=layout) for t in (y, x))
             found = kernels.attend(y, bias, x, attention, 0.1).cpu().double()
-            expected = plain(*(t.cpu().double() for t in (y, bias, x, attention)), 0.1)
+            y, bias, x, attention = (t.cpu().double() for t in (y, bias, x, attention))
+            expected = plain(y, bias, x, attention, 0.1)
             if not (found - expected).abs().max() <= torch.finfo(dtype).eps * expected.abs().max():
                 return f"their sum with an attention in {dtype} is not that of PyTorch"
     return ""

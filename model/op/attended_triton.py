@@ -1,7 +1,7 @@
 """The Triton kernel of `attended`: bias, attention, sum and LeakyReLU by one pass over the maps."""
 
-# pyright: reportArgumentType=false
-# (Triton declares integers that are known when it compiles to be objects.)
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (Triton declares integers that are known when it compiles to be objects, and no `num_warps`.)
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def disagreement(kernels: Any, device: torch.device) -> str:
             seen, y, bias = (t.to(device, dtype) for t in exact)
             seen, y = (t.contiguous(memory_format=layout) for t in (seen, y))
             found = kernels.append(seen, y, bias, 0.1)
-            expected = plain(*(t.cpu().double() for t in (seen, y, bias)), 0.1)
+            seen, y, bias = (t.cpu().double() for t in (seen, y, bias))
+            expected = plain(seen, y, bias, 0.1)
             error = (found.cpu().double() - expected).abs()
             if not (error <= 2 * torch.finfo(dtype).eps * expected.abs()).all():
                 return f"what they append in {dtype} is not what PyTorch appends"

@@ -4,8 +4,8 @@ Maps without gaps are matrices to it: a row for each pixel where channels lie si
 each sample. A program writes BLOCK elements of the result, whichever rows they belong to.
 """
 
-# pyright: reportArgumentType=false
-# (Triton declares integers that are known when it compiles to be objects.)
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (Triton declares integers that are known when it compiles to be objects, and no `num_warps`.)
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ INDEX = 2**31  # kernels address what they read and write by 32 bits
 _switched_on = set(OPERATORS) if importlib.util.find_spec("triton") is not None else set()
 
 
-def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function to be an operator of PyTorch's without a gradient; `fake` makes its results without data.
 
     `torch.library.custom_op` would do the same, but takes more than twice as long for each call, and small images wait
     for the host that launches.
     """
 
-    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
+    def register(compute: Callable[..., Any]) -> Any:
         name = f"{NAMESPACE}::{compute.__name__}"
         torch.library.define(name, torch.library.infer_schema(compute, mutates_args=()))
         torch.library.impl(name, ("cpu", "cuda"), compute)

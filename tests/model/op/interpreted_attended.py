@@ -13,7 +13,7 @@ for b, c, h, w in [(1, 1, 1, 1), (2, 5, 7, 9), (1, 64, 5, 6), (3, 33, 4, 11), (2
             y, x = (torch.randn(b, c, h, w, dtype=dtype).contiguous(memory_format=layout) for _ in range(2))
             bias = torch.randn(2 * c, dtype=dtype)[::2]  # with gaps, as the attention
             attention = torch.randn(b, 2 * c, 1, 1, dtype=dtype)[:, ::2]
-            expected = attended.plain(*(t.double() for t in (y, bias, x, attention)), 0.1)
+            expected = attended.plain(y.double(), bias.double(), x.double(), attention.double(), 0.1)
             for given in (y, torch.cat((y, y), 1)[:, c:]):
                 torch.empty_like = lambda *args, **kwargs: empty_like(*args, **kwargs).fill_(float("nan"))
                 found = kernels.attend(given, bias, x, attention, 0.1)
