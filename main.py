@@ -33,7 +33,7 @@ from loss import OBJECTIVES
 from loss import factory as loss_factory
 from model import NETWORKS, op, zoo
 from model.checkpoint import read_file
-from model.memory import out_of_memory
+from model.memory import freed_blocks_kept, out_of_memory
 from option import Given, TrainOptions
 from runtime import distributed
 from runtime.device import check_devices
@@ -298,10 +298,11 @@ def train(given: Given, options: TrainOptions, begun: float) -> bool:
     with StopSignals(impatient=ranks.world == 1) as signals, distributed.naming_peers(ranks):
         trainer = prepare(given, options, ranks, signals, begun)
         done = True
-        if options.saving.dry_run:
-            preflight.dry_run(trainer)
-        else:
-            done = trainer.fit()
+        with freed_blocks_kept(trainer.device):
+            if options.saving.dry_run:
+                preflight.dry_run(trainer)
+            else:
+                done = trainer.fit()
         distributed.leave()
     return done
 

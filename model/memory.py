@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -27,29 +27,34 @@ NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cu
     *("ALLOC_FAILED", "could not create a primitive", "could not create a memory"),
 )
 
+_keeping = 0  # blocks of `freed_blocks_kept` that have been entered: training validates
 _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()  # bytes per pixel
 
 
 @contextmanager
-def freed_blocks_kept(device: torch.device, pixels: int) -> Iterator[None]:
+def freed_blocks_kept(device: torch.device, pixels: float = inf) -> Iterator[None]:
     """Let large blocks of memory be used again in this block once they are freed, on a CPU with glibc.
 
     By itself, glibc hands blocks of more than 32 MiB back to the system, and the next ones come page by page, filled
-    with zeros: where maps are that large, a network spends a third of its time on it, or more. Images of few LR pixels
-    have no such maps.
+    with zeros: where maps are that large, a network spends a fifth of its time on it, or a third. Images of few LR
+    `pixels` have no such maps.
     """
+    global _keeping
     if device.type != "cpu" or pixels < KEPT_FROM:
         yield
         return
+    _keeping += 1
     _glibc("mallopt", M_MMAP_MAX, 0)  # how many blocks may come from the system one by one, and go back there
     _glibc("mallopt", M_TRIM_THRESHOLD, 2**30)  # bytes that may be free at the end of all others
     try:
         yield
-    finally:  # what glibc itself has, or ends up with
-        _glibc("mallopt", M_MMAP_MAX, 2**16)
-        _glibc("mallopt", M_MMAP_THRESHOLD, 2**25)
-        _glibc("mallopt", M_TRIM_THRESHOLD, 2**26)
-        return_freed_blocks(device)
+    finally:
+        _keeping -= 1
+        if not _keeping:  # what glibc itself has, or ends up with
+            _glibc("mallopt", M_MMAP_MAX, 2**16)
+            _glibc("mallopt", M_MMAP_THRESHOLD, 2**25)
+            _glibc("mallopt", M_TRIM_THRESHOLD, 2**26)
+            return_freed_blocks(device)
 
 
 def return_freed_blocks(device: torch.device) -> None:

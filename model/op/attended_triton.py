@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import dispatch
+
 BLOCK, WARPS = 1024, 4  # eight elements a thread, so 16 bytes in bf16
 
 
@@ -18,7 +20,7 @@ def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) 
 
     Args: y and x (B, C, H, W), bias (C,), attention (B, C, 1, 1).
     """
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    layout = dispatch.layout(x)
     y, x = (t.contiguous(memory_format=layout) for t in (y, x))
     _, c, h, w = x.shape
     out = torch.empty_like(x)

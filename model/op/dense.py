@@ -58,7 +58,7 @@ class _DenseMaps(torch.autograd.Function):
         for weight in reversed(weights):
             growth, n, _, k = weight.shape
             dy = torch.ops.aten.leaky_relu_backward(dx[:, n:], seen[:, n : n + growth], ctx.slope, True)
-            before = seen[:, :n].contiguous(memory_format=_layout(seen))
+            before = seen[:, :n].contiguous(memory_format=dispatch.layout(seen))
             more, dweight, dbias = torch.ops.aten.convolution_backward(
                 *(dy, before, weight, [growth], [1, 1], [k // 2] * 2, [1, 1], False, [0, 0], 1, [True] * 3)
             )
@@ -98,17 +98,13 @@ def plain(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     return torch.cat((seen, F.leaky_relu(y + bias[:, None, None], slope)), 1)
 
 
-def _layout(x: Tensor) -> torch.memory_format:
-    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
-
-
 # ----------------------------------------------------------------------------------------------- the operator
 
 
 def _fake(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     b, c, h, w = seen.shape
     size = (b, c + y.shape[1], h, w)
-    return torch.empty(size, dtype=seen.dtype, device=seen.device, memory_format=_layout(seen))
+    return torch.empty(size, dtype=seen.dtype, device=seen.device, memory_format=dispatch.layout(seen))
 
 
 @dispatch.operator(_fake)
@@ -118,7 +114,7 @@ def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
         from . import dense_triton as kernels
 
         return kernels.append(seen, y, bias, slope)
-    return plain(seen, y, bias, slope).contiguous(memory_format=_layout(seen))
+    return plain(seen, y, bias, slope).contiguous(memory_format=dispatch.layout(seen))
 
 
 def _has_kernel(seen: Tensor) -> bool:

@@ -14,12 +14,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import dispatch
+
 BLOCK, WARPS = 1024, 4  # eight elements a thread, so 16 bytes in bf16
 
 
 def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     """Return `seen` (B, C, H, W) and LeakyReLU(y + bias), (B, growth, H, W), as one map that is laid out as `seen`."""
-    layout = torch.contiguous_format if seen.is_contiguous() else torch.channels_last
+    layout = dispatch.layout(seen)
     seen, y = (x.contiguous(memory_format=layout) for x in (seen, y))
     b, c, h, w = seen.shape
     out = torch.empty((b, c + y.shape[1], h, w), dtype=seen.dtype, device=seen.device, memory_format=layout)

@@ -38,6 +38,11 @@ def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return register
 
 
+def layout(x: Tensor) -> torch.memory_format:
+    """Return how kernels lay x (B, C, H, W) out: as PyTorch does by default, if x is laid out so, or channels last."""
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+
+
 def switch_off(names: Iterable[str]) -> None:
     """Let GPUs run PyTorch's own operators in place of the Triton kernels of these `OPERATORS`."""
     _switched_on.difference_update(names)

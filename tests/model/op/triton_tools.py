@@ -43,6 +43,14 @@ def usage(binary, folder):
     return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
 
 
+def assert_moves_16_bytes_at_once(binary, folder):
+    """And keeps all it works on in registers."""
+    used = usage(binary, folder)
+    assert used["STACK"] == used["LOCAL"] == 0
+    assert "ld.global.v4" in binary.asm["ptx"]
+    assert "st.global.v4" in binary.asm["ptx"]
+
+
 def carried(binary):
     """Return how many values a compiled kernel carries from one turn of its loop to the next."""
     (count,) = re.findall(r":(\d+) = scf\.for", binary.asm["ttgir"])
