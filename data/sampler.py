@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from threading import Event
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -199,18 +200,19 @@ def _cut(store: ImageStore, crops: Sequence[Crop], side: int) -> Tensor:
     batch = torch.empty(len(crops), 3, side, side, dtype=torch.uint8)
     for patch, crop in zip(batch.numpy(), crops, strict=True):
         pixels = store.crop(crop.index, crop.top, crop.left, side, side)
-        patch[:] = turn(pixels, crop).transpose(2, 0, 1)  # H W 3 -> 3 H W
+        cv2.split(turn(pixels, crop), list(patch))  # H W 3 -> 3 H W
     return batch
 
 
 def turn(pixels: np.ndarray, crop: Crop) -> np.ndarray:
-    """Return a view of (P, P, C) pixels in the crop's form, one of the eight symmetries of the square."""
+    """Return (P, P, 3) uint8 pixels in the crop's form, one of the eight symmetries of the square.
+
+    OpenCV takes half the time of NumPy, which moves byte by byte what does not lie side by side.
+    """
     if crop.transpose:
-        pixels = pixels.swapaxes(0, 1)
-    if crop.flip_h:
-        pixels = pixels[:, ::-1]
-    if crop.flip_v:
-        pixels = pixels[::-1]
+        pixels = cv2.transpose(pixels)
+    if crop.flip_h or crop.flip_v:
+        pixels = cv2.flip(pixels, -1 if crop.flip_h and crop.flip_v else int(crop.flip_h))
     return pixels
 
 

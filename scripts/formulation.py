@@ -27,7 +27,7 @@ from data.degradation.mixed import mixed_kernel
 from data.degradation.params import Params
 from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
-from data.sampler import Crop, turn
+from data.sampler import Crop
 from model import cdsr, layer, upsampler
 from model.op import attended, dense, depthwise, outer
 
@@ -180,7 +180,9 @@ def patch(path: Path, crop: Crop, side: int) -> Tensor:
     """Read a whole image, pickled, and cut (3, side, side) grey levels out of it."""
     with path.open("rb") as file:
         pixels: np.ndarray = pickle.load(file)
-    pixels = turn(pixels[crop.top : crop.top + side, crop.left : crop.left + side], crop)
+    pixels = pixels[crop.top : crop.top + side, crop.left : crop.left + side]
+    pixels = pixels.swapaxes(0, 1) if crop.transpose else pixels
+    pixels = pixels[:: -1 if crop.flip_v else 1, :: -1 if crop.flip_h else 1]
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float()
 
 

@@ -106,7 +106,7 @@ def test_all_eight_forms_are_drawn_evenly_and_differ() -> None:
     forms = Counter(crop[3:] for step in range(500) for crop in SAMPLER.draw(step))
     assert len(forms) == 8
     assert min(forms.values()) > 400  # of 500 expected, standard deviation 30: two views have one form
-    square = np.arange(27).reshape(3, 3, 3)
+    square = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
     expected = {np.rot90(side, quarter).tobytes() for side in (square, square.swapaxes(0, 1)) for quarter in range(4)}
     assert {turn(square, Crop(0, 0, 0, *form)).tobytes() for form in forms} == expected
 
@@ -123,7 +123,10 @@ def test_batch_holds_the_drawn_patches(batches: PatchBatches) -> None:
     assert (batch.shape, batch.dtype, batch.is_contiguous()) == ((8, 3, 32, 32), torch.uint8, True)
     for patch, crop in zip(batch.numpy(), SAMPLER.draw(3), strict=True):
         pixels = batches.store.crop(crop.index, crop.top, crop.left, 32, 32)
-        np.testing.assert_array_equal(patch, turn(pixels, crop).transpose(2, 0, 1))
+        pixels = pixels.swapaxes(0, 1) if crop.transpose else pixels
+        pixels = pixels[:, ::-1] if crop.flip_h else pixels
+        pixels = pixels[::-1] if crop.flip_v else pixels
+        np.testing.assert_array_equal(patch, pixels.transpose(2, 0, 1))
 
 
 def test_folder_and_packed_give_the_same_batch(folder: Path, batches: PatchBatches) -> None:
