@@ -12,7 +12,7 @@ import torch
 
 from data.degradation import IKC, Gaussian, MANet, SecondOrder
 from loss import Contrast, Distillation, Pixel
-from model import CDSR, build, checkpoint, foreign
+from model import CDSR, build, checkpoint, foreign, op
 from runtime.precision import ieee_products
 from runtime.signals import STOPPED
 from scripts import reproduce
@@ -21,6 +21,11 @@ from tests.phases import losses_of
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU = torch.device("cuda")
 MAIN = Path(__file__).parents[1] / "main.py"
+
+
+def test_the_triton_kernels_give_what_pytorch_gives():
+    pytest.importorskip("triton")
+    assert op.self_check(torch.device("cuda", 0)) == frozenset()
 
 
 @pytest.mark.parametrize(("file", "network"), [("kdsr", "KDSR_S_M_x4"), ("kdsr", "KDSR_S_L_x4"), ("cdsr", "CDSR_x2")])
