@@ -93,19 +93,22 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
     layers_of: WeakKeyDictionary[nn.Module, list[Conv2d]] = WeakKeyDictionary()  # to look for them takes a while
 
     @functools.wraps(forward)
-    def forward_with_rounded_weights(module: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> T:
-        if not _autocasts(x.device.type) or torch.compiler.is_compiling():  # a compiler fuses them
-            return forward(module, x, *args, **kwargs)
+    def forward_with_rounded_weights(module: nn.Module, *args: Any, **kwargs: Any) -> T:
+        if torch.compiler.is_compiling():  # a compiler fuses them
+            return forward(module, *args, **kwargs)
         if module not in layers_of:
             layers_of[module] = [layer for layer in module.modules() if isinstance(layer, Conv2d)]
-        layers, dtype = layers_of[module], torch.get_autocast_dtype(x.device.type)
+        layers = layers_of[module]
+        if not layers or not _autocasts(layers[0].weight.device.type):
+            return forward(module, *args, **kwargs)
+        dtype = autocast_dtype(layers[0].weight)
         weights = [weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None]
         rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
         try:
             for layer in layers:  # not by nn.Module's own way, which first looks for parameters to register
                 bias = None if layer.bias is None else rounded[layer.bias]
                 vars(layer)["rounded"] = rounded[layer.weight], bias
-            return forward(module, x, *args, **kwargs)
+            return forward(module, *args, **kwargs)
         finally:
             for layer in layers:
                 vars(layer)["rounded"] = None

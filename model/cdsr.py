@@ -126,7 +126,7 @@ class DQA(DAConv):
 
 
 class Fuse(nn.Module):
-    """The layer that brings the code into the features: x + two rounds of [DQA, LReLU, conv]."""
+    """The layer that brings the code into the features: x + two rounds of [DQA with its LReLU, conv]."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class DAB(nn.Module):
-    """Degradation-aware block: x + two rounds of [DA convolution, LReLU, conv], LReLU between them."""
+    """Degradation-aware block: x + two rounds of [DA convolution with its LReLU, conv], LReLU between them."""
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()

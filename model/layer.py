@@ -257,7 +257,7 @@ def attentions_of_all(layers: Sequence[DAConv], code: Tensor) -> tuple[Tensor, .
 
 
 class DAConv(nn.Module):
-    """DASR's degradation-aware convolution (section 3.2), a dynamic convolution plus a channel attention; LeakyReLU.
+    """DASR's degradation-aware convolution (section 3.2): a dynamic one plus a channel attention, then LeakyReLU.
 
     https://arxiv.org/abs/2104.00416
 

@@ -33,9 +33,9 @@ _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary() 
 
 @contextmanager
 def freed_blocks_kept(device: torch.device, pixels: float = inf) -> Iterator[None]:
-    """Let large blocks of memory be used again in this block once they are freed, on a CPU with glibc.
+    """Let large blocks of memory be used again once they are freed, in this block of the main thread, on a CPU.
 
-    By itself, glibc hands blocks of more than 32 MiB back to the system, and the next ones come page by page, filled
+    This is for glibc. By itself, glibc hands blocks of more than 32 MiB back to the system, and the next ones come page by page, filled
     with zeros: where maps are that large, a network spends a fifth of its time on it, or a third. Images of few LR
     `pixels` have no such maps.
     """

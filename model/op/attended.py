@@ -44,7 +44,8 @@ class _AttendedPointwise(torch.autograd.Function):
         if _has_kernel(x):
             out = attend(F.conv2d(y, weight), bias, x, attention, slope)
         else:
-            out = F.leaky_relu_(F.conv2d(y, weight, bias) + x * attention, slope)
+            # Not in place: PyTorch 2.11 would lose the gradients when it compiles this.
+            out = F.leaky_relu(F.conv2d(y, weight, bias) + x * attention, slope)
         ctx.slope = slope
         ctx.save_for_backward(y, weight, x, attention, out)
         return out
@@ -52,11 +53,14 @@ class _AttendedPointwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         y, weight, x, attention, out = ctx.saved_tensors
+        *of_convolution, of_x, of_attention, _ = ctx.needs_input_grad
         d = torch.ops.aten.leaky_relu_backward(gradients[0], out, ctx.slope, True)
-        of_convolution = torch.ops.aten.convolution_backward(
-            *(d, y, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True] * 3)
+        dy, dweight, dbias = torch.ops.aten.convolution_backward(
+            *(d, y, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, of_convolution)
         )
-        return *of_convolution, d * attention, (d * x).sum((2, 3), keepdim=True), None
+        dx = d * attention if of_x else None
+        dattention = (d * x).sum((2, 3), keepdim=True) if of_attention else None
+        return dy, dweight, dbias, dx, dattention, None
 
 
 def plain(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
@@ -85,12 +89,12 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 
 
 def _fake(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
-    return torch.empty_like(x)
+    return torch.empty_like(x, memory_format=dispatch.layout(x))
 
 
 @dispatch.operator(_fake)
 def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
-    """Return LeakyReLU(y + bias + attention·x), (B, C, H, W), laid out as x.
+    """Return LeakyReLU(y + bias + attention·x), (B, C, H, W), in the `layout` of x.
 
     Args: y and x (B, C, H, W), bias (C,), attention (B, C, 1, 1).
     """
@@ -98,7 +102,7 @@ def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) 
         from . import attended_triton as kernels
 
         return kernels.attend(y, bias, x, attention, slope)
-    return torch.empty_like(x).copy_(plain(y, bias, x, attention, slope))
+    return plain(y, bias, x, attention, slope).contiguous(memory_format=dispatch.layout(x))
 
 
 def _has_kernel(x: Tensor) -> bool:

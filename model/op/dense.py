@@ -55,23 +55,26 @@ class _DenseMaps(torch.autograd.Function):
         (dx,) = gradients  # of all that the layers above have seen
         dweights: list[Tensor] = []
         dbiases: list[Tensor] = []
-        for weight in reversed(weights):
+        of_x, _, *of_parameters = ctx.needs_input_grad
+        for i, weight in reversed(list(enumerate(weights))):
             growth, n, _, k = weight.shape
+            wanted = [i > 0 or of_x, of_parameters[i], of_parameters[len(weights) + i]]
             dy = torch.ops.aten.leaky_relu_backward(dx[:, n:], seen[:, n : n + growth], ctx.slope, True)
             before = seen[:, :n].contiguous(memory_format=dispatch.layout(seen))
             more, dweight, dbias = torch.ops.aten.convolution_backward(
-                *(dy, before, weight, [growth], [1, 1], [k // 2] * 2, [1, 1], False, [0, 0], 1, [True] * 3)
+                *(dy, before, weight, [growth], [1, 1], [k // 2] * 2, [1, 1], False, [0, 0], 1, wanted)
             )
-            dx = dx[:, :n] + more
+            if more is not None:
+                dx = dx[:, :n] + more
             dweights.insert(0, dweight)
             dbiases.insert(0, dbias)
-        return dx, None, *dweights, *dbiases
+        return dx if of_x else None, None, *dweights, *dbiases
 
 
 def _grown(seen: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
     """Return `seen` (B, C, H, W) and the map of one layer, (B, C + growth, H, W)."""
     padding = weight.shape[-1] // 2
-    if _has_kernel(seen):
+    if _has_kernel(seen, weight):
         return append(seen, F.conv2d(seen, weight, padding=padding), bias, slope)
     return torch.cat((seen, F.leaky_relu_(F.conv2d(seen, weight, bias, padding=padding), slope)), 1)
 
@@ -109,7 +112,7 @@ def _fake(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
 
 @dispatch.operator(_fake)
 def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
-    """Return `seen` (B, C, H, W) and LeakyReLU(y + bias), (B, growth, H, W), as one map, laid out as `seen`."""
+    """Return `seen` (B, C, H, W) and LeakyReLU(y + bias), (B, growth, H, W), as one map in the `layout` of `seen`."""
     if dispatch.runs_kernels("dense", seen):
         from . import dense_triton as kernels
 
@@ -117,6 +120,7 @@ def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     return plain(seen, y, bias, slope).contiguous(memory_format=dispatch.layout(seen))
 
 
-def _has_kernel(seen: Tensor) -> bool:
-    small = 4 * seen.numel() < dispatch.INDEX  # and so is what grows of it
+def _has_kernel(seen: Tensor, weight: Tensor) -> bool:
+    b, c, h, w = seen.shape
+    small = b * (c + len(weight)) * h * w < dispatch.INDEX
     return dispatch.has_kernels("dense", seen) and seen.dtype in dispatch.DTYPES and small

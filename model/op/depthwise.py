@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..autocast import autocast_dtype
 from . import dispatch
@@ -130,6 +131,7 @@ class _DynamicDepthwise(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable  # kernels have no gradient of their own
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         dx, dk = correlate_backward(*gradients, *ctx.saved_tensors, ctx.slope, ctx.dtype)
         return dx, dk, None, None

@@ -15,7 +15,12 @@ from torch import Tensor
 # Operators are opaque to torch.compile, unlike a `triton_op`: there is nothing to fuse them with, and the self-check
 # can decide what is run when it is run. Named after the package, which goes by two names (`model`, `blindsr`).
 NAMESPACE = __name__.partition(".")[0]
-OPERATORS = ("depthwise", "outer", "dense", "attended")  # files beside this one, each with a `disagreement`
+OPERATORS = {  # files beside this one, each with a `disagreement`, and what they do
+    "depthwise": "dynamic convolutions",
+    "outer": "content queries",
+    "dense": "dense blocks",
+    "attended": "channel attentions",
+}
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INDEX = 2**31  # kernels address what they read and write by 32 bits
 _switched_on = set(OPERATORS) if importlib.util.find_spec("triton") is not None else set()
@@ -29,11 +34,16 @@ def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def register(compute: Callable[..., Any]) -> Any:
-        name = f"{NAMESPACE}::{compute.__name__}"
-        torch.library.define(name, torch.library.infer_schema(compute, mutates_args=()))
-        torch.library.impl(name, ("cpu", "cuda"), compute)
-        torch.library.register_fake(name, fake)
-        return getattr(getattr(torch.ops, NAMESPACE), compute.__name__).default
+        short, namespace = compute.__name__, getattr(torch.ops, NAMESPACE)
+        name = f"{NAMESPACE}::{short}"
+        libraries = vars(namespace).setdefault("libraries", {})  # outlives this module, which may be imported again
+        if short in libraries:
+            libraries.pop(short)._destroy()
+        libraries[short] = library = torch.library.Library(NAMESPACE, "FRAGMENT")
+        torch.library.define(name, torch.library.infer_schema(compute, mutates_args=()), lib=library)
+        torch.library.impl(name, ("cpu", "cuda"), compute, lib=library)
+        torch.library.register_fake(name, fake, lib=library)
+        return getattr(namespace, short).default
 
     return register
 
@@ -54,26 +64,22 @@ def has_kernels(name: str, x: Tensor) -> bool:
 
 
 def runs_kernels(name: str, x: Tensor) -> bool:
-    """Return True if the Triton kernels of an operator run where x is."""
-    return has_kernels(name, x) and name not in self_check(x.device)
+    """Return True if the Triton kernels of an operator run where x is: on the current GPU, where Triton launches."""
+    return has_kernels(name, x) and x.get_device() == torch.cuda.current_device() and self_check(name, x.device)
 
 
 @functools.cache
-def self_check(device: torch.device) -> frozenset[str]:
-    """Return the `OPERATORS` whose Triton kernels do not give on this GPU what PyTorch's own give, with a warning each.
+def self_check(name: str, device: torch.device) -> bool:
+    """Return True if the Triton kernels of an operator give on this GPU what PyTorch's own give; else warn.
 
     The check runs at the first call; later calls return its answer. Ranks that compute together must agree: call it on
-    all before they begin, and `switch_off` on all what one of them returns.
+    all before they begin, and `switch_off` on all what failed on one.
     """
-    wrong = {name: reason for name in OPERATORS if (reason := _disagreement(name, device))}
-    for name, reason in wrong.items():
-        warnings.warn(f"the networks run without Triton's kernels for {name}, more slowly: {reason}", stacklevel=2)
-    return frozenset(wrong)
-
-
-def _disagreement(name: str, device: torch.device) -> str:
     try:
         kernels = importlib.import_module(f"{__package__}.{name}_triton")
-        return importlib.import_module(f"{__package__}.{name}").disagreement(kernels, device)
+        wrong = importlib.import_module(f"{__package__}.{name}").disagreement(kernels, device)
     except Exception as error:  # no Triton, no compiler, a GPU it does not know: it fails in a dozen ways
-        return f"they fail: {type(error).__name__}: {str(error).strip()[:200]}"
+        wrong = f"they fail: {type(error).__name__}: {str(error).strip()[:200]}"
+    if wrong:
+        warnings.warn(f"{OPERATORS[name]} run without Triton's kernels, more slowly: {wrong}", stacklevel=2)
+    return not wrong

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..autocast import in_float32
 from . import dispatch
@@ -117,6 +118,7 @@ class _Attention(torch.autograd.Function):
         return attention(query, key, value, code, gamma)
 
     @staticmethod
+    @once_differentiable  # kernels have no gradient of their own
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         (dy,) = gradients
         dq, dk, dv, dgamma = attention_backward(dy, *ctx.saved_tensors)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.autocast import to_autocast
 from model.op import attended, attended_pointwise
-from tests.model.op.triton_tools import assert_moves_16_bytes_at_once, compiled, interpret
+from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, compiled, interpret
 
 SLOPE = 0.1
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -44,7 +44,7 @@ def test_it_is_a_convolution_with_an_attention_beside_it(kernel, autocast, layou
         results.append([out, *torch.autograd.grad(out.float().square().sum(), inputs)])
     for found, expected in zip(*results, strict=True):
         assert found.dtype == expected.dtype
-        # The operator rounds less often, which may turn the sign of what is nearly 0.
+        # The operator rounds elsewhere, which may turn the sign of what is nearly 0.
         tolerance = 0.05 if autocast and kernel else 1e-5
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
@@ -55,11 +55,30 @@ def test_its_gradients_are_right(kernel, monkeypatch):
     assert torch.autograd.gradcheck(ours, arguments(dtype=torch.float64))
 
 
+@pytest.mark.parametrize("kernel", [False, True])
+def test_it_compiles(kernel, monkeypatch):
+    monkeypatch.setattr(attended, "_has_kernel", lambda x: kernel)
+    assert_compiles(ours, arguments())
+
+
+@pytest.mark.parametrize("frozen", range(6))
+def test_only_what_is_trained_gets_a_gradient(frozen):
+    found = []
+    for frozen_too in (False, True):
+        tensors = [t.detach().requires_grad_(not (frozen_too and i == frozen)) for i, t in enumerate(arguments())]
+        ours(*tensors).square().sum().backward()
+        found.append([t.grad for t in tensors])
+    for i, (all_, some) in enumerate(zip(*found, strict=True)):
+        assert (some is None) == (i == frozen)
+        assert some is None or torch.equal(all_, some)
+
+
 @pytest.mark.slow
 def test_the_operator_keeps_the_rules_of_pytorch():
     for layout in LAYOUTS:
         _, _, bias, x, attention = (t.detach() for t in arguments(layout))
-        torch.library.opcheck(attended.attend, (torch.randn_like(x), bias, x, attention, SLOPE))
+        for given in (x, torch.cat((x, x), 1)[:, 5:]):  # with gaps
+            torch.library.opcheck(attended.attend, (torch.randn_like(x), bias, given, attention, SLOPE))
 
 
 def test_the_self_check_tells_what_is_wrong():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.autocast import to_autocast
 from model.op import dense, dense_maps
-from tests.model.op.triton_tools import assert_moves_16_bytes_at_once, compiled, interpret
+from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, compiled, interpret
 
 SLOPE = 0.2
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -20,6 +20,9 @@ def layers(n_in, growths, k=3, dtype=torch.float64):
         found.append(tuple((0.3 * torch.randn(shape, dtype=dtype)).requires_grad_() for shape in shapes))
         n_in += growth
     return found
+
+
+MAP, LAYERS = torch.rand(2, 4, 5, 6), layers(4, (3, 2), dtype=torch.float32)
 
 
 def one_by_one(x, layers, slope):
@@ -41,14 +44,14 @@ def results(function, x, layers, autocast=False):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("kernel", [False, True])
 def test_each_layer_sees_all_maps_before_it(kernel, autocast, layout, monkeypatch):
-    monkeypatch.setattr(dense, "_has_kernel", lambda seen: kernel)  # without a GPU, the operator runs its reference
+    monkeypatch.setattr(dense, "_has_kernel", lambda *_: kernel)  # without a GPU, the operator runs its reference
     x = torch.randn(2, 5, 7, 6).contiguous(memory_format=layout)
     wanted = layers(5, (3, 3, 4), dtype=torch.float32)
     ours, theirs = (results(function, x, wanted, autocast) for function in (dense_maps, one_by_one))
     assert ours[0].is_contiguous(memory_format=layout)
     for found, expected in zip(ours, theirs, strict=True):
         assert found.dtype == expected.dtype
-        # The operator adds the bias before it rounds.
+        # The operator rounds before it adds the bias, too.
         tolerance = 0.05 if autocast and kernel else 1e-5
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
@@ -76,11 +79,41 @@ def test_each_map_is_kept_once():
     assert [t.data_ptr() for t in maps] == [y.data_ptr()]
 
 
+@pytest.mark.parametrize("kernel", [False, True])
+def test_it_compiles(kernel, monkeypatch):
+    monkeypatch.setattr(dense, "_has_kernel", lambda *_: kernel)
+    assert_compiles(
+        lambda x, *flat: dense_maps(x, [flat[:2], flat[2:]], SLOPE), [MAP, *(t for layer in LAYERS for t in layer)]
+    )
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2, 5])
+def test_only_what_is_trained_gets_a_gradient(frozen):
+    """x, then weight and bias of both layers; the others' gradients stay the same."""
+    inputs = [MAP, *(t for layer in LAYERS for t in layer)]
+    found = []
+    for frozen_too in (False, True):
+        tensors = [t.detach().requires_grad_(not (frozen_too and i < frozen)) for i, t in enumerate(inputs)]
+        dense_maps(tensors[0], [tensors[1:3], tensors[3:]], SLOPE).square().sum().backward()
+        found.append([t.grad for t in tensors])
+    for i, (all_, some) in enumerate(zip(*found, strict=True)):
+        assert (some is None) == (i < frozen)
+        assert some is None or torch.equal(all_, some)
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_maps_that_the_kernel_cannot_address_are_left_to_pytorch(n, monkeypatch):
+    monkeypatch.setattr(dense.dispatch, "has_kernels", lambda name, x: True)
+    monkeypatch.setattr(dense.dispatch, "INDEX", 6 * 6 * (n + 32))
+    assert dense._has_kernel(torch.rand(1, 8, 6, 6), torch.rand(32, 8, 3, 3)) == (n > 8)
+
+
 @pytest.mark.slow
 def test_the_operator_keeps_the_rules_of_pytorch():
     for layout in LAYOUTS:
         seen, y = (torch.randn(2, c, 4, 5).contiguous(memory_format=layout) for c in (6, 3))
-        torch.library.opcheck(dense.append, (seen, y, torch.randn(3), SLOPE))
+        for given in (seen, torch.cat((seen, seen), 1)[:, 6:]):  # with gaps
+            torch.library.opcheck(dense.append, (given, y, torch.randn(3), SLOPE))
 
 
 def test_the_self_check_tells_what_is_wrong():

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -18,6 +19,16 @@ def interpret(program):
     command = [sys.executable, Path(__file__).with_name(program)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def assert_compiles(function, inputs):
+    """As one graph, with the gradients of what is not compiled."""
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    run = torch.compile(lambda *inputs: 2 * function(*inputs), backend="aot_eager", fullgraph=True)
+    found = torch.autograd.grad(run(*inputs).square().sum(), inputs)
+    expected = torch.autograd.grad((2 * function(*inputs)).square().sum(), inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def compiled(kernel, capability, types, constants, warps):
