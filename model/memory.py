@@ -35,9 +35,9 @@ _measured: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary() 
 def freed_blocks_kept(device: torch.device, pixels: float = inf) -> Iterator[None]:
     """Let large blocks of memory be used again once they are freed, in this block of the main thread, on a CPU.
 
-    This is for glibc. By itself, glibc hands blocks of more than 32 MiB back to the system, and the next ones come page by page, filled
-    with zeros: where maps are that large, a network spends a fifth of its time on it, or a third. Images of few LR
-    `pixels` have no such maps.
+    This is for glibc. By itself, it hands blocks of more than 32 MiB back to the system, and the next ones come page by
+    page, filled with zeros: where maps are that large, a network spends a fifth of its time on it, or a third. Images
+    of few LR `pixels` have no such maps.
     """
     global _keeping
     if device.type != "cpu" or pixels < KEPT_FROM:
