@@ -167,7 +167,7 @@ def build_trainer(
             total_steps=options.epochs * epoch_steps,
         ),
         run=run,
-        config=option.flat(options) | {"test_every": epoch_steps},
+        config=option.flat(options) | {"epoch_steps": epoch_steps},
         device=device,
         steps=options.epochs * epoch_steps,
         epoch_steps=epoch_steps,

@@ -750,7 +750,7 @@ def _truth(word: str) -> bool:
 
 def _switch(words: Sequence[str], switches: set[str]) -> list[str]:
     """Write `--cpu` as `--cpu=True` unless True or False follows, so that it does not consume the next word."""
-    following = [*words[1:], ""]
+    following = [*words, ""][1:]
     return [
         f"{word}=True" if word in switches and after not in TRUTH else word
         for word, after in zip(words, following, strict=True)
@@ -1021,11 +1021,9 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
     """Return the flags, in words, whose values a resumed run must keep, but which it is given otherwise than before."""
     found = _differing(given, options, before)
-    return [
-        f"--{name} {was} (now {now})"
-        for name, (was, now) in found.items()
-        if now is not None and not _may_change(name, given)
-    ]
+    if "epoch_steps" not in before and "test_every" not in given:  # older runs noted it as if it had been given
+        found.pop("test_every", None)
+    return [f"--{name} {was} (now {now})" for name, (was, now) in found.items() if not _may_change(name, given)]
 
 
 def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -413,10 +413,9 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
     caches = data_factory.caches(folders, loading.data_cache)
     usable, sizes = 0, list[Size]()
     for source in folders:
-        if source.lr is None:
-            intact, bad = yield from _folder(options, source.hr, loading.crop_size * scale)
-        else:
-            intact, bad = yield from _folder(options, source.hr, 1)
+        side = loading.crop_size * scale if source.lr is None else 1
+        intact, bad = yield from _folder(options, source.hr, side)
+        if source.lr is not None:
             small, bad_small = intact, bad
             if source.lr != source.hr:
                 small, bad_small = yield from _folder(options, source.lr, 1)
@@ -426,7 +425,7 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
             sizes += [one.size for one in small]
         yield from _cache(options, source.hr, caches[source.hr], intact)
         looks += intact
-        usable += len(intact)
+        usable += sum(min(one.size) >= side for one in intact)
     sizes += [one.size for one in looks]
     if loading.data_cache in data_factory.RESIDENT:
         yield from attempt(_residence, options, loading.data_cache, sizes)
@@ -444,7 +443,8 @@ def _folder(
     bad += [too_small(one.path, one.size, side) for one in intact if min(one.size) < side]
     usable = len(paths) - len(bad)
     if usable:
-        yield fine(f"{usable} training images in {folder}, {_sizes(intact)} (looked at {rate:.0f} a second)")
+        large = [one for one in intact if min(one.size) >= side]
+        yield fine(f"{usable} training images in {folder}, {_sizes(large)} (looked at {rate:.0f} a second)")
     left_out: list[str] = []
     skip_bad = options.loading.skip_bad_images
     yield from attempt(partial(leave_out, bad, left=usable, skip_bad=skip_bad, log=left_out.append))

@@ -299,7 +299,7 @@ def from_zoo(given: Given) -> str:
         asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
         raise ValueError(
             f"--pre_train: name the checkpoint; the zoo has no weights {asked}. `python test.py --zoo` lists those "
-            "that it has, docs/train.md says how to train some, and --model BICUBIC --scale 4 needs none"
+            f"that it has, docs/train.md says how to train some, and --model BICUBIC --scale {scale or 4} needs none"
         )
     print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}")
     if wanted == "photographs" and found.degradation != "second_order":
@@ -311,8 +311,8 @@ def load(given: Given) -> tuple[EvalOptions, BlindSR]:
     """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
     option.released_test(given)
     name, scale = given.get("model"), given.get("scale")
-    if "pre_train" not in given and name == "BICUBIC" and scale is not None:
-        net = build(name, scale=scale)
+    if "pre_train" not in given and name == "BICUBIC":
+        net = build(name, scale=scale or option.DEFAULT_SCALE)
     else:
         if "pre_train" not in given:
             given["pre_train"] = Path(from_zoo(given))
@@ -418,6 +418,10 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
 def run(argv: Sequence[str] | None) -> None:
     """Do what a command line asks for."""
     words = sys.argv[1:] if argv is None else argv
+    if not words:
+        raise ValueError(
+            "name photographs or folders to enlarge, or --data_test sets with --dir_data; --help lists all flags"
+        )
     given = option.parse(EvalOptions, words, prog="test.py", names=NAMES)
     if given.get("zoo"):
         print(zoo_table())

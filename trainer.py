@@ -432,7 +432,7 @@ class Trainer:
 
     def _train(self) -> bool:
         self.net.train()
-        self._first, patches = self.step, self._load()
+        self._first, patches, began = self.step, self._load(), time.perf_counter()
         try:
             while True:
                 due = self._due()
@@ -471,8 +471,19 @@ class Trainer:
                 else:
                     self.train_step(drawn)
                 self._logger.bar.update()
+                if self.step == self._first + 3:
+                    self._forecast((time.perf_counter() - began) / 3)
         finally:
             patches.close()
+
+    def _forecast(self, seconds: float) -> None:
+        """Warn of a run on a CPU that would take days, before it has said anything else; `seconds`: of a step."""
+        days = seconds * (self.steps - self.step) / 86400
+        if self.device.type == "cpu" and days > 3:
+            self.run.log(
+                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. Batches and lengths are "
+                "as published, for GPUs: `batch_size`, `patch_size`, `n_blocks` and `epochs_sr` make it shorter"
+            )
 
     def _due(self) -> Due:
         """Return what is due before the next step: the same on all ranks."""

@@ -393,11 +393,16 @@ def psnr_curves(path: Path) -> Lines:
 
 
 def loss_curves(path: Path) -> Lines:
-    """Return the curves of a loss_log.csv by the part of the loss; the norm of the gradients, no loss, is left out."""
+    """Return the curves of a loss_log.csv by the part of the loss.
+
+    Left out are the norm of the gradients, which is no loss, and the total where it is the same as its only part.
+    """
     curves: Lines = defaultdict(list)
     for row in read_rows(path):
         if row["part"] != "gradient":
             curves[row["part"]].append((int(row["step"]), float(row["value"])))
+    if len(curves) == 2:
+        curves.pop("total", None)
     return dict(curves)
 
 

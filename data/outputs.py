@@ -73,7 +73,8 @@ def plan(
         if _key(file) == _key(paths[0]):
             raise ValueError(f"`out` {file} is the photograph itself")
         return [Job(paths[0], file, written)]
-    if out is not None and out.exists() and not out.is_dir():
+    named_as_file = out is not None and out.suffix.lower() in (*PHOTO_SUFFIXES, *OTHER_SUFFIXES)
+    if out is not None and not out.is_dir() and (out.exists() or named_as_file):
         raise ValueError(f"`out` {out} is a file in no format that is written: {', '.join(FORMAT_OF)}")
     found = {_key(source): (source, folder) for source, folder in _places(paths, ending, out, recursive, log)}
     jobs = _named(list(found.values()), ending, format)

@@ -315,9 +315,8 @@ class RunReport:
         """Return the page. Raises ValueError or OSError if a file of the run cannot be read."""
         run, config = self.run, self.run.config()
         losses = loss_curves(run.loss_log)
-        if len(losses) == 2:  # the total is the same as its only part
-            losses.pop("total", None)
-        by_step, hours = psnr_curves(run.psnr_log), hours_at(run.path / "log.txt")
+        epoch = config.get("epoch_steps", config.get("test_every"))  # the second in older runs
+        by_step, hours = psnr_curves(run.psnr_log), hours_at(run.path / "log.txt", epoch)
         by_hours = {
             name: [(max((time for at, time in hours if at <= step), default=0.0), psnr) for step, psnr in points]
             for name, points in by_step.items()
@@ -344,8 +343,10 @@ class RunReport:
         return document(run.path.name, [*parts, _command(config.get("command", []))])
 
 
-def hours_at(log: Path) -> list[tuple[int, float]]:
-    """Return (step, hours of training until then) for each line of the log that names a step; pauses do not count.
+def hours_at(log: Path, epoch_steps: int | None = None) -> list[tuple[int, float]]:
+    """Return (step, hours of training until then) for each line of the log about a step or the end of an epoch.
+
+    Pauses do not count. Without the length of an epoch, its end is left out.
 
     Examples:
         >>> hours_at(Path("no/log.txt"))
@@ -363,6 +364,8 @@ def hours_at(log: Path) -> list[tuple[int, float]]:
         last = now
         if step := re.match(r"epoch \d+  step (\d+)/", text):
             found.append((int(step[1]), seconds / 3600))
+        elif epoch_steps and (epoch := re.match(r"epoch (\d+)  ", text)):
+            found.append((int(epoch[1]) * epoch_steps, seconds / 3600))
     return found
 
 

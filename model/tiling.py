@@ -232,7 +232,10 @@ class _Source:
                 )
             self.size, self.dtype, device = image.shape[-2:], image.dtype, image.device
         else:
-            raise ValueError(f"`{name}`: a {type(image).__name__} is no array and no tensor")
+            raise ValueError(
+                f"`{name}`: expected an array or a tensor, got {type(image).__name__}; "
+                "np.asarray makes an array of a PIL image"
+            )
         self.device = device if weight is None else weight.device
         self.work = self.dtype if weight is None else weight.dtype
 

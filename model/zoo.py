@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPException
@@ -59,17 +60,24 @@ def resolve(path: str | Path) -> Path:
     """Return the file of a name in the zoo, and any other path as it is; a file of that name goes first.
 
     Raises:
-        FileNotFoundError: the weights are neither in the clone nor in the cache, and there is no address for them.
+        FileNotFoundError: the zoo has no weights of this name; or they are neither in the clone nor in the cache, and
+            there is no address for them.
         ValueError: the file is damaged.
 
     Examples:
         >>> resolve("runs/model_best.pt").name
         'model_best.pt'
     """
-    path = Path(path)
-    entry = entries().get(str(path))
-    if entry is None or path.exists():
+    path, known = Path(path), entries()
+    if path.exists() or path.suffix or len(path.parts) > 1:
         return path
+    entry = known.get(str(path))
+    if entry is None:
+        close = "".join(f" Did you mean {name}?" for name in get_close_matches(str(path), known, 1))
+        raise FileNotFoundError(
+            f"there is no file {path}, and the zoo has no weights of this name.{close} `python test.py --zoo` lists "
+            "what it has"
+        )
     places = [CLONE / entry.file, _cache() / entry.file]
     found = next((place for place in places if place.is_file()), None)
     if found is None:

@@ -263,6 +263,8 @@ def test_errors_of_pairs_name_the_flag(student, pairs, tmp_path):
 
 def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     assert "--pre_train: there is no file" in refused("--pre_train nowhere.pt")
+    assert "weights of this name. Did you mean kdsr_m_x4_iso?" in refused("--pre_train kdsr_m_x4_is")
+    assert "name photographs or folders to enlarge, or --data_test" in refused("")
     assert "--scale 4 was asked for" in refused(f"--pre_train {student} --scale 4 --dir_data {photo_folder}")
     assert "--model CDSR was asked for" in refused(f"--pre_train {student} --model CDSR --dir_data {photo_folder}")
     twice = f"{photo_folder}/train/HR+{photo_folder}/train"
@@ -548,6 +550,8 @@ def test_the_zoo_serves_where_no_checkpoint_is_named(photographs, capsys):
     test.main(f"{photographs}/a.jpg --cpu --outscale 2".split())
     assert "weights: kdsr_s_x4_light" in capsys.readouterr().out  # the weights for photographs
     assert "the zoo has no weights RRDB x4" in refused("--model RRDB --data_test Set5")
+    assert "--model BICUBIC --scale 3 needs none" in refused(f"{photographs}/a.jpg --scale 3")
+    assert "is a file in no format that is written" in refused(f"{photographs}/a.jpg --out {photographs}/b.gif")
 
 
 def test_what_contradicts_photographs(photographs):

@@ -360,6 +360,20 @@ def test_a_signal_saves_and_stops(trainer_in):
     assert "continue with the same command and `resume`" in (trainer.run.path / "log.txt").read_text()
 
 
+def test_a_run_that_would_take_days_says_so_at_once(trainer_in):
+    for steps, says in ((5, False), (10**10, True)):
+        trainer = trainer_in(f"run{steps}", steps=steps)
+        step = trainer.train_step
+
+        def four_steps(patches, trainer=trainer, step=step):
+            trainer.signals.asked = trainer.step == 3
+            return step(patches)
+
+        trainer.train_step = four_steps
+        trainer.fit()
+        assert ("on this CPU, and the run" in (trainer.run.path / "log.txt").read_text()) == says
+
+
 def test_time_is_up(trainer_in):
     trainer = trainer_in("run", max_minutes=0.0)
     trainer.fit()

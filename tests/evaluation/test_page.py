@@ -96,6 +96,16 @@ def test_pauses_do_not_count_as_training(run):
     assert page.hours_at(run.path / "log.txt") == [(5, 0.5), (10, 1.0), (20, 1.5)]
 
 
+def test_validations_tell_the_time_too(tmp_path):
+    lines = (
+        "10:00:00 done reading",
+        "10:30:00 epoch 1  Set5  gaussian8  PSNR 20",
+        "11:00:00 epoch 2  step 80/90  l1 1",
+    )
+    (tmp_path / "log.txt").write_text("".join(f"2026-01-02 {line}\n" for line in lines))
+    assert page.hours_at(tmp_path / "log.txt", 60) == [(60, 0.5), (80, 1.0)]
+
+
 def test_a_page_that_cannot_be_written_is_a_note(report, run, capsys):
     run.psnr_log.write_bytes(b"step\n\xff\n")
     report.write()

@@ -395,7 +395,7 @@ def test_a_teacher_takes_the_ground_truth_in_the_same_form():
         (np.zeros((9, 9, 3), np.float32), "uint8 or uint16"),
         (torch.zeros(3, 9, 9, dtype=torch.uint8), "float"),
         (torch.zeros(9, 9), r"\(3, H, W\)"),
-        ("photo.png", "a str is no array"),
+        ("photo.png", "expected an array or a tensor, got str"),
         (np.zeros((0, 9, 3), np.uint8), "1 LR pixels a side or more"),
     ],
 )
