@@ -166,6 +166,8 @@ class _AddScaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = gradients
+        if torch.compiler.is_compiling():  # PyTorch 2.11 cannot trace `out` in channels last
+            return gradient, (gradient * ctx.scale).to(ctx.dtype), None
         rounded = torch.empty_like(gradient, dtype=ctx.dtype)
         return gradient, torch.mul(gradient, ctx.scale, out=rounded), None
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from model.autocast import to_autocast
+from model.layer import RDB
 from model.op import dense, dense_maps
 from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, compiled, interpret
 
@@ -87,6 +88,16 @@ def test_each_map_is_kept_once():
 def test_it_compiles(kernel, monkeypatch):
     monkeypatch.setattr(dense, "_has_kernel", lambda *_: kernel)
     assert_compiles(of_flat, FLAT)
+
+
+def test_a_whole_block_compiles_in_bf16():
+    block = RDB(8).to(memory_format=torch.channels_last)
+
+    def run(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return block(x)
+
+    assert_compiles(run, [torch.rand(2, 8, 6, 7).contiguous(memory_format=torch.channels_last)])
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2, 4])
