@@ -101,7 +101,7 @@ def test_compiled_steps_learn_what_plain_ones_learn(name, monkeypatch):
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
     for state in (found, plain):  # its gradient is 0, since a softmax follows: Adam steps along rounding errors
         state["net"]["params"].pop("encoder.csc.key.bias", None)
-    torch.testing.assert_close(found["net"]["params"], plain["net"]["params"], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found["net"]["params"], plain["net"]["params"], rtol=1e-3, atol=1e-4)  # a step: 1e-3
     torch.testing.assert_close(found["objective"], plain["objective"], rtol=1e-3, atol=1e-5)
 
 

@@ -308,8 +308,7 @@ with freed_blocks_kept(cpu):
         pass  # a validation during training, which changes nothing
     kept, before = pages(), held()
     return_freed_blocks(cpu)
-    returned = before - held()
-print(fresh, kept, returned, pages())
+    print(fresh, kept, before - held())
 """
 
 
@@ -317,10 +316,9 @@ print(fresh, kept, returned, pages())
 def test_large_blocks_are_used_again_and_can_be_returned():
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run([sys.executable, "-c", BLOCKS], cwd=ROOT, env=environment, capture_output=True, check=True)
-    fresh, kept, returned, again = map(float, done.stdout.split())  # pages, pages, blocks, pages
+    fresh, kept, returned = map(float, done.stdout.split())  # pages, pages, blocks
     assert kept < fresh / 3  # small blocks in between leave gaps: one to five of the forty
     assert returned > 0.9
-    assert again > 0.9 * fresh
 
 
 def test_small_images_leave_the_allocator_alone(monkeypatch):
