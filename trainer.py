@@ -481,8 +481,8 @@ class Trainer:
         days = seconds * (self.steps - self.step) / 86400
         if self.device.type == "cpu" and days > 3:
             self.run.log(
-                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. Batches and lengths are "
-                "as published, for GPUs: `batch_size`, `patch_size`, `n_blocks` and `epochs_sr` make it shorter"
+                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. The published batches and "
+                "lengths are for GPUs; smaller `batch_size`, `patch_size`, `n_blocks` and `epochs_sr` make it shorter"
             )
 
     def _due(self) -> Due:
