@@ -299,8 +299,8 @@ def from_zoo(given: Given) -> str:
         asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
         raise ValueError(
             f"--pre_train: name the checkpoint; the zoo has no weights {asked}. `python test.py --zoo` lists those "
-            f"that it has, docs/train.md says how to train some, and --model BICUBIC --scale {scale or option.DEFAULT_SCALE} "
-            "needs none"
+            "that it has, docs/train.md says how to train some, and --model BICUBIC "
+            f"--scale {scale or option.DEFAULT_SCALE} needs none"
         )
     print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}")
     if wanted == "photographs" and found.degradation != "second_order":

@@ -481,7 +481,7 @@ class Trainer:
         days = seconds * (self.steps - self.step) / 86400
         if self.device.type == "cpu" and days > 3:
             self.run.log(
-                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. The published batches and "
+                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. Published batches and "
                 "lengths are for GPUs; smaller `batch_size`, `patch_size`, `n_blocks` and `epochs_sr` make it shorter"
             )
 
