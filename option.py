@@ -1023,7 +1023,11 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
     found = _differing(given, options, before)
     if "epoch_steps" not in before and "test_every" not in given:  # older runs noted it as if it had been given
         found.pop("test_every", None)
-    return [f"--{name} {was} (now {now})" for name, (was, now) in found.items() if not _may_change(name, given)]
+    return [
+        f"--{name} {was} (now {'not given' if now is None else now})"
+        for name, (was, now) in found.items()
+        if not _may_change(name, given)
+    ]
 
 
 def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -294,9 +294,9 @@ def test_a_resumed_run_must_be_given_what_has_no_default_again(tmp_path):
     place = f"--model KDSR_T --save s --dir_experiment {tmp_path}"
     before = option.flat(train(f"{place} --test_every 60 --n_feats 16")) | {"epoch_steps": 60}
     given, now = option.train_options(f"{place} --resume".split(), main.NAMES)
-    assert option.changed(given, now, before) == ["--n_feats 16 (now None)", "--test_every 60 (now None)"]
+    assert option.changed(given, now, before) == ["--n_feats 16 (now not given)", "--test_every 60 (now not given)"]
     del before["epoch_steps"]  # an older run, which may have got its length from its images
-    assert option.changed(given, now, before) == ["--n_feats 16 (now None)"]
+    assert option.changed(given, now, before) == ["--n_feats 16 (now not given)"]
 
 
 RATES = {
