@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from packaging.version import Version
 from torch._inductor import config as inductor
 
 from data import factory
@@ -108,6 +109,8 @@ def test_compiled_steps_learn_what_plain_ones_learn(name, monkeypatch):
         torch.cat([value.flatten() for key, value in one.items() if not idle.fullmatch(key)]) for one in params
     )
     assert (learned - expected).norm() < 0.01 * (expected - start).norm()
+    if name != "CDSR" or Version(torch.__version__) >= Version("2.12"):  # 2.11 rounds otherwise when it compiles CDSR
+        torch.testing.assert_close(found["net"]["params"], plain["net"]["params"], rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(found["objective"], plain["objective"], rtol=1e-3, atol=1e-5)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.autocast import to_autocast
 from model.op import attended, attended_pointwise
-from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, compiled, interpret
+from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, interpret
 
 SLOPE = 0.1
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -101,10 +101,4 @@ def test_the_triton_kernel_gives_what_float64_gives():
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_the_triton_kernel_compiles_without_spills_and_moves_16_bytes_at_once(capability, dtype, tmp_path):
-    pytest.importorskip("triton")
-    from model.op import attended_triton
-
-    types = dict.fromkeys(("y", "bias", "x", "attention", "out"), f"*{dtype}") | {"slope": "fp32"}
-    constants = {"BLOCK": attended_triton.BLOCK, "RUN": 1}  # channels last
-    binary = compiled(attended_triton.attend_kernel, capability, types, constants, attended_triton.WARPS)
-    assert_moves_16_bytes_at_once(binary, tmp_path)
+    assert_moves_16_bytes_at_once("model.op.attended_triton", "attend_kernel", dtype, capability, tmp_path)

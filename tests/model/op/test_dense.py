@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from model.autocast import to_autocast
 from model.layer import RDB
 from model.op import dense, dense_maps
-from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, compiled, interpret
+from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, interpret
 
 SLOPE = 0.2
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -148,10 +148,4 @@ def test_the_triton_kernel_gives_what_float64_gives():
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_the_triton_kernel_compiles_without_spills_and_moves_16_bytes_at_once(capability, dtype, tmp_path):
-    pytest.importorskip("triton")
-    from model.op import dense_triton
-
-    types = dict.fromkeys(("seen", "y", "bias", "out"), f"*{dtype}") | {"slope": "fp32"}
-    constants = {"BLOCK": dense_triton.BLOCK, "RUN": 1}  # channels last
-    binary = compiled(dense_triton.append_kernel, capability, types, constants, dense_triton.WARPS)
-    assert_moves_16_bytes_at_once(binary, tmp_path)
+    assert_moves_16_bytes_at_once("model.op.dense_triton", "append_kernel", dtype, capability, tmp_path)

@@ -1,5 +1,6 @@
 """Triton kernels without a GPU: run in its interpreter, and compiled for GPUs that are not there."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -54,8 +55,13 @@ def usage(binary, folder):
     return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
 
 
-def assert_moves_16_bytes_at_once(binary, folder):
-    """And keeps all it works on in registers."""
+def assert_moves_16_bytes_at_once(module, name, dtype, capability, folder):
+    """Compile a kernel that writes BLOCK elements, channels last. It keeps all it works on in registers, too."""
+    pytest.importorskip("triton")
+    kernels = importlib.import_module(module)
+    kernel = getattr(kernels, name)
+    types = {name: f"*{dtype}" for name in kernel.arg_names if name.islower()} | {"slope": "fp32"}
+    binary = compiled(kernel, capability, types, {"BLOCK": kernels.BLOCK, "RUN": 1}, kernels.WARPS)
     used = usage(binary, folder)
     assert used["STACK"] == used["LOCAL"] == 0
     assert "ld.global.v4" in binary.asm["ptx"]
