@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -27,7 +26,7 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
 
     Away from the edges, all rows of R and of C are alike but for their place. So float32 images on a CPU are correlated
     there with one kernel that does both, at the pixels of the result only; the rows and columns near the edges have
-    kernels of their own.
+    kernels of their own. Those of the rows shrink downwards alone: so the corners come out with them.
 
     Args:
         x: (B, C, H, W).
@@ -56,12 +55,11 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     down, across, exact = _shrinking(rows, stride), _shrinking(columns, stride), kernel.double()
     blurs_across, blurs_down = _after(across.weights, exact.mT).mT, _after(down.weights, exact)
     kernels = (
-        exact,
         _after(down.weights, blurs_across),
-        *(_after(edge.weights[0], blurs_across) for edge in down.edges),
-        *(_after(edge.weights[0], blurs_down.mT) for edge in across.edges),
+        *(_after_each(edge.weights, exact) for edge in down.edges),
+        *(_after_each(edge.weights, blurs_down.mT) for edge in across.edges),
     )
-    kernels = (of.to(x)[:, None].expand(-1, x.shape[1], -1, -1).flatten(0, 1) for of in kernels)
+    kernels = (of.to(x)[:, None].expand(-1, x.shape[1], *of.shape[1:]).flatten(0, 1) for of in kernels)
     height, width = (side + 2 * margin for side in x.shape[-2:])
 
     @cache  # the parts share it: to get fresh memory costs a CPU more than to fill it
@@ -69,21 +67,16 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
         size = (1, planes, down.lead + height, across.lead + width)
         return torch.empty(size, memory_format=torch.channels_last)  # nothing reads what the lead makes of this
 
-    work = partial(_shrunk, room=room, down=down, across=across, stride=stride)
+    work = partial(_shrunk, columns=columns, room=room, down=down, across=across, margin=margin, stride=stride)
     return in_parts(work, x.flatten(0, 1), *kernels, most=_PLANES).unflatten(0, x.shape[:2])
 
 
 class _Edge(NamedTuple):
-    """Rows of a bicubic matrix that an edge has changed: all is 0 but for their `weights` in the columns `used`."""
+    """The rows of a bicubic matrix that one edge has changed: all is 0 but for `weights` in the columns `used`."""
 
     rows: slice
     used: slice
     weights: Tensor
-
-    @classmethod
-    def of(cls, matrix: Tensor, rows: slice) -> _Edge:
-        used = _used(matrix[rows])
-        return cls(rows, used, matrix[rows, used])
 
     def reach(self, margin: int) -> slice:
         """Return the columns, after `margin` were added at both ends, that the rows need once these are blurred."""
@@ -101,8 +94,7 @@ class _Shrinking(NamedTuple):
     weights: Tensor
     lead: int
     windows: slice
-    ends: list[_Edge]  # the rows at either end, together
-    edges: list[_Edge]  # one by one
+    edges: list[_Edge]
 
 
 @lru_cache(maxsize=32)
@@ -114,10 +106,12 @@ def _shrinking(matrix: Tensor, stride: int) -> _Shrinking:
     start = max(0, -(offset // stride))
     stop = min(length, (matrix.shape[1] - (used.stop - used.start) - offset) // stride + 1)
     first = (offset + lead) // stride
-    ends = [_Edge.of(matrix, rows) for rows in (slice(0, start), slice(stop, length))]
-    edges = [_Edge.of(matrix, slice(i, i + 1)) for end in ends for i in range(end.rows.start, end.rows.stop)]
+    edges = []
+    for rows in (slice(0, start), slice(stop, length)):
+        within = _used(matrix[rows])
+        edges.append(_Edge(rows, within, matrix[rows, within]))
     windows = slice(start + first, stop + first)
-    return _Shrinking(length, slice(start, stop), matrix[middle, used], lead, windows, ends, edges)
+    return _Shrinking(length, slice(start, stop), matrix[middle, used], lead, windows, edges)
 
 
 def _used(matrix: Tensor) -> slice:
@@ -133,35 +127,48 @@ def _after(weights: Tensor, kernel: Tensor) -> Tensor:
     return spread.mT @ kernel
 
 
+def _after_each(weights: Tensor, kernel: Tensor) -> Tensor:
+    """Return (B, m, k + n - 1, k'): `_after` for each of (m, n) weights."""
+    return torch.stack([_after(each, kernel) for each in weights], 1)
+
+
 def _shrunk(
     x: Tensor,
-    kernel: Tensor,
     inside: Tensor,
-    *edges: Tensor,
+    top: Tensor,
+    bottom: Tensor,
+    left: Tensor,
+    right: Tensor,
+    *,
+    columns: Tensor,
     room: Callable[[int], Tensor],
     down: _Shrinking,
     across: _Shrinking,
+    margin: int,
     stride: int,
 ) -> Tensor:
     """Blur and shrink planes (P, H, W), each with its own kernels (P, ...), to (P, h, w).
 
     The planes lie as channels do, and those last: so they are convolved, sixteen to a vector, without a further copy.
     """
-    margin, planes = kernel.shape[-1] // 2, room(len(x))
-    below, right = planes[..., down.lead :, :], planes[..., across.lead :]
-    _reflect(x, below[..., across.lead :], margin)
-    result = x.new_empty(1, len(x), down.length, across.length)
-    result[..., down.inside, across.inside] = _correlate(planes, inside, stride)[..., down.windows, across.windows]
-    for edge, weights in zip(down.edges, edges, strict=False):
-        line = _correlate(below[..., edge.reach(margin), :], weights, stride)
-        result[..., edge.rows, across.inside] = line[..., across.windows]
-    for edge, weights in zip(across.edges, edges[len(down.edges) :], strict=True):
-        line = _correlate(right[..., edge.reach(margin)].mT, weights, stride)
-        result[..., down.inside, edge.rows] = line[..., down.windows].mT
-    for rows, columns in product(down.ends, across.ends):
-        blurred = _correlate(below[..., across.lead :][..., rows.reach(margin), columns.reach(margin)], kernel, 1)
-        result[..., rows.rows, columns.rows] = rows.weights @ blurred @ columns.weights.mT
-    return result[0]
+    planes = room(len(x))
+    padded = planes[..., down.lead :, across.lead :]
+    _reflect(x, padded, margin)
+    result = x.new_empty(len(x), down.length, across.length)
+    result[:, down.inside, across.inside] = _correlate(planes, inside, stride)[0, :, down.windows, across.windows]
+    for edge, kernels in zip(across.edges, (left, right), strict=True):
+        lines = _lines(planes[..., across.lead :][..., edge.reach(margin)].mT, kernels, stride)  # (P, m, windows)
+        result[..., down.inside, edge.rows] = lines[..., down.windows].mT
+    for edge, kernels in zip(down.edges, (top, bottom), strict=True):
+        lines = _lines(padded[..., edge.reach(margin), :], kernels, 1)  # (P, m, W)
+        result[..., edge.rows, :] = lines @ columns.mT
+    return result
+
+
+def _lines(strip: Tensor, kernels: Tensor, stride: int) -> Tensor:
+    """Correlate planes (1, P, k, L) with m kernels each, (P, m, k, k'), to (P, m, windows)."""
+    strip = strip.contiguous(memory_format=torch.channels_last)
+    return torch.stack([_correlate(strip, each, stride)[0, :, 0] for each in kernels.unbind(1)], 1)
 
 
 def _correlate(planes: Tensor, kernel: Tensor, stride: int) -> Tensor:
