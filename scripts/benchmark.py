@@ -239,6 +239,11 @@ def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
         "fp32": lambda: [second.apply(crops, batch, generator=noise) for batch in batches],
     }
     yield Row("degradation", f"second_order, {len(batches)} draws of 9 of 400", works)
+    works = {
+        BASELINE: lambda: (formulation.sharpen(crops), formulation.second_order(crops, batches[0], SCALE, noise)),
+        "fp32": lambda: second.apply(crops, batches[0], generator=noise),
+    }
+    yield Row("degradation", "second_order, 1 draw, beside the sharpened target that released training drops", works)
 
 
 # --------------------------------------------------------------------------------------- loader and evaluation

@@ -107,6 +107,20 @@ def second_order(hr: Tensor, params: SecondOrderParams, scale: int, generator: t
     return (x * 255).round().clamp(0, 255) / 255
 
 
+def sharpen(hr: Tensor) -> Tensor:
+    """Compute what `data.degradation.sharpen` does, with one kernel of 51×51 for all planes."""
+    profile = gaussian_profile(torch.tensor(8.0), 51)
+    kernel = torch.outer(profile, profile).to(hr)[None, None]
+
+    def soft(x: Tensor) -> Tensor:
+        planes = F.pad(x, (25,) * 4, mode="reflect").flatten(0, 1)[:, None]
+        return F.conv2d(planes, kernel).view(x.shape)
+
+    residue = hr - soft(hr)
+    mask = soft((residue.abs() * 255 > 10).float())
+    return mask * (hr + 0.5 * residue).clamp(0, 1) + (1 - mask) * hr
+
+
 def _blur(x: Tensor, kernel: Tensor, padding: str) -> Tensor:
     batch, channels, *size = x.shape
     padded = F.pad(x, (SIZE // 2,) * 4, mode=padding)

@@ -70,7 +70,7 @@ def test_every_row_is_measured_and_the_page_has_them_all(monkeypatch, capsys, tm
 def test_degradations_are_measured(capsys):
     benchmark.main(["--cpu", "--quick", "--rounds", "1", "--parts", "degradations"])
     rows = re.findall(r"^degradation: .* ms .*x$", capsys.readouterr().out, re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) == 12
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import model
-from data.degradation import Gaussian, MANet, SecondOrder
+from data.degradation import Gaussian, MANet, SecondOrder, sharpen
 from data.sampler import Crop
 from evaluation import metric
 from scripts import formulation
@@ -51,6 +51,11 @@ def test_second_order_takes_the_same_steps(seed, images):
 def test_jpeg_of_best_quality_keeps_grey_images():
     x = torch.rand(2, 1, 20, 24, generator=rng()).expand(-1, 3, -1, -1)
     assert (formulation.jpeg(x, torch.tensor([99.9, 99.9])) - x).abs().max() < 1e-2
+
+
+def test_its_sharpened_images_are_ours(photo):
+    x = torch.from_numpy(photo[:96, :128]).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(formulation.sharpen(x), sharpen(x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
