@@ -243,7 +243,7 @@ def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
         BASELINE: lambda: (formulation.sharpen(crops), formulation.second_order(crops, batches[0], SCALE, noise)),
         "fp32": lambda: second.apply(crops, batches[0], generator=noise),
     }
-    yield Row("degradation", "second_order, 1 draw, beside the sharpened target that released training drops", works)
+    yield Row("degradation", "second_order and the sharpening it drops, 1 draw", works)
 
 
 # --------------------------------------------------------------------------------------- loader and evaluation

@@ -131,8 +131,8 @@ def plot(path: Path, figures: Sequence[Figure]) -> None:
     ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(ticker.NullLocator())
-    ax.set_xlabel("times as fast as the released formulation")
-    ax.margins(x=0.15)
+    sheet.supxlabel("times as fast as the released formulation", fontsize="medium")
+    ax.margins(x=0.15, y=0.01)
     ax.invert_yaxis()
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
