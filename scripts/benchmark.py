@@ -66,6 +66,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int], int, int]] = {  # name, sizes, pu
     "DASR": ("DASR", {}, 32, 48),
 }
 SCALE = 4
+SIZE_ON_CPU = (90, 160)  # LR pixels: half of SIZE
 LAUNCHES = ("plain", "graph", "compile", "compile+graph")
 BASELINE = "released formulation"
 Work = Callable[[], object]
@@ -160,7 +161,7 @@ def steps(given: Namespace, device: torch.device) -> Iterator[Row]:
 
 def inference(given: Namespace, device: torch.device) -> Iterator[Row]:
     """Yield a row for the restoration of an image by each network."""
-    height, width = given.size or (SIZE if device.type == "cuda" else (48, 64))
+    height, width = given.size or (SIZE if device.type == "cuda" else SIZE_ON_CPU)
     for title in given.network:
         net = build(title)
         check(net, "size", min(height, width), title)
@@ -381,7 +382,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--launch", nargs="+", choices=LAUNCHES, help="how steps are launched (default: plain, on a GPU also graph)"
     )
-    parser.add_argument("--size", type=size, help="LR image to restore, HxW (default: {}x{} on a GPU)".format(*SIZE))
+    sizes = "default: {}x{} on a GPU, else {}x{}".format(*SIZE, *SIZE_ON_CPU)
+    parser.add_argument("--size", type=size, help=f"LR image to restore, HxW ({sizes})")
     parser.add_argument("--batch", type=whole(1), help="images in a step (default: published on a GPU, else 2)")
     parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: published on a GPU, else 24)")
     parser.add_argument("--rounds", type=whole(1), default=5, help="(default: %(default)s)")
