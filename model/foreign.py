@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .layer import DIV2K_MEAN, BlindSR
 from .naming import Foreign, State
-from .networks import NETWORKS
+from .networks import NETWORKS, name_of
 
 # Published files hold more than the network: the momentum encoder and queue of CDSR and DASR, and the fixed mean-shift
 # convolutions of KDSR and DASR.
@@ -98,14 +98,14 @@ def write(net: BlindSR) -> dict[str, Tensor]:
     """
     fmt = next(iter(type(net).foreign), None)
     if fmt is None:
-        raise ValueError(f"{type(net).__name__} has no published format")
+        raise ValueError(f"{name_of(net)} has no published format")
     own = net.state_dict()
     state = {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.names(net.config))).items()}
     if fmt.unused is not None:
         copies = _translate(own, dict(fmt.unused(net.config)))
         state |= {theirs: own[ours].clone() for ours, theirs in copies.items()}  # safetensors takes no shared memory
     if (read_as := fmt.config(state)) != net.config:
-        raise ValueError(f"{type(net).__name__} {net.config} has no published format; it would be read as {read_as}")
+        raise ValueError(f"{name_of(net)} {net.config} has no published format; it would be read as {read_as}")
     if fmt.peak is not None:
         for name, sign in (("sub_mean", -1.0), ("add_mean", 1.0)):
             state[f"G.{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)

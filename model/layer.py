@@ -63,7 +63,7 @@ class BlindSR(nn.Module):
     def __init__(self, *, scale: int, **config: Any) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"`scale` {scale}: {type(self).__name__} exists for 2, 3 and 4")
+            raise ValueError(f"`scale`: expected 2, 3 or 4, got {scale}")
         self.scale = scale
         self.config: dict[str, Any] = {"scale": scale, **config}
 
@@ -77,8 +77,7 @@ class BlindSR(nn.Module):
         """Raise ValueError unless the network can take these images."""
         if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
             raise ValueError(
-                f"{type(self).__name__} takes (B, 3, H, W), {self.min_size} LR pixels a side or more, "
-                f"got {tuple(lr.shape)}"
+                f"`lr`: expected (B, 3, H, W), {self.min_size} LR pixels a side or more, got {tuple(lr.shape)}"
             )
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:

@@ -287,7 +287,7 @@ def test_build_names_a_flag_that_means_nothing():
 def test_wrong_input_is_refused(name):
     net = build(name, scale=2, **({} if name == "BICUBIC" else {"n_blocks": 1}))
     for shape in ((1, 3, 11 if name == "CDSR" else 0, 20), (1, 4, 20, 20), (3, 20, 20)):
-        with pytest.raises(ValueError, match=r"takes \(B, 3, H, W\)"):
+        with pytest.raises(ValueError, match=r"expected \(B, 3, H, W\)"):
             net(torch.rand(shape))
 
 
