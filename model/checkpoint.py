@@ -131,7 +131,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
-            keys are missing and which are superfluous.
+            keys are missing and which are superfluous. Or PyTorch finds no such device.
 
     Examples:
         >>> import tempfile
@@ -141,6 +141,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
         >>> net.upscale(torch.rand(3, 20, 30)).shape
         torch.Size([3, 60, 90])
     """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f'`device` {device}: PyTorch finds no GPU here; use "cpu"')
     path = zoo.resolve(path)
     contents = _read_folder(path) if path.is_dir() else read_file(path)
     state = _state_dict(contents, path, weights)

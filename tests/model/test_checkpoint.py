@@ -291,6 +291,12 @@ def test_wrong_input_is_refused(name):
             net(torch.rand(shape))
 
 
+def test_a_gpu_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"`device` cuda:0: PyTorch finds no GPU here"):
+        load_model("kdsr_s_x4_iso", "cuda:0")
+
+
 def test_a_teacher_needs_the_hr_image_of_the_right_size():
     teacher = build("KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     for hr in (None, torch.rand(1, 3, 20, 20)):
