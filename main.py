@@ -269,7 +269,10 @@ def prepare(
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
-        if told := option.retold(given, options, run.config()):
+        finished = trainer.step >= trainer.steps
+        if finished:
+            run.log("nothing is left to do; a larger `epochs_sr` goes on")
+        elif told := option.retold(given, options, run.config()):
             run.log(f"from here on: {', '.join(f'--{name} {now} (was {was})' for name, (was, now) in told.items())}")
             if ranks.is_main and not options.saving.dry_run:
                 run.amend({name: now for name, (_, now) in told.items()})

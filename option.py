@@ -112,7 +112,13 @@ STUDENT = _objective("distillation", "adversarial")
 CONTRAST = _objective("contrast")
 GAN = _objective("adversarial")
 PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
-COMPILED = _objective("pixel", "distillation", "contrast", "sftmd")
+COMPILED = When(  # PyTorch cannot compile a BatchNorm over several GPUs
+    "--objective pixel, distillation or sftmd, or contrast on one GPU",
+    lambda o: (
+        o["objective"] in ("pixel", "distillation", "sftmd")
+        or (o["objective"] == "contrast" and (o["n_GPUs"] <= 1 or o["cpu"]))
+    ),
+)
 GRAPHED = When(
     "one GPU and --objective pixel, distillation or contrast, without --accumulate and fp16",
     lambda o: (
@@ -812,7 +818,9 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     if positional and places:
         given[positional] = places
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
-        parser.error(f"{' and '.join(missing)} must be given")
+        resuming = given.get("resume", "no") not in ("no", "-1")
+        told = "; a resumed run needs its flags again, or --config with its config.json" if resuming else ""
+        parser.error(f"{' and '.join(missing)} must be given{told}")
     for name, value in given.items():
         low, high = fields[name].metadata["flag"].low, fields[name].metadata["flag"].high
         if isinstance(value, (int, float)) and not (low <= value <= high and math.isfinite(value)):
@@ -1015,7 +1023,12 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
     asked = f"--data_test: there is no test set {', '.join(names)}: no folder of this name, "
     if dir_data is None:
         return f"{asked}and no --dir_data to look for benchmark/<Set>/HR in"
-    return f"{asked}and no benchmark/<Set>/HR in --dir_data {dir_data}, beside it or above"
+    if not dir_data.exists():
+        return f"--dir_data: there is no folder {dir_data}"
+    places = dir_data, dir_data.absolute().parent
+    found = sorted({folder.name for place in places for folder in (place / "benchmark").glob("*")})
+    there = f"; there are {', '.join(found)}" if found else ""
+    return f"{asked}and no benchmark/<Set>/HR in --dir_data {dir_data}, beside it or above{there}"
 
 
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
@@ -1024,7 +1037,7 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
     if "epoch_steps" not in before and "test_every" not in given:  # older runs noted it as if it had been given
         found.pop("test_every", None)
     return [
-        f"--{name} {was} (now {'not given' if now is None else now})"
+        f"--{name} {was} (now {now if name in given else 'left out'})"
         for name, (was, now) in found.items()
         if not _may_change(name, given)
     ]
@@ -1089,6 +1102,10 @@ def _check_photos(options: EvalOptions, given: Given) -> None:
     photos, test_sets = options.photos, options.images.data_test
     if asks_for_photographs(given) and (test_sets != "Demo" or options.testing.hr_dir is not None):
         flag = "--hr_dir" if options.testing.hr_dir is not None else f"--data_test {test_sets}"
+        if photos.photos:
+            raise ValueError(
+                f"{flag} is about test sets, and {photos.photos[0]} is taken for a photograph: leave one out"
+            )
         raise ValueError(f"{flag} is about test sets; leave it out with photographs")
     if asks_for_photographs(given) and not photos.photos and photos.dir_demo is None:
         raise ValueError("--data_test Demo: name the photographs, or their folder with --dir_demo")

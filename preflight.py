@@ -47,6 +47,7 @@ from model import BlindSR
 from model.discriminator import UNetDiscriminator
 from option import Given, TrainOptions
 from runtime.compiler import check_compiler
+from runtime.precision import has_bf16
 from trainer import Trainer
 from utility import ROOT, Run, duration, listing, peak_memory
 
@@ -165,6 +166,8 @@ def gpu(options: TrainOptions) -> Iterator[Finding]:
 def fast_steps(options: TrainOptions) -> Iterator[Finding]:
     """Check what `cuda_graph` and `compile` need, if they are asked for; `compile` takes some seconds."""
     device = _device(options)
+    if device.type == "cpu" and has_bf16(device) and options.training.precision == "fp32" and not options.resuming:
+        yield note("this CPU has units for bfloat16: `precision` bf16 trains 1.4 to 3 times as fast")
     if options.training.cuda_graph and device.type == "cpu":
         yield mend("`cuda_graph` needs a GPU, and there is none here: leave it out")
     if options.training.compile:

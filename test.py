@@ -353,6 +353,17 @@ def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given
     return dataclasses.replace(options, test_degradation=changed)
 
 
+def trained_for(checkpoint: Path) -> dict[str, Any]:
+    """Return what is known of the degradation that a checkpoint was trained for, by flags: from its run, or the zoo."""
+    if entry := zoo.entry_of(checkpoint):
+        drawn = entry.degradation in option.COMPLETE  # with a blur of its own
+        return {"degradation": entry.degradation} | ({} if drawn else {"blur_type": entry.blur_type})
+    if (run := results.run_of(checkpoint)) is not None:
+        with suppress(ValueError):  # any folder may hold a config.json
+            return Run(run).config()
+    return {}
+
+
 def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> list[str]:
     """Return notes on what the user may not have meant, such as a degradation that the network was not trained for."""
     found = []
@@ -364,11 +375,8 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
     for test_set in test_sets:
         if not is_real(test_set) and test_set.hr_paths[0].parent.name.startswith("LR"):
             found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
-    run = None if options.testing.pre_train is None else results.run_of(options.testing.pre_train)
-    if run is not None and not protocol and any(not is_real(test_set) for test_set in test_sets):
-        tested, trained = vars(options.degradation), {}
-        with suppress(ValueError):  # any folder may hold a config.json
-            trained = Run(run).config()
+    if options.testing.pre_train and not protocol and any(not is_real(test_set) for test_set in test_sets):
+        tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
         other = [name for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
         if other:
             values = {name: trained[name] for name in other}
@@ -427,6 +435,10 @@ def run(argv: Sequence[str] | None) -> None:
     if given.get("zoo"):
         print(zoo_table())
         return
+    for photo in given.get("photos", ()):  # before anything is loaded
+        if not photo.exists():
+            told = "" if photo.suffix else "; a test set is named by --data_test, its root by --dir_data"
+            raise FileNotFoundError(f"there is no file or folder {photo}{told}")
     shared = option.asks_for_photographs(given) and not given.get("complexity")
     n_GPUs = given.get("n_GPUs", 1)
     if shared and n_GPUs > 1 and not distributed.launched():

@@ -141,6 +141,8 @@ def _foreign(path: str | Path) -> str:
     """Say what kind of file this is, whose format is not read."""
     with Path(path).open("rb") as file:
         start = file.read(12)
+    if not start:
+        return "it is empty"
     kind = {b"GIF8": "a GIF", b"%!PS": "PostScript"}.get(start[:4])
     if start[4:8] == b"ftyp":
         kind = "an AVIF" if start[8:12] in (b"avif", b"avis") else "a HEIC or a video"

@@ -58,7 +58,8 @@ def check_form(format: str, form: Form) -> None:
             f"`format` {' or '.join(name for name in able if name in DEEP)}"
         )
     if form.channels % 2 == 0 and format in WITHOUT_ALPHA:
-        raise ValueError(f"{format.upper()} holds no alpha, which this image has; take `format` png, webp or tiff")
+        told = "take `format` png, webp or tiff, and `out` to match"
+        raise ValueError(f"{format.upper()} holds no alpha, which this image has; {told}")
 
 
 def bytes_in_memory(format: str, form: Form) -> int:

@@ -146,7 +146,6 @@ class Enlarger:
             raise BadImage(
                 f"{job.source} is {height} x {width}; {name_of(self.net)} needs {self.net.min_size} pixels a side"
             )
-        job.out.parent.mkdir(parents=True, exist_ok=True)
         bits = 8 * photo.pixels.itemsize
         size = self.target.size((height, width), self.net.scale)
         form = Form(*size, channels, depth(job.format, bits), photo.profile, photo.exif)
@@ -154,6 +153,7 @@ class Enlarger:
             check_form(job.format, form)
         except ValueError as error:
             raise BadImage(f"{job.source}: {error}") from None
+        job.out.parent.mkdir(parents=True, exist_ok=True)
         precision = self.precision if self.precision != "auto" else self._choose_precision(photo)
         chosen = Precision(precision=precision)
         self.net.to(memory_format=chosen.inference_format(self.device))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config
 
 from data.pairs import Batch
 from model import BlindSR
@@ -74,6 +75,9 @@ def compiled(objective: Objective[Any], backend: str = "inductor") -> Callable[[
         return phase
 
     def phases(net: nn.Module, batch: Batch, step: int) -> Iterator[Phase]:
-        yield only_phase(net, batch, objective.first_alike(step))
+        # By default, what the forward computes in float32 would get a backward under autocast.
+        with config.patch(backward_pass_autocast="off"):
+            phase = only_phase(net, batch, objective.first_alike(step))
+        yield phase
 
     return phases

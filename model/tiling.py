@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import product
 from math import ceil
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -210,6 +211,21 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
 # ------------------------------------------------------------------------------------------------------ images
 
 
+def _remedy(image: Any) -> str:
+    """Say how to make an image of what `upscale` does not take."""
+    if isinstance(image, str | PathLike):
+        return "; read the file first"
+    if not isinstance(image, np.ndarray):
+        return "; np.asarray makes an array of a PIL image"
+    if image.ndim == 2:
+        return "; repeat the channel of a grey image three times"
+    if image.ndim == 3 and image.shape[2] == 4:
+        return "; image[..., :3] drops alpha"
+    if image.ndim == 3 and image.shape[2] == 3:
+        return "; round to whole grey levels, or make a tensor (3, H, W) in [0, 1]"
+    return ""
+
+
 class _Source:
     """An image as the caller has it, and its parts as the network wants them: (B, 3, h, w) in [0, 1]."""
 
@@ -220,7 +236,7 @@ class _Source:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
                 raise ValueError(
                     f"`{name}`: an array must be (H, W, 3) of uint8 or uint16, got {image.shape} of {image.dtype}"
-                    + ("; repeat the channel of a grey image three times" if image.ndim == 2 else "")
+                    f"{_remedy(image)}"
                 )
             self.peak = int(np.iinfo(image.dtype).max)
             self.size, self.dtype, device = image.shape[:2], torch.float32, torch.device("cpu")
@@ -232,10 +248,7 @@ class _Source:
                 )
             self.size, self.dtype, device = image.shape[-2:], image.dtype, image.device
         else:
-            raise ValueError(
-                f"`{name}`: expected an array or a tensor, got {type(image).__name__}; "
-                "np.asarray makes an array of a PIL image"
-            )
+            raise ValueError(f"`{name}`: expected an array or a tensor, got {type(image).__name__}{_remedy(image)}")
         self.device = device if weight is None else weight.device
         self.work = self.dtype if weight is None else weight.dtype
 

@@ -56,6 +56,18 @@ def entries() -> dict[str, Weights]:
     return {name: Weights(name=name, **entry) for name, entry in listed.items()}
 
 
+def entry_of(path: Path) -> Weights | None:
+    """Return the entry whose file this is by its name and place, None if it is none of the zoo's.
+
+    Examples:
+        >>> entry_of(Path("runs/model_best.pt")) is None
+        True
+    """
+    if path.parent not in (CLONE, _cache()):
+        return None
+    return next((entry for entry in entries().values() if entry.file == path.name), None)
+
+
 def resolve(path: str | Path) -> Path:
     """Return the file of a name in the zoo, and any other path as it is; a file of that name goes first.
 

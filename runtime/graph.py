@@ -54,7 +54,8 @@ class GraphedStep:
             return self._beside(number)
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=self._stream):  # records, and computes nothing
+            # Records, and computes nothing. Other threads may go on: one pins the next batches.
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._values = self.step(number, *self._inputs)
         self._graph.replay()
         return {name: value.clone() for name, value in self._values.items()}  # the next replay overwrites them

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import pickle
 import sys
@@ -315,6 +316,9 @@ PARTS = {
 
 def measure(row: Row, rounds: int, runs: int, device: torch.device) -> list[Figure]:
     """Run every work `runs` times in each round, one work after the other; a round before the first warms up."""
+    if device.type == "cuda":
+        gc.collect()  # the former row may have left CUDA graphs, which hold memory
+        torch.cuda.empty_cache()
     times: dict[str, list[float]] = {way: [] for way in row.works}
     peaks = dict.fromkeys(row.works, 0)
     for number in range(rounds + 1):

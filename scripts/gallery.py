@@ -102,13 +102,18 @@ def middle(image: Tensor, side: int) -> Tensor:
 
 
 def photographs(paths: Sequence[Path], nets: Mapping[str, BlindSR], crop: int) -> Iterator[View]:
-    """Yield photographs, cut to the middle `crop` SR pixels a side. Raise BadImage for one that is too small."""
+    """Yield photographs, cut to the middle `crop` SR pixels a side; name those that are left out, and why."""
     least = max(net.min_size for net in nets.values())
     for path in paths:
-        image = to_tensor(read_image(path), CPU)
+        try:
+            image = to_tensor(read_image(path), CPU)
+        except BadImage as error:
+            tqdm.write(f"left out: {error}")
+            continue
         height, width = image.shape[1:]
         if min(height, width) < least:
-            raise BadImage(f"{path} is {height} x {width}; the networks need {least} pixels a side")
+            tqdm.write(f"left out: {path} is {height} x {width}; the networks need {least} pixels a side")
+            continue
         yield View(path.stem, middle(image, max(least, crop // scale_of(nets)))[None], None)
 
 
@@ -161,6 +166,8 @@ def run(given: Namespace, names: Sequence[str]) -> None:
         test_set.check(at_least=max(map(smallest_hr, nets.values())))
         views, about = degraded(test_set), {**about, "images": f"HR images, degraded by {rule}{kernel}"}
     sections = [section(view, nets, given.crop) for view in tqdm(views, total=len(images), unit="image")]
+    if not sections:
+        raise BadImage("none of the photographs can be shown")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(given.out) as temporary:
         text = page.document(given.out.stem, [STYLE, page.table(about), BAR, *sections, SCRIPT])
@@ -171,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER", help="photographs, or HR images")
     parser.add_argument("--networks", type=Path, nargs="+", required=True, help="checkpoints, or names in the zoo")
-    parser.add_argument("--names", nargs="+", help="of the networks, as captions (default: the names of the files)")
+    parser.add_argument("--names", nargs="+", help="of the networks, as captions (default: their runs or files)")
     parser.add_argument("--out", type=Path, required=True, help="page to write, .html")
     parser.add_argument(
         "--crop",

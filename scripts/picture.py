@@ -3,7 +3,8 @@
     python scripts/picture.py LR.png kdsr_s.pt [more.pt] --out picture.jpg [--names KDSR ...] [--hr HR.png]
                               [--crop TOP LEFT SIDE]
 
-Below each stands the crop, in HR pixels (default: the middle). With --hr each title tells PSNR on luma (`matlab`).
+Below each stands the crop, in HR pixels (default: where the image changes most). With --hr each title tells PSNR on
+luma (`matlab`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,6 +24,7 @@ from data.degradation.resize import bicubic
 from data.images import read_image
 from data.testset import to_tensor
 from evaluation import metric
+from evaluation.results import run_of
 from model import BlindSR, load_model
 from runtime.device import device as choose_device
 from runtime.precision import Precision, ieee_products
@@ -40,10 +43,14 @@ def read(path: Path) -> Tensor:
 
 
 def titles(parser: ArgumentParser, names: Sequence[str] | None, networks: Sequence[Path]) -> list[str]:
-    """Return the titles of networks: --names, or the names of the files. End the program if two are the same."""
-    found = list(names or [path.stem for path in networks])
+    """Return the titles of networks: --names, or their runs or files. End the program if two are the same."""
+    places = [(path.stem, run_of(path)) for path in networks]
+    found = list(names or [run.name if run else stem for stem, run in places])
+    if not names and len({*found}) < len(found):  # checkpoints of one run
+        found = [f"{run.name} {stem}" if run else stem for stem, run in places]
     if len(found) != len(networks) or len({*found, "LR", "bicubic", "HR"}) < len(found) + 3:
-        parser.error(f"--names: the {len(networks)} networks need as many names, all different")
+        told = "" if names else f"; without it they are called {', '.join(found)}"
+        parser.error(f"--names: give as many names as networks, {len(networks)}, all different{told}")
     return found
 
 
@@ -69,6 +76,23 @@ def restored(lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR]) -> dict
     for name, net in nets.items():
         images[name] = net.upscale(lr, hr=hr if net.sees_hr else None)
     return images
+
+
+def liveliest(lr: Tensor, scale: int) -> Crop:
+    """Return where (1, 3, H, W) changes most from pixel to pixel, a quarter of its shorter side, in HR pixels.
+
+    Examples:
+        >>> x = torch.zeros(1, 3, 40, 60)
+        >>> x[..., 20:30:2, 40:50:2] = 1
+        >>> liveliest(x, 4)
+        (80, 160, 40)
+    """
+    side = max(1, min(lr.shape[-2:]) // 4)
+    luma = lr.mean(1)
+    change = luma.diff(dim=1).abs()[..., 1:] + luma.diff(dim=2).abs()[:, 1:]  # (1, H - 1, W - 1)
+    sums = F.avg_pool2d(change, max(1, side - 1), 1)[0]
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return scale * top, scale * left, scale * side
 
 
 def draw(out: Path, lr: Tensor, hr: Tensor | None, nets: Mapping[str, BlindSR], crop: Crop) -> None:
@@ -99,8 +123,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
     if hr is not None and hr.shape[-2:] != (height, width):
         found = "{} x {}".format(*hr.shape[-2:])
         raise ValueError(f"--hr {given.hr}: {found} pixels, {height} x {width} would fit the LR image")
-    middle = min(height, width) // 4
-    top, left, side = given.crop or ((height - middle) // 2, (width - middle) // 2, middle)
+    top, left, side = given.crop or liveliest(lr, scale_of(nets))
     if min(top, left, side - 1, height - top - side, width - left - side) < 0:
         raise ValueError(f"--crop {top} {left} {side}: the image has {height} x {width} pixels")
     draw(given.out, lr, hr, nets, (top, left, side))
@@ -111,9 +134,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("lr", type=Path, metavar="LR.png", help="the photograph, as it is")
     parser.add_argument("networks", type=Path, nargs="+", metavar="MODEL.pt", help="checkpoints, ours or official ones")
     parser.add_argument("--out", type=Path, required=True, help=f"picture to write: {', '.join(PICTURES)}")
-    parser.add_argument("--names", nargs="+", help="of the networks, as titles (default: the names of the files)")
+    parser.add_argument("--names", nargs="+", help="of the networks, as titles (default: their runs or files)")
     parser.add_argument("--hr", type=Path, help="the HR image, if there is one")
-    parser.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="in HR pixels")
+    place = "in HR pixels (default: a square of much detail)"
+    parser.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help=place)
     given = parser.parse_args(argv)
     names = titles(parser, given.names, given.networks)
     with one_line(parser.prog, words_of(parser)):

@@ -76,7 +76,8 @@ class _Stream:
 
 
 @contextmanager
-def _capture(graph: Graph, stream: object):
+def _capture(graph: Graph, stream: object, capture_error_mode: str):
+    assert capture_error_mode == "thread_local"  # a thread that pins memory must not end a capture
     graph.recorder = Recorder()
     with graph.recorder:
         yield

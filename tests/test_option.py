@@ -285,7 +285,7 @@ def test_what_a_resumed_run_may_not_change(tmp_path):
     before = option.flat(train(f"--model KDSR_T {place} --noise 15"))
     words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --lr_encoder 1e-5 --resume"
     given, now = option.train_options(words.split(), main.NAMES)
-    assert option.changed(given, now, before) == ["--noise 15.0 (now 0.0)"]  # the GAN is none of this run
+    assert option.changed(given, now, before) == ["--noise 15.0 (now left out)"]  # the GAN is none of this run
     told = option.retold(given, now, before)
     assert told == {"n_threads": (before["n_threads"], 7), "epochs_sr": (500, 900)}  # there is no warm-up either
 
@@ -294,9 +294,9 @@ def test_a_resumed_run_must_be_given_what_has_no_default_again(tmp_path):
     place = f"--model KDSR_T --save s --dir_experiment {tmp_path}"
     before = option.flat(train(f"{place} --test_every 60 --n_feats 16")) | {"epoch_steps": 60}
     given, now = option.train_options(f"{place} --resume".split(), main.NAMES)
-    assert option.changed(given, now, before) == ["--n_feats 16 (now not given)", "--test_every 60 (now not given)"]
+    assert option.changed(given, now, before) == ["--n_feats 16 (now left out)", "--test_every 60 (now left out)"]
     del before["epoch_steps"]  # an older run, which may have got its length from its images
-    assert option.changed(given, now, before) == ["--n_feats 16 (now not given)"]
+    assert option.changed(given, now, before) == ["--n_feats 16 (now left out)"]
 
 
 RATES = {
@@ -320,7 +320,7 @@ def test_a_resumed_run_gets_another_learning_rate_only_if_it_is_given(name, tmp_
     assert option.changed(given, now, usual) == []
     assert option.retold(given, now, usual) == {name: (usual[name], RATES[name])}
     given, left_out = resuming("")
-    assert option.changed(given, left_out, option.flat(now)) == [f"--{name} {RATES[name]} (now {usual[name]})"]
+    assert option.changed(given, left_out, option.flat(now)) == [f"--{name} {RATES[name]} (now left out)"]
     assert option.retold(given, left_out, option.flat(now)) == {}
 
 

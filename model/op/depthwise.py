@@ -82,13 +82,13 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 
 
 def _fake(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(x, dtype=dtype)
+    y = torch.empty_like(x, dtype=dtype, memory_format=dispatch.layout(x))
     return y, torch.empty_like(y) if keep else y.new_empty(0)
 
 
 @dispatch.operator(_fake)
 def correlate(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
-    """Return the result as `dtype`, laid out as x; autocast leaves the arguments alone.
+    """Return the result as `dtype`, in the `layout` of x; autocast leaves the arguments alone.
 
     `keep`: return x as `dtype`, too, else an empty tensor. The backward then reads that, so a float32 trunk need not
     wait for it in memory.
@@ -97,15 +97,16 @@ def correlate(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep:
         from . import depthwise_triton as kernels
 
         return kernels.forward(x, kernel, slope, dtype, keep)
-    rounded = x.to(dtype)
-    y = _laid_out(plain(rounded, kernel.to(dtype), slope), x)
-    return y, _laid_out(rounded.clone(), x) if keep else y.new_empty(0)
+    rounded, layout = x.to(dtype), dispatch.layout(x)
+    y = plain(rounded, kernel.to(dtype), slope).contiguous(memory_format=layout)
+    return y, rounded.clone(memory_format=layout) if keep else y.new_empty(0)
 
 
 def _fake_backward(
     dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, dtype=dtype), torch.empty_like(kernel, memory_format=torch.contiguous_format)
+    dx = torch.empty_like(x, dtype=dtype, memory_format=dispatch.layout(x))
+    return dx, torch.empty_like(kernel, memory_format=torch.contiguous_format)
 
 
 @dispatch.operator(_fake_backward)
@@ -118,7 +119,7 @@ def correlate_backward(
 
         return kernels.backward(dy, x, kernel, y, slope, dtype)
     dx, dk = _plain_backward(dy.to(y.dtype), x.to(y.dtype), kernel.to(y.dtype), y, slope)
-    return _laid_out(dx.to(dtype), x), dk.to(kernel.dtype)
+    return dx.to(dtype).contiguous(memory_format=dispatch.layout(x)), dk.to(kernel.dtype)
 
 
 class _DynamicDepthwise(torch.autograd.Function):
@@ -159,9 +160,3 @@ def _groups(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     b, c, h, w = x.shape
     maps = x if b == 1 else x.reshape(1, b * c, h, w)  # one sample stays laid out as it is
     return maps, kernel.reshape(b * c, 1, *kernel.shape[2:])
-
-
-def _laid_out(t: Tensor, x: Tensor) -> Tensor:
-    """Return t laid out as `empty_like` would lay out x."""
-    like = torch.empty_like(x, dtype=t.dtype)
-    return t if t.stride() == like.stride() else like.copy_(t)

@@ -21,6 +21,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import dispatch
+
 ROWS, BW, BC, WARPS = 16, 16, 32, 4  # four elements a thread: the backward's nine sums of them fill 128 registers
 TILE = {"ROWS": ROWS, "BW": BW, "BC": BC, "num_warps": WARPS}
 
@@ -42,7 +44,7 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the kernels from that of y, (B, C, H, W) of `dtype` and (B, C, 3, 3)."""
     x, strides = _dense(x)
-    dy, y = (_like(t, x) for t in (dy, y))
+    dy, y = (t.contiguous(memory_format=dispatch.layout(x)) for t in (dy, y))
     b, c, h, w = x.shape
     dx = torch.empty_like(x, dtype=dtype)
     columns, rows = triton.cdiv(w, BW), triton.cdiv(h, ROWS)
@@ -54,16 +56,11 @@ def backward(
 
 
 def _dense(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """Return x without gaps, channels first or last, and its strides over (B, C, H, W)."""
+    """Return x in its `layout`, without gaps, and its strides over (B, C, H, W)."""
     _, c, h, w = x.shape
-    if x.is_contiguous() and (c == 1 or not x.is_contiguous(memory_format=torch.channels_last)):
+    if dispatch.layout(x) == torch.contiguous_format:
         return x, (c * h * w, h * w, w, 1)
     return x.contiguous(memory_format=torch.channels_last), (c * h * w, 1, w * c, c)
-
-
-def _like(t: Tensor, x: Tensor) -> Tensor:
-    """Return t laid out as x, which has its shape."""
-    return t if t.stride() == x.stride() else torch.empty_like(x, dtype=t.dtype).copy_(t)
 
 
 @triton.jit

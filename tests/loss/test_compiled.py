@@ -87,6 +87,19 @@ def test_the_steps_are_one_graph_for_each_kind(name, precision, recompute):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == len({0, *(objective.turns or ())})
 
 
+@pytest.mark.parametrize("name", ["KDSR_T", "KDSR_S", pytest.param("CDSR", marks=pytest.mark.slow)])
+def test_what_is_float32_in_the_forward_is_so_in_the_backward(name):
+    gradients = []
+    for phases_of in (lambda objective: objective.phases, lambda objective: compiled(objective, "aot_eager")):
+        net, objective = made(name)
+        with Precision("bf16").autocast(CPU):
+            ((_, total, _),) = phases_of(objective)(net, batch(0), 0)
+        total.backward()
+        gradients.append([p.grad for p in net.parameters()])
+    for plain, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, plain, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", ["KDSR_S", pytest.param("CDSR", marks=pytest.mark.slow)])
 def test_compiled_steps_learn_what_plain_ones_learn(name, monkeypatch):
     """Through AOTAutograd, which traces the backward, too."""
