@@ -424,6 +424,15 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
     return test_sets
 
 
+def check_photographs(paths: Sequence[Path]) -> None:
+    """Raise FileNotFoundError for a photograph that is not there, before anything is loaded."""
+    for path in paths:
+        if not path.exists():
+            told = "" if path.suffix else "; --data_test names test sets, --dir_data their root"
+            told = "; --pre_train takes one network" if str(path) in zoo.entries() else told
+            raise FileNotFoundError(f"there is no file or folder {path}{told}")
+
+
 def run(argv: Sequence[str] | None) -> None:
     """Do what a command line asks for."""
     words = sys.argv[1:] if argv is None else argv
@@ -435,10 +444,7 @@ def run(argv: Sequence[str] | None) -> None:
     if given.get("zoo"):
         print(zoo_table())
         return
-    for photo in given.get("photos", ()):  # before anything is loaded
-        if not photo.exists():
-            told = "" if photo.suffix else "; a test set is named by --data_test, its root by --dir_data"
-            raise FileNotFoundError(f"there is no file or folder {photo}{told}")
+    check_photographs(given.get("photos", ()))
     shared = option.asks_for_photographs(given) and not given.get("complexity")
     n_GPUs = given.get("n_GPUs", 1)
     if shared and n_GPUs > 1 and not distributed.launched():

@@ -141,7 +141,9 @@ def section(view: View, nets: Mapping[str, BlindSR], crop: int) -> str:
 
 
 def listed(paths: Sequence[Path]) -> list[Path]:
-    """Return the files, and the images of the folders."""
+    """Return the files, and the images of the folders. Raise FileNotFoundError for a path that is not there."""
+    if gone := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(f"there is no file or folder {gone[0]}")
     return [image for path in paths for image in (list_images(path) if path.is_dir() else [path])]
 
 

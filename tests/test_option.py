@@ -132,8 +132,12 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_T --degradation second_order --noise 5", "leave out --noise"),
         ("--model KDSR_S --objective adversarial", "--pre_train_TA, or leave the teacher out with --kd_weight 0"),
         ("--model KDSR_T --jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
-        ("--model KDSR_T --objective adversarial --compile", "--compile takes --objective pixel or distillation or"),
-        ("--model IKC --objective correction --pre_train f.pt --compile", "or sftmd: leave it out"),
+        (
+            "--model KDSR_T --objective adversarial --compile",
+            "--compile takes --objective pixel, distillation or sftmd",
+        ),
+        ("--model CDSR --n_GPUs 2 --compile", "--compile takes .*contrast on one GPU"),
+        ("--model IKC --objective correction --pre_train f.pt --compile", "or contrast on one GPU: leave it out"),
         *(
             (
                 f"{words} --cuda_graph",

@@ -555,6 +555,21 @@ def test_the_zoo_serves_where_no_checkpoint_is_named(photographs, capsys):
 
 
 def test_what_contradicts_photographs(photographs):
-    assert "leave it out with photographs" in refused(f"--model BICUBIC --scale 2 {photographs} --data_test Set5")
+    assert "is about test sets" in refused(f"--model BICUBIC --scale 2 {photographs} --data_test Set5")
+    assert f"{photographs} is taken for a photograph" in refused(f"--model BICUBIC {photographs} --data_test Set5")
     assert "contradict" in refused(f"--model BICUBIC --scale 2 {photographs} --outscale 2 --scale_to 9x9")
     assert "is for photographs" in refused("--model BICUBIC --scale 2 --precision auto --data_test Set5")
+
+
+def test_what_is_no_photograph_is_named_before_anything_is_loaded():
+    assert "no file or folder Set5; --data_test names" in refused("Set5 --pre_train none.pt")
+    assert "--pre_train takes one network" in refused("--pre_train kdsr_s_x4_iso cdsr_x4_iso --data_test Set5")
+    assert refused("a.jpgg --pre_train none.pt").endswith("no file or folder a.jpgg")
+
+
+def test_a_note_says_what_weights_of_the_zoo_were_trained_for(photo_folder, tmp_path, capsys):
+    told = "the network was trained with --degradation second_order, which is not what this tests"
+    data = f"--dir_data {photo_folder} --data_test Set5 --dir_experiment {tmp_path} --cpu"
+    for given, noted in (("kdsr_s_x4_light", True), ("kdsr_s_x4_light --sig 2", False), ("kdsr_s_x4_iso", False)):
+        test.main(f"--pre_train {given} {data}".split())
+        assert (told in capsys.readouterr().out) == noted, given

@@ -71,6 +71,17 @@ def test_of_large_photographs_the_middle_is_shown(files, photo):
     assert " dB" not in page
 
 
+def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(files, capsys):
+    (files / "hr" / "bad.png").write_bytes(b"no image")
+    page = made(files, "hr --networks KDSR_S_2.pt")
+    assert page.count("<h3>") == 2
+    assert "left out: " in capsys.readouterr().out
+    for path in (files / "hr").glob("[01].png"):
+        path.unlink()
+    with pytest.raises(SystemExit, match="none of the photographs can be shown"):
+        made(files, "hr --networks KDSR_S_2.pt")
+
+
 @pytest.mark.slow
 def test_in_a_browser_all_pictures_zoom_and_move_in_step(files, in_browser):
     page = made(files, "hr --networks KDSR_S_2.pt --sig 1.2")
@@ -104,7 +115,7 @@ def test_in_a_browser_all_pictures_zoom_and_move_in_step(files, in_browser):
         ("hr --networks KDSR_S_2.pt KDSR_S_3.pt", "--networks: these networks enlarge by different factors"),
         ("hr --networks none.pt", "--networks: there is no .*none.pt"),
         ("hr --networks KDSR_S_2.pt --protocol none", "--protocol none is none of"),
-        ("none.png --networks KDSR_S_2.pt", "none.png"),
+        ("none.png --networks KDSR_S_2.pt", "no file or folder .*none.png"),
     ],
 )
 def test_what_is_refused(arguments, message, files):

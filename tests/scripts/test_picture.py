@@ -1,5 +1,7 @@
 """The picture of networks beside each other: what is drawn, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -57,7 +59,20 @@ def test_without_an_hr_image_nothing_is_scored(files, drawn):
     picture.main(words(files, "lr.png KDSR_S_2.pt"))
     images, (top, left, side) = drawn[0]
     assert list(images) == ["LR", "bicubic", "KDSR_S_2"]
-    assert (2 * top + side, 2 * left + side) == (2 * SIDE, 2 * SIDE)
+    assert side == 2 * SIDE // 4
+    assert max(top, left) <= 2 * SIDE - side
+
+
+def test_networks_of_runs_are_titled_by_their_runs(files, drawn):
+    for run, name in (("a_x2", "model_best"), ("b_x2", "model_best"), ("a_x2", "model_latest")):
+        (files / run / "model").mkdir(parents=True, exist_ok=True)
+        shutil.copy(files / "KDSR_S_2.pt", files / run / "model" / f"{name}.pt")
+    for asked, titles in (
+        ("a_x2/model/model_best.pt b_x2/model/model_best.pt", ["a_x2", "b_x2"]),
+        ("a_x2/model/model_best.pt a_x2/model/model_latest.pt", ["a_x2 model_best", "a_x2 model_latest"]),
+    ):
+        picture.main(words(files, f"lr.png {' '.join(str(files / path) for path in asked.split())}"))
+        assert list(drawn[-1][0])[2:] == titles
 
 
 @pytest.mark.parametrize(
@@ -85,7 +100,7 @@ def test_a_photograph_is_not_overwritten(files):
 def test_names_must_tell_the_networks_apart(names, files, capsys):
     with pytest.raises(SystemExit):
         picture.main(words(files, f"lr.png KDSR_T_2.pt KDSR_S_2.pt --names {names}"))
-    assert "--names: the 2 networks need as many names, all different" in capsys.readouterr().err
+    assert "--names: give as many names as networks, 2, all different" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
