@@ -302,7 +302,8 @@ def from_zoo(given: Given) -> str:
             "that it has, docs/train.md says how to train some, and --model BICUBIC "
             f"--scale {scale or option.DEFAULT_SCALE} needs none"
         )
-    print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}")
+    blur = "" if found.degradation in option.COMPLETE else f", {found.blur_type}"
+    print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}{blur}")
     if wanted == "photographs" and found.degradation != "second_order":
         print("note: they sharpen blur, but take noise and JPEG blocks for detail; the zoo has none for those")
     return found.name

@@ -30,6 +30,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
+TIME = "%Y-%m-%d %H:%M:%S"  # before the lines of log.txt
 LAST = 3000  # spans that the clock remembers
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label of a curve
 
@@ -182,11 +183,12 @@ class Run:
             raise FileExistsError(f"`save`: another process has begun {self.path}; continue it with `resume`")
         for left in (*self.path.glob(f".*{TEMPORARY}"), *self.models.glob(f".*{TEMPORARY}")):
             left.unlink()  # left by a process that was killed while it wrote
-        if resumed:
-            self.log(f"environment: {json.dumps(environment())}")
+        told = "".join(self._pending or [])
+        if resumed:  # too long for the screen
+            told += f"{time.strftime(TIME)} environment: {json.dumps(environment())}\n"
         else:
             self._write_config({**config, **environment()})
-        self._write("".join(self._pending or []))
+        self._write(told)
         self._pending = None
 
     def config(self) -> dict[str, Any]:
@@ -233,7 +235,7 @@ class Run:
             return
         text = self._wording(text)
         tqdm.write(text)
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        line = f"{time.strftime(TIME)} {text}\n"
         if self._pending is not None:
             self._pending.append(line)
         else:

@@ -105,6 +105,9 @@ class Enlarger:
                     todo.append((job, self._missing(job, file.frames), self._megapixels(file.size)))
             except BadImage as error:
                 failures.append(str(error))
+        if todo and not any(frames for _, frames, _ in todo):
+            self.log("nothing is left to do: all results are there; another `out` keeps those of other networks apart")
+            return failures
         with _Bar(sum(len(frames) * each for _, frames, each in todo)) as bar:
             for number, (job, frames, each) in enumerate(todo, 1):
                 try:

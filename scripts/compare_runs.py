@@ -2,8 +2,8 @@
 
     python scripts/compare_runs.py experiment/OLD experiment/NEW [--names old new] [--hr DIR] [--out DIR]
 
-Each is a run, or the folder `results/<checkpoint>` of one. What both were tested on is paired image by image. The
-program writes
+Each is a run, or the folder `results/<checkpoint>` of one: so two checkpoints of a run can be compared. What both were
+tested on is paired image by image. The program writes
 
 table.md    for each test set and metric the means with their 95 % intervals (bootstrap over the images), the difference
             with its own, the p-value of a paired sign-flip test, and how many images got better and worse
@@ -103,7 +103,7 @@ def common(one: Mapping[str, Tested], other: Mapping[str, Tested]) -> dict[str, 
     if not both:
         raise ValueError(
             f"nothing was tested with both: one has {', '.join(one) or 'no scores'}, the other "
-            f"{', '.join(other) or 'no scores'}"
+            f"{', '.join(other) or 'no scores'}; score both by `python test.py --dir_data DIR --pre_train CHECKPOINT`"
         )
     for key, (a, b) in both.items():
         for name in ALIKE:

@@ -223,7 +223,7 @@ def test_a_run_is_continued_as_what_it_is(run_main, refused):
     run = run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --max_minutes 0")
     before = json.loads((run / "config.json").read_text())
     assert before["cpu"] is True  # the flag
-    assert "--noise 5.0 (now 0.0)" in refused(f"--model KDSR_T --save t {KDSR} --resume")
+    assert "--noise 5.0 (now left out)" in refused(f"--model KDSR_T --save t {KDSR} --resume")
     assert json.loads((run / "config.json").read_text()) == before
     run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --resume --n_threads 1")
     assert json.loads((run / "config.json").read_text()) == before | {"n_threads": 1, "max_minutes": None}
@@ -485,13 +485,16 @@ def test_a_run_goes_on_at_another_rate(run_main, refused):
     assert "from here on: --lr_sr 1e-05 (was 0.0001)" in (run / "log.txt").read_text()
     assert json.loads((run / "config.json").read_text())["lr_sr"] == 1e-5
     message = refused(f"{arguments} --resume")
-    assert f"{run} is a run with --lr_sr 1e-05 (now 0.0001)" in message
+    assert f"{run} is a run with --lr_sr 1e-05 (now left out)" in message
     assert "--pre_train" in message
     run_main(f"{arguments} --resume --lr_sr 1e-5")
     log = (run / "log.txt").read_text()
     assert log.count("from here on: --lr_sr") == 1
     rates = re.findall(r"step (\d)/4  lr (\S+)", log)
     assert rates == [("1", "0.0001"), ("2", "1e-05"), ("3", "1e-05"), ("4", "1e-05")]
+    run_main(f"{arguments} --resume --lr_sr 1e-6")  # which would act on nothing
+    assert "nothing is left to do; a larger --epochs_sr goes on" in (run / "log.txt").read_text()
+    assert json.loads((run / "config.json").read_text())["lr_sr"] == 1e-5
 
 
 def test_the_rates_of_both_players_are_those_that_are_given(run_main):

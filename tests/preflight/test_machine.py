@@ -149,7 +149,12 @@ def test_the_gpu_of_this_machine(gpu: Callable[..., str]) -> None:
 
 def test_what_faster_steps_need(options: Options, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(preflight, "has_bf16", lambda device: False)
     assert not told(preflight.fast_steps(options()))
+    with monkeypatch.context() as patch:
+        patch.setattr(preflight, "has_bf16", lambda device: device.type == "cpu")
+        assert "--precision bf16 trains" in told(preflight.fast_steps(options()))
+        assert not told(preflight.fast_steps(options("--precision bf16")))
     asked = options("--cpu False --cuda_graph --compile")
 
     def check_compiler(device: torch.device) -> None:
