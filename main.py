@@ -106,7 +106,7 @@ def build_trainer(
         options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
     )
     if missing and need_test_sets:
-        raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
+        raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
     if not test_sets:
         sets, test_sets = data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
     elif missing:

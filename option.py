@@ -1018,19 +1018,6 @@ def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
     return found
 
 
-def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
-    """Return the message about test sets that were asked for and are not there."""
-    asked = f"--data_test: there is no test set {', '.join(names)}: no folder of this name, "
-    if dir_data is None:
-        return f"{asked}and no --dir_data to look for benchmark/<Set>/HR in"
-    if not dir_data.exists():
-        return f"--dir_data: there is no folder {dir_data}"
-    places = dir_data, dir_data.absolute().parent
-    found = sorted({folder.name for place in places for folder in (place / "benchmark").glob("*")})
-    there = f"; there are {', '.join(found)}" if found else ""
-    return f"{asked}and no benchmark/<Set>/HR in --dir_data {dir_data}, beside it or above{there}"
-
-
 def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> list[str]:
     """Return the flags, in words, whose values a resumed run must keep, but which it is given otherwise than before."""
     found = _differing(given, options, before)

@@ -510,7 +510,7 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
         options.images.data_test, dir_data=dir_data, protocol=protocol, seed=options.loading.seed
     )
     if missing and need_test_sets:
-        yield mend(option.missing_test_sets(missing, dir_data))
+        yield mend(data_factory.missing_test_sets(missing, dir_data))
     elif missing:
         place = f"they are looked for as {dir_data}/benchmark/NAME/HR, beside that and above"
         instead = "" if found else "; without any, a few training images are held out"

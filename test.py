@@ -418,7 +418,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )
     if missing and ("data_test" in given or not test_sets):
-        raise FileNotFoundError(option.missing_test_sets(missing, options.images.dir_data))
+        raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))

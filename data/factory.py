@@ -358,6 +358,23 @@ def test_sets(
     return found, missing
 
 
+def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
+    """Return the message about test sets that were asked for and are not there.
+
+    Examples:
+        >>> missing_test_sets(["Set6"], Path("none"))
+        '`dir_data`: there is no folder none'
+    """
+    asked = f"`data_test`: there is no test set {', '.join(names)}: no folder of this name, "
+    if dir_data is None:
+        return f"{asked}and no `dir_data` to look for benchmark/<Set>/HR in"
+    if gone := [root for root in split(dir_data) if not root.exists()]:
+        return f"`dir_data`: there is no folder {gone[0]}"
+    found = {folder.name for root in roots_around(dir_data) for folder in (root / "benchmark").glob("*")}
+    there = f"; there are {', '.join(sorted(found))}" if found else ""
+    return f"{asked}and no benchmark/<Set>/HR in `dir_data` {dir_data}, beside it or above{there}"
+
+
 def check_test_sets(sets: Sequence[TestSet], *, at_least: int) -> None:
     """Raise BadImage for a test image that is damaged, or has under `at_least` HR pixels a side."""
     with argument("data_test"):

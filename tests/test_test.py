@@ -272,6 +272,7 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     none = refused(f"--pre_train {student} --dir_data {tmp_path}")
     assert "--data_test: there is no test set Set5, Set14, B100, Urban100: no folder of this name, and no" in none
     assert f"in --dir_data {tmp_path}, beside it or above" in none
+    assert "--dir_data: there is no folder none" in refused("--model BICUBIC --dir_data none --data_test Set5")
     assert "and no --dir_data to look for" in refused(f"--pre_train {student}")
     assert "--dir_demo" in refused(f"--pre_train {student} --data_test Demo")
     assert "holds no params_ema" in refused(f"--pre_train {student} --weights params_ema --dir_data {photo_folder}")
@@ -448,6 +449,7 @@ def test_what_real_pairs_leave_out_is_remarked(student, pairs, tmp_path, capsys)
 def test_a_test_set_that_was_asked_for_must_be_there(sets, missing, student, photo_folder, tmp_path):
     message = refused(f"--pre_train {student} --dir_data {photo_folder} --data_test {sets}")
     assert f"--data_test: there is no test set {missing}: no folder of this name" in message
+    assert message.endswith("; there are Set5")
     assert not (tmp_path / "run" / "results").exists()
 
 
