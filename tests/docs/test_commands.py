@@ -144,7 +144,7 @@ def toy(words: list[str]) -> list[str]:
     patch = 24 if contrast else 12
     flags = [*TRAINING.split(), "--patch_size", str(patch), "--crop_size", str(24 if real else patch)]
     flags += ["--pool_size", "0"] if real else []
-    shaped = "--n_feats 32" in text or "--config" in text
+    shaped = any(told in text for told in ("--n_feats 32", "--config", "--pre_train kdsr_s"))
     flags += [] if "CDSR" in text or shaped else SIZES[:4] if re.search("DASR|EDSR|RRDB|IKC", text) else SIZES
     flags += ["--perceptual_weight", "0", "--d_feats", "4"] if "adversarial" in text else []
     flags += ["--epochs_sr", "2", "--epochs_encoder", "1"] if "aniso_gaussian" in text and "KDSR_S" in text else []

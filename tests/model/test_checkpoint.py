@@ -279,7 +279,7 @@ def test_a_format_of_the_future(net, tmp_path):
 def test_build_names_a_flag_that_means_nothing():
     with pytest.raises(ValueError, match="`n_resblocks` means nothing to CDSR"):
         build("CDSR", scale=2, n_resblocks=1)
-    with pytest.raises(ValueError, match="`scale` 5"):
+    with pytest.raises(ValueError, match="`scale`: expected 2, 3 or 4, got 5"):
         build("KDSR_S", scale=5)
 
 
