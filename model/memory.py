@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
+ALIGNED = 8  # columns of a window: with some other widths, such as 363, bf16 convolutions take a CPU four times as long
 SMALLEST = 16  # LR pixels a side: smaller tiles would save little, since most of their memory goes into the halo
 PROBE = 64  # LR pixels a side of the image on which a network's memory is estimated
 SAFETY = 2.25  # on top come reordered copies and workspaces of convolutions, and gaps between allocations
@@ -135,7 +136,7 @@ def tile_shape(
     best = (float("inf"), SMALLEST, SMALLEST)
     for across in range(1, ceil(w / SMALLEST) + 1):
         columns = ceil(w / across)
-        seen = min(w, columns + 2 * halo)
+        seen = min(w, ceil((columns + 2 * halo) / ALIGNED) * ALIGNED)
         rows = h if h * seen <= pixels else pixels // seen - 2 * halo
         if rows >= SMALLEST:
             down = ceil(h / rows)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .layer import BlindSR, Image, receptive_field
-from .memory import freed_blocks_kept, halving, return_freed_blocks, tile_shape
+from .memory import ALIGNED, freed_blocks_kept, halving, return_freed_blocks, tile_shape
 from .transfer import Download, upload
 
 Progress = Callable[[int, int], None]
@@ -168,7 +168,7 @@ def _fill_tiles(
             top, counted = rows.stop, done
 
     def run(shape: tuple[int, int]) -> None:
-        tiles = list(product(_spans(h, shape[0], net.halo, top), _spans(w, shape[1], net.halo)))
+        tiles = list(product(_spans(h, shape[0], net.halo, top), _spans(w, shape[1], net.halo, aligned=ALIGNED)))
         before = counted
         try:
             for done, (rows, columns) in enumerate(tiles, before + 1):
@@ -371,10 +371,15 @@ class _Span(NamedTuple):
         return slice(scale * self.start, scale * self.stop)
 
 
-def _spans(size: int, side: int, halo: int, first: int = 0) -> Iterator[_Span]:
+def _spans(size: int, side: int, halo: int, first: int = 0, aligned: int = 1) -> Iterator[_Span]:
+    """Yield the tiles from `first` on; halos grow until a window is a multiple of `aligned`, where there is room."""
     for start in range(first, size, side):
         stop = min(start + side, size)
-        yield _Span(start, stop, max(start - halo, 0), min(stop + halo, size))
+        low, high = max(start - halo, 0), min(stop + halo, size)
+        if halo:
+            high = min(low + _multiple(high - low, aligned), size)
+            low = max(high - _multiple(high - low, aligned), 0)
+        yield _Span(start, stop, low, high)
 
 
 def _multiple(n: int, step: int) -> int:

@@ -264,6 +264,19 @@ def test_the_tile_follows_the_free_memory(free, monkeypatch):
     assert (pixels == 120 * 90) == (free == 10**10)
 
 
+def test_windows_grow_to_widths_that_convolutions_like():
+    net = network("KDSR_S", 2, **SMALL)
+    lr, _ = images(net, 40, 90)
+    widths = []
+    hook = net.get_submodule("restoration").register_forward_hook(lambda m, x, y: widths.append(x[0].shape[3]))
+    tiled = upscale(net, lr, tile=19)
+    hook.remove()
+    assert min(widths) < 90
+    assert {width % memory.ALIGNED for width in widths} == {0}
+    with torch.no_grad():
+        torch.testing.assert_close(tiled, net(lr).image, rtol=0, atol=1e-5)
+
+
 def test_the_estimate_counts_what_is_alive_at_once_and_is_made_once():
     calls = []
     chain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1)).requires_grad_(False)
