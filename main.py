@@ -269,8 +269,7 @@ def prepare(
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
-        finished = trainer.step >= trainer.steps
-        if finished:
+        if trainer.step >= trainer.steps:
             run.log("nothing is left to do; a larger `epochs_sr` goes on")
         elif told := option.retold(given, options, run.config()):
             run.log(f"from here on: {', '.join(f'--{name} {now} (was {was})' for name, (was, now) in told.items())}")

@@ -34,7 +34,7 @@ from data.degradation import DEGRADATIONS
 from data.degradation.recipe import read_recipe
 from data.folders import paired
 from data.images import read_image
-from data.outputs import plan
+from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
 from data.testset import PAIRED, Sample, TestSet, to_tensor
 from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
@@ -428,10 +428,8 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
 def check_photographs(paths: Sequence[Path]) -> None:
     """Raise FileNotFoundError for a photograph that is not there, before anything is loaded."""
     for path in paths:
-        if not path.exists():
-            told = "" if path.suffix else "; --data_test names test sets, --dir_data their root"
-            told = "; --pre_train takes one network" if str(path) in zoo.entries() else told
-            raise FileNotFoundError(f"there is no file or folder {path}{told}")
+        remedy = "" if path.suffix else "; --data_test names test sets, --dir_data their root"
+        check_there(path, "; --pre_train takes one network" if str(path) in zoo.entries() else remedy)
 
 
 def run(argv: Sequence[str] | None) -> None:

@@ -131,11 +131,11 @@ class Learner:
         layout = precision.memory_format  # of a teacher and a discriminator, too
         self.net = ranks.replicate(net.to(device).to(memory_format=layout))
         self.objective = ranks.replicate(objective.to(device).to(memory_format=layout))
-        for module in chain(self.net.modules(), self.objective.modules()):
+        if compile and any(isinstance(module, nn.SyncBatchNorm) for module in self.net.modules()):
+            raise ValueError("`compile`: PyTorch cannot compile a BatchNorm over several GPUs; leave it out")
+        for module in self.net.modules():
             if isinstance(module, Trunk):
                 module.recompute = recompute
-            if compile and isinstance(module, nn.SyncBatchNorm):
-                raise ValueError("`compile`: PyTorch cannot compile a BatchNorm over several GPUs; leave it out")
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if own := [p for p in self.objective.parameters() if p.requires_grad]:

@@ -69,7 +69,7 @@ def plan(
         written = FORMAT_OF[file.suffix.lower()]
         if format not in (None, "same", written):
             raise ValueError(f"`out` {file} ends otherwise than `format` {format} files do")
-        _check_there(paths[0])
+        check_there(paths[0])
         if _key(file) == _key(paths[0]):
             raise ValueError(f"`out` {file} is the photograph itself")
         return [Job(paths[0], file, written)]
@@ -102,7 +102,7 @@ def _places(
 ) -> Iterator[tuple[Path, Path]]:
     """Yield each photograph with the folder of its result."""
     for path in paths:
-        _check_there(path)
+        check_there(path)
         if not path.is_dir():
             yield path, out or path.parent
             continue
@@ -114,9 +114,14 @@ def _places(
                 yield source, base / source.relative_to(path).parent
 
 
-def _check_there(path: Path) -> None:
+def check_there(path: Path, remedy: str = "") -> None:
+    """Raise FileNotFoundError, with a `remedy`, unless there is such a file or folder.
+
+    Examples:
+        >>> check_there(Path.cwd())
+    """
     if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}")
+        raise FileNotFoundError(f"there is no file or folder {path}{remedy}")
 
 
 def _photos(folder: Path, recursive: bool, log: Log) -> list[Path]:

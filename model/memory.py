@@ -136,13 +136,23 @@ def tile_shape(
     best = (float("inf"), SMALLEST, SMALLEST)
     for across in range(1, ceil(w / SMALLEST) + 1):
         columns = ceil(w / across)
-        seen = min(w, ceil((columns + 2 * halo) / ALIGNED) * ALIGNED)
+        seen = min(w, multiple(columns + 2 * halo, ALIGNED))
         rows = h if h * seen <= pixels else pixels // seen - 2 * halo
         if rows >= SMALLEST:
             down = ceil(h / rows)
             rows = ceil(h / down)
             best = min(best, (across * down * seen * min(h, rows + 2 * halo), rows, columns))
     return best[1:]
+
+
+def multiple(n: int, step: int) -> int:
+    """Round n up to a multiple of `step`.
+
+    Examples:
+        >>> multiple(9, 8), multiple(16, 8)
+        (16, 16)
+    """
+    return ceil(n / step) * step
 
 
 def bytes_per_pixel(module: nn.Module, run: Callable[[Tensor], Tensor], probe: Tensor) -> float:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .layer import BlindSR, Image, receptive_field
-from .memory import ALIGNED, freed_blocks_kept, halving, return_freed_blocks, tile_shape
+from .memory import ALIGNED, freed_blocks_kept, halving, multiple, return_freed_blocks, tile_shape
 from .transfer import Download, upload
 
 Progress = Callable[[int, int], None]
@@ -188,12 +188,12 @@ def _mean(features: nn.Module, x: Tensor, *, tile: int | None, device: torch.dev
     radius, stride = receptive_field(features)
     h, w = x.shape[2:]
     step = stride.numerator  # tiles must begin where the map has a pixel
-    halo = _multiple(radius, step)
+    halo = multiple(radius, step)
     shape = tile_shape(features, features, x, halo, tile, device)
 
     def run(shape: tuple[int, int]) -> Tensor:
         total, count = torch.zeros((), device=device), 0
-        sides = (_multiple(side, step) for side in shape)
+        sides = (multiple(side, step) for side in shape)
         tiles = list(product(*(_spans(size, side, halo) for size, side in zip((h, w), sides, strict=True))))
         for rows, columns in tiles:
             part = features(x[..., rows.window, columns.window].to(device))
@@ -377,11 +377,6 @@ def _spans(size: int, side: int, halo: int, first: int = 0, aligned: int = 1) ->
         stop = min(start + side, size)
         low, high = max(start - halo, 0), min(stop + halo, size)
         if halo:
-            high = min(low + _multiple(high - low, aligned), size)
-            low = max(high - _multiple(high - low, aligned), 0)
+            high = min(low + multiple(high - low, aligned), size)
+            low = max(high - multiple(high - low, aligned), 0)
         yield _Span(start, stop, low, high)
-
-
-def _multiple(n: int, step: int) -> int:
-    """Round n up to a multiple of `step`."""
-    return ceil(n / step) * step

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import factory as data_factory
 from data.images import BadImage, list_images, read_image
+from data.outputs import check_there
 from data.testset import Degraded, to_pixels, to_tensor
 from evaluation import metric, page, smallest_hr
 from model import BlindSR, name_of
@@ -142,8 +143,8 @@ def section(view: View, nets: Mapping[str, BlindSR], crop: int) -> str:
 
 def listed(paths: Sequence[Path]) -> list[Path]:
     """Return the files, and the images of the folders. Raise FileNotFoundError for a path that is not there."""
-    if gone := [path for path in paths if not path.exists()]:
-        raise FileNotFoundError(f"there is no file or folder {gone[0]}")
+    for path in paths:
+        check_there(path)
     return [image for path in paths for image in (list_images(path) if path.is_dir() else [path])]
 
 

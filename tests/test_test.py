@@ -557,7 +557,7 @@ def test_the_zoo_serves_where_no_checkpoint_is_named(photographs, capsys):
 
 
 def test_what_contradicts_photographs(photographs):
-    assert "is about test sets" in refused(f"--model BICUBIC --scale 2 {photographs} --data_test Set5")
+    assert "leave it out with photographs" in refused(f"--model BICUBIC --dir_demo {photographs} --data_test Set5")
     assert f"{photographs} is taken for a photograph" in refused(f"--model BICUBIC {photographs} --data_test Set5")
     assert "contradict" in refused(f"--model BICUBIC --scale 2 {photographs} --outscale 2 --scale_to 9x9")
     assert "is for photographs" in refused("--model BICUBIC --scale 2 --precision auto --data_test Set5")

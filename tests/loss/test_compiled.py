@@ -160,3 +160,10 @@ def test_without_a_compiler_it_is_told_what_to_install(cache, monkeypatch):
     monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
     with pytest.raises(ValueError, match=r"`compile`: PyTorch cannot compile here .*It needs a C\+\+ compiler .*apt"):
         check_compiler(CPU)
+
+
+def test_batch_norm_over_several_gpus_is_refused():
+    net, objective = made("CDSR")
+    net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)  # as processes that train on GPUs do
+    with pytest.raises(ValueError, match="`compile`: PyTorch cannot compile a BatchNorm over several GPUs"):
+        Learner(net, objective, compile=True, device=CPU)

@@ -59,6 +59,7 @@ def test_without_an_hr_image_nothing_is_scored(files, drawn):
     picture.main(words(files, "lr.png KDSR_S_2.pt"))
     images, (top, left, side) = drawn[0]
     assert list(images) == ["LR", "bicubic", "KDSR_S_2"]
+    assert (top, left, side) == picture.liveliest(picture.read(files / "lr.png"), 2)
     assert side == 2 * SIDE // 4
     assert max(top, left) <= 2 * SIDE - side
 
