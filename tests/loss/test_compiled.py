@@ -164,6 +164,6 @@ def test_without_a_compiler_it_is_told_what_to_install(cache, monkeypatch):
 
 def test_batch_norm_over_several_gpus_is_refused():
     net, objective = made("CDSR")
-    net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)  # as processes that train on GPUs do
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place, as processes that train on GPUs do
     with pytest.raises(ValueError, match="`compile`: PyTorch cannot compile a BatchNorm over several GPUs"):
         Learner(net, objective, compile=True, device=CPU)
