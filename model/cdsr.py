@@ -105,8 +105,8 @@ class ContentQuery(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code, its key and its value, (B, C) each, to (B, C)."""
-        query = in_float32(self.query, spatial_mean(x))  # (B, C)
-        return outer_attention(query, key, value, code, self.gamma)  # (B, C)
+        query = self.query.weight, self.query.bias
+        return outer_attention(spatial_mean(x), query, key, value, code, self.gamma)  # (B, C)
 
 
 class DQA(DAConv):

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .autocast import Conv2d, add_scaled, in_float32, rounded_beside, spatial_mean, to_autocast
 from .naming import Foreign
-from .op import attended_pointwise, dense_maps, dynamic_depthwise
+from .op import attended_pointwise, dense_maps, dynamic_depthwise, two_layers
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
@@ -207,7 +207,8 @@ class DynamicDepthwise(nn.Module):
 
     def weights(self, code: Tensor) -> Tensor:
         """Map the code (B, C) to (B, C, 3, 3)."""
-        return in_float32(self.kernel, code).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
+        first, second = (cast(nn.Linear, self.kernel[i]).weight for i in (0, 2))
+        return two_layers(code, first, second, SLOPE).unflatten(1, (-1, 3, 3))  # (B, C, 3, 3)
 
 
 def apply_all(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:

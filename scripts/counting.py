@@ -27,7 +27,7 @@ from data.pairs import Batch
 from loss import Objective
 from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
-from model.op import attended, dense, depthwise, outer
+from model.op import attended, dense, depthwise, mlp, outer
 from runtime.precision import Precision
 from scripts import formulation
 from trainer import Learner
@@ -98,6 +98,7 @@ def without_data() -> Iterator[None]:
         mock.patch.object(attended, "_has_kernel", new=_always),
         mock.patch.object(dense, "_has_kernel", new=_always),
         mock.patch.object(depthwise, "_has_kernel", new=_always),
+        mock.patch.object(mlp, "_has_kernel", new=_always),
         mock.patch.object(outer, "_has_kernel", new=_always),
         mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),
         mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),

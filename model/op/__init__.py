@@ -7,6 +7,7 @@ from .attended import attended_pointwise
 from .dense import dense_maps
 from .depthwise import dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
+from .mlp import two_layers
 from .outer import outer_attention
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "outer_attention",
     "self_check",
     "switch_off",
+    "two_layers",
 ]

@@ -18,6 +18,7 @@ NAMESPACE = __name__.partition(".")[0]
 OPERATORS = {  # files beside this one, each with a `disagreement`, and what they do
     "depthwise": "dynamic convolutions",
     "outer": "content queries",
+    "mlp": "weights from queried codes",
     "dense": "dense blocks",
     "attended": "channel attentions",
 }

@@ -1,8 +1,8 @@
 """Attention between two vectors: the content query of CDSR's DQA.
 
 Its matrix of weights is the softmax of an outer product, so nothing of (B, C, C) needs to be stored. PyTorch launches
-five small kernels forward and ten backward, twenty times in a network. On a GPU one kernel of ours does the forward
-and one the backward, in float32.
+six small kernels forward and thirteen backward, twenty times in a network. On a GPU one kernel of ours does the
+forward, from the layer that makes the query on, and one most of the backward, in float32.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,56 +20,76 @@ from . import dispatch
 LARGEST = 64  # channels: a program of the kernels holds the weights of one sample
 
 
-def outer_attention(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
-    """Return code_i + γ Σ_j softmax_j(query_i key_j) value_j; in float32 under autocast.
+def outer_attention(
+    mean: Tensor, parameters: tuple[Tensor, Tensor], key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
+) -> Tensor:
+    """Return code_i + γ Σ_j softmax_j(query_i key_j) value_j with query = W·mean + b; in float32 under autocast.
 
     Args:
-        query, key, value, code: (B, C).
+        mean, key, value, code: (B, C).
+        parameters: weight W (C, C) and bias b (C,).
         gamma: γ, (1,).
 
     Examples:
-        >>> query, key, value, code = torch.rand(4, 2, 3)
-        >>> torch.equal(outer_attention(query, key, value, code, torch.zeros(1)), code)
+        >>> mean, key, value, code = torch.rand(4, 2, 3)
+        >>> torch.equal(outer_attention(mean, (torch.eye(3), mean[0]), key, value, code, torch.zeros(1)), code)
         True
     """
-    return in_float32(_attend, query, key, value, code, gamma)  # (B, C)
+    return in_float32(_attend, mean, *parameters, key, value, code, gamma)  # (B, C)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
-    if _has_kernel(query):
-        return cast(Tensor, _Attention.apply(query, key, value, code, gamma))
-    return plain(query, key, value, code, gamma)
+def _attend(
+    mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
+) -> Tensor:
+    if _has_kernel(mean):
+        return cast(Tensor, _Attention.apply(mean, weight, bias, key, value, code, gamma))
+    return plain(mean, weight, bias, key, value, code, gamma)
 
 
-def plain(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+def plain(
+    mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
+) -> Tensor:
     """Compute the same by products, which autograd knows."""
-    weights = (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
+    weights = _weights(mean, weight, bias, key)  # (B, C, C)
     return code + gamma * (weights @ value[:, :, None]).squeeze(2)  # (B, C)
 
 
-def plain_backward(dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients of query, key and value, (B, C), and of γ by samples, (B,)."""
-    weights = (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
+def _weights(mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor) -> Tensor:
+    query = F.linear(mean, weight, bias)  # (B, C)
+    return (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
+
+
+def plain_backward(
+    dy: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, gamma: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the gradients of mean, query, key and value, (B, C), and of γ by samples, (B,)."""
+    weights = _weights(mean, weight, bias, key)  # (B, C, C)
     found = (weights @ value[:, :, None]).squeeze(2)  # (B, C)
     moved = weights * (gamma * dy)[:, :, None]  # (B, C, C)
     logits = moved * (value[:, None, :] - found[:, :, None])  # (B, C, C): their gradient
     dq = (logits @ key[:, :, None]).squeeze(2)
-    dk = (query[:, None, :] @ logits).squeeze(1)
-    return dq, dk, moved.sum(1), (dy * found).sum(1)
+    dk = (F.linear(mean, weight, bias)[:, None, :] @ logits).squeeze(1)
+    return dq @ weight, dq, dk, moved.sum(1), (dy * found).sum(1)
 
 
 def disagreement(kernels: Any, device: torch.device) -> str:
     """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     for c in (64, 33):
-        exact = [torch.randn(3, c, generator=generator, dtype=torch.float64) for _ in range(5)]
+        vectors = [torch.randn(3, c, generator=generator, dtype=torch.float64) for _ in range(6)]
+        weight = torch.randn(c, c, generator=generator, dtype=torch.float64) / c**0.5
         gamma = torch.full((1,), 0.5, dtype=torch.float64)
-        query, key, value, code, dy = (t.to(device, torch.float32) for t in exact)
-        ours = kernels.forward(query, key, value, code, gamma.to(device, torch.float32))
-        gradients = kernels.backward(dy, query, key, value, gamma.to(device, torch.float32))
-        query, key, value, code, dy = exact
-        expected = (plain(query, key, value, code, gamma), *plain_backward(dy, query, key, value, gamma))
-        for name, found, theirs in zip(("result", "dq", "dk", "dv", "dγ"), (ours, *gradients), expected, strict=True):
+        exact = (*vectors, weight, gamma)
+        mean, bias, key, value, code, dy, weight, gamma = (t.to(device, torch.float32) for t in exact)
+        ours = kernels.forward(mean, weight, bias, key, value, code, gamma)
+        gradients = kernels.backward(dy, mean, weight, bias, key, value, gamma)
+        mean, bias, key, value, code, dy, weight, gamma = exact
+        expected = (
+            plain(mean, weight, bias, key, value, code, gamma),
+            *plain_backward(dy, mean, weight, bias, key, value, gamma),
+        )
+        names = "result", "gradient of the mean", "dq", "dk", "dv", "dγ"
+        for name, found, theirs in zip(names, (ours, *gradients), expected, strict=True):
             if not (found.cpu().double() - theirs).abs().max() <= 1e-5 * theirs.abs().max():
                 return f"the {name} of their attention is not that of PyTorch"
     return ""
@@ -77,53 +98,59 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 # ----------------------------------------------------------------------------------------------- the operator
 
 
-def _fake(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
-    return query.new_empty(query.shape)
+def _fake(
+    mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
+) -> Tensor:
+    return mean.new_empty(mean.shape)
 
 
 @dispatch.operator(_fake)
-def attention(query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
+def attention(
+    mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
+) -> Tensor:
     """Return what `outer_attention` returns; of float32 arguments on a GPU by one kernel."""
-    if dispatch.runs_kernels("outer", query):
+    if dispatch.runs_kernels("outer", mean):
         from . import outer_triton as kernels
 
-        return kernels.forward(query, key, value, code, gamma)
-    return plain(query, key, value, code, gamma)
+        return kernels.forward(mean, weight, bias, key, value, code, gamma)
+    return plain(mean, weight, bias, key, value, code, gamma)
 
 
 def _fake_backward(
-    dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dq, dk, dv = (query.new_empty(query.shape) for _ in range(3))
-    return dq, dk, dv, query.new_empty(len(query))
+    dy: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, gamma: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dmean, dq, dk, dv = (mean.new_empty(mean.shape) for _ in range(4))
+    return dmean, dq, dk, dv, mean.new_empty(len(mean))
 
 
 @dispatch.operator(_fake_backward)
 def attention_backward(
-    dy: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of query, key and value, (B, C), and of γ by samples, (B,)."""
-    if dispatch.runs_kernels("outer", query):
+    dy: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, gamma: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of mean, query, key and value, (B, C), and of γ by samples, (B,)."""
+    if dispatch.runs_kernels("outer", mean):
         from . import outer_triton as kernels
 
-        return kernels.backward(dy, query, key, value, gamma)
-    dq, dk, dv, dgamma = plain_backward(dy, query, key, value, gamma)
-    return dq, dk, dv, dgamma
+        return kernels.backward(dy, mean, weight, bias, key, value, gamma)
+    dmean, dq, dk, dv, dgamma = plain_backward(dy, mean, weight, bias, key, value, gamma)
+    return dmean, dq, dk, dv, dgamma
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key, value, gamma)
-        return attention(query, key, value, code, gamma)
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
+        mean, weight, bias, key, value, _, gamma = arguments
+        ctx.save_for_backward(mean, weight, bias, key, value, gamma)
+        return attention(*arguments)
 
     @staticmethod
     @once_differentiable  # kernels have no gradient of their own
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         (dy,) = gradients
-        dq, dk, dv, dgamma = attention_backward(dy, *ctx.saved_tensors)
-        return dq, dk, dv, dy, dgamma.sum(0, keepdim=True)
+        mean, *_ = ctx.saved_tensors
+        dmean, dq, dk, dv, dgamma = attention_backward(dy, *ctx.saved_tensors)
+        return dmean, dq.T @ mean, dq.sum(0), dk, dv, dy, dgamma.sum(0, keepdim=True)
 
 
-def _has_kernel(query: Tensor) -> bool:
-    return dispatch.has_kernels("outer", query) and query.dtype == torch.float32 and query.shape[1] <= LARGEST
+def _has_kernel(mean: Tensor) -> bool:
+    return dispatch.has_kernels("outer", mean) and mean.dtype == torch.float32 and mean.shape[1] <= LARGEST

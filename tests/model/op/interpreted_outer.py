@@ -13,17 +13,19 @@ def poisoned(make):
 
 
 def compare(b, c, scale=1.0):
-    query, key, value, code, dy = scale * torch.randn(5, b, c)
-    query = torch.cat((query, query), 1)[:, :c]  # with gaps
-    gamma = torch.randn(1)
+    mean, key, value, code, dy = scale * torch.randn(5, b, c)
+    mean = torch.cat((mean, mean), 1)[:, :c]  # with gaps
+    weight, bias, gamma = torch.randn(c, c) / c**0.5, torch.randn(c), torch.randn(1)
     torch.empty, torch.empty_like = poisoned(empty), poisoned(empty_like)
-    y = kernels.forward(query, key, value, code, gamma)
-    gradients = kernels.backward(dy, query, key, value, gamma)
+    y = kernels.forward(mean, weight, bias, key, value, code, gamma)
+    gradients = kernels.backward(dy, mean, weight, bias, key, value, gamma)
     torch.empty, torch.empty_like = empty, empty_like
-    query, key, value, code, dy, gamma = (t.double() for t in (query, key, value, code, dy, gamma))
+    mean, weight, bias, key, value, code, dy, gamma = (
+        t.double() for t in (mean, weight, bias, key, value, code, dy, gamma)
+    )
     expected = (
-        outer.plain(query, key, value, code, gamma),
-        *outer.plain_backward(dy, query, key, value, gamma),
+        outer.plain(mean, weight, bias, key, value, code, gamma),
+        *outer.plain_backward(dy, mean, weight, bias, key, value, gamma),
     )
     for ours, theirs in zip((y, *gradients), expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5 * scale**3)

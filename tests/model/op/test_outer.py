@@ -9,12 +9,19 @@ from tests.model.op.triton_tools import compiled, interpret, usage
 
 def arguments(b=2, c=5, dtype=torch.float64):
     torch.manual_seed(0)
-    return [t.requires_grad_() for t in (*torch.randn(4, b, c, dtype=dtype).unbind(), torch.randn(1, dtype=dtype))]
+    mean, key, value, code = torch.randn(4, b, c, dtype=dtype).unbind()
+    weight, bias, gamma = (torch.randn(size, dtype=dtype) for size in ((c, c), (c,), (1,)))
+    return [t.requires_grad_() for t in (mean, weight, bias, key, value, code, gamma)]
+
+
+def attend(mean, weight, bias, *others):
+    return outer_attention(mean, (weight, bias), *others)
 
 
 def test_it_is_the_code_and_the_mean_of_values_by_the_softmax_of_an_outer_product():
-    query, key, value, code, gamma = arguments()
-    out = outer_attention(query, key, value, code, gamma)
+    mean, weight, bias, key, value, code, gamma = arguments()
+    out = attend(mean, weight, bias, key, value, code, gamma)
+    query = mean @ weight.T + bias
     for b in range(2):
         for i in range(5):
             weights = torch.softmax(query[b, i] * key[b], 0)
@@ -23,25 +30,25 @@ def test_it_is_the_code_and_the_mean_of_values_by_the_softmax_of_an_outer_produc
 
 @pytest.mark.parametrize("has", [False, True])
 def test_its_gradients_are_right(has, monkeypatch):
-    monkeypatch.setattr(outer, "_has_kernel", lambda query: has)
-    assert torch.autograd.gradcheck(outer_attention, arguments())
+    monkeypatch.setattr(outer, "_has_kernel", lambda mean: has)
+    assert torch.autograd.gradcheck(attend, arguments())
 
 
 @pytest.mark.slow
 def test_the_operator_keeps_the_rules_of_pytorch():
-    query, key, value, code, gamma = (t.detach() for t in arguments(dtype=torch.float32))
-    torch.library.opcheck(outer.attention, (query, key, value, code, gamma))
-    torch.library.opcheck(outer.attention_backward, (torch.randn_like(code), query, key, value, gamma))
+    mean, weight, bias, key, value, code, gamma = (t.detach() for t in arguments(dtype=torch.float32))
+    torch.library.opcheck(outer.attention, (mean, weight, bias, key, value, code, gamma))
+    torch.library.opcheck(outer.attention_backward, (torch.randn_like(code), mean, weight, bias, key, value, gamma))
 
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_the_operator_gives_what_products_give(autocast, monkeypatch):
     results = []
     for has in (False, True):
-        monkeypatch.setattr(outer, "_has_kernel", lambda query, has=has: has)
+        monkeypatch.setattr(outer, "_has_kernel", lambda mean, has=has: has)
         inputs = arguments(dtype=torch.float32)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            y = outer_attention(*inputs)
+            y = attend(*inputs)
         assert y.dtype == torch.float32
         y.square().sum().backward()
         results.append((y.detach(), *(t.grad for t in inputs)))
@@ -52,9 +59,9 @@ def test_the_operator_gives_what_products_give(autocast, monkeypatch):
 def test_the_self_check_tells_what_is_wrong():
     class Wrong:
         forward = staticmethod(outer.plain)
-        backward = staticmethod(lambda *args: (torch.zeros(3, 64),) * 4)
+        backward = staticmethod(lambda *args: (torch.zeros(3, 64),) * 5)
 
-    assert "dq" in outer.disagreement(Wrong, torch.device("cpu"))
+    assert "the gradient of the mean" in outer.disagreement(Wrong, torch.device("cpu"))
 
 
 @pytest.mark.slow
