@@ -710,11 +710,16 @@ def _plain(value: Any) -> Any:
 
 def differences(options: TrainOptions) -> str:
     """Return a table of the flags whose value is not the default; config.json holds all."""
-    usual = {name: field.default for name, field in flags_of(options).items()}
-    usual |= published.defaults(options.network.model, options.network.scale, {}) | {"data_test": TRAINING_TEST_SET}
+    usual = _usual(options.network.model, options.network.scale, {})
     rows = {name: value for name, value in flat(options).items() if value is not None and value != _plain(usual[name])}
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+
+
+def _usual(model: str, scale: int, given: Given) -> dict[str, Any]:
+    """Return the value of each flag of main.py where it is left out, for a network and what else is given."""
+    values: dict[str, Any] = {name: field.default for name, field in flags_of(TrainOptions).items()}
+    return values | published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
 
 
 def flags_of(options: type | TrainOptions | EvalOptions) -> dict[str, dataclasses.Field[Any]]:
@@ -812,9 +817,11 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     places = tuple(map(Path, unknown)) if positional and not any(word.startswith("-") for word in unknown) else ()
     if unknown and not places:
         parser.unknown(unknown)
+    recipe: dict[str, Any] = {}
     if (path := vars(namespace).get("config")) is not None:  # where a flag stands twice, its last value counts
-        namespace, _ = parser.parse_known_args(_switch([*_words_of_config(path, options), *words], switches))
-    given = vars(namespace)
+        before, recipe = _words_of_config(path)
+        namespace, _ = parser.parse_known_args(_switch([*before, *words], switches))
+    given = recipe | vars(namespace)
     if positional and places:
         given[positional] = places
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
@@ -829,24 +836,26 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     return given
 
 
-def _words_of_config(path: Path, options: type) -> list[str]:
+def _words_of_config(path: Path) -> tuple[list[str], dict[str, Any]]:
     """Return the flags of a run's config.json that are not its network's defaults, as words of a command line.
 
-    Defaults stay out, so that they follow from the network and scale that the command line names.
+    Defaults stay out, so that they follow from the network and scale that the command line names. The second result
+    has --recipe if config.json holds the content of its file, which is no word.
     """
     with argument("config"):
         values = read_json(path)
         try:
-            told = {name: values[name] for name in flags_of(options) if values.get(name) is not None}
-            usual = {name: field.default for name, field in flags_of(options).items()}
-            usual |= published.defaults(told["model"], told["scale"], told) | {"data_test": TRAINING_TEST_SET}
+            told = {name: values[name] for name in flags_of(TrainOptions) if values.get(name) is not None}
+            usual = _usual(told["model"], told["scale"], told)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no config.json of a run") from error
-    return [
+    recipe = {"recipe": told.pop("recipe")} if isinstance(told.get("recipe"), dict) else {}
+    words = [
         f"--{name}={value}"
         for name, value in told.items()
         if name in ("model", "scale") or (name not in OF_ONE_RUN and value != _plain(usual[name]))
     ]
+    return words, recipe
 
 
 def as_flags(message: object) -> str:
@@ -877,8 +886,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
         forget_released(given)
         given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
-    values: dict[str, Any] = published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
-    values |= published.validation(model, given) | given
+    values = _usual(model, scale, given) | published.validation(model, given) | given
     values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
@@ -916,12 +924,12 @@ def weights(values: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of the recipe file that --recipe names, for the run to keep; nothing for the name of a preset.
+    """Return the content of the recipe file that --recipe names, for the run to keep; nothing where it names no file.
 
     Raises ValueError for a file that cannot be read, or holds no JSON object.
     """
-    path = Path(values.get("recipe", ""))
-    if not path.is_file():
+    recipe = values.get("recipe", "")
+    if isinstance(recipe, dict) or not (path := Path(recipe)).is_file():
         return {}
     try:
         content = read_json(path)

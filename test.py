@@ -36,7 +36,7 @@ from data.folders import paired
 from data.images import read_image
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
-from data.testset import PAIRED, Sample, TestSet, to_tensor
+from data.testset import Sample, TestSet, to_tensor
 from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from evaluation.photographs import Enlarger, Target
 from loss.factory import require
@@ -198,6 +198,8 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
     demo = results_dir(options, net) / "Demo"
     with argument("no_reference" if photos.no_reference else "score"):
         measures = [metric.make(name, device=device) for name in metrics_of(options)]
+        if comparing := [measure.name for measure in measures if measure.needs_reference]:
+            raise ValueError(f"{' and '.join(comparing)} compare with HR images, which photographs do not have")
     target = Target(photos.outscale, photos.box)
     jobs = plan(
         [*photos.photos, *filter(None, [photos.dir_demo])],
@@ -209,10 +211,14 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
         log=say if ranks.is_main else lambda text: None,
     )
     measured = list[tuple[Path, dict[str, float]]]()
+    unscored = list[str]()
 
     def measure(out: Path) -> None:
-        if measures:
-            measured.append((out, score_image(to_tensor(read_image(out), device), measures)))
+        try:
+            if measures:
+                measured.append((out, score_image(to_tensor(read_image(out), device), measures)))
+        except ValueError as error:  # too small for a metric
+            unscored.append(f"{out}: {error}")
 
     enlarger = Enlarger(
         net=net,
@@ -226,7 +232,7 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
         overwrite=photos.overwrite,
     )
     failures = ranks.gather(enlarger(jobs[ranks.rank :: ranks.world], measure))
-    measured = sorted(ranks.gather(measured), key=lambda pair: pair[0])
+    measured, unscored = sorted(ranks.gather(measured), key=lambda pair: pair[0]), ranks.gather(unscored)
     distributed.leave()
     if measured and ranks.is_main:
         stems = Counter(out.stem for out, _ in measured)  # in different folders they may be the same
@@ -238,9 +244,9 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
         print(report.render_images({score.image: score.values for score in scores}))
         results.write_images_scores(demo / "no_reference", scores, made=made_by(options, net))
         print(f"written to {demo / 'no_reference'}.csv, .json and others")
-    if failures:
-        listed = "test.py: error: not super-resolved:\n  " + "\n  ".join(map(option.as_flags, failures))
-        sys.exit(listed if ranks.is_main else 1)
+    failed = {"super-resolved": failures, "scored": unscored}
+    if listed := ["\n  ".join([f"not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each]:
+        sys.exit("test.py: error: " + "\n".join(listed) if ranks.is_main else 1)
 
 
 # ------------------------------------------------------------------------------------------- what is to be tested
@@ -332,17 +338,12 @@ def load(given: Given) -> tuple[EvalOptions, BlindSR]:
     return options, net
 
 
-def is_real(test_set: TestSet) -> bool:
-    """Return True for real pairs, False for images that a protocol has degraded."""
-    return test_set.protocol.startswith(PAIRED)
-
-
 def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
     """Return the options with the luma that tables of real pairs use, whatever network restores them.
 
     Raises ValueError if images that are measured otherwise are to be scored beside them.
     """
-    real, planes = [is_real(test_set) for test_set in test_sets], options.test_degradation.metric
+    real, planes = [test_set.real for test_set in test_sets], options.test_degradation.metric
     if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
         return options
     if not all(real):
@@ -371,12 +372,12 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
     protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
     if given.get("protocol") == CROPPED:
         protocol.remove("--protocol")
-    if protocol and all(is_real(test_set) for test_set in test_sets) and options.testing.hr_dir is None:
+    if protocol and all(test_set.real for test_set in test_sets) and options.testing.hr_dir is None:
         found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
     for test_set in test_sets:
-        if not is_real(test_set) and test_set.hr_paths[0].parent.name.startswith("LR"):
+        if not test_set.real and test_set.hr_paths[0].parent.name.startswith("LR"):
             found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
-    if options.testing.pre_train and not protocol and any(not is_real(test_set) for test_set in test_sets):
+    if options.testing.pre_train and not protocol and any(not test_set.real for test_set in test_sets):
         tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
         other = [name for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
         if other:

@@ -109,6 +109,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
+def file_name(text: str) -> str:
+    """Return a text as part of a file name that every system takes: what some systems refuse becomes an underscore.
+
+    Examples:
+        >>> file_name('12:30 "Rome"')
+        '12_30 _Rome_'
+    """
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
+
+
 def call(builder: Callable[..., T], **values: Any) -> T:
     """Call a builder with those of the values that its signature names."""
     taken = inspect.signature(builder).parameters

@@ -340,13 +340,16 @@ def test_sets(
         The sets that are there, and the names of those that are not.
 
     Raises:
-        ValueError: two sets have one name, or a prepared set does not fit the protocol or is not complete.
+        ValueError: a name is empty, two sets have the same, or a prepared set is incomplete or of another protocol.
     """
     roots = [] if dir_data is None else roots_around(dir_data)
     found: list[TestSet] = []
     missing: list[str] = []
     with argument("data_test"):
-        for name in data_test.split("+"):
+        wanted = data_test.split("+")
+        if not all(wanted):
+            raise ValueError(f"{data_test!r}: expected names joined by +, and one of them is empty")
+        for name in wanted:
             test_set = find(name, roots, protocol, seed=seed, log=log)
             if test_set is None:
                 missing.append(name)
@@ -403,7 +406,9 @@ def hold_out(
     if out.lr is None:
         test_set: TestSet = Degraded("held-out", [first.source.hr / name for name in out.images.names], protocol, seed)
     else:
-        test_set = Prepared("held-out", PAIRED, fingerprint([p.lr for p in out.pairs()]), out.pairs(), protocol.scale)
+        pairs = out.pairs()
+        digest = fingerprint([pair.lr for pair in pairs])
+        test_set = Prepared("held-out", PAIRED, digest, pairs, protocol.scale, real=True)
     return [rest, *others], [test_set]
 
 

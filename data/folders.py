@@ -107,7 +107,7 @@ def paired(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int = 0) -> Prepared
     named = {"LR": folder.parent.name, f"LR_x{scale}": folder.parent.name}
     name = named.get(folder.name, f"{folder.parent.name}_{folder.name}" if folder.name[:2] == "LR" else folder.name)
     protocol = f"{PAIRED} crop{crop}" if crop else PAIRED
-    return Prepared(name, protocol, fingerprint([pair.lr for pair in pairs]), pairs, scale, crop)
+    return Prepared(name, protocol, fingerprint([pair.lr for pair in pairs]), pairs, scale, crop, real=True)
 
 
 def pair_folders(lr_dir: Path, hr_dir: Path, scale: int) -> list[Pair]:

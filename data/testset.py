@@ -64,6 +64,11 @@ class TestSet(Interface):
         ...
 
     @property
+    def real(self) -> bool:
+        """True for pairs that were found as they are, False for images that a protocol has degraded."""
+        ...
+
+    @property
     def hr_paths(self) -> Sequence[Path]:
         """One HR image for each sample."""
         ...
@@ -135,6 +140,11 @@ class Degraded:
         """The protocol's digest."""
         return self.rule.digest
 
+    @property
+    def real(self) -> bool:
+        """A protocol degrades the images."""
+        return False
+
     def check(self, *, at_least: int) -> None:
         """Raise BadImage for a file that is damaged or too small, and for two of one name."""
         stems = Counter(path.stem for path in self.hr_paths)
@@ -171,6 +181,7 @@ class Prepared:
     pairs: Sequence[Pair]
     scale: int
     crop: int = 0  # side of the centre of each LR image that is tested, pixels; 0: all of it
+    real: bool = False  # no protocol has made the LR images
 
     @property
     def hr_paths(self) -> Sequence[Path]:

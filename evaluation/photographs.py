@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -111,14 +111,10 @@ class Enlarger:
         with _Bar(sum(len(frames) * each for _, frames, each in todo)) as bar:
             for number, (job, frames, each) in enumerate(todo, 1):
                 try:
-                    with open_photo(job.source) as file:
-                        for frame in frames:
-                            of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""
-                            out = job.frame(frame, file.frames)
-                            progress = bar.part(f"{number}/{len(todo)} {job.source.name}{of}", each)
-                            self._check_memory(job, file)
-                            self._write(job, file.read(frame), out, progress)
-                            on_result(out)
+                    # A generator, so that of this block only what reads is about the photograph.
+                    for photo, out, name in self._read(job, frames):
+                        self._write(job, photo, out, bar.part(f"{number}/{len(todo)} {name}", each))
+                        on_result(out)
                 except BadImage as error:
                     failures.append(str(error))
                 except (MemoryError, RuntimeError) as error:
@@ -141,6 +137,14 @@ class Enlarger:
             else:
                 self.log(f"{job.source}: {out} is there already; `overwrite` replaces it")
         return missing
+
+    def _read(self, job: Job, frames: Sequence[int]) -> Iterator[tuple[Photo, Path, str]]:
+        """Yield frames of a file, each with the place of its result and its name for the progress bar."""
+        with open_photo(job.source) as file:
+            for frame in frames:
+                self._check_memory(job, file)
+                of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""
+                yield file.read(frame), job.frame(frame, file.frames), f"{job.source.name}{of}"
 
     def _write(self, job: Job, photo: Photo, out: Path, progress: Progress) -> None:
         """Super-resolve one frame into a file."""

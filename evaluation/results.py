@@ -19,7 +19,8 @@ from evaluation import report
 from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
-from utility import atomic_write, environment
+from model.checkpoint import FOLDER_WEIGHTS
+from utility import atomic_write, environment, file_name
 
 LABELS = ("set", "protocol", "image", "case")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
@@ -27,8 +28,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that beg
 
 @cache
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits. Each file is read once."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a checkpoint as 64 hex digits; of a folder, that of its weights. Each is read once."""
+    return hashlib.sha256((path / FOLDER_WEIGHTS if path.is_dir() else path).read_bytes()).hexdigest()
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -92,13 +93,13 @@ def made_by(
 
 
 def slug(text: str) -> str:
-    """Return a text as part of a file's name: without parentheses, with _ for spaces.
+    """Return a text as part of a file's name: `file_name` without parentheses, and with _ for spaces.
 
     Examples:
-        >>> slug("manet9 (prepared)")
-        'manet9_prepared'
+        >>> slug("manet9 (prepared)"), slug("phone/night")
+        ('manet9_prepared', 'phone_night')
     """
-    return "_".join(text.replace("(", "").replace(")", "").split())
+    return "_".join(file_name(text.replace("(", "").replace(")", "")).split())
 
 
 def set_folder(results: Path, test_set: TestSet) -> Path:

@@ -23,6 +23,7 @@ from .layer import BlindSR
 from .networks import NETWORKS, build, name_of
 from .weight_file import PARTS, read_file, replacing, write_file, write_safetensors
 
+FOLDER_WEIGHTS = "model.safetensors"  # beside config.json, in the layout of Hugging Face
 FORMAT = 2
 READABLE = (1, 2)
 WEIGHTS = ("auto", *PARTS)  # which weights of a file to load; auto prefers the average
@@ -109,7 +110,7 @@ def save_folder(net: BlindSR, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(net, folder / "model.safetensors")
+    save_model(net, folder / FOLDER_WEIGHTS)
     described = {"format": FORMAT, "network": name_of(net), "config": net.config}
     with replacing(folder / "config.json") as temporary:
         temporary.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
@@ -206,11 +207,11 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or any(key not in described for key in keys):
         raise ValueError(f"{path} does not describe a network of ours: it needs {', '.join(keys)}")
     described = {key: described[key] for key in keys}
-    contents = read_file(folder / "model.safetensors")
+    contents = read_file(folder / FOLDER_WEIGHTS)
     if "network" not in contents:  # another program rewrote the file, and dropped its metadata
         return {**described, "params": contents}
     if described != {key: contents.get(key) for key in keys}:
-        raise ValueError(f"{path} and model.safetensors beside it describe different networks")
+        raise ValueError(f"{path} and {FOLDER_WEIGHTS} beside it describe different networks")
     return contents
 
 

@@ -63,7 +63,7 @@ def entry_of(path: Path) -> Weights | None:
         >>> entry_of(Path("runs/model_best.pt")) is None
         True
     """
-    if path.parent not in (CLONE, _cache()):
+    if path.resolve().parent not in (CLONE.resolve(), _cache().resolve()):
         return None
     return next((entry for entry in entries().values() if entry.file == path.name), None)
 
@@ -87,8 +87,7 @@ def resolve(path: str | Path) -> Path:
     if entry is None:
         close = "".join(f" Did you mean {name}?" for name in get_close_matches(str(path), known, 1))
         raise FileNotFoundError(
-            f"there is no file {path}, and the zoo has no weights of this name.{close} `python test.py --zoo` lists "
-            "what it has"
+            f"there is no file {path}, and the zoo has no weights of this name.{close} It has {', '.join(known)}"
         )
     places = [CLONE / entry.file, _cache() / entry.file]
     found = next((place for place in places if place.is_file()), None)

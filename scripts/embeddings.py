@@ -44,8 +44,8 @@ from data.store import ImageFolder, check_images
 from evaluation.results import sha256
 from model import BlindSR, load_model, name_of, zoo
 from scripts.drawing import widths
-from scripts.program import check_folder, file_name, one_line, program, real, whole, words_of
-from utility import argument, atomic_write, environment
+from scripts.program import check_folder, one_line, program, real, whole, words_of
+from utility import argument, atomic_write, environment, file_name
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
 AT_ONCE = 64  # patches in a batch

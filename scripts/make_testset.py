@@ -24,8 +24,8 @@ from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol, manet_sv, one_draw, read_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
-from scripts.program import check_folder, file_name, one_line, program, real, whole, words_of
-from utility import argument, atomic_write
+from scripts.program import check_folder, one_line, program, real, whole, words_of
+from utility import argument, atomic_write, file_name
 
 
 def entry(rule: Protocol, hr: Sequence[Path], seed: int) -> dict[str, Any]:

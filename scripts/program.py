@@ -109,13 +109,3 @@ def check_folder(argument: str, path: Path) -> None:
     nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not nearest.is_dir():
         raise NotADirectoryError(f"{argument}: {nearest} is a file, and no folder")
-
-
-def file_name(text: str) -> str:
-    """Return a text as part of a file name that every system takes: what some systems refuse becomes an underscore.
-
-    Examples:
-        >>> file_name('12:30 "Rome"')
-        '12_30 _Rome_'
-    """
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)

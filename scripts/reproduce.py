@@ -85,7 +85,7 @@ def test_set(table: dict[str, Any], row: dict[str, Any], name: str, data: Path) 
     pairs = table["protocol"] == PAIRED  # their LR images are on the disk: no rule makes them
     rule = replace(NAMED["bicubic" if pairs else table["protocol"]](row["scale"]), noise=row.get("noise", 0) / 255)
     found = find(name, roots_around(data), rule, seed=1)
-    if found is None or (found.protocol == PAIRED) != pairs:
+    if found is None or found.real != pairs:
         return f"images missing: {name}" + (" with LR and HR" if pairs else "")
     return found
 

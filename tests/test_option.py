@@ -575,7 +575,11 @@ def test_a_recipe_file_is_kept_by_its_content(tmp_path):
     before = json.loads(json.dumps(option.flat(train(words))))
     assert before["recipe"] == {"name": "phone", "first": {"share": 0.5}}
     assert option.changed({}, train(words), before) == []
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    again = f"--config {tmp_path / 'config.json'} --save t"
     file.write_text('{"first": {"share": 0.25}}')
+    assert train(again).degradation.recipe == before["recipe"]  # not the file's, which may be anywhere by now
+    assert train(f"{again} --recipe {file}").degradation.recipe == {"name": "phone", "first": {"share": 0.25}}
     assert "--recipe" in option.changed({}, train(words), before)[0]
     for content, message in (("{", "cannot be read as JSON"), ("[1]", "must hold keys and values")):
         file.write_text(content)

@@ -1,6 +1,7 @@
 """`test.py` as its users call it: scores, prepared sets, pictures of one's own."""
 
 import csv
+import hashlib
 import json
 import shutil
 
@@ -18,7 +19,7 @@ from data.photo import read_photo
 from data.photo_writer import Form, writing
 from data.protocol import manet9
 from evaluation import metric, quality
-from model import BlindSR, build, checkpoint, foreign
+from model import BlindSR, build, checkpoint, foreign, load_model, save_folder
 
 
 @pytest.fixture
@@ -208,6 +209,24 @@ def test_real_pairs(student, pairs, tmp_path, capsys):
     assert scores["matlab"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-4)
 
 
+def test_a_protocol_file_makes_no_real_pairs_by_its_name(student, photo_folder, tmp_path, capsys):
+    rule = tmp_path / "paired_kernels.json"
+    rule.write_text(json.dumps({"recipe": "gaussian", "kernels": [[2.0, 2.0, 0]]}))
+    test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --protocol {rule}".split())
+    assert "real pairs" not in capsys.readouterr().out
+    assert (tmp_path / "run/results/student/paired_kernels/Set5/scores_kdsr.json").exists()
+
+
+def test_a_folder_of_weights_is_tested(student, photo_folder, tmp_path):
+    save_folder(load_model(student), tmp_path / "hf")
+    command = f"--pre_train {tmp_path}/hf --dir_data {photo_folder} --data_test Set5 --sig 1.2"
+    test.main([*command.split(), "--dir_experiment", str(tmp_path)])
+    (told,) = tmp_path.glob("test_hf_*/results/hf/sig_1.2/Set5/scores_kdsr.json")
+    sha256 = hashlib.sha256((tmp_path / "hf/model.safetensors").read_bytes()).hexdigest()
+    assert json.loads(told.read_text())["sha256"] == sha256
+    assert sha256.startswith(told.parents[4].name.removeprefix("test_hf_"))
+
+
 @pytest.mark.parametrize("extra", ["", "--tile 16"])
 def test_a_teacher_sees_the_hr_image_of_a_pair(extra, model_file, pairs, capsys):
     file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
@@ -248,6 +267,24 @@ def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     assert said["musiq"] == pytest.approx(np.mean(expected))
     assert said["network"] == "KDSR_S"
     assert "CLIP-IQA ↑" in capsys.readouterr().out
+
+
+def test_a_photograph_whose_result_cannot_be_scored_is_super_resolved(student, tmp_path):
+    write_picture(tmp_path / "small.png", 16, 20)
+    photo = f"{tmp_path}/small.png --pre_train {student} --out {tmp_path}/out"
+    assert "--score: psnr and ssim compare with HR images" in refused(f"{photo} --score psnr+ssim+niqe")
+    assert not (tmp_path / "out").exists()
+    message = refused(f"{photo} --score niqe")
+    assert "not super-resolved" not in message
+    assert f"not scored:\n  {tmp_path}/out/small_x2.png: " in message
+    assert (tmp_path / "out/small_x2.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_not_blamed_on_the_photograph(student, tmp_path):
+    write_picture(tmp_path / "small.png", 16, 20)
+    message = refused(f"{tmp_path}/small.png --pre_train {student} --out {tmp_path}/small.png/out")
+    assert "cannot be read" not in message
+    assert "small.png" in message
 
 
 def test_errors_of_pairs_name_the_flag(student, pairs, tmp_path):

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -41,6 +42,19 @@ def toy(tmp_path, monkeypatch):
     zoo.entries.cache_clear()
     yield clone, home
     zoo.entries.cache_clear()
+
+
+def test_a_file_is_known_by_its_place_however_that_is_named(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (
+        tmp_path / "clone/toy.safetensors",
+        Path("clone/toy.safetensors"),
+        Path("home/../clone/toy.safetensors"),
+    ):
+        found = zoo.entry_of(path)
+        assert found is not None, path
+        assert found.name == "toy_x4"
+    assert zoo.entry_of(tmp_path / "toy.safetensors") is None
 
 
 def test_a_name_loads_where_a_file_does(toy):
