@@ -36,12 +36,12 @@ from model.checkpoint import read_file
 from model.memory import freed_blocks_kept, out_of_memory
 from option import Given, TrainOptions
 from runtime import distributed
+from runtime.curves import Reference
 from runtime.device import check_devices
 from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from runtime.reference import Reference
 from trainer import Schedule, Trainer
 from utility import Run, git_commit
 

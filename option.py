@@ -112,17 +112,18 @@ STUDENT = _objective("distillation", "adversarial")
 CONTRAST = _objective("contrast")
 GAN = _objective("adversarial")
 PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
+# Of an objective that is added, `loss.compiled` and `runtime.graph` say whether its steps are alike.
 COMPILED = When(  # PyTorch cannot compile a BatchNorm over several GPUs
-    "--objective pixel, distillation or sftmd, or contrast on one GPU",
+    "every --objective but adversarial and correction, contrast on one GPU only",
     lambda o: (
-        o["objective"] in ("pixel", "distillation", "sftmd")
-        or (o["objective"] == "contrast" and (o["n_GPUs"] <= 1 or o["cpu"]))
+        o["objective"] not in ("adversarial", "correction")
+        and (o["objective"] != "contrast" or o["n_GPUs"] <= 1 or o["cpu"])
     ),
 )
 GRAPHED = When(
-    "one GPU and --objective pixel, distillation or contrast, without --accumulate and fp16",
+    "one GPU and every --objective but adversarial, sftmd and correction, without --accumulate and fp16",
     lambda o: (
-        o["objective"] in ("pixel", "distillation", "contrast")
+        o["objective"] not in ("adversarial", "sftmd", "correction")
         and o["n_GPUs"] == 1
         and not o["cpu"]
         and o["accumulate"] == 1
@@ -819,7 +820,7 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
         parser.unknown(unknown)
     recipe: dict[str, Any] = {}
     if (path := vars(namespace).get("config")) is not None:  # where a flag stands twice, its last value counts
-        before, recipe = _words_of_config(path)
+        before, recipe = words_of_config(path)
         namespace, _ = parser.parse_known_args(_switch([*before, *words], switches))
     given = recipe | vars(namespace)
     if positional and places:
@@ -836,7 +837,7 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     return given
 
 
-def _words_of_config(path: Path) -> tuple[list[str], dict[str, Any]]:
+def words_of_config(path: Path) -> tuple[list[str], dict[str, Any]]:
     """Return the flags of a run's config.json that are not its network's defaults, as words of a command line.
 
     Defaults stay out, so that they follow from the network and scale that the command line names. The second result
@@ -1071,10 +1072,6 @@ def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> Non
     drawn = [test.protocol] if isinstance(options, EvalOptions) else [test.protocol, degradation.degradation]
     if (complete := [name for name in COMPLETE if name in drawn]) and not plain:
         raise ValueError(f"{complete[0]} draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
-    if Path(test.protocol).is_file() and not plain:
-        raise ValueError(
-            f"--protocol {test.protocol} fixes all settings itself: leave out --noise, --jpeg_quality and --sample_mode"
-        )
     if 0 < test.jpeg_quality < 1:
         raise ValueError(f"--jpeg_quality {test.jpeg_quality:g} must be in 1..100, or 0 for no JPEG")
     if degradation.sv_mode and given.keys() & {"protocol", "lambda_1", "lambda_2"}:

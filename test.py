@@ -33,7 +33,7 @@ from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.recipe import read_recipe
 from data.folders import paired
-from data.images import read_image
+from data.images import Log, read_image
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
 from data.testset import Sample, TestSet, to_tensor
@@ -60,6 +60,10 @@ PATIENCE = timedelta(days=30)  # processes that share photographs may finish hou
 def say(text: str) -> None:
     """Print a line in which arguments in backticks become flags, as users of the command line know them."""
     print(option.as_flags(text))
+
+
+def _nothing(text: str) -> None:
+    """Log nothing: the first of several processes does."""
 
 
 # ------------------------------------------------------------------------------------------------------- scores
@@ -208,7 +212,7 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
         format=photos.format,
         recursive=photos.recursive,
         overwrite=photos.overwrite,
-        log=say if ranks.is_main else lambda text: None,
+        log=say if ranks.is_main else _nothing,
     )
     measured = list[tuple[Path, dict[str, float]]]()
     unscored = list[str]()
@@ -288,8 +292,8 @@ def zoo_table() -> str:
     return tabulate(rows, head, maxcolwidths=[None, None, 24, 24, 60])
 
 
-def from_zoo(given: Given) -> str:
-    """Return the name of the weights in the zoo that fit a command line, and print it. Raise ValueError if none fit."""
+def from_zoo(given: Given, log: Log) -> str:
+    """Return the name of the weights in the zoo that fit a command line, and log it. Raise ValueError if none fit."""
     network, scale, protocol = (given.get(key) for key in ("model", "scale", "protocol"))
     if option.asks_for_photographs(given) or "hr_dir" in given:
         found, wanted = zoo.choose_for_photographs(scale=scale, network=network), "photographs"
@@ -309,13 +313,13 @@ def from_zoo(given: Given) -> str:
             f"--scale {scale or option.DEFAULT_SCALE} needs none"
         )
     blur = "" if found.degradation in option.COMPLETE else f", {found.blur_type}"
-    print(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}{blur}")
+    log(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}{blur}")
     if wanted == "photographs" and found.degradation != "second_order":
-        print("note: they sharpen blur, but take noise and JPEG blocks for detail; the zoo has none for those")
+        log("note: they sharpen blur, but take noise and JPEG blocks for detail; the zoo has none for those")
     return found.name
 
 
-def load(given: Given) -> tuple[EvalOptions, BlindSR]:
+def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
     """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
     option.released_test(given)
     name, scale = given.get("model"), given.get("scale")
@@ -323,7 +327,7 @@ def load(given: Given) -> tuple[EvalOptions, BlindSR]:
         net = build(name, scale=scale or option.DEFAULT_SCALE)
     else:
         if "pre_train" not in given:
-            given["pre_train"] = Path(from_zoo(given))
+            given["pre_train"] = Path(from_zoo(given, log))
         given |= option.weights(given)
         with argument("pre_train"):
             given["pre_train"] = path = zoo.resolve(given["pre_train"])
@@ -334,7 +338,7 @@ def load(given: Given) -> tuple[EvalOptions, BlindSR]:
     if options.testing.oracle and not isinstance(net, IKC):
         raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
-        print(f"note: {note}")
+        log(f"note: {note}")
     return options, net
 
 
@@ -451,7 +455,8 @@ def run(argv: Sequence[str] | None) -> None:
         check_devices(n_GPUs=n_GPUs, cpu=given.get("cpu", False))
         distributed.launch(Path(__file__), n_GPUs, words)
     ranks = distributed.join(PATIENCE) if shared else Ranks()
-    options, net = load(given)
+    log = say if ranks.is_main else _nothing
+    options, net = load(given, log)
     machine, testing = options.machine, options.testing
     fixed = "fp32" if testing.precision == "auto" else testing.precision
     precision = Precision(precision=fixed, deterministic=machine.deterministic)
@@ -460,7 +465,7 @@ def run(argv: Sequence[str] | None) -> None:
         n_GPUs=machine.n_GPUs if shared else min(machine.n_GPUs, 1),
         precision=precision,
         local_rank=ranks.local,
-        log=say,
+        log=log,
     )
     net.to(device).to(memory_format=precision.inference_format(device))
     if testing.complexity:

@@ -25,12 +25,12 @@ from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file
 from model.layer import Trunk
 from runtime import state as run_state
+from runtime.curves import Reference
 from runtime.distributed import Ranks
 from runtime.divergence import Monitor, Recovery, TrainingError, Trouble
 from runtime.graph import GraphedStep, check_graph
 from runtime.logger import Logger
 from runtime.precision import Precision
-from runtime.reference import Reference
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -32,7 +32,6 @@ TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
 TIME = "%Y-%m-%d %H:%M:%S"  # before the lines of log.txt
 LAST = 3000  # spans that the clock remembers
-Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label of a curve
 
 
 @contextmanager
@@ -394,60 +393,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
-
-
-def psnr_curves(path: Path) -> Lines:
-    """Return the PSNR curves of a psnr_log.csv, "<set>, <protocol>" each; none if there is no file."""
-    curves: Lines = defaultdict(list)
-    for row in read_rows(path):
-        curves[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
-    return dict(curves)
-
-
-def loss_curves(path: Path) -> Lines:
-    """Return the curves of a loss_log.csv by the part of the loss.
-
-    Left out are the norm of the gradients, which is no loss, and the total where it is the same as its only part.
-    """
-    curves: Lines = defaultdict(list)
-    for row in read_rows(path):
-        if row["part"] != "gradient":
-            curves[row["part"]].append((int(row["step"]), float(row["value"])))
-    if len(curves) == 2:
-        curves.pop("total", None)
-    return dict(curves)
-
-
-class NamedCurves(Protocol):
-    """Curves to lay under those of a run, and half the width of the band around each."""
-
-    name: str
-    curves: Lines
-    bands: dict[str, float]
-
-
-def draw_curves(run: Run, reference: NamedCurves | None = None) -> None:
-    """Draw psnr.png and loss.png of a run from its logs; `reference` is drawn where the run has the same curve."""
-    from matplotlib.figure import Figure  # takes a second to import
-
-    psnr, losses = psnr_curves(run.psnr_log), loss_curves(run.loss_log)
-    for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
-        if not lines:
-            continue
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel=label)
-        for line, points in lines.items():
-            (drawn,) = axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
-            if lines is psnr and reference is not None and line in reference.curves:
-                steps, scores = zip(*reference.curves[line], strict=True)
-                colour, band = drawn.get_color(), reference.bands[line]
-                axes.plot(steps, scores, "--", color=colour, alpha=0.6, label=f"{line}: {reference.name}")
-                edges = [score - band for score in scores], [score + band for score in scores]
-                axes.fill_between(steps, *edges, color=colour, alpha=0.12, linewidth=0)
-        if lines is losses:
-            least = min(value for points in lines.values() for _, value in points)
-            axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
-        axes.grid(alpha=0.3)
-        axes.legend()
-        with atomic_write(run.path / name) as temporary:
-            figure.savefig(temporary, dpi=110, format="png")

@@ -29,7 +29,8 @@ from data.degradation.resize import bicubic
 from data.testset import Sample, to_pixels
 from evaluation import metric, report
 from evaluation.evaluate import Score
-from utility import ENVIRONMENT, Lines, NamedCurves, Run, atomic_write, loss_curves, psnr_curves
+from runtime.curves import Lines, Reference, loss_curves, psnr_curves
+from utility import ENVIRONMENT, Run, atomic_write
 
 NAME = "report.html"
 SIDE, MOST = 96, 6  # of a crop, HR pixels; crops on a page
@@ -298,7 +299,7 @@ class RunReport:
         reference: curves to lay under those of the run.
     """
 
-    def __init__(self, run: Run, scale: int, reference: NamedCurves | None = None) -> None:
+    def __init__(self, run: Run, scale: int, reference: Reference | None = None) -> None:
         self.run = run
         self.reference = reference
         self.scores: list[Score] = []  # of the last validation

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from runtime.reference import Reference
+from runtime.curves import Reference, draw_curves
 from runtime.tracker import Trackers
-from utility import Run, append_rows, draw_curves, duration, forget_after
+from utility import Run, append_rows, duration, forget_after
 
 SCORES = ("psnr", "ssim")  # of each validation
 

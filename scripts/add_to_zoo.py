@@ -15,7 +15,6 @@ import json
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import option
 import published
 from data import factory as data_factory
 from data.degradation.recipe import read_recipe
 from evaluation import evaluate, mean
+from evaluation.page import hours_at
 from model import BlindSR, build, load_model, name_of, save_model
 from model.zoo import CLONE, LIST, entries
 from scripts.program import one_line, program, words_of
@@ -36,31 +37,25 @@ from utility import Run, atomic_write, duration, read_rows
 SETS = "Set5+Set14+B100"
 # Flags that say where this machine keeps its files and how a run goes on, not what the run is.
 OF_THIS_MACHINE = (
-    "data_cache",
-    "dir_experiment",
-    "n_threads",
-    "print_every",
-    "resume",
-    "save_minutes",
-    "st_save_epoch",
+    *("data_cache", "dir_experiment", "n_threads", "print_every", "save_minutes", "max_minutes", "st_save_epoch"),
 )
+PLACES = {"dir_data": "DIR", "dir_lr": "LR_DIR"}
 
 
-def public_command(words: Sequence[str], dir_experiment: str) -> str:
-    """Return the command of a run as it works elsewhere: DIR for the images, runs under experiment/.
-
-    Examples:
-        >>> public_command(["main.py", "--dir_data", "/disk/photos", "--resume", "auto", "--cpu"], "/disk/runs")
-        'python main.py --dir_data DIR --cpu'
-    """
-    kept: list[str] = []
-    flag = ""
-    for word in words:
-        flag = word[2:] if word.startswith("--") else flag
-        if flag not in OF_THIS_MACHINE:
-            value = "DIR" if flag == "dir_data" and word != "--dir_data" else word
-            kept.append(value.replace(dir_experiment.rstrip("/"), "experiment"))
-    return shlex.join(["python", *kept])
+def public_command(run: Path) -> str:
+    """Return the command that trains a run anew elsewhere: DIR for its images, other runs under experiment/."""
+    config = Run(run).config()
+    words, recipe = option.words_of_config(run / "config.json")
+    flags = dict(word.removeprefix("--").split("=", 1) for word in words)
+    flags |= {"save": config["save"]} | {name: place for name, place in PLACES.items() if name in flags}
+    if recipe:
+        flags["recipe"] = f"{recipe['recipe']['name']}.json"
+    kept = ["python", "main.py"]
+    for name, value in flags.items():
+        if name not in OF_THIS_MACHINE:
+            value = value.replace(config["dir_experiment"].rstrip("/"), "experiment")
+            kept += [f"--{name}"] if value == "True" else [f"--{name}", value]
+    return shlex.join(kept)
 
 
 def scores(net: BlindSR, config: dict[str, Any], data: Path, sets: str) -> tuple[dict[str, dict[str, float]], str, str]:
@@ -110,7 +105,7 @@ def card(
         f"| network | {name_of(net)}, {sizes}: {parameters / 1e6:.2f} M parameters |",
         f"| trained for | {trained_for(config)} |",
         f"| images | {about['images']} |",
-        f"| command | `{public_command(config['command'], config['dir_experiment'])}` |",
+        f"| command | `{about['command']}` |",
         f"| commit, seed | {config['commit']}, {config['seed']} |",
         f"| steps, time | {about['steps']}, {about['time']} |",
         f"| machine | {machine}, PyTorch {config['versions']['torch']} |",
@@ -161,14 +156,14 @@ def add(given: argparse.Namespace) -> None:
     found, protocol, digest = scores(net, config, given.data, given.sets)
     bicubic = scores(build("BICUBIC", scale=net.scale), config, given.data, given.sets)[0]
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    lines = (run.path / "log.txt").read_text(encoding="utf-8").splitlines()
-    begun, ended = (_seconds(line) for line in (lines[0], lines[-1]))
+    _, hours = hours_at(run.path / "log.txt", config["epoch_steps"])[-1]
     about = {
         "note": given.note,
         "images": given.images,
         "licence": given.licence,
+        "command": public_command(given.run),
         "steps": f"{log[-1]['step']} of batch {config['batch_size']}, LR patch {config['patch_size']}",
-        "time": duration(ended - begun),
+        "time": duration(3600 * hours),
     }
     measured = {"scores": found, "bicubic": bicubic, "protocol": protocol, "digest": digest}
     with atomic_write(file.with_suffix(".md")) as temporary:
@@ -191,11 +186,6 @@ def add(given: argparse.Namespace) -> None:
         temporary.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n", encoding="utf-8")
     entries.cache_clear()
     print(file.with_suffix(".md").read_text(encoding="utf-8"))
-
-
-def _seconds(line: str) -> float:
-    """Return the time of a line of log.txt."""
-    return time.mktime(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S"))
 
 
 if __name__ == "__main__":

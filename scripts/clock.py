@@ -15,9 +15,10 @@ from typing import NamedTuple
 import main
 import option
 from preflight import dry_run
+from runtime.curves import draw_curves
 from runtime.distributed import Ranks
 from trainer import Schedule, Trainer
-from utility import Run, draw_curves, duration
+from utility import Run, duration
 
 EPOCHS = 8  # of a training; the learning rate is halved every second one
 SCHEDULE = ["--lr_sr", "1e-3", "--epochs_sr", str(EPOCHS), "--lr_decay_sr", "2"]

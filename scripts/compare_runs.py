@@ -37,9 +37,10 @@ from data.testset import centre, to_pixels, to_tensor
 from evaluation import Score, metric, report
 from evaluation.results import LABELS, slug
 from evaluation.statistics import confidence_interval, image_means, paired_test
+from runtime.curves import Lines, psnr_curves
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
-from utility import Lines, Run, argument, atomic_write, psnr_curves, read_json, read_rows
+from utility import Run, argument, atomic_write, read_json, read_rows
 
 ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
 CROP, ENLARGED, SHOWN = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses

@@ -11,7 +11,6 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.degradation import DEGRADATIONS
+from data import factory as data_factory
 from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
-from data.protocol import NAMED, Protocol, manet_sv, one_draw, read_protocol
+from data.protocol import NAMED, Protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
 from scripts.program import check_folder, one_line, program, real, whole, words_of
 from utility import argument, atomic_write, file_name
@@ -87,25 +86,6 @@ def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
     return len(images)
 
 
-def rule_of(protocol: str, scale: int, sv_mode: int | None, noise: float) -> Protocol:
-    """Return the protocol that the command line asks for. Raise ValueError if it is unknown."""
-    if sv_mode is not None:
-        rule = manet_sv(scale, sv_mode)
-    elif protocol in NAMED:
-        rule = NAMED[protocol](scale)
-    elif protocol in DEGRADATIONS:
-        rule = one_draw(protocol, scale)
-    elif Path(protocol).is_file():
-        rule = read_protocol(Path(protocol), scale)
-    else:
-        raise ValueError(
-            f"`protocol` {protocol} is none of {', '.join((*NAMED, *DEGRADATIONS))}, manet_sv, and no file"
-        )
-    if noise and rule.draws:
-        raise ValueError(f"`protocol` {protocol} fixes all settings itself: leave out `noise`")
-    return replace(rule, noise=noise / 255) if noise else rule
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
     parser.add_argument(
@@ -123,7 +103,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.noise and given.protocol not in (*NAMED, "manet_sv"):
         parser.error(f"--protocol {given.protocol} fixes all settings itself: leave out --noise")
     with one_line(parser.prog, words_of(parser)):
-        rule = rule_of(given.protocol, given.scale, given.sv_mode, given.noise)
+        rule = data_factory.protocol(
+            given.protocol,
+            scale=given.scale,
+            blur_type="aniso_gaussian",
+            sv_mode=given.sv_mode or 0,
+            noise=given.noise,
+        )
         check_folder("--out", given.out)
         with argument("hr"):
             paths = list_images(given.hr)

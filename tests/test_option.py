@@ -134,14 +134,14 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_T --jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
         (
             "--model KDSR_T --objective adversarial --compile",
-            "--compile takes --objective pixel, distillation or sftmd",
+            "--compile takes every --objective but adversarial and correction",
         ),
         ("--model CDSR --n_GPUs 2 --compile", "--compile takes .*contrast on one GPU"),
-        ("--model IKC --objective correction --pre_train f.pt --compile", "or contrast on one GPU: leave it out"),
+        ("--model IKC --objective correction --pre_train f.pt --compile", "contrast on one GPU only: leave it out"),
         *(
             (
                 f"{words} --cuda_graph",
-                "--cuda_graph takes one GPU and --objective pixel, distillation or contrast, without",
+                "--cuda_graph takes one GPU and every --objective but adversarial, sftmd and correction",
             )
             for words in (
                 "--model KDSR_T --objective adversarial",

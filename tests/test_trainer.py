@@ -30,13 +30,13 @@ from model.layer import BlindSR, Embedding, global_mean
 from model.weight_file import digest
 from preflight import dry_run
 from runtime import divergence
+from runtime.curves import Reference, draw_curves
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from runtime.reference import Reference
 from runtime.tracker import TRACKERS
 from tests import graphs
 from trainer import Learner, Schedule, Trainer
-from utility import ROOT, Run, append_rows, draw_curves, host_copy, read_rows
+from utility import ROOT, Run, append_rows, host_copy, read_rows
 
 
 class Toy(BlindSR):

@@ -15,7 +15,7 @@ import torch
 from data.testset import Sample
 from evaluation import page
 from evaluation.evaluate import Score
-from runtime.reference import Reference
+from runtime.curves import Reference
 from utility import Run, append_rows
 
 HOSTILE = '<script>alert("x")</script> & Söhne'

@@ -6,6 +6,7 @@ import json
 import pytest
 
 import main
+import option
 from model import load_model, zoo
 from scripts import add_to_zoo
 
@@ -50,6 +51,14 @@ def test_a_run_becomes_an_entry(place, photo_folder):
     card = (place / "zoo/toy_x2.md").read_text()
     for part in ("A toy.", "2 of batch 2", entry.sha256, "gaussian8", "five", "MIT", "bicubic"):
         assert part in card
+    command = add_to_zoo.public_command(run)
+    assert f"| command | `{command}` |" in card
+    assert str(photo_folder) not in card
+    assert str(place) not in card
+    options = option.train_options(command.split()[2:], main.NAMES)[1]
+    before = json.loads((run / "config.json").read_text())
+    differing = {name for name, value in option.flat(options).items() if value != before[name]}
+    assert differing == {"dir_data", "dir_experiment", "n_threads"}
     assert (place / "zoo/toy_x2.csv").read_text() == (run / "psnr_log.csv").read_text()
     assert json.loads((place / "zoo.json").read_text())["toy_x2"]["network"] == "KDSR_T"
 

@@ -1,17 +1,42 @@
-"""The validation scores of other runs, for comparison: does a run learn as it should?"""
+"""The curves of a run: read from its logs, drawn, and compared with those of other runs."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
-from utility import Lines, psnr_curves
+from utility import Run, atomic_write, read_rows
 
 BAND = 0.5  # dB, around a single run
 SURE = 0.95  # share of further seeds that fall into the band around several
+
+Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label of a curve
+
+
+def psnr_curves(path: Path) -> Lines:
+    """Return the PSNR curves of a psnr_log.csv, "<set>, <protocol>" each; none if there is no file."""
+    curves: Lines = defaultdict(list)
+    for row in read_rows(path):
+        curves[f"{row['set']}, {row['protocol']}"].append((int(row["step"]), float(row["psnr"])))
+    return dict(curves)
+
+
+def loss_curves(path: Path) -> Lines:
+    """Return the curves of a loss_log.csv by the part of the loss.
+
+    Left out are the norm of the gradients, which is no loss, and the total where it is the same as its only part.
+    """
+    curves: Lines = defaultdict(list)
+    for row in read_rows(path):
+        if row["part"] != "gradient":
+            curves[row["part"]].append((int(row["step"]), float(row["value"])))
+    if len(curves) == 2:
+        curves.pop("total", None)
+    return dict(curves)
 
 
 class Reference:
@@ -90,3 +115,30 @@ def _band(scores: Sequence[Sequence[float]]) -> float:
 
     deviation = sqrt(fmean(variance(values) for values in scores))
     return float(stdtrit(runs - 1, (1 + SURE) / 2)) * deviation * sqrt(1 + 1 / runs)
+
+
+def draw_curves(run: Run, reference: Reference | None = None) -> None:
+    """Draw psnr.png and loss.png of a run from its logs; `reference` is drawn where the run has the same curve."""
+    from matplotlib.figure import Figure  # takes a second to import
+
+    psnr, losses = psnr_curves(run.psnr_log), loss_curves(run.loss_log)
+    for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
+        if not lines:
+            continue
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel=label)
+        for line, points in lines.items():
+            (drawn,) = axes.plot(*zip(*points, strict=True), label=line, marker="." if len(points) < 30 else None)
+            if lines is psnr and reference is not None and line in reference.curves:
+                steps, scores = zip(*reference.curves[line], strict=True)
+                colour, band = drawn.get_color(), reference.bands[line]
+                axes.plot(steps, scores, "--", color=colour, alpha=0.6, label=f"{line}: {reference.name}")
+                edges = [score - band for score in scores], [score + band for score in scores]
+                axes.fill_between(steps, *edges, color=colour, alpha=0.12, linewidth=0)
+        if lines is losses:
+            least = min(value for points in lines.values() for _, value in points)
+            axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
+        axes.grid(alpha=0.3)
+        axes.legend()
+        with atomic_write(run.path / name) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")

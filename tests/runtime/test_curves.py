@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from runtime.reference import BAND, Reference
+from runtime.curves import BAND, Reference
 from utility import append_rows
 
 
