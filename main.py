@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 from runtime.signals import INTERRUPTED, STOPPED, StopSignals, until_ready
 
@@ -28,10 +29,12 @@ import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from data.testset import TestSet
+from data.trainset import TrainingSet
 from evaluation import smallest_hr
-from loss import OBJECTIVES
+from loss import OBJECTIVES, Objective
 from loss import factory as loss_factory
-from model import NETWORKS, op, zoo
+from model import NETWORKS, BlindSR, op, zoo
 from model.checkpoint import read_file
 from model.memory import freed_blocks_kept, out_of_memory
 from option import Given, TrainOptions
@@ -42,7 +45,7 @@ from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from trainer import Schedule, Trainer
+from trainer import Learner, Schedule, Trainer
 from utility import Run, git_commit
 
 NAMES = {
@@ -71,12 +74,11 @@ def build_trainer(
 
     need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
     """
-    network, degradation, loading = options.network, options.degradation, options.loading
-    loss, training, saving, machine = options.loss, options.training, options.saving, options.machine
-    precision = Precision(precision=training.precision, deterministic=machine.deterministic)
+    network, loading, training, saving = options.network, options.loading, options.training, options.saving
+    precision = Precision(precision=training.precision, deterministic=options.machine.deterministic)
     device = choose_device(
-        cpu=machine.cpu,
-        n_GPUs=machine.n_GPUs,
+        cpu=options.machine.cpu,
+        n_GPUs=options.machine.n_GPUs,
         precision=precision,
         local_rank=ranks.local,
         one_size=True,
@@ -87,98 +89,57 @@ def build_trainer(
         op.switch_off(compress(op.OPERATORS, failed))
     torch.manual_seed(loading.seed)
     recipe = preflight.recipe_of(options)
-    protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     net = preflight.network_of(options, log=run.log)
     preflight.check_patch(options, net, recipe)
-
-    # Images to train and to validate on.
-    folders = data_factory.sources(options.images.dir_data, **options.training_folders)
-    with ranks.main_first():
-        sets = data_factory.training_sets(
-            folders,
-            scale=network.scale,
-            at_least=loading.crop_size * network.scale,
-            data_cache=loading.data_cache,
-            skip_bad_images=loading.skip_bad_images,
-            log=run.log,
-        )
-    test_sets, missing = data_factory.test_sets(
-        options.images.data_test, dir_data=options.images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
-    )
-    if missing and need_test_sets:
-        raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
-    if not test_sets:
-        sets, test_sets = data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
-    elif missing:
-        run.log(f"test sets that were not found: {', '.join(missing)}")
+    sets, test_sets = find_images(options, run, ranks, need_test_sets=need_test_sets)
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
-
-    # What is learned, and for how long.
-    images = sum(len(one.images.names) for one in sets)
     epoch_steps = training.test_every or published.epoch_steps(
-        network.model, degradation.degradation, training.batch_size, images
+        network.model,
+        options.degradation.degradation,
+        training.batch_size,
+        images=sum(len(one.images.names) for one in sets),
     )
-    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
-    if teacher is not None and loss.objective == "distillation" and loss.pre_train is None:
-        loss_factory.take_restoration(net, teacher)
-    with ranks.main_first():  # one downloads, the others find
-        objective = loss_factory.objective(
-            loss.objective,
-            net,
-            teacher=teacher,
-            pretrained=not options.resuming,
-            warmup_steps=options.warmup_epochs * epoch_steps,
-            freeze_step=loss.freeze_epoch * epoch_steps,
-            lr_sr=training.lr_sr,
-            **dataclasses.asdict(loss),
-        )
+    objective = objective_of(options, net, epoch_steps, ranks)
     if not objective.validates:
-        run.log(f"`objective` {loss.objective} trains a part of the network, which is not validated yet")
+        run.log(f"`objective` {options.loss.objective} trains a part of the network, which is not validated yet")
         test_sets = []
     drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
-    side = loading.crop_size * network.scale
-    return Trainer(
-        net=net,
-        objective=objective,
-        pairs=data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn),
-        batches=data_factory.batches(
-            sets,
-            scale=network.scale,
-            side=side,
-            augment=loading.augment,
-            mix=loading.mix,
-            data_cache=loading.data_cache,
-            device=device,
-            log=run.log,
-            **drawn,
-        ),
-        test_sets=test_sets,
-        schedule=Schedule(
-            epoch_steps=epoch_steps,
-            warmup_epochs=options.warmup_epochs,
-            warmup_rate=training.lr_encoder,
-            warmup_decay=training.lr_decay_encoder,
-            warmup_gamma=training.gamma_encoder,
-            rate=training.lr_sr,
-            decay=training.lr_decay_sr,
-            gamma=training.gamma_sr,
-            first=published.first_epoch(degradation.degradation),
-            decay_type=training.decay_type,
-            total_steps=options.epochs * epoch_steps,
-        ),
-        run=run,
-        config=option.flat(options) | {"epoch_steps": epoch_steps},
+    pairs = data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn)
+    batches = data_factory.batches(
+        sets,
+        scale=network.scale,
+        side=loading.crop_size * network.scale,
+        augment=loading.augment,
+        mix=loading.mix,
+        data_cache=loading.data_cache,
         device=device,
-        steps=options.epochs * epoch_steps,
-        epoch_steps=epoch_steps,
-        metric=options.test_degradation.metric,
+        log=run.log,
+        **drawn,
+    )
+    learner = Learner(
+        net,
+        objective,
         beta2=training.beta2,
         ema=training.ema,
+        degradation=pairs.description,
         accumulate=training.accumulate,
         recompute=training.recompute,
+        clip_grad=training.clip_grad,
         compile=training.compile,
         cuda_graph=training.cuda_graph,
-        clip_grad=training.clip_grad,
+        device=device,
+        precision=precision,
+        ranks=ranks,
+    )
+    return Trainer(
+        learner,
+        pairs=pairs,
+        batches=batches,
+        test_sets=test_sets,
+        schedule=schedule_of(options, epoch_steps),
+        run=run,
+        config=option.flat(options) | {"epoch_steps": epoch_steps},
+        metric=options.test_degradation.metric,
         collapse=training.collapse,
         n_threads=loading.n_threads,
         print_every=saving.print_every,
@@ -186,11 +147,77 @@ def build_trainer(
         save_minutes=saving.save_minutes,
         st_save_epoch=saving.st_save_epoch,
         keep=saving.keep,
-        precision=precision,
-        ranks=ranks,
         signals=signals,
         begun=begun,
         reference=reference(saving.reference),
+    )
+
+
+def find_images(
+    options: TrainOptions, run: Run, ranks: Ranks, *, need_test_sets: bool
+) -> tuple[list[TrainingSet], list[TestSet]]:
+    """Return the images to train and to validate on; without test sets, some are held out.
+
+    need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
+    """
+    loading, images, scale = options.loading, options.images, options.network.scale
+    protocol = data_factory.protocol(options.test_degradation.protocol, scale=scale, **options.validation)
+    folders = data_factory.sources(images.dir_data, **options.training_folders)
+    with ranks.main_first():
+        sets = data_factory.training_sets(
+            folders,
+            scale=scale,
+            at_least=loading.crop_size * scale,
+            data_cache=loading.data_cache,
+            skip_bad_images=loading.skip_bad_images,
+            log=run.log,
+        )
+    test_sets, missing = data_factory.test_sets(
+        images.data_test, dir_data=images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
+    )
+    if missing and need_test_sets:
+        raise FileNotFoundError(data_factory.missing_test_sets(missing, images.dir_data))
+    if not test_sets:
+        return data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
+    if missing:
+        run.log(f"test sets that were not found: {', '.join(missing)}")
+    return sets, test_sets
+
+
+def objective_of(options: TrainOptions, net: BlindSR, epoch_steps: int, ranks: Ranks) -> Objective[Any]:
+    """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
+    loss = options.loss
+    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
+    if teacher is not None and loss.objective == "distillation" and loss.pre_train is None:
+        loss_factory.take_restoration(net, teacher)
+    with ranks.main_first():  # one downloads, the others find
+        return loss_factory.objective(
+            loss.objective,
+            net,
+            teacher=teacher,
+            pretrained=not options.resuming,
+            warmup_steps=options.warmup_epochs * epoch_steps,
+            freeze_step=loss.freeze_epoch * epoch_steps,
+            lr_sr=options.training.lr_sr,
+            **dataclasses.asdict(loss),
+        )
+
+
+def schedule_of(options: TrainOptions, epoch_steps: int) -> Schedule:
+    """Return the learning rate of each step, and their number."""
+    training = options.training
+    return Schedule(
+        epoch_steps=epoch_steps,
+        total_steps=options.epochs * epoch_steps,
+        warmup_epochs=options.warmup_epochs,
+        warmup_rate=training.lr_encoder,
+        warmup_decay=training.lr_decay_encoder,
+        warmup_gamma=training.gamma_encoder,
+        rate=training.lr_sr,
+        decay=training.lr_decay_sr,
+        gamma=training.gamma_sr,
+        first=published.first_epoch(options.degradation.degradation),
+        decay_type=training.decay_type,
     )
 
 

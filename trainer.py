@@ -39,18 +39,18 @@ SHOWN, CROP = 2, 96  # validation images that trackers show, and the side of the
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate as a function of the step: a warm-up, then the rest of the run.
+    """The length of a run, and its learning rate as a function of the step: a warm-up, then the rest of the run.
 
-    Both fall by stairs; the second stretch may follow another `decay_type` instead. Stairs come where the number of the
-    epoch within its stretch is a multiple of `decay`. The released trainers count
-    epochs from 1 (`first`), so each stair comes one epoch earlier than by counting from 0.
+    The rate of the warm-up falls by stairs, that of the rest as `decay_type` says. Stairs come where the number of the
+    epoch within its stretch is a multiple of `decay`. The released trainers count epochs from 1 (`first`), so each
+    stair comes one epoch earlier than by counting from 0.
 
     "cosine" falls to a thousandth of `rate` in `decay` epochs and starts again, as IKC's released trainer has it: steps
-    count from 1, and the last one of the run (`total_steps`) ends a period instead of beginning one. "none" stays at
-    `rate`.
+    count from 1, and the last one of the run ends a period instead of beginning one. "none" stays at `rate`.
     """
 
     epoch_steps: int
+    total_steps: int
     warmup_epochs: int = 0
     warmup_rate: float = 0.0
     warmup_decay: int = 1  # epochs
@@ -60,7 +60,6 @@ class Schedule:
     gamma: float
     first: int = 1
     decay_type: str = "step"  # "step" (stairs), "cosine" or "none"
-    total_steps: int = 0  # of the run, for "cosine"
 
     def __call__(self, step: int) -> float:
         epoch = step // self.epoch_steps
@@ -303,13 +302,14 @@ class Trainer:
     """Trains a network. All that is random is a function of (seed, step), so a resumed run is the same run.
 
     Args:
+        learner: takes the steps.
         pairs, batches: HR patches, and how they become LR and HR images.
         test_sets: validated at the end of each epoch; the first decides which weights are the best.
+        schedule: the learning rate of each step, the number of steps, and that in an epoch.
         config: written to config.json.
-        steps, epoch_steps: of the whole run, and of an epoch.
-        n_threads: loader processes.
         metric: planes of PSNR and SSIM.
         collapse: take back a step whose loss is this many times the running median; 0: never.
+        n_threads: loader processes.
         max_minutes, save_minutes: stop after, save at least every.
         st_save_epoch, keep: numbered checkpoints from this epoch on, how many of them.
         begun: when the minutes began, by `time.perf_counter`.
@@ -318,26 +318,15 @@ class Trainer:
 
     def __init__(
         self,
+        learner: Learner,
         *,
-        net: BlindSR,
-        objective: Objective[Any],
         pairs: Pairs,
         batches: PatchBatches,
         test_sets: Sequence[TestSet],
         schedule: Schedule,
         run: Run,
         config: dict[str, Any],
-        device: torch.device,
-        steps: int,
-        epoch_steps: int,
         metric: str,
-        beta2: float = 0.999,
-        ema: float = 0.0,
-        accumulate: int = 1,
-        recompute: bool = False,
-        compile: bool = False,
-        cuda_graph: bool = False,
-        clip_grad: float = 0.0,
         collapse: float = 0.0,
         n_threads: int = 0,
         print_every: int = 100,
@@ -345,40 +334,29 @@ class Trainer:
         save_minutes: float = math.inf,
         st_save_epoch: int = 0,
         keep: int = 0,
-        precision: Precision = Precision(),  # noqa: B008 (frozen)
-        ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
         signals: StopSignals | None = None,
         begun: float | None = None,
         reference: Reference | None = None,
     ) -> None:
         own = pairs.draws.batch // pairs.draws.world
-        if own % accumulate:
-            raise ValueError(f"`accumulate` {accumulate}: the {own} images of a process cannot be cut into so many")
-        self.learner = Learner(
-            net,
-            objective,
-            beta2=beta2,
-            ema=ema,
-            degradation=pairs.description,
-            accumulate=accumulate,
-            recompute=recompute,
-            compile=compile,
-            cuda_graph=cuda_graph,
-            clip_grad=clip_grad,
-            device=device,
-            precision=precision,
-            ranks=ranks,
+        if own % learner.accumulate:
+            raise ValueError(
+                f"`accumulate` {learner.accumulate}: the {own} images of a process cannot be cut into so many"
+            )
+        self.learner = learner
+        self.net, self.objective, self.device, self.ranks = (
+            learner.net,
+            learner.objective,
+            learner.device,
+            learner.ranks,
         )
-        self.net, self.objective = self.learner.net, self.learner.objective
-        self.pairs = pairs.to(device)
+        self.pairs = pairs.to(self.device)
         self.batches = batches
         self.test_sets = test_sets
         self.schedule = schedule
         self.run = run
         self.config = config
-        self.device = device
-        self.steps = steps
-        self.epoch_steps = epoch_steps
+        self.steps, self.epoch_steps = schedule.total_steps, schedule.epoch_steps
         self.metric = metric
         self.n_threads = n_threads
         self.print_every = print_every
@@ -387,13 +365,12 @@ class Trainer:
         self.st_save_epoch = st_save_epoch
         self.keep = keep
         self.reference = reference
-        self.ranks = ranks
-        self.signals = signals or StopSignals(impatient=ranks.world == 1)
+        self.signals = signals or StopSignals(impatient=self.ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
         scaled = self.learner.scaler.is_enabled()
-        self.monitor = Monitor(collapse, gradients=not scaled, mean=ranks.all_reduce_mean)
-        self.recovery = Recovery(epoch_steps)
-        self.clock = Clock(device)
+        self.monitor = Monitor(collapse, gradients=not scaled, mean=self.ranks.all_reduce_mean)
+        self.recovery = Recovery(self.epoch_steps)
+        self.clock = Clock(self.device)
         self.step = 0
         self.epoch = 0  # the last one that was validated
         self.best: float | None = None  # dB, on the first test set

@@ -39,18 +39,16 @@ class ByTheClock(Schedule):
     Thus the learning rate has come down when the time is up, however many steps were taken.
 
     Args:
-        steps: planned for the whole run.
         begun: when it began, by `time.perf_counter`.
         seconds: that it may take.
     """
 
-    steps: int
     begun: float
     seconds: float
 
     def __call__(self, step: int) -> float:
         share = (time.perf_counter() - self.begun) / self.seconds
-        return super().__call__(min(max(step, int(share * self.steps)), self.steps - 1))
+        return super().__call__(min(max(step, int(share * self.total_steps)), self.total_steps - 1))
 
 
 class JobRun(Run):
@@ -120,5 +118,5 @@ def _prepare(arguments: Sequence[str], speed: Speed, deadline: float, job: str, 
     main.check_run(given, options, run)
     trainer = main.build_trainer(options, run, Ranks())
     planned = dataclasses.asdict(trainer.schedule)
-    trainer.schedule = ByTheClock(**planned, steps=trainer.steps, begun=trainer.begun, seconds=max(left, 1e-3))
+    trainer.schedule = ByTheClock(**planned, begun=trainer.begun, seconds=max(left, 1e-3))
     return trainer

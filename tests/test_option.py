@@ -14,7 +14,6 @@ import option
 import published
 import test
 from option import EvalOptions, TrainOptions
-from trainer import Schedule
 from utility import ROOT
 
 CDSR = (
@@ -433,8 +432,8 @@ def test_the_stairs_of_kdsr():
     """Stairs count epochs from 1: the rate is halved after 124 epochs, then after every 125."""
     options = train(f"{TRAINING.format(data='data')} --save s {ISO_T}")
     steps = published.epoch_steps("KDSR_T", "gaussian", 64, 3450)
-    training = options.training
-    schedule = Schedule(epoch_steps=steps, rate=training.lr_sr, decay=training.lr_decay_sr, gamma=training.gamma_sr)
+    schedule = main.schedule_of(options, steps)
+    assert schedule.total_steps == 500 * steps
     rates = [schedule(steps * epoch) for epoch in range(options.epochs)]
     assert [i for i in range(1, 500) if rates[i] != rates[i - 1]] == [124, 249, 374, 499]
     assert rates[:1] + rates[-1:] == [1e-4, pytest.approx(1e-4 / 16)]

@@ -112,27 +112,28 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
         store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
         made = objective() if objective is Pixel else objective(net)
         sampler = PatchSampler(sizes=store.sizes, batch=2, patch=32, views=made.views, augment="all", seed=5)
+        pairs = Pairs(
+            Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05),
+            Draws(seed=5, batch=2, views=made.views),
+            patch=16,
+            pool=pool,
+        )
+        how = {name: changes.pop(name) for name in ("ema", "accumulate", "cuda_graph") if name in changes}
+        device = torch.device("cpu")
+        learner = Learner(
+            net, made, degradation=pairs.description, device=device, precision=Precision(precision), **how
+        )
         return Trainer(
-            net=net,
-            objective=made,
-            pairs=Pairs(
-                Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05),
-                Draws(seed=5, batch=2, views=made.views),
-                patch=16,
-                pool=pool,
-            ),
+            learner,
+            pairs=pairs,
             batches=PatchBatches(store, sampler),
             test_sets=[Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), gaussian8(2))],
-            schedule=Schedule(epoch_steps=4, rate=1e-2, decay=decay, gamma=0.5, first=0),
-            steps=steps,
-            epoch_steps=4,
+            schedule=Schedule(epoch_steps=4, total_steps=steps, rate=1e-2, decay=decay, gamma=0.5, first=0),
             n_threads=workers,
             print_every=print_every,
             metric="matlab",
             run=Run(tmp_path / name),
             config={"toy": True},
-            device=torch.device("cpu"),
-            precision=Precision(precision),
             **changes,
         )
 
@@ -495,7 +496,7 @@ def test_the_settings_of_the_optimiser_are_those_of_the_options(settings, traine
 )
 def test_the_schedule_of_kdsr_aniso(first, epoch, rate):
     encoder = {"warmup_epochs": 100, "warmup_rate": 2e-4, "warmup_decay": 60, "warmup_gamma": 0.1}
-    schedule = Schedule(epoch_steps=10, **encoder, rate=1e-4, decay=125, gamma=0.5, first=first)
+    schedule = Schedule(epoch_steps=10, total_steps=5000, **encoder, rate=1e-4, decay=125, gamma=0.5, first=first)
     assert [schedule(step) for step in (10 * epoch, 10 * epoch + 9)] == pytest.approx([rate, rate])
 
 

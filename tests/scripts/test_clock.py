@@ -11,7 +11,7 @@ from scripts import clock
 from scripts.clock import EPOCHS, ByTheClock, Speed, train
 from trainer import Schedule, Trainer
 
-STAIRS = {"epoch_steps": 10, "rate": 1.0, "decay": 2, "gamma": 0.5}
+STAIRS = {"epoch_steps": 10, "total_steps": 80, "rate": 1.0, "decay": 2, "gamma": 0.5}
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def now(monkeypatch):
 
 
 def test_in_time_the_schedule_is_the_plain_one(now):
-    clocked, plain = ByTheClock(**STAIRS, steps=80, begun=0.0, seconds=80.0), Schedule(**STAIRS)
+    clocked, plain = ByTheClock(**STAIRS, begun=0.0, seconds=80.0), Schedule(**STAIRS)
     for step in range(80):
         now[0] = 0.9 * step
         assert clocked(step) == plain(step)
 
 
 def test_late_it_falls_by_the_clock_and_never_below_the_last_stair(now):
-    clocked, plain = ByTheClock(**STAIRS, steps=80, begun=0.0, seconds=80.0), Schedule(**STAIRS)
+    clocked, plain = ByTheClock(**STAIRS, begun=0.0, seconds=80.0), Schedule(**STAIRS)
     rates = []
     for step in range(40):  # of twice the time that was planned
         now[0] = 2.1 * step
