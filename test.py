@@ -110,7 +110,7 @@ def score(
         measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
     scores: list[Score] = []
     for test_set in test_sets:
-        folder = results.set_folder(results_dir(options, net), test_set) if options.testing.save_results else None
+        folder = results.set_folder(folder_of(options, net), test_set) if options.testing.save_results else None
         scores += evaluate(
             partial(restore, net=net, options=options, precision=precision),
             test_set,
@@ -130,23 +130,10 @@ def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None) -
         results.save_images(folder, sample, sr)
 
 
-def results_dir(options: EvalOptions, net: BlindSR) -> Path:
-    """Return the folder of all results of this checkpoint."""
+def setup_of(options: EvalOptions) -> results.Setup:
+    """Return what decides the results besides the images."""
     testing = options.testing
-    return results.results_dir(
-        dir_experiment=testing.dir_experiment,
-        pre_train=testing.pre_train,
-        scale=net.scale,
-        save=testing.save,
-        weights=testing.weights,
-    )
-
-
-def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
-    """Return what the JSON files of the results say of how they were made."""
-    testing = options.testing
-    return results.made_by(
-        net,
+    return results.Setup(
         pre_train=testing.pre_train,
         weights=testing.weights,
         precision=testing.precision,
@@ -154,6 +141,12 @@ def made_by(options: EvalOptions, net: BlindSR) -> dict[str, Any]:
         tile=testing.tile,
         oracle=testing.oracle,
     )
+
+
+def folder_of(options: EvalOptions, net: BlindSR) -> Path:
+    """Return the folder of all results of this checkpoint."""
+    testing = options.testing
+    return setup_of(options).folder(testing.dir_experiment, scale=net.scale, save=testing.save)
 
 
 def report_scores(
@@ -164,27 +157,20 @@ def report_scores(
     net: BlindSR,
 ) -> None:
     """Print the table of all scores, then write those of each test set, and report.html for each protocol."""
-    planes, testing = options.test_degradation.metric, options.testing
-    note = ", the best of seven steps, chosen by the HR image: an oracle" if testing.oracle else ""
+    planes = options.test_degradation.metric
+    note = ", the best of seven steps, chosen by the HR image: an oracle" if options.testing.oracle else ""
     print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(report.render(report.rows(scores)))
-    name = results.scores_name(
-        planes=planes,
-        precision=testing.precision,
-        self_ensemble=testing.self_ensemble,
-        tile=testing.tile,
-        oracle=testing.oracle,
-    )
-    folder = results_dir(options, net)
+    folder, setup = folder_of(options, net), setup_of(options)
+    name, made = setup.stem(planes), setup.about(net)
     for test_set in test_sets:
-        own = [score for score in scores if score.set == test_set.name]
-        results.write_test_set(
-            folder, test_set, own, name=name, metric=f"{planes}, border {net.scale}", made=made_by(options, net)
-        )
-    for protocol, shown in crops.items():
-        own = [score for score in scores if score.protocol == protocol]
-        made = {"metric": planes, **made_by(options, net)}
-        page.write_results(folder / results.slug(protocol), own, shown, made=made, log=print)
+        of_set = [score for score in scores if score.set == test_set.name]
+        metric_used = f"{planes}, border {net.scale}"
+        results.write_test_set(folder, test_set, of_set, name=name, metric=metric_used, made=made)
+    for protocol, kept in crops.items():
+        of_protocol = [score for score in scores if score.protocol == protocol]
+        about = {"metric": planes, **made}
+        page.write_results(folder / results.slug(protocol), of_protocol, kept, made=about, log=print)
     print(f"written to {folder}")
 
 
@@ -199,7 +185,7 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
     photos, testing = options.photos, options.testing
     if net.sees_hr:
         raise ValueError(f"photographs: {name_of(net)} is a teacher and needs the HR image; use its student")
-    demo = results_dir(options, net) / "Demo"
+    demo = folder_of(options, net) / "Demo"
     with argument("no_reference" if photos.no_reference else "score"):
         measures = [metric.make(name, device=device) for name in metrics_of(options)]
         if comparing := [measure.name for measure in measures if measure.needs_reference]:
@@ -246,7 +232,7 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
             for name, (_, values) in zip(names, measured, strict=True)
         ]
         print(report.render_images({score.image: score.values for score in scores}))
-        results.write_images_scores(demo / "no_reference", scores, made=made_by(options, net))
+        results.write_images_scores(demo / "no_reference", scores, made=setup_of(options).about(net))
         print(f"written to {demo / 'no_reference'}.csv, .json and others")
     failed = {"super-resolved": failures, "scored": unscored}
     if listed := ["\n  ".join([f"not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each]:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from math import isfinite
 from pathlib import Path
@@ -44,52 +45,71 @@ def run_of(checkpoint: Path) -> Path | None:
     return checkpoint.parent.parent if checkpoint.parent.name == "model" else None
 
 
-def results_dir(
-    *, dir_experiment: Path, pre_train: Path | None, scale: int, save: str | None = None, weights: str = "auto"
-) -> Path:
-    """Return `results/<checkpoint>/` in the directory `save`, or in that of the run that the checkpoint lies in.
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """All that decides a result of test.py but the images: a checkpoint, and how it restores.
 
-    With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>: files of different networks may have the
-    same name. Without a checkpoint (`pre_train` None) the network is bicubic interpolation.
-
-    Examples:
-        >>> results_dir(dir_experiment=Path("experiment"), pre_train=None, scale=4).as_posix()
-        'experiment/test_bicubic_x4/results/bicubic_x4'
-        >>> best = Path("experiment/run_x4/model/model_best.pt")
-        >>> results_dir(dir_experiment=Path("experiment"), pre_train=best, scale=4, weights="params").as_posix()
-        'experiment/run_x4/results/model_best_params'
+    Attributes:
+        pre_train: the checkpoint; None: bicubic interpolation.
+        weights: which of its weights, one of `model.checkpoint.WEIGHTS`.
+        precision, self_ensemble, tile, oracle: as the flags of test.py.
     """
-    if pre_train is None:
-        name = f"bicubic_x{scale}"
-        return dir_experiment / (save or f"test_{name}") / "results" / name
-    run = dir_experiment / save if save else run_of(pre_train)
-    run = run or dir_experiment / f"test_{pre_train.stem}_{sha256(pre_train)[:8]}"
-    return run / "results" / (pre_train.stem + ("" if weights == "auto" else f"_{weights}"))
 
+    pre_train: Path | None = None
+    weights: str = "auto"
+    precision: str = "fp32"
+    self_ensemble: bool = False
+    tile: int | None = None
+    oracle: bool = False
 
-def made_by(
-    net: BlindSR,
-    *,
-    pre_train: Path | None,
-    weights: str,
-    precision: str,
-    self_ensemble: bool,
-    tile: int | None,
-    oracle: bool = False,
-) -> dict[str, Any]:
-    """Return what a result's JSON file says of the network that made it, and how."""
-    return {
-        "network": name_of(net),
-        **net.config,
-        "checkpoint": str(pre_train),
-        "weights": weights,
-        "sha256": pre_train and sha256(pre_train),
-        "precision": precision,
-        "self_ensemble": self_ensemble,
-        "tile": tile,
-        "oracle": oracle,
-        **environment(),
-    }
+    def folder(self, dir_experiment: Path, *, scale: int, save: str | None = None) -> Path:
+        """Return `results/<checkpoint>/` in the directory `save`, or in that of the run that the checkpoint lies in.
+
+        With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>: files of different networks may have
+        the same name.
+
+        Examples:
+            >>> Setup().folder(Path("experiment"), scale=4).as_posix()
+            'experiment/test_bicubic_x4/results/bicubic_x4'
+            >>> best = Path("experiment/run_x4/model/model_best.pt")
+            >>> Setup(pre_train=best, weights="params").folder(Path("experiment"), scale=4).as_posix()
+            'experiment/run_x4/results/model_best_params'
+        """
+        if self.pre_train is None:
+            name = f"bicubic_x{scale}"
+            return dir_experiment / (save or f"test_{name}") / "results" / name
+        run = dir_experiment / save if save else run_of(self.pre_train)
+        run = run or dir_experiment / f"test_{self.pre_train.stem}_{sha256(self.pre_train)[:8]}"
+        return run / "results" / (self.pre_train.stem + ("" if self.weights == "auto" else f"_{self.weights}"))
+
+    def stem(self, planes: str) -> str:
+        """Return the stem of the files of scores on these planes.
+
+        Examples:
+            >>> Setup().stem("kdsr"), Setup(precision="bf16", tile=64).stem("rgb")
+            ('scores_kdsr', 'scores_rgb_tile64_bf16')
+        """
+        parts = ["scores", planes]
+        parts += ["oracle"] if self.oracle else []
+        parts += ["ensemble"] if self.self_ensemble else []
+        parts += [f"tile{self.tile}"] if self.tile else []
+        parts += [self.precision] if self.precision != "fp32" else []
+        return "_".join(parts)
+
+    def about(self, net: BlindSR) -> dict[str, Any]:
+        """Return what a result's JSON file says of the network that made it, and how."""
+        return {
+            "network": name_of(net),
+            **net.config,
+            "checkpoint": str(self.pre_train),
+            "weights": self.weights,
+            "sha256": self.pre_train and sha256(self.pre_train),
+            "precision": self.precision,
+            "self_ensemble": self.self_ensemble,
+            "tile": self.tile,
+            "oracle": self.oracle,
+            **environment(),
+        }
 
 
 def slug(text: str) -> str:
@@ -107,35 +127,18 @@ def set_folder(results: Path, test_set: TestSet) -> Path:
     return results / slug(test_set.protocol) / test_set.name
 
 
-def scores_name(
-    *, planes: str, precision: str = "fp32", self_ensemble: bool = False, tile: int | None = None, oracle: bool = False
-) -> str:
-    """Return the stem of the files of scores that were made in this way.
-
-    Examples:
-        >>> scores_name(planes="kdsr"), scores_name(planes="rgb", precision="bf16", tile=64)
-        ('scores_kdsr', 'scores_rgb_tile64_bf16')
-    """
-    parts = ["scores", planes]
-    parts += ["oracle"] if oracle else []
-    parts += ["ensemble"] if self_ensemble else []
-    parts += [f"tile{tile}"] if tile else []
-    parts += [precision] if precision != "fp32" else []
-    return "_".join(parts)
-
-
 def write_test_set(
     results: Path, test_set: TestSet, scores: Sequence[Score], *, name: str, metric: str, made: Mapping[str, Any]
 ) -> None:
     """Write the scores of one test set into its folder under `results`. Print them first: the disk may be full.
 
     Args:
-        results: as `results_dir` returns it.
+        results: as `Setup.folder` returns it.
         test_set: what was tested; its digests are noted.
         scores: those of this set.
-        name: stem of the files, as `scores_name` returns it.
+        name: stem of the files, as `Setup.stem` returns it.
         metric: how PSNR and SSIM were measured, for the JSON file: "matlab, border 4".
-        made: as `made_by` returns it.
+        made: as `Setup.about` returns it.
 
     Raises OSError, naming the file, if it cannot be written. No file is left half written.
     """

@@ -102,12 +102,12 @@ def test_two_processes_share_the_photographs_and_sum_up_all(folder, photo):
     (folder / "in/0bad.png").write_bytes(b"no image")
     found = {}
     for run, under in (("one", ()), ("two", TORCHRUN)):
-        words = ("--pre_train", "net.pt", "--score", "niqe", "--recursive", "--sig", "2", "--dir_experiment", run)
+        words = ("--pre_train", "net.pt", "--score", "niqe", "--recursive", "--noise", "5", "--dir_experiment", run)
         code, out, err = finish(start(folder, *words, under=under))
         assert code == 1
         assert err.count("not super-resolved:\n") == err.count("0bad.png cannot be read") == 1
         assert sorted(re.findall(r"in/(\S+) -> ", out + err)) == names
-        assert out.count("note: --sig has no effect") == 1
+        assert out.count("note: --noise has no effect") == 1
         (summary,) = (folder / run).rglob("no_reference.json")
         rows = summary.with_suffix(".csv").read_text()
         assert [name in rows for name in ("images,0_x2", "in_x2/1_x2", "2_x2", "in_x2/sub/1_x2", "3_x2")] == [True] * 5

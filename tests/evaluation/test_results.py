@@ -104,8 +104,8 @@ def test_files_of_one_name_lie_apart(tmp_path):
         path = tmp_path / name / "model_best.pt"
         path.parent.mkdir()
         path.write_bytes(name.encode())
-        folders.add(results.results_dir(dir_experiment=tmp_path, pre_train=path, scale=4))
+        folders.add(results.Setup(pre_train=path).folder(tmp_path, scale=4))
     assert len(folders) == 2
     shutil.copy(path, tmp_path / "model_best.pt")
-    folders.add(results.results_dir(dir_experiment=tmp_path, pre_train=tmp_path / "model_best.pt", scale=4))
+    folders.add(results.Setup(pre_train=tmp_path / "model_best.pt").folder(tmp_path, scale=4))
     assert len(folders) == 2  # the same bytes are the same network
