@@ -394,7 +394,7 @@ class LossOptions:
     )
     c_weight: float = flag(
         1.0,
-        "weight of the contrast; --loss counts 255 times beside it",
+        "weight of the contrast; --loss is weighted 255 times relative to it",
         low=0,
         high=1e6,
         when=When("--objective contrast", lambda o: CONTRAST.test(o) and o["freeze_epoch"] > 0),
@@ -663,7 +663,7 @@ class TrainOptions:
 
     @property
     def training_folders(self) -> dict[str, Any]:
-        """The flags that say, beside --dir_data, which folders are trained on."""
+        """The flags that say, besides --dir_data, which folders are trained on."""
         names = ("data_train", "dir_lr", "data_weights", "mix")
         return {name: getattr(self.loading, name) for name in names}
 
@@ -787,8 +787,6 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
     note = notes.get(default, [f"default: {default}"]) + ([f"acts with {flag.when.text}"] if flag.when else [])
     bare = True if kind is bool else flag.bare
     choices = names[flag.registry] if flag.registry else flag.choices
-    if flag.positional:
-        return  # `parse` takes the words that are left over, wherever they stand; argparse would not
     group.add_argument(
         *(f"--{n}" for n in (name, *flag.also)),
         dest=name,
@@ -801,38 +799,43 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
     )
 
 
-def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
-    """Return the values that a command line gives. Exit with a message for a misspelt flag or a value out of range."""
-    words = "".join(f"[{name} ...] " for name, field in flags_of(options).items() if field.metadata["flag"].positional)
-    usage = f"%(prog)s {words}[--flag value ...]"
+def _parser(options: type, positional: str | None, *, prog: str, names: Names) -> _Parser:
+    """Return the parser of all flags, by sections; `parse` takes the words that belong to `positional`."""
+    usage = f"%(prog)s {f'[{positional} ...] ' if positional else ''}[--flag value ...]"
     parser = _Parser(prog=prog, allow_abbrev=False, usage=usage, description=options.__doc__)
     for section in sections(options).values():
         group, hints = parser.add_argument_group(section.__name__), get_type_hints(section)
         for field in dataclasses.fields(section):
-            _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
-    switches = {f"--{name}" for name, field in flags_of(options).items() if isinstance(field.default, bool)}
-    words = _with_negatives(sys.argv[1:] if argv is None else argv)
-    namespace, unknown = parser.parse_known_args(_switch(words, switches))
+            if field.name != positional:  # its words may stand anywhere, which argparse does not take
+                _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
+    return parser
+
+
+def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
+    """Return the values that a command line gives. Exit with a message for a misspelt flag or a value out of range."""
     fields = flags_of(options)
     positional = next((name for name, field in fields.items() if field.metadata["flag"].positional), None)
-    places = tuple(map(Path, unknown)) if positional and not any(word.startswith("-") for word in unknown) else ()
-    if unknown and not places:
+    switches = {f"--{name}" for name, field in fields.items() if isinstance(field.default, bool)}
+    parser = _parser(options, positional, prog=prog, names=names)
+    words = _with_negatives(sys.argv[1:] if argv is None else argv)
+    namespace, unknown = parser.parse_known_args(_switch(words, switches))
+    if unknown and (positional is None or any(word.startswith("-") for word in unknown)):
         parser.unknown(unknown)
     recipe: dict[str, Any] = {}
     if (path := vars(namespace).get("config")) is not None:  # where a flag stands twice, its last value counts
         before, recipe = words_of_config(path)
         namespace, _ = parser.parse_known_args(_switch([*before, *words], switches))
     given = recipe | vars(namespace)
-    if positional and places:
-        given[positional] = places
+    if positional and unknown:
+        given[positional] = tuple(map(Path, unknown))
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
         resuming = given.get("resume", "no") not in ("no", "-1")
         told = "; a resumed run needs its flags again, or --config with its config.json" if resuming else ""
         parser.error(f"{' and '.join(missing)} must be given{told}")
     for name, value in given.items():
-        low, high = fields[name].metadata["flag"].low, fields[name].metadata["flag"].high
-        if isinstance(value, (int, float)) and not (low <= value <= high and math.isfinite(value)):
-            allowed = f"{low:g} at least" if math.isinf(high) else f"in {low:g}..{high:g}"
+        flag = fields[name].metadata["flag"]
+        if isinstance(value, (int, float)) and not (flag.low <= value <= flag.high and math.isfinite(value)):
+            allowed = f"{flag.low:g} at least" if math.isinf(flag.high) else f"in {flag.low:g}..{flag.high:g}"
             parser.error(f"--{name} {value} must be {allowed}")
     return given
 

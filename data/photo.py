@@ -1,6 +1,6 @@
 """Own photographs: every frame of a file, upright, at full depth, with what the camera says about it.
 
-Beside the formats of `images.py` GIF is read, AVIF where Pillow has it (11.3 and newer), and HEIC where the optional
+Besides the formats of `images.py`, GIF is read, AVIF where Pillow has it (11.3 and newer), and HEIC where the optional
 package pillow-heif is installed.
 """
 

@@ -24,7 +24,7 @@ class Phase(NamedTuple):
 
 
 class Objective(nn.Module, Generic[Net]):
-    """An objective of training, with all that it needs beside the network (a teacher, a queue); saved with the run.
+    """An objective of training, with all that it needs besides the network (a teacher, a queue); saved with the run.
 
     Its trainable parameters (a discriminator) are the optimiser's second group.
     """

@@ -41,7 +41,7 @@ def upscale(
 ) -> Image:
     """Super-resolve an image of any size on the network's device.
 
-    The image stays where it is; tiles go to the device and back. Beside input and output, memory holds one tile's work.
+    The image stays where it is; tiles go to the device and back. Memory holds input, output and the work of one tile.
 
     Args:
         net: the network; it runs in eval mode, and its mode is restored afterwards.

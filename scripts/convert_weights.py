@@ -14,7 +14,7 @@ Published are plain state dicts, as the authors of KDSR, CDSR, DASR and ESRGAN g
 given in the order SFTMD, Predictor, Corrector; --to published writes them as one file, {"SFTMD", "Predictor",
 "Corrector"}, which is read here, too, and --to parts as three, which its authors' code reads. If IN holds the moving
 average of the weights too, they become `{"params", "params_ema"}`, as those of KDSR-GAN: BasicSR, on which that is
-built, loads what its option `param_key` names. What published files hold beside the network (CDSR's momentum encoder
+built, loads what its option `param_key` names. What published files hold besides the network (CDSR's momentum encoder
 and queue) is left out.
 
 Of our networks spandrel, and so chaiNNer, knows one: RRDB x2 and x4, as ESRGAN. It has no KDSR, CDSR, DASR or EDSR;
