@@ -655,11 +655,9 @@ class TrainOptions:
         return self.training.epochs_sr + (0 if included else self.warmup_epochs)
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """The sizes of the network that were asked for."""
-        asked = self.network
-        sizes = {"n_feats": asked.n_feats, "n_blocks": asked.n_blocks, "n_resblocks": asked.n_resblocks}
-        return {name: size for name, size in sizes.items() if size is not None}
+        return sizes_of(vars(self.network))
 
     @property
     def training_folders(self) -> dict[str, Any]:
@@ -707,6 +705,17 @@ def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def sizes_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a network, besides its scale, that were asked for.
+
+    Examples:
+        >>> sizes_of({"model": "EDSR", "n_feats": 8, "n_blocks": None, "save": "run"})
+        {'n_feats': 8}
+    """
+    names = [field.name for field in dataclasses.fields(NetworkOptions) if field.name not in ("model", "scale")]
+    return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def differences(options: TrainOptions) -> str:
@@ -1050,11 +1059,11 @@ def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> di
 
 
 def _differing(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    now, idle = flat(options), without_effect(given, options)
+    now, ineffective = flat(options), without_effect(given, options)
     return {
         name: (before[name], now[name])
         for name in now
-        if name in before and name not in idle and now[name] != before[name]
+        if name in before and name not in ineffective and now[name] != before[name]
     }
 
 

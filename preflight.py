@@ -199,8 +199,8 @@ def _remedy(failure: str) -> str:
 
 def cores(options: TrainOptions) -> Iterator[Finding]:
     """Compare the loader processes with the CPU cores that this process may use."""
-    own = psutil.Process()
-    count = len(own.cpu_affinity() or ()) if hasattr(own, "cpu_affinity") else os.cpu_count() or 1
+    process = psutil.Process()
+    count = len(process.cpu_affinity() or ()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
     asked, processes = options.loading.n_threads, max(1, options.machine.n_GPUs)
     text = f"`n_threads` {asked}" + (f" for each of `n_GPUs` {processes}" * (processes > 1)) + f" on {count} CPU cores"
     fitting = count // processes
@@ -237,20 +237,20 @@ def footprint(options: TrainOptions) -> Footprint:
             lr_sr=1.0,
             **dataclasses.asdict(loss) | {"perceptual_weight": 0.0},
         )
-    own, extra = (sum(x.nbytes for x in part.state_dict().values()) for part in (net, objective))
+    weights, extra = (sum(x.nbytes for x in part.state_dict().values()) for part in (net, objective))
     moments = 2 * sum(x.nbytes for part in (net, objective) for x in part.parameters() if x.requires_grad)  # of Adam
     if loss.objective == "adversarial" and loss.perceptual_weight:
         with torch.device("meta"):
             extra += sum(x.nbytes for x in vgg19().parameters())
-    own *= 2 if options.training.ema else 1  # the average too
+    weights *= 2 if options.training.ema else 1  # the average too
     pool = loading.pool_size * 3 * (1 + network.scale**2) * loading.patch_size**2
     area = loading.crop_size**2 * (network.scale**2 + (loading.dir_lr is not None))
     batch = objective.views * options.training.batch_size * 3 * area
     return Footprint(
         batch=batch,
         queue=batch * (PREFETCH * loading.n_threads + 2) if loading.n_threads else 0,
-        network=own,
-        state=own + extra + moments + pool,
+        network=weights,
+        state=weights + extra + moments + pool,
     )
 
 
@@ -292,8 +292,8 @@ def disk(options: TrainOptions, need: Footprint) -> Iterator[Finding]:
         return
     numbered = max(options.epochs - max(saving.st_save_epoch, 1) + 1, 0)
     kept = min(numbered, saving.keep + 2) if saving.keep else numbered  # the best too, and the one about to go
-    whole = (2 + kept) * need.network + 3 * need.state  # latest and best; a state, the one before, and a new one
-    grows = max(whole - sum(path.stat().st_size for path in place.glob("model/*.pt")), 0)
+    files = (2 + kept) * need.network + 3 * need.state  # latest and best; a state, the one before, and a new one
+    grows = max(files - sum(path.stat().st_size for path in place.glob("model/*.pt")), 0)
     free = shutil.disk_usage(_existing(place)).free
     text = f"{place} takes up to {_bytes(grows)} more, {_bytes(free)} are free"
     yield fine(text) if grows < free else mend(f"{text}: make room, `keep` fewer, or name another `dir_experiment`")

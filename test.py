@@ -318,8 +318,7 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
         with argument("pre_train"):
             given["pre_train"] = path = zoo.resolve(given["pre_train"])
             net = load_model(path, weights=given.get("weights", "auto"))
-        sizes = {key: given.get(key) for key in ("n_feats", "n_blocks", "n_resblocks")}
-        require(net, "pre_train", path, model=name, scale=scale, **sizes)
+        require(net, "pre_train", path, model=name, scale=scale, **option.sizes_of(given))
     options = option.eval_options(given, model=name_of(net), scale=net.scale)
     if options.testing.oracle and not isinstance(net, IKC):
         raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")

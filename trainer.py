@@ -34,7 +34,7 @@ from runtime.precision import Precision
 from runtime.signals import StopSignals
 from utility import Clock, Run, atomic_write, digest, host_copy
 
-SHOWN, CROP = 2, 96  # validation images that trackers show, and the side of the centre crop of each, HR pixels
+TRACKED, CROP = 2, 96  # validation images that trackers get, and the side of the centre crop of each, HR pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +137,8 @@ class Learner:
                 module.recompute = recompute
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
-        if own := [p for p in self.objective.parameters() if p.requires_grad]:
-            groups.append({"params": own, "share": self.objective.rate_share})
+        if trained := [p for p in self.objective.parameters() if p.requires_grad]:
+            groups.append({"params": trained, "share": self.objective.rate_share})
         on_gpu = device.type == "cuda"
         self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, beta2), fused=on_gpu, capturable=cuda_graph)
         self.scaler = precision.scaler(device)
@@ -208,8 +208,8 @@ class Learner:
     def probe(self, batch: Batch, number: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses of a batch and the largest absolute value of the state, leaving everything as it is."""
         # Adam moves the parameters that it has; a forward pass may move the rest: statistics, queues, key encoders.
-        own = [value for name, value in self.objective.state_dict().items() if not self.objective.is_constant(name)]
-        moved = [*self.net.buffers(), *own]
+        of_objective = self.objective.state_dict().items()
+        moved = [*self.net.buffers(), *(value for name, value in of_objective if not self.objective.is_constant(name))]
         before = [value.clone() for value in moved]
         part = batch.chunk(self.accumulate)[0]
         phases = list(self._with_autocast(self.objective.phases(self.net, part, number)))
@@ -241,10 +241,11 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the tensors of this state. Raise ValueError if it is of another network."""
-        found, own = state["net"], self.checkpoint()
-        if (found["network"], found["config"]) != (own["network"], own["config"]):
+        found, asked = state["net"], self.checkpoint()
+        if (found["network"], found["config"]) != (asked["network"], asked["config"]):
             raise ValueError(
-                f"it is of {found['network']} {found['config']}, the options ask for {own['network']} {own['config']}"
+                f"it is of {found['network']} {found['config']}, "
+                f"the options ask for {asked['network']} {asked['config']}"
             )
         _load(self.net, found["params"])
         if self.ema is not None:
@@ -270,9 +271,9 @@ class Learner:
 
 def _load(module: nn.Module, saved: dict[str, Tensor]) -> None:
     """Load a state dict. Raise ValueError if a tensor is of another kind, which PyTorch would convert."""
-    for name, own in module.state_dict().items():
-        if name in saved and saved[name].dtype != own.dtype:
-            raise ValueError(f"{name} is of {saved[name].dtype} instead of {own.dtype}")
+    for name, expected in module.state_dict().items():
+        if name in saved and saved[name].dtype != expected.dtype:
+            raise ValueError(f"{name} is of {saved[name].dtype} instead of {expected.dtype}")
     module.load_state_dict(saved)
 
 
@@ -338,10 +339,10 @@ class Trainer:
         begun: float | None = None,
         reference: Reference | None = None,
     ) -> None:
-        own = pairs.draws.batch // pairs.draws.world
-        if own % learner.accumulate:
+        share = pairs.draws.batch // pairs.draws.world
+        if share % learner.accumulate:
             raise ValueError(
-                f"`accumulate` {learner.accumulate}: the {own} images of a process cannot be cut into so many"
+                f"`accumulate` {learner.accumulate}: the {share} images of a process cannot be cut into so many"
             )
         self.learner = learner
         self.net, self.objective, self.device, self.ranks = (
@@ -585,13 +586,13 @@ class Trainer:
         report: is given the scores, and crops of this rank's images.
         """
         self.net.eval()
-        rows, shown = [], dict[str, Tensor]()
+        rows, tracked = [], dict[str, Tensor]()
 
         def show(name: str, sample: Sample, sr: Tensor) -> None:
             report.crops(sample, sr)
-            if len(shown) < SHOWN:
+            if len(tracked) < TRACKED:
                 case = len(sample.cases) // 2
-                shown[f"{name}/{sample.image}, {sample.cases[case]}"] = strip(sample, sr, case)
+                tracked[f"{name}/{sample.image}, {sample.cases[case]}"] = strip(sample, sr, case)
 
         for test_set in self.test_sets:
             scores = self.scores(test_set, on_image=partial(show, test_set.name))
@@ -606,7 +607,7 @@ class Trainer:
             row = {"epoch": epoch, "step": self.step, "set": test_set.name, "protocol": test_set.protocol}
             rows.append({**row, "psnr": f"{score['psnr']:.4f}", "ssim": f"{score['ssim']:.5f}"})
         self._logger.scores(rows)
-        self._logger.images(shown, self.step)
+        self._logger.images(tracked, self.step)
         self.net.train()
         return float(rows[0]["psnr"])
 
@@ -654,11 +655,11 @@ class Trainer:
     def _snapshot(self) -> dict[str, Any]:
         """Return a copy of the state in host memory. What never changes (a teacher, VGG19) is copied once."""
         state = self.state_dict()
-        own = state["objective"]
-        constant = {name for name in own if self.objective.is_constant(name)}
+        objective = state["objective"]
+        constant = {name for name in objective if self.objective.is_constant(name)}
         if not self._constant:
-            self._constant = host_copy({name: own[name] for name in constant})
-        state["objective"] = {name: value for name, value in own.items() if name not in constant}
+            self._constant = host_copy({name: objective[name] for name in constant})
+        state["objective"] = {name: value for name, value in objective.items() if name not in constant}
         state = host_copy(state)
         state["objective"] |= self._constant
         return state

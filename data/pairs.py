@@ -71,10 +71,10 @@ class Draws:
 
     def groups(self) -> Iterator[Group]:
         """Yield the groups that this rank has images of."""
-        own, size = share(self.batch, self.rank, self.world), self.group or self.batch
-        for number in range(own.start // size, ceil(own.stop / size)):
+        rows, size = share(self.batch, self.rank, self.world), self.group or self.batch
+        for number in range(rows.start // size, ceil(rows.stop / size)):
             first = number * size
-            yield Group(number, first, max(own.start, first), min(own.stop, first + size))
+            yield Group(number, first, max(rows.start, first), min(rows.stop, first + size))
 
 
 class Pairs(nn.Module):
@@ -119,7 +119,7 @@ class Pairs(nn.Module):
         take the place of degraded ones.
         """
         draws, views = self.draws, self.draws.views
-        own = share(draws.batch, draws.rank, draws.world)
+        mine = share(draws.batch, draws.rank, draws.world)
         noise = draws.torch(hr.device, _NOISE, step, draws.rank)
         images = (hr.float() / 255).unflatten(0, (views, -1))  # V B 3 s·Q s·Q
         lr_parts, hr_parts, params_parts = [], [], []
@@ -128,7 +128,7 @@ class Pairs(nn.Module):
             size = min(draws.group or draws.batch, draws.batch - group.first)
             params = self.degradation.sample(size, generator=generator)
             params = params.part(group.start - group.first, group.stop - group.first)
-            rows = slice(group.start - own.start, group.stop - own.start)
+            rows = slice(group.start - mine.start, group.stop - mine.start)
             sharp = images[:, rows].flatten(0, 1)
             blurred = self._degrade(sharp, params.repeat(views), noise, given and given.part(rows))
             blurred, sharp = self._cut(blurred, sharp, draws.numpy(_CUT, step, group.number))
@@ -166,8 +166,8 @@ class Pairs(nn.Module):
     def _rows(self, group: Group) -> slice:
         """Return the rows of this rank's pool that belong to a group: as many as its share of the batch."""
         draws, pool = self.draws, self._pool_size
-        own = share(draws.batch, draws.rank, draws.world)
-        begin, start, stop = (pool * image // draws.batch for image in (own.start, group.start, group.stop))
+        mine = share(draws.batch, draws.rank, draws.world)
+        begin, start, stop = (pool * image // draws.batch for image in (mine.start, group.start, group.stop))
         return slice(start - begin, stop - begin)
 
 

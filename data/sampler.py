@@ -88,8 +88,9 @@ class PatchSampler:
         lefts = unit * places.integers(0, (widths - self.patch) // unit, shape, endpoint=True)
         forms = np.random.default_rng((self.seed, FORMS, step)).integers(0, 2, (3, 1, self.batch), dtype=bool)
         forms &= np.array(AUGMENT[self.augment])[:, None, None]
-        own = share(self.batch, self.rank, self.world)
-        columns = [np.broadcast_to(values, shape)[:, own].ravel().tolist() for values in (indices, tops, lefts, *forms)]
+        rows = share(self.batch, self.rank, self.world)
+        drawn = indices, tops, lefts, *forms
+        columns = [np.broadcast_to(values, shape)[:, rows].ravel().tolist() for values in drawn]
         return [Crop(*row) for row in zip(*columns, strict=True)]
 
     def _images(self, step: int) -> list[int]:

@@ -162,10 +162,10 @@ def chart(
 
     parts = [f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">']
     for value in _ticks(y_low, y_high):
-        shown = 10**value if log else value
-        y = place(x_low, shown).split(",")[1]
+        tick = 10**value if log else value
+        y = place(x_low, tick).split(",")[1]
         parts.append(f'<line x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 5}" y="{y}" dy="4" text-anchor="end">{shown:.3g}</text>')
+        parts.append(f'<text x="{left - 5}" y="{y}" dy="4" text-anchor="end">{tick:.3g}</text>')
     for value in _ticks(x_low, x_high):
         x = place(value, 10**y_low if log else y_low).split(",")[0]
         parts.append(f'<text x="{x}" y="{height - bottom + 15}" text-anchor="middle">{value:.6g}</text>')

@@ -35,7 +35,7 @@ def network(
     name: str,
     *,
     scale: int,
-    sizes: dict[str, int],
+    sizes: dict[str, Any],
     pre_train: Path | None = None,
     warm_start: bool = False,
     log: Callable[[str], None] = print,
@@ -109,12 +109,12 @@ def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (
 
 def check_teacher(objective: Objective[Any], pre_train_TA: Path | None) -> None:  # noqa: N803
     """Raise ValueError if a resumed run is given another teacher than the one it began with."""
-    own = getattr(objective, "teacher", None)
-    if pre_train_TA is None or own is None:
+    teacher = getattr(objective, "teacher", None)
+    if pre_train_TA is None or teacher is None:
         return
     with argument("pre_train_TA"):
         asked = model.load_model(pre_train_TA).state_dict()
-    if any(not torch.equal(value.cpu(), asked[name]) for name, value in own.state_dict().items()):
+    if any(not torch.equal(value.cpu(), asked[name]) for name, value in teacher.state_dict().items()):
         raise ValueError(
             f"`pre_train_TA` {pre_train_TA} is not the teacher that this run began with; leave it out to go on with "
             "that one, or start a run of another name"

@@ -48,11 +48,11 @@ def load_vgg19(vgg: nn.Sequential, path: Path | None) -> None:
         contents, state, wrong = read_file(path), {}, []
         if path.name == Path(URL).name and not _sha256(path).startswith(SHA256):
             raise ValueError(f"{path} is damaged: its SHA-256 does not begin with {SHA256}. Get it again from {URL}")
-    for name, own in vgg.state_dict().items():
+    for name, expected in vgg.state_dict().items():
         state[name] = value = contents.get(f"features.{name}")
         found = tuple(value.shape) if isinstance(value, Tensor) else "missing"
-        if found != own.shape:
-            wrong.append(f"features.{name} is {found}, not {tuple(own.shape)}")
+        if found != expected.shape:
+            wrong.append(f"features.{name} is {found}, not {tuple(expected.shape)}")
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(

@@ -174,7 +174,7 @@ class Restoration(nn.Module):
         dim = WIDENING * n_feats
         self.compress = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(dim, dim), nn.PReLU())))
         self.head = conv(3, n_feats)
-        self.blocks = Trunk((Block(n_feats) for _ in range(n_blocks)), together=1)
+        self.blocks = Trunk((Block(n_feats) for _ in range(n_blocks)), group=1)
         self.fuse = conv(n_feats, n_feats)
         self.tail = nn.Sequential(conv(n_feats, 3 * scale**2), nn.PixelShuffle(scale))
 

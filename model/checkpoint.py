@@ -147,7 +147,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     path = zoo.resolve(path)
     contents = _read_folder(path) if path.is_dir() else read_file(path)
     state = _state_dict(contents, path, weights)
-    net = _own(contents, state, path) if "network" in contents else from_published(state, path)
+    net = _from_ours(contents, state, path) if "network" in contents else from_published(state, path)
     return net.eval().to(device)
 
 
@@ -231,7 +231,7 @@ def _state_dict(contents: dict[str, Any], path: str | Path, weights: str) -> dic
     return state
 
 
-def _own(contents: dict[str, Any], state: dict[str, Tensor], path: str | Path) -> BlindSR:
+def _from_ours(contents: dict[str, Any], state: dict[str, Tensor], path: str | Path) -> BlindSR:
     """Build the network of a checkpoint of ours."""
     name, config, fmt = contents["network"], contents.get("config"), contents.get("format")
     if not isinstance(name, str) or name not in NETWORKS or not isinstance(fmt, int) or fmt not in READABLE:
@@ -248,12 +248,12 @@ def _own(contents: dict[str, Any], state: dict[str, Tensor], path: str | Path) -
         raise ValueError(
             f"{path} cannot be read as a checkpoint: no {name} has the config {str(config)[:200]} ({error})"
         ) from error
-    own = net.state_dict()
-    missing = sorted(key for key, value in own.items() if key not in state or state[key].shape != value.shape)
-    extra = sorted(state.keys() - own.keys())
+    expected = net.state_dict()
+    missing = sorted(key for key, value in expected.items() if key not in state or state[key].shape != value.shape)
+    extra = sorted(state.keys() - expected.keys())
     if missing or extra:
         raise ValueError(_misfit(net, missing, extra, path))
-    _check_weights(state, path, own)
+    _check_weights(state, path, expected)
     net.load_state_dict(state)
     return net
 
@@ -281,10 +281,11 @@ def _limited(tensors: int, elements: int) -> Iterator[None]:
         hook.remove()
 
 
-def _check_weights(state: Mapping[str, Tensor], path: str | Path, own: Mapping[str, Tensor] | None = None) -> None:
+def _check_weights(state: Mapping[str, Tensor], path: str | Path, expected: Mapping[str, Tensor] | None = None) -> None:
     """Raise ValueError unless all tensors are finite and of a dtype that weights have."""
     for name, value in state.items():
-        counter = not own[name].is_floating_point() if own else name.endswith(("num_batches_tracked", "queue_ptr"))
+        counts = name.endswith(("num_batches_tracked", "queue_ptr"))
+        counter = not expected[name].is_floating_point() if expected else counts
         if value.dtype not in ((torch.int64,) if counter else FLOATS):
             raise ValueError(f"{path}: {name} is {str(value.dtype).removeprefix('torch.')}, which no weights are")
     if wrong := [name for name, value in state.items() if not value.isfinite().all()]:

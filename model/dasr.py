@@ -82,7 +82,7 @@ class Group(nn.Module):
 
     def __init__(self, n_feats: int, n_blocks: int) -> None:
         super().__init__()
-        self.blocks = Trunk((DAB(n_feats) for _ in range(n_blocks)), together=1)
+        self.blocks = Trunk((DAB(n_feats) for _ in range(n_blocks)), group=1)
         self.conv = conv(n_feats, n_feats)
 
     def forward(self, x: Tensor, steerings: Sequence[tuple[Steering, Steering]]) -> Tensor:

@@ -76,9 +76,9 @@ def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
         unused = dict(fmt.unused(config)) if fmt.unused else {}
         candidates.append((net, *(_translate(net.state_dict(), each) for each in (dict(fmt.names(config)), unused))))
     net, keys, unused = max(candidates, key=lambda candidate: len(candidate[1].values() & state.keys()))
-    own = net.state_dict()
+    expected = net.state_dict()
     found = {ours: state[theirs] for ours, theirs in keys.items() if theirs in state}
-    found = {ours: value for ours, value in found.items() if value.shape == own[ours].shape}
+    found = {ours: value for ours, value in found.items() if value.shape == expected[ours].shape}
     missing = sorted(theirs for ours, theirs in keys.items() if ours not in found)
     beyond = state.keys() - set(keys.values()) - set(unused.values())
     extra = sorted(key for key in beyond if not key.startswith(MOMENTUM + MEAN_SHIFT))
@@ -99,11 +99,12 @@ def write(net: BlindSR) -> dict[str, Tensor]:
     fmt = next(iter(type(net).foreign), None)
     if fmt is None:
         raise ValueError(f"{name_of(net)} has no published format")
-    own = net.state_dict()
-    state = {theirs: own[ours] for ours, theirs in _translate(own, dict(fmt.names(net.config))).items()}
+    weights = net.state_dict()
+    state = {theirs: weights[ours] for ours, theirs in _translate(weights, dict(fmt.names(net.config))).items()}
     if fmt.unused is not None:
-        copies = _translate(own, dict(fmt.unused(net.config)))
-        state |= {theirs: own[ours].clone() for ours, theirs in copies.items()}  # safetensors takes no shared memory
+        copies = _translate(weights, dict(fmt.unused(net.config)))
+        # Copies, since safetensors takes no shared memory.
+        state |= {theirs: weights[ours].clone() for ours, theirs in copies.items()}
     if (read_as := fmt.config(state)) != net.config:
         raise ValueError(f"{name_of(net)} {net.config} has no published format; it would be read as {read_as}")
     if fmt.peak is not None:

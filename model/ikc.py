@@ -64,7 +64,7 @@ class SFTMD(nn.Module):
         super().__init__()
         c = n_feats
         self.head = nn.Sequential(conv(3, c), _act(), conv(c, c), _act(), conv(c, c))
-        self.blocks = Trunk((Block(c) for _ in range(n_blocks)), together=1)
+        self.blocks = Trunk((Block(c) for _ in range(n_blocks)), group=1)
         self.sft = SFT(c)
         self.fuse = conv(c, c)
         self.upsample = nn.Sequential(

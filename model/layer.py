@@ -165,24 +165,24 @@ class Trunk(nn.ModuleList):
 
     Args:
         blocks: each maps x (B, C, H, W), and what steers it, to (B, C, H, W).
-        together: number of blocks that keep their maps at once while `recompute` is on; by default the square root of
+        group: number of blocks that keep their maps at once while `recompute` is on; by default the square root of
             all, which is best for blocks that hold little more than their output.
     """
 
     recompute: bool = False  # keep only the input of each group of blocks; compute the rest anew in the backward pass
 
-    def __init__(self, blocks: Iterable[nn.Module], *, together: int | None = None) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], *, group: int | None = None) -> None:
         super().__init__(blocks)
-        self.together = together or ceil(len(self) ** 0.5)
+        self.group = group or ceil(len(self) ** 0.5)
 
     def forward(self, x: Tensor, steerings: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W); `steerings` are the further arguments of each block."""
         steered = list(zip(self, steerings or [()] * len(self), strict=True))
         if not (self.recompute and torch.is_grad_enabled()):
             return _run(x, steered)
-        for i in range(0, len(self), self.together):
-            group = steered[i : i + self.together]
-            x = cast(Tensor, checkpoint(_run, x, group, use_reentrant=False, preserve_rng_state=False))
+        for i in range(0, len(self), self.group):
+            part = steered[i : i + self.group]
+            x = cast(Tensor, checkpoint(_run, x, part, use_reentrant=False, preserve_rng_state=False))
         return x
 
 

@@ -60,7 +60,7 @@ class RRDBNet(BlindSR):
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 23) -> None:
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
         self.head = conv(3, n_feats)
-        self.blocks = Trunk((RRDB(n_feats) for _ in range(n_blocks)), together=1)
+        self.blocks = Trunk((RRDB(n_feats) for _ in range(n_blocks)), group=1)
         self.fuse = conv(n_feats, n_feats)
         self.upsample = NearestUpsampler(scale, n_feats)
         self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))

@@ -141,7 +141,7 @@ def _fill_tiles(
     def mean(features: nn.Module, x: Tensor) -> Tensor:
         return _mean(features, x, tile=tile, device=device)
 
-    lr, hr = source.whole(), None if truth is None else truth.whole()
+    lr, hr = source.untiled(), None if truth is None else truth.untiled()
     net.check(lr)
     codes = [net.embed(view.turn(lr), None if hr is None else view.turn(hr), mean).code for view in views]
     shape = tile_shape(net, lambda probe: net.restore(probe, codes[0]), lr, net.halo, tile, device)
@@ -252,7 +252,7 @@ class _Source:
         self.device = device if weight is None else weight.device
         self.work = self.dtype if weight is None else weight.dtype
 
-    def whole(self) -> Tensor:
+    def untiled(self) -> Tensor:
         """Return all of the image where it is."""
         if isinstance(self.image, np.ndarray):
             return self._scaled(torch.from_numpy(self.image.astype(np.float32))).to(self.work)

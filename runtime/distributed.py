@@ -143,10 +143,10 @@ class Ranks:
         """
         if self.world == 1 or not tensors:
             return
-        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(together)
-        together /= self.world
-        for tensor, mean in zip(tensors, together.split([t.numel() for t in tensors]), strict=True):
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def _all_gather(self, value: T) -> list[T]:

@@ -47,8 +47,8 @@ class GraphedStep:
             self.reset()
             self._key = key
             self._inputs = [torch.empty_like(x) for x in inputs]
-        for own, x in zip(self._inputs, inputs, strict=True):
-            own.copy_(x)
+        for static, x in zip(self._inputs, inputs, strict=True):
+            static.copy_(x)
         if self._warm < WARMUP:
             self._warm += 1
             return self._beside(number)

@@ -55,7 +55,7 @@ from runtime.precision import PRECISIONS, Precision
 from scripts import formulation
 from scripts.benchmark_page import Counted, Figure, render, write_page
 from scripts.counting import STEPS, counted_inference, counted_step
-from scripts.program import check_picture, one_line, program, size, whole, words_of
+from scripts.program import check_picture, integer, one_line, program, size, words_of
 from trainer import Learner
 from utility import environment
 
@@ -388,10 +388,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     sizes = "default: {}x{} on a GPU, else {}x{}".format(*SIZE, *SIZE_ON_CPU)
     parser.add_argument("--size", type=size, help=f"LR image to restore, HxW ({sizes})")
-    parser.add_argument("--batch", type=whole(1), help="images in a step (default: published on a GPU, else 2)")
-    parser.add_argument("--patch", type=whole(1), help="side of an LR patch (default: published on a GPU, else 24)")
-    parser.add_argument("--rounds", type=whole(1), default=5, help="(default: %(default)s)")
-    parser.add_argument("--runs", type=whole(1), help="runs in a round (default: 20 on a GPU, else 1)")
+    parser.add_argument("--batch", type=integer(1), help="images in a step (default: published on a GPU, else 2)")
+    parser.add_argument("--patch", type=integer(1), help="side of an LR patch (default: published on a GPU, else 24)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="(default: %(default)s)")
+    parser.add_argument("--runs", type=integer(1), help="runs in a round (default: 20 on a GPU, else 1)")
     parser.add_argument("--quick", action="store_true", help="few networks, small images, three rounds")
     parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="write the results there, with a plot beside it")

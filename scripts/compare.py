@@ -43,7 +43,7 @@ BLIND = ["--epochs_encoder", "-1"]
 KDSR = [*BLIND, "--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1"]
 METHODS = 4
 TEACHER_SHARE = 0.4  # of KDSR's time
-SHOWN = ("butterfly", "2.60", (60, 90, 100))  # image of Set5, kernel; top, left and side of the crop
+EXAMPLE = ("butterfly", "2.60", (60, 90, 100))  # image of Set5, kernel; top, left and side of the crop
 
 
 class Point(NamedTuple):
@@ -117,16 +117,16 @@ def find_test_sets(given: Namespace) -> list[TestSet]:
 def score(networks: dict[str, BlindSR], test_sets: Sequence[TestSet]) -> tuple[list[Score], dict[str, Tensor]]:
     """Return all scores, with the network's name before that of the set, and the images to be drawn."""
     device = choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print)
-    shown: dict[str, Tensor] = {}
+    images: dict[str, Tensor] = {}
     scores: list[Score] = []
     for name, net in networks.items():
         net.to(device)
 
         def keep(sample: Sample, sr: Tensor, name: str = name) -> None:
-            if sample.image == SHOWN[0]:
-                at = sample.cases.index(SHOWN[1])
-                shown.setdefault("LR", enlarge(sample.lr[at], SCALE).cpu())
-                shown.update({name: sr[at].cpu(), "HR": sample.hr.cpu()})
+            if sample.image == EXAMPLE[0]:
+                at = sample.cases.index(EXAMPLE[1])
+                images.setdefault("LR", enlarge(sample.lr[at], SCALE).cpu())
+                images.update({name: sr[at].cpu(), "HR": sample.hr.cpu()})
 
         for test_set in test_sets:
             found = evaluate(
@@ -138,7 +138,7 @@ def score(networks: dict[str, BlindSR], test_sets: Sequence[TestSet]) -> tuple[l
                 on_image=keep,
             )
             scores += [row._replace(set=f"{name}, {row.set}") for row in found]
-    return scores, shown
+    return scores, images
 
 
 def run(given: Namespace) -> None:
@@ -152,7 +152,7 @@ def run(given: Namespace) -> None:
     common += ["--data_train", given.data_train] if given.data_train else []
     files = trained(common, seconds, begun + METHODS * seconds)
     networks = {"bicubic": build("BICUBIC", scale=SCALE)}
-    scores, shown = score(networks | {name: load_model(path) for name, path in files.items()}, test_sets)
+    scores, images = score(networks | {name: load_model(path) for name, path in files.items()}, test_sets)
     table = report.render([row for row in report.rows(scores) if row.case == "all"], "markdown")
     with atomic_write(given.out / "table.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
@@ -160,9 +160,9 @@ def run(given: Namespace) -> None:
     before = {"KDSR": TEACHER_SHARE * given.minutes}
     courses = {key: course(path.parent.parent, name, before.get(key, 0.0)) for key, path in files.items()}
     curves(courses, name, given.out / "curves.png")
-    if shown:
+    if images:
         order = ["LR", *networks, *files, "HR"]
-        side_by_side(given.out / "side_by_side.png", {name: shown[name] for name in order}, SHOWN[2])
+        side_by_side(given.out / "side_by_side.png", {name: images[name] for name in order}, EXAMPLE[2])
     print(f"\n{table}\nwritten to {given.out}")
 
 

@@ -43,7 +43,7 @@ from scripts.program import check_folder, one_line, program, words_of
 from utility import Run, argument, atomic_write, read_json, read_rows
 
 ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
-CROP, ENLARGED, SHOWN = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
+CROP, ENLARGED, MOST = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
 CPU = torch.device("cpu")
 
 
@@ -188,8 +188,8 @@ def changes(a: Tested, b: Tested) -> list[Change]:
     for change in sorted((c for c in found if isfinite(c.gain)), key=lambda c: -abs(c.gain)):
         largest.setdefault(change.image, change)
     found = sorted(largest.values(), key=lambda change: change.gain)
-    losses = [change for change in found if change.gain < 0][:SHOWN]
-    return losses + [change for change in found if change.gain > 0][-SHOWN:]
+    losses = [change for change in found if change.gain < 0][:MOST]
+    return losses + [change for change in found if change.gain > 0][-MOST:]
 
 
 def place(a: Tensor, b: Tensor, hr: Tensor, *, gain: bool) -> tuple[int, int]:

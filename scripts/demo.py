@@ -46,7 +46,7 @@ TEST = ("astronaut.png", "chelsea.png")
 TEACHER_SHARE = 0.4  # of the time of training
 TESTING = 30  # seconds reserved for the test and the pictures, or a fifth of the demo if that is less
 DRAWING = 3  # seconds of these for the pictures
-SHOWN = ("astronaut", "2.60", (50, 165, 110))  # image, kernel; top, left and side of the crop
+EXAMPLE = ("astronaut", "2.60", (50, 165, 110))  # image, kernel; top, left and side of the crop
 SIZE = ["--n_feats", "32", "--n_blocks", "6", "--n_resblocks", "1", "--patch_size", "24", "--batch_size", "8"]
 
 
@@ -70,13 +70,13 @@ def table(baseline: Sequence[Score], ours: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-def titled(shown: dict[str, Tensor], scores: dict[str, list[Score]]) -> dict[str, Tensor]:
+def titled(images: dict[str, Tensor], scores: dict[str, list[Score]]) -> dict[str, Tensor]:
     """Return the images in the order in which they are drawn, by titles that tell the blur and the scores."""
-    titles = {"LR": f"LR x{SCALE}, blur σ {float(SHOWN[1]):g}", "HR": "HR"}
+    titles = {"LR": f"LR x{SCALE}, blur σ {float(EXAMPLE[1]):g}", "HR": "HR"}
     for name, rows in scores.items():
-        (own,) = (row for row in rows if (row.image, row.case) == SHOWN[:2])
-        titles[name] = f"{name}, {own.values['psnr']:.2f} dB"
-    return {titles[name]: shown[name] for name in ("LR", *scores, "HR")}
+        (row,) = (row for row in rows if (row.image, row.case) == EXAMPLE[:2])
+        titles[name] = f"{name}, {row.values['psnr']:.2f} dB"
+    return {titles[name]: images[name] for name in ("LR", *scores, "HR")}
 
 
 def of_network(net: BlindSR) -> Restore:
@@ -98,22 +98,22 @@ def test(
         The scores of each, and the images to be drawn.
     """
     scores: dict[str, list[Score]] = {name: [] for name in restores}
-    shown: dict[str, Tensor] = {}
+    images: dict[str, Tensor] = {}
     rule = gaussian8(SCALE)
-    for case in sorted(rule.cases, key=lambda case: case.name != SHOWN[1]):  # the one to be drawn comes first
-        if shown and time.perf_counter() > until:
+    for case in sorted(rule.cases, key=lambda case: case.name != EXAMPLE[1]):  # the one to be drawn comes first
+        if images and time.perf_counter() > until:
             print(f"time is up: {case.name} and the kernels after it are left out of the test")
             break
         test_set = Degraded("photographs", photos, replace(rule, cases=(case,)))
         for name, restore in restores.items():
 
             def keep(sample: Sample, sr: Tensor, name: str = name) -> None:
-                if (sample.image, sample.cases[0]) == SHOWN[:2]:
-                    shown.update({"LR": enlarge(sample.lr[0], SCALE), name: sr[0], "HR": sample.hr})
+                if (sample.image, sample.cases[0]) == EXAMPLE[:2]:
+                    images.update({"LR": enlarge(sample.lr[0], SCALE), name: sr[0], "HR": sample.hr})
 
             cpu = torch.device("cpu")
             scores[name] += evaluate(restore, test_set, scale=SCALE, planes="kdsr", device=cpu, on_image=keep)
-    return scores, shown
+    return scores, images
 
 
 def run(seconds: float, folder: Path, begun: float) -> None:
@@ -141,10 +141,10 @@ def run(seconds: float, folder: Path, begun: float) -> None:
 
     print(f"\n3 of 3: the test. {left(end)}")
     restores = {"bicubic": lambda lr, hr: bicubic(lr, SCALE), "KDSR student": of_network(load_model(student))}
-    scores, shown = test(restores, list_images(unseen), until=end - DRAWING)
+    scores, images = test(restores, list_images(unseen), until=end - DRAWING)
     text = table(*scores.values())
     (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
-    side_by_side(folder / "side_by_side.png", titled(shown, scores), SHOWN[2])
+    side_by_side(folder / "side_by_side.png", titled(images, scores), EXAMPLE[2])
     runs = student.parent.parent
     print(f"\nphotographs not trained on: {', '.join(TEST)}; PSNR (dB) / SSIM on luma\n{text}\n")
     print(f"pictures: {folder / 'side_by_side.png'}\ncurves:   {runs / 'psnr.png'}, {runs / 'loss.png'}")

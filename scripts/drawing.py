@@ -36,13 +36,13 @@ def side_by_side(out: Path, images: dict[str, Tensor], crop: tuple[int, int, int
     shape = height / width
     figure = Figure(figsize=(3 * len(images), 3 * (shape + 1) + 0.5), layout="constrained")
     axes = figure.subplots(2, len(images), height_ratios=(shape, 1))
-    for (title, image), whole, zoom in zip(images.items(), *axes, strict=True):
+    for (title, image), overview, zoom in zip(images.items(), *axes, strict=True):
         pixels = image.permute(1, 2, 0).numpy()  # H W 3
-        whole.imshow(pixels)
-        whole.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="yellow", linewidth=1.5))
-        whole.set_title(title)
+        overview.imshow(pixels)
+        overview.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="yellow", linewidth=1.5))
+        overview.set_title(title)
         zoom.imshow(pixels[top : top + side, left : left + side], interpolation="nearest")
-        for ax in (whole, zoom):
+        for ax in (overview, zoom):
             ax.set_axis_off()
     figure.savefig(out, dpi=80)
 

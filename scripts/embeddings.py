@@ -44,7 +44,7 @@ from data.store import ImageFolder, check_images
 from evaluation.results import sha256
 from model import BlindSR, load_model, name_of, zoo
 from scripts.drawing import widths
-from scripts.program import check_folder, one_line, program, real, whole, words_of
+from scripts.program import check_folder, integer, one_line, program, real, words_of
 from utility import argument, atomic_write, environment, file_name
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
@@ -240,11 +240,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--protocol", choices=sorted(NAMED), help="the kernels (gaussian8; CDSR: manet9)")
     parser.add_argument("--noise", type=real(0, 255), default=0.0, help="σ in grey levels of 255 (0)")
     parser.add_argument(
-        "--limit", type=whole(1), default=100, help="use no more than the first images of the folder (100)"
+        "--limit", type=integer(1), default=100, help="use no more than the first images of the folder (100)"
     )
-    parser.add_argument("--patches", type=whole(1), default=4, help="random patches of an image (4)")
-    parser.add_argument("--patch_size", type=whole(1), default=48, help="side of a patch, LR pixels (48)")
-    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=1, help="of the patches, noise, halves, t-SNE (1)")
+    parser.add_argument("--patches", type=integer(1), default=4, help="random patches of an image (4)")
+    parser.add_argument("--patch_size", type=integer(1), default=48, help="side of a patch, LR pixels (48)")
+    parser.add_argument(
+        "--seed", type=integer(0, 2**32 - 1), default=1, help="of the patches, noise, halves, t-SNE (1)"
+    )
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable and too small images")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):

@@ -32,7 +32,7 @@ from data.testset import Degraded, to_pixels, to_tensor
 from evaluation import metric, page, smallest_hr
 from model import BlindSR, name_of
 from scripts.picture import load_networks, restored, scale_of, titles
-from scripts.program import check_picture, one_line, program, real, whole, words_of
+from scripts.program import check_picture, integer, one_line, program, real, words_of
 from utility import atomic_write
 
 CPU = torch.device("cpu")
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="page to write, .html")
     parser.add_argument(
         "--crop",
-        type=whole(16),
+        type=integer(16),
         default=768,
         metavar="SIDE",
         help="HR pixels a side from the middle that are shown at most (default: %(default)s); of "

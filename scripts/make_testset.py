@@ -23,7 +23,7 @@ from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
-from scripts.program import check_folder, one_line, program, real, whole, words_of
+from scripts.program import check_folder, integer, one_line, program, real, words_of
 from utility import argument, atomic_write, file_name
 
 
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example benchmark/Set5_x4")
     parser.add_argument("--noise", type=real(0, 255), default=0.0, help="σ in grey levels of 255 (default: 0)")
     parser.add_argument("--sv_mode", type=int, choices=range(1, 7), help="kernels of manet_sv")
-    parser.add_argument("--seed", type=whole(0), default=1, help="seed of noise and draws (default: 1)")
+    parser.add_argument("--seed", type=integer(0), default=1, help="seed of noise and draws (default: 1)")
     given = parser.parse_args(argv)
     if (given.protocol == "manet_sv") != (given.sv_mode is not None):
         parser.error("--protocol manet_sv and --sv_mode go together")

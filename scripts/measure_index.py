@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.packed import Index, Packed, PackedImages, write_index
 from data.sampler import PatchBatches, PatchSampler
-from scripts.program import one_line, program, whole, words_of
+from scripts.program import integer, one_line, program, words_of
 
 T = TypeVar("T")
 HEIGHT, WIDTH = 1356, 2040
@@ -65,7 +65,7 @@ def measure(count: int, folder: Path) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
-    parser.add_argument("counts", metavar="COUNT", nargs="*", type=whole(1), default=[1000, 100_000], help="images")
+    parser.add_argument("counts", metavar="COUNT", nargs="*", type=integer(1), default=[1000, 100_000], help="images")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)), tempfile.TemporaryDirectory() as folder:
         for count in given.counts:

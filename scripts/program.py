@@ -56,7 +56,7 @@ def words_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     return {name: next(str(word) for word in found if word) for name, found in words.items()}
 
 
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     """Return a type for argparse: whole numbers from `low` on, up to `high` if there is one."""
 
     def read(word: str) -> int:

@@ -30,7 +30,7 @@ from data.degradation import quantize
 from data.degradation.resize import bicubic
 from data.images import BadImage, list_images, read_image, write_image
 from data.testset import to_pixels, to_tensor
-from scripts.program import check_folder, one_line, program, whole, words_of
+from scripts.program import check_folder, integer, one_line, program, words_of
 from utility import argument, atomic_write
 
 
@@ -106,9 +106,11 @@ def run(given: Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
     parser.add_argument("dir", metavar="PHOTOS", type=Path, help="folder of photographs")
-    parser.add_argument("--factor", required=True, type=whole(2, 16), help="2 to 16; a side becomes that much shorter")
+    parser.add_argument(
+        "--factor", required=True, type=integer(2, 16), help="2 to 16; a side becomes that much shorter"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the PNG files")
-    parser.add_argument("--tile", type=whole(64), metavar="PIXELS", help="cut each into tiles of about this side")
+    parser.add_argument("--tile", type=integer(64), metavar="PIXELS", help="cut each into tiles of about this side")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable photographs and name them")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):

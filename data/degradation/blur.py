@@ -13,7 +13,7 @@ from data.degradation.params import in_parts
 from runtime.precision import full_precision
 
 Padding = Literal["reflect", "replicate"]
-TOGETHER = 5
+AT_ONCE = 5
 """Images that a CPU convolves at a time: their planes fill vectors of sixteen, and nothing that is made is large."""
 
 
@@ -50,7 +50,7 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
         padded = pad(x, size, padding)
         return _fourier(padded, kernel)[..., ::stride, ::stride] if fourier else _direct(padded, kernel, stride)
 
-    return in_parts(correlate, x, kernel.to(x), most=TOGETHER)
+    return in_parts(correlate, x, kernel.to(x), most=AT_ONCE)
 
 
 @full_precision

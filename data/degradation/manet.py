@@ -8,7 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from data.degradation.blur import TOGETHER, blur
+from data.degradation.blur import AT_ONCE, blur
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
 from data.degradation.noise import CLEAN
@@ -100,7 +100,7 @@ class MANet(Ranges):
             levels = 255 * hr  # whole numbers, as in the published code, for the same ties of rounding
             return blur(levels, kernel, padding="replicate", stride=self.scale)
 
-        return finish(in_parts(sampled, hr, kernel, most=TOGETHER), params, generator, noise_var=self.noise_var)
+        return finish(in_parts(sampled, hr, kernel, most=AT_ONCE), params, generator, noise_var=self.noise_var)
 
     def _sample_width(self, draws: int, generator: torch.Generator) -> Tensor:
         """Draw (B, 2) standard deviations."""

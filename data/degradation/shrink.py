@@ -48,9 +48,9 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     """
     check_kernels(x, kernel)
     margin, stride = kernel.shape[-1] // 2, x.shape[-1] // len(columns)
-    whole = rows.shape == (len(rows), stride * len(rows)) and columns.shape == (len(columns), stride * len(columns))
+    integer = all(matrix.shape[1] == stride * len(matrix) for matrix in (rows, columns))
     small = min(len(rows), len(columns)) < _WIDE or min(x.shape[-2:]) <= margin
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not whole or small or stride == 1:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not integer or small or stride == 1:
         return rows @ blur(x, kernel) @ columns.mT
     down, across, exact = _shrinking(rows, stride), _shrinking(columns, stride), kernel.double()
     blurs_across, blurs_down = _after(across.weights, exact.mT).mT, _after(down.weights, exact)

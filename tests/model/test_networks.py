@@ -63,7 +63,7 @@ def test_recomputed_maps_change_no_gradient(name, precision):
         trunk[0].register_forward_hook(lambda *_: runs.append(1))
     for recompute in (False, True):
         for trunk in trunks:
-            trunk.recompute, trunk.together = recompute, 2
+            trunk.recompute, trunk.group = recompute, 2
         net.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             restored = net(lr, hr)

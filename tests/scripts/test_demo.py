@@ -45,7 +45,7 @@ def photos(photo_folder):
 
 @pytest.mark.parametrize(("until", "cases"), [(math.inf, 8), (0.0, 1)])
 def test_the_test_takes_as_many_kernels_as_there_is_time_for(until, cases, photos, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "SHOWN", (photos[1].stem, *demo.SHOWN[1:]))
+    monkeypatch.setattr(demo, "EXAMPLE", (photos[1].stem, *demo.EXAMPLE[1:]))
     restores = {name: (lambda lr, hr: bicubic(lr, 4)) for name in ("a", "b")}
     scores, shown = demo.test(restores, photos, until=until and until + time.perf_counter())
     assert list(scores) == ["a", "b"]

@@ -60,9 +60,9 @@ def test_an_interrupt_ends_in_a_line():
 def test_whole_numbers(word, value):
     if value is None:
         with pytest.raises(program.argparse.ArgumentTypeError, match=r"in 1\.\.7"):
-            program.whole(1, 7)(word)
+            program.integer(1, 7)(word)
     else:
-        assert program.whole(1, 7)(word) == value
+        assert program.integer(1, 7)(word) == value
 
 
 @pytest.mark.parametrize("word", ["-1", "0", "inf", "nan", "x"])
