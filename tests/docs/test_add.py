@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -117,3 +118,6 @@ def test_an_addition_works_by_its_commands(heading, printed, repository, photo_f
         output += done.stdout
     assert printed in output
     assert "has no effect" not in output
+    if heading == "A network":  # its flag has reached it
+        (told,) = repository.rglob("scores_*.json")
+        assert json.loads(told.read_text())["head_size"] == 5
