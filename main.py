@@ -91,6 +91,7 @@ def build_trainer(
     recipe = preflight.recipe_of(options)
     net = preflight.network_of(options, log=run.log)
     preflight.check_patch(options, net, recipe)
+    run.log(f"{network.model}: {sum(parameter.numel() for parameter in net.parameters()):,} parameters")
     sets, test_sets = find_images(options, run, ranks, need_test_sets=need_test_sets)
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
     epoch_steps = training.test_every or published.epoch_steps(

@@ -445,7 +445,7 @@ class TrainingOptions:
     lr_encoder: float = flag(
         AS_PUBLISHED, "learning rate while the encoder learns alone", low=0, high=1, when=WARMUP, on_resume=IF_GIVEN
     )
-    lr_sr: float = flag(AS_PUBLISHED, "learning rate of full training", low=0, high=1, on_resume=IF_GIVEN)
+    lr_sr: float = flag(AS_PUBLISHED, "learning rate of full training", low=0, high=1, also=("lr",), on_resume=IF_GIVEN)
     lr_decay_encoder: int = flag(
         60, "epochs between two decays of --lr_encoder", low=1, when=WARMUP, on_resume=IF_GIVEN
     )
@@ -838,7 +838,7 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     if positional and unknown:
         given[positional] = tuple(map(Path, unknown))
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
-        resuming = given.get("resume", "no") not in ("no", "-1")
+        resuming = given.get("resume", "no") not in ("no", "-1") and path is None
         told = "; a resumed run needs its flags again, or --config with its config.json" if resuming else ""
         parser.error(f"{' and '.join(missing)} must be given{told}")
     for name, value in given.items():
@@ -856,6 +856,7 @@ def words_of_config(path: Path) -> tuple[list[str], dict[str, Any]]:
     has --recipe if config.json holds the content of its file, which is no word.
     """
     with argument("config"):
+        path = path / "config.json" if path.is_dir() else path
         values = read_json(path)
         try:
             told = {name: values[name] for name in flags_of(TrainOptions) if values.get(name) is not None}
@@ -913,6 +914,9 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     _check_degradation(options, given)
     _check_training(options)
     _check_epochs(options)
+    for name, when in without_effect(given, options).items():
+        if name in ("recipe", "mix"):  # a run of days on other images than was meant
+            raise ValueError(f"--{name} acts with {when}, which is not asked for: add that, or leave --{name} out")
     return given, options
 
 

@@ -100,31 +100,43 @@ def score(
     options: EvalOptions,
     precision: Precision,
     device: torch.device,
-) -> list[Score]:
-    """Return every score of every test set; with --save_results also write the images as they are restored.
+) -> tuple[list[Score], OSError | None]:
+    """Return every score of every test set, and the first error of writing them.
 
-    crops: by protocol; they are shown all images.
+    The scores of a set are written as soon as it is done; with --save_results also the images as they are restored.
+    `crops`, by protocol, are given all images.
     """
-    planes = options.test_degradation.metric
+    planes, folder, setup = options.test_degradation.metric, folder_of(options, net), setup_of(options)
+    about = {"name": setup.stem(planes), "metric": f"{planes}, border {net.scale}", "made": setup.about(net)}
     with argument("score"):
         measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
-    scores: list[Score] = []
-    for test_set in test_sets:
-        folder = results.set_folder(folder_of(options, net), test_set) if options.testing.save_results else None
-        scores += evaluate(
-            partial(restore, net=net, options=options, precision=precision),
-            test_set,
-            scale=net.scale,
-            planes=planes,
-            device=device,
-            metrics=measures,
-            on_image=partial(see, crops=crops[test_set.protocol], folder=folder),
-        )
-    return scores
+    scores, failure = list[Score](), None
+    images = sum(len(test_set.hr_paths) for test_set in test_sets)
+    quiet = 0.2 if sys.stderr.isatty() else 30  # a log file is no place for a moving bar
+    with tqdm(total=images, unit="image", mininterval=quiet, leave=False) as bar:
+        for test_set in test_sets:
+            bar.set_description_str(f"{test_set.name}, {test_set.protocol}")
+            kept = results.set_folder(folder, test_set) if options.testing.save_results else None
+            found = evaluate(
+                partial(restore, net=net, options=options, precision=precision),
+                test_set,
+                scale=net.scale,
+                planes=planes,
+                device=device,
+                metrics=measures,
+                on_image=partial(see, crops=crops[test_set.protocol], folder=kept, bar=bar),
+            )
+            scores += found
+            try:
+                results.write_test_set(folder, test_set, found, **about)
+            except OSError as error:  # a full disk: the table will still be printed
+                failure = failure or error
+    return scores, failure
 
 
-def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None) -> None:
+def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
     """Keep a crop of an image for the report, and write the whole image where there is a folder for it."""
+    bar.update()
     crops(sample, sr)
     if folder is not None:
         results.save_images(folder, sample, sr)
@@ -140,6 +152,7 @@ def setup_of(options: EvalOptions) -> results.Setup:
         self_ensemble=testing.self_ensemble,
         tile=testing.tile,
         oracle=testing.oracle,
+        seed=testing.seed,
     )
 
 
@@ -149,28 +162,17 @@ def folder_of(options: EvalOptions, net: BlindSR) -> Path:
     return setup_of(options).folder(testing.dir_experiment, scale=net.scale, save=testing.save)
 
 
-def report_scores(
-    scores: Sequence[Score],
-    test_sets: Sequence[TestSet],
-    crops: Mapping[str, page.Crops],
-    options: EvalOptions,
-    net: BlindSR,
-) -> None:
-    """Print the table of all scores, then write those of each test set, and report.html for each protocol."""
+def report_scores(scores: Sequence[Score], crops: Mapping[str, page.Crops], options: EvalOptions, net: BlindSR) -> None:
+    """Print the table of all scores, and write report.html for each protocol."""
     planes = options.test_degradation.metric
     note = ", the best of seven steps, chosen by the HR image: an oracle" if options.testing.oracle else ""
+    note += ", a teacher, which sees the HR image" if net.sees_hr else ""
     print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(report.render(report.rows(scores)))
-    folder, setup = folder_of(options, net), setup_of(options)
-    name, made = setup.stem(planes), setup.about(net)
-    for test_set in test_sets:
-        of_set = [score for score in scores if score.set == test_set.name]
-        metric_used = f"{planes}, border {net.scale}"
-        results.write_test_set(folder, test_set, of_set, name=name, metric=metric_used, made=made)
+    folder, made = folder_of(options, net), {"metric": planes, **setup_of(options).about(net)}
     for protocol, kept in crops.items():
         of_protocol = [score for score in scores if score.protocol == protocol]
-        about = {"metric": planes, **made}
-        page.write_results(folder / results.slug(protocol), of_protocol, kept, made=about, log=print)
+        page.write_results(folder / results.slug(protocol), of_protocol, kept, made=made, log=print)
     print(f"written to {folder}")
 
 
@@ -465,8 +467,10 @@ def run(argv: Sequence[str] | None) -> None:
     for remark in remarks(options, test_sets, given):
         print(f"note: {remark}")
     crops = {test_set.protocol: page.Crops(net.scale) for test_set in test_sets}
-    scores = score(net, test_sets, crops, options, precision, device)
-    report_scores(scores, test_sets, crops, options, net)
+    scores, failure = score(net, test_sets, crops, options, precision, device)
+    report_scores(scores, crops, options, net)
+    if failure is not None:
+        raise failure
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -474,7 +478,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with StopSignals():
             run(argv)
     except KeyboardInterrupt:
-        print("test.py: interrupted; photographs that are done stay, and the same command goes on", file=sys.stderr)
+        print("test.py: interrupted; photographs and test sets that are done stay", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (ValueError, OSError) as error:
         sys.exit(f"test.py: error: {option.as_flags(error)}")

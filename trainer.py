@@ -569,7 +569,7 @@ class Trainer:
                 self._save_models(psnr, better)
         if self.ranks.is_main:
             report.write()
-        self._logger.since += time.perf_counter() - start
+        self._logger.validated(time.perf_counter() - start)
 
     def _save_models(self, psnr: float, better: bool) -> None:
         names = ["model_best.pt"] if better else []

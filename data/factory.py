@@ -368,7 +368,8 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
         >>> missing_test_sets(["Set6"], Path("none"))
         '`dir_data`: there is no folder none'
     """
-    asked = f"`data_test`: there is no test set {', '.join(names)}: no folder of this name, "
+    joined = " (names are joined by +)" if any("," in name for name in names) else ""
+    asked = f"`data_test`: there is no test set {', '.join(names)}{joined}: no folder of this name, "
     if dir_data is None:
         return f"{asked}and no `dir_data` to look for benchmark/<Set>/HR in"
     if gone := [root for root in split(dir_data) if not root.exists()]:

@@ -288,10 +288,12 @@ def side_by_side(names: Iterable[str]) -> list[str]:
 
 
 def split_names(asked: str) -> list[str]:
-    """Return the names in a list that is joined by +, which may also end a name.
+    """Return the names in a list that is joined by +, which may also end a name. Raise ValueError for commas.
 
     Examples:
         >>> split_names("niqe+clipiqa++musiq")
         ['niqe', 'clipiqa+', 'musiq']
     """
+    if "," in asked:
+        raise ValueError(f"{asked}: names are joined by +")
     return re.split(r"\+(?=[a-z])", asked)

@@ -52,7 +52,7 @@ class Setup:
     Attributes:
         pre_train: the checkpoint; None: bicubic interpolation.
         weights: which of its weights, one of `model.checkpoint.WEIGHTS`.
-        precision, self_ensemble, tile, oracle: as the flags of test.py.
+        precision, self_ensemble, tile, oracle, seed: as the flags of test.py.
     """
 
     pre_train: Path | None = None
@@ -61,6 +61,7 @@ class Setup:
     self_ensemble: bool = False
     tile: int | None = None
     oracle: bool = False
+    seed: int = 1
 
     def folder(self, dir_experiment: Path, *, scale: int, save: str | None = None) -> Path:
         """Return `results/<checkpoint>/` in the directory `save`, or in that of the run that the checkpoint lies in.
@@ -94,6 +95,7 @@ class Setup:
         parts += ["ensemble"] if self.self_ensemble else []
         parts += [f"tile{self.tile}"] if self.tile else []
         parts += [self.precision] if self.precision != "fp32" else []
+        parts += [f"seed{self.seed}"] if self.seed != 1 else []
         return "_".join(parts)
 
     def about(self, net: BlindSR) -> dict[str, Any]:
@@ -108,6 +110,7 @@ class Setup:
             "self_ensemble": self.self_ensemble,
             "tile": self.tile,
             "oracle": self.oracle,
+            "seed": self.seed,
             **environment(),
         }
 
@@ -130,7 +133,7 @@ def set_folder(results: Path, test_set: TestSet) -> Path:
 def write_test_set(
     results: Path, test_set: TestSet, scores: Sequence[Score], *, name: str, metric: str, made: Mapping[str, Any]
 ) -> None:
-    """Write the scores of one test set into its folder under `results`. Print them first: the disk may be full.
+    """Write the scores of one test set into its folder under `results`.
 
     Args:
         results: as `Setup.folder` returns it.

@@ -17,7 +17,7 @@ from loss.objective import Objective
 from loss.pixel import Pixel
 from loss.sftmd import SFTMD
 from model import BlindSR
-from utility import argument, call
+from utility import argument, call, listing
 
 # An entry is given those of the flags that it takes by name, and, where it takes them: `net`, `teacher` (None: there is
 # none), `warmup_steps` and `freeze_step`, and `pretrained` (False: its weights come with the state of a run).
@@ -60,13 +60,15 @@ def network(
         require(source, "pre_train", pre_train, scale=scale, **sizes)
         student = model.build("KDSR_S", **source.config)
         take_restoration(student, source)
+        log(f"{pre_train}: the teacher's SR network is taken, the estimator starts afresh")
         return student
     require(source, "pre_train", pre_train, model=name, **sizes)
     if source.scale == scale:
+        log(f"{pre_train}: all {len(source.state_dict())} tensors are taken")
         return source.train()
     net = model.build(name, **source.config | {"scale": scale})
     fresh = model.warm_start(net, source)
-    log(f"{pre_train} is a network for x{source.scale}; at x{scale} these start afresh: {', '.join(fresh)}")
+    log(f"{pre_train} is a network for x{source.scale}; at x{scale} these start afresh: {listing(fresh, 8)}")
     return net
 
 
@@ -80,7 +82,11 @@ def _from_any(net: BlindSR, source: BlindSR, path: Path, log: Callable[[str], No
             f"{model.name_of(net)} {net.config}"
         )
     layers = dict.fromkeys(name.rpartition(".")[0] for name in fresh)
-    log(f"{path}: {total - len(fresh)} of {total} tensors fit; these start afresh: {', '.join(layers) or 'none'}")
+    log(
+        f"{path}: {total - len(fresh)} of {total} tensors fit; these start afresh: {listing(list(layers), 8) or 'none'}"
+    )
+    if 2 * len(fresh) > total:
+        log(f"note: more than half of {model.name_of(net)} starts afresh: what it was given may help little")
     return net
 
 

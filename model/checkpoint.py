@@ -21,12 +21,14 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from . import foreign, zoo
 from .layer import BlindSR
 from .networks import NETWORKS, build, name_of
+from .upsampler import Upsampler
 from .weight_file import PARTS, read_file, replacing, write_file, write_safetensors
 
 FOLDER_WEIGHTS = "model.safetensors"  # beside config.json, in the layout of Hugging Face
 FORMAT = 2
 READABLE = (1, 2)
 WEIGHTS = ("auto", *PARTS)  # which weights of a file to load; auto prefers the average
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # where other trainers keep a state dict
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 __all__ = [
@@ -171,16 +173,18 @@ def from_published(state: Mapping[str, Tensor], path: str | Path) -> BlindSR:
 def warm_start(net: BlindSR, source: BlindSR) -> list[str]:
     """Copy every tensor of another network whose name and shape match, and return the names that stay fresh.
 
-    From one scale to another it keeps trunk and estimator; the upsampler stays fresh.
+    From one scale to another it keeps trunk and estimator; the upsampler stays fresh, even if a stage of it fits.
 
     Examples:
-        >>> x2, x3 = (build("EDSR", scale=scale, n_feats=8, n_blocks=2) for scale in (2, 3))
-        >>> warm_start(x3, x2)
+        >>> x2, x4 = (build("EDSR", scale=scale, n_feats=8, n_blocks=2) for scale in (2, 4))
+        >>> warm_start(x2, x4)
         ['upsample.0.weight', 'upsample.0.bias']
     """
     theirs, fresh = source.state_dict(), []
+    upsamplers = [name for name, part in net.named_modules() if isinstance(part, Upsampler)]
+    other = tuple(f"{name}." for name in upsamplers if net.scale != source.scale)
     for name, value in net.state_dict().items():
-        if name in theirs and theirs[name].shape == value.shape:
+        if name in theirs and theirs[name].shape == value.shape and not name.startswith(other):
             value.copy_(theirs[name])
         else:
             fresh.append(name)
@@ -217,7 +221,8 @@ def _read_folder(folder: Path) -> dict[str, Any]:
 
 def _state_dict(contents: dict[str, Any], path: str | Path, weights: str) -> dict[str, Tensor]:
     """Return the weights that are asked for."""
-    found = {part: contents[part] for part in reversed(PARTS) if part in contents} or {"params": contents}
+    wrapped = next((contents[name] for name in WRAPPERS if isinstance(contents.get(name), dict)), contents)
+    found = {part: contents[part] for part in reversed(PARTS) if part in contents} or {"params": wrapped}
     if weights not in ("auto", *found):
         raise ValueError(f"`weights` {weights}: {path} holds no {weights}, only {' and '.join(found)}")
     name = next(iter(found)) if weights == "auto" else weights

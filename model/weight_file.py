@@ -53,8 +53,9 @@ def write_file(contents: Mapping[str, Any], path: str | Path) -> None:
     with Path(path).open("wb") as file:
         try:
             torch.save(sealed, file)
-        except RuntimeError as error:  # PyTorch's writer hides the error of a full disk behind its own
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        except RuntimeError as error:  # PyTorch's writer hides behind its own what broke off: a full disk, Ctrl-C
+            hidden = error.__context__
+            raise hidden if isinstance(hidden, OSError | KeyboardInterrupt | SystemExit) else error from None
 
 
 def read_file(path: str | Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def entry_of(path: Path) -> Weights | None:
         >>> entry_of(Path("runs/model_best.pt")) is None
         True
     """
-    if path.resolve().parent not in (CLONE.resolve(), _cache().resolve()):
+    if path.resolve().parent not in [place.resolve() for place in _places()]:
         return None
     return next((entry for entry in entries().values() if entry.file == path.name), None)
 
@@ -89,8 +89,7 @@ def resolve(path: str | Path) -> Path:
         raise FileNotFoundError(
             f"there is no file {path}, and the zoo has no weights of this name.{close} It has {', '.join(known)}"
         )
-    places = [CLONE / entry.file, _cache() / entry.file]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place / entry.file for place in _places() if (place / entry.file).is_file()), None)
     if found is None:
         found = _download(entry)
     if (sha := _sha256(found)) != entry.sha256:
@@ -143,6 +142,11 @@ def _usable(scale: int | None, network: str | None) -> list[Weights]:
         if scale in (None, entry.config["scale"])
         and (entry.network == network if network else not NETWORKS[entry.network].sees_hr)
     ]
+
+
+def _places() -> list[Path]:
+    """Return the folders that may hold the files: of this clone, of the clone that the program runs in, the cache."""
+    return [CLONE, Path("experiment", "zoo"), _cache()]
 
 
 def _cache() -> Path:

@@ -47,7 +47,8 @@ class Logger:
         self.run = run
         self.steps = steps
         self.epoch_steps = epoch_steps
-        self.since = time.perf_counter()  # the last line; time that went into validation is added to it
+        self._since = time.perf_counter()  # the last line; time that went into validation is added to it
+        self._validation = 0.0  # seconds that the last one took
         self._writes = writes
         self._reference = reference
         scores = [f"{name}/{test_set}" for test_set in sets for name in SCORES]
@@ -84,8 +85,10 @@ class Logger:
     def losses(self, step: int, losses: Mapping[str, float], steps: int, learning_rate: float, shares: str) -> None:
         """Log the mean losses of the last `steps` steps; `shares` says where their time went."""
         now = time.perf_counter()
-        rate, self.since = steps / (now - self.since), now
-        epoch, left = (step - 1) // self.epoch_steps + 1, duration((self.steps - step) / rate)
+        rate, self._since = steps / (now - self._since), now
+        done = (step - 1) // self.epoch_steps  # epochs that were validated
+        validations = (self.steps // self.epoch_steps - done) * self._validation
+        epoch, left = done + 1, duration((self.steps - step) / rate + validations)
         values = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         self.bar.set_postfix_str(f"{values}  {shares}")
         self.run.log(
@@ -97,6 +100,11 @@ class Logger:
             append_rows(self.run.loss_log, rows)
         told = {**losses, "learning rate": learning_rate, "steps per second": rate}
         self._trackers.scalars({f"train/{name}": value for name, value in told.items()}, step)
+
+    def validated(self, seconds: float) -> None:
+        """Take note of what a validation took: it is no time of steps, but part of what is left."""
+        self._since += seconds
+        self._validation = seconds
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a row for each test set: epoch, step, set, protocol, psnr, ssim."""

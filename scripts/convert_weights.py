@@ -33,7 +33,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model import BlindSR, foreign, load_model, name_of, read_file, save_model
+from model import BlindSR, foreign, load_model, name_of, read_file, save_model, zoo
 from model.checkpoint import from_published
 from model.ikc import PARTS as IKC_PARTS
 from model.rrdb import RRDBNet
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", choices=("ours", "published", "parts"), help="key names of OUT (default: see above)")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):
-        first, *others = given.source
+        first, *others = map(zoo.resolve, given.source)
         print(convert(first, given.out, given.to, others))
 
 

@@ -218,8 +218,8 @@ def write(embedded: Embedded, summary: dict[str, Any], given: Namespace) -> None
     points = flatten(embedded.vectors, given.method, seed=given.seed)
     figure = scatter(points, embedded.degradation, summary["degradations"], title)
     given.out.mkdir(parents=True, exist_ok=True)
-    network = f"{summary['network']}_x{summary['scale']}"
-    stem = file_name("_".join([network, *summary["protocol"].split(), given.space, given.method]))
+    network, run = f"{summary['network']}_x{summary['scale']}", title_of(given.pre_train.with_suffix(""))
+    stem = file_name("_".join([network, *run.split(), *summary["protocol"].split(), given.space, given.method]))
     with atomic_write(given.out / f"{stem}.png") as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     with atomic_write(given.out / f"{stem}.json") as temporary:

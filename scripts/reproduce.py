@@ -30,7 +30,7 @@ from data.protocol import NAMED
 from data.testset import PAIRED, TestSet
 from evaluation import Measure, evaluate, grouped, mean, metric, smallest_hr
 from loss.factory import require
-from model import BlindSR, build, load_model
+from model import BlindSR, build, load_model, zoo
 from runtime.device import device as choose_device
 from runtime.precision import Precision
 from scripts.program import one_line, program, real, words_of
@@ -156,7 +156,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
     parser.add_argument("table", choices=tuple(tables), help="table of published.json")
     parser.add_argument("--row", help="name of a row: that one only")
-    parser.add_argument("--weights", required=True, type=Path, help="folder of the weights; with --row a file")
+    parser.add_argument(
+        "--weights", required=True, type=Path, help="folder of the weights; with --row a file, or a name of the zoo"
+    )
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="root of the test sets")
     parser.add_argument("--tolerance", type=real(0), default=0.05, help="of PSNR, dB (default: 0.05)")
     parser.add_argument("--tolerance_ssim", type=real(0), default=0.002, help="(default: 0.002)")
@@ -168,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [row for row in table["rows"] if given.row in (None, row["row"])]
     if not rows:
         parser.error(f"--row {given.row}: {given.table} has {', '.join(row['row'] for row in table['rows'])}")
+    if given.weights.name in zoo.entries():
+        given.weights = zoo.resolve(given.weights)
     for name, place in (("weights", given.weights), ("data", given.data), ("out", given.out and given.out.parent)):
         if place is not None and not place.exists():
             parser.error(f"--{name}: there is no {place}")

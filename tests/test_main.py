@@ -18,7 +18,7 @@ import test
 from data.images import write_image
 from model import build, checkpoint, foreign, load_model, zoo
 from runtime.signals import INTERRUPTED, STOPPED
-from utility import ROOT, append_rows
+from utility import ROOT, append_rows, listing
 
 TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 0 --cpu --print_every 1"
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -142,10 +142,14 @@ def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
     changed = {name for name in one if one[name] != two[name]}
     assert changed <= {"save", "seed", "config", "command", "threads"}
     assert "mse" in (second / "log.txt").read_text()
+    third = run_main(f"--config {first} --save three")  # the folder will do
+    assert json.loads((third / "config.json").read_text())["seed"] == 7
+    assert "parameters" in (third / "log.txt").read_text()
     for text in ("[]", "{}", '{"model": "KDSR_T", "scale": 7}', "no JSON"):
         (tmp_path / "c.json").write_text(text)
-        assert "--config" in refused(f"--config {tmp_path / 'c.json'} --save three")
-    assert "--config" in refused("--config nowhere.json --save three")
+        assert "--config" in refused(f"--config {tmp_path / 'c.json'} --save four")
+    assert "--config" in refused("--config nowhere.json --save four")
+    assert refused(f"--config {first}") == "main.py: error: --save must be given\n"
 
 
 def test_a_reference_that_is_not_there_is_told_the_others(refused):
@@ -247,7 +251,7 @@ def test_what_a_network_of_another_scale_keeps(run_main, tmp_path):
     assert all("upsample" in name for name in fresh)
     assert trained.keys() == source.state_dict().keys() - {n for n in source.state_dict() if "upsample.2" in n}
     told = (run / "log.txt").read_text()
-    assert f"{tmp_path}/x4.pt is a network for x4; at x3 these start afresh: {', '.join(fresh)}" in told
+    assert f"{tmp_path}/x4.pt is a network for x4; at x3 these start afresh: {listing(fresh, 8)}" in told
 
 
 @pytest.mark.parametrize("change", ["one less", "another size", "another name"])

@@ -137,6 +137,8 @@ def test_published_defaults(arguments, expected):
         ),
         ("--model CDSR --n_GPUs 2 --compile", "--compile takes .*contrast on one GPU"),
         ("--model IKC --objective correction --pre_train f.pt --compile", "contrast on one GPU only: leave it out"),
+        ("--model KDSR_T --recipe light", "--recipe acts with second_order, in training or as --protocol"),
+        ("--model KDSR_T --mix 0.5", "--mix acts with"),
         *(
             (
                 f"{words} --cuda_graph",
@@ -203,7 +205,6 @@ def test_flags_without_effect_are_told():
         ("--model KDSR_T --lr_encoder 1e-3 --temperature 0.2", ["lr_encoder", "temperature"]),
         ("--model KDSR_T --vgg v.pth --objective adversarial --perceptual_weight 0", ["vgg"]),
         ("--model KDSR_T --codec libjpeg", ["codec"]),
-        ("--model KDSR_T --recipe light", ["recipe"]),
         ("--model KDSR_T --degradation second_order --recipe light", []),
         ("--model KDSR_T --protocol second_order --recipe light", []),
         ("--model KDSR_T --degradation second_order --codec libjpeg --draw_per batch", ["draw_per"]),
@@ -590,7 +591,10 @@ def test_every_flag_is_used_somewhere():
     """A flag that no code reads does not exist: it is an attribute or a given value that is read, or a parameter."""
     used: set[str] = set()
     hallway = [ROOT / f"{name}.py" for name in ("main", "test", "option", "preflight", "trainer")]
-    for file in (*hallway, *(p for room in ("data", "loss", "evaluation") for p in (ROOT / room).rglob("*.py"))):
+    for file in (
+        *hallway,
+        *(p for room in ("data", "loss", "evaluation", "model") for p in (ROOT / room).rglob("*.py")),
+    ):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 used.add(node.attr)

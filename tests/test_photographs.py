@@ -75,7 +75,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_call_goes_on(folder, under):
     assert code != 0
     if not under:
         assert code == INTERRUPTED
-        assert "test.py: interrupted; photographs that are done stay, and the same command goes on" in err
+        assert "test.py: interrupted; photographs and test sets that are done stay" in err
         assert "Traceback" not in err
     kept = {name: (folder / "in_x2" / name).read_bytes() for name in results(folder)}
     assert set(kept) <= {"a_x2.png", "c_x2.png"}

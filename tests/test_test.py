@@ -18,7 +18,7 @@ from data.images import list_images, read_image, write_image
 from data.photo import read_photo
 from data.photo_writer import Form, writing
 from data.protocol import manet9
-from evaluation import metric, quality
+from evaluation import evaluate, metric, quality
 from model import BlindSR, build, checkpoint, foreign, load_model, save_folder
 
 
@@ -61,6 +61,45 @@ def test_scores_of_the_sets_that_are_there(student, photo_folder, tmp_path, caps
     assert f"{mean:.3f}" in out
     assert summary["protocol"] == "gaussian8"
     assert len(summary["sha256"]) == 64
+
+
+def test_sets_that_are_done_stay_when_a_later_one_fails(student, photo_folder, tmp_path, monkeypatch, capsys):
+    done = []
+
+    def failing(restore, test_set, **arguments):
+        if done:
+            raise KeyboardInterrupt
+        done.append(test_set.name)
+        return evaluate(restore, test_set, **arguments)
+
+    shutil.copytree(photo_folder / "benchmark/Set5", tmp_path / "other")
+    monkeypatch.setattr(test, "evaluate", failing)
+    with pytest.raises(SystemExit):
+        test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5+{tmp_path}/other --sig 2".split())
+    assert "photographs and test sets that are done stay" in capsys.readouterr().err
+    folder = tmp_path / "run/results/student/sig_2"
+    assert (folder / "Set5/scores_kdsr.csv").exists()
+    assert not (folder / "other").exists()
+
+
+def test_the_table_is_printed_if_the_scores_cannot_be_written(student, photo_folder, tmp_path, capsys):
+    (tmp_path / "run/results/student").mkdir(parents=True)
+    (tmp_path / "run/results/student/sig_2").write_text("in the way")
+    message = refused(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --sig 2")
+    assert "sig_2" in message
+    assert "Set5  sig 2" in capsys.readouterr().out
+
+
+def test_another_seed_does_not_replace_the_scores(student, photo_folder, tmp_path):
+    command = f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --sig 2 --noise 20"
+    for more in ("", " --seed 3"):
+        test.main((command + more).split())
+    found = {
+        path.name: json.loads(path.read_text())
+        for path in (tmp_path / "run/results/student/sig_2_noise_20/Set5").glob("scores_*.json")
+    }
+    assert {name: told["seed"] for name, told in found.items()} == {"scores_kdsr.json": 1, "scores_kdsr_seed3.json": 3}
+    assert len({told["psnr"] for told in found.values()}) == 2
 
 
 def test_the_published_cdsr_command(model_file, photo_folder, capsys):
@@ -109,7 +148,9 @@ def test_only_ikc_has_steps_to_choose_from(student, model_file, photo_folder):
 def test_the_teacher_is_scored_with_its_hr_image(model_file, photo_folder, capsys):
     file = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     test.main(f"--pre_train {file} --dir_data {photo_folder} --data_test Set5 --sig 1.3".split())
-    assert "Set5  sig 1.3" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Set5  sig 1.3" in out
+    assert "KDSR_T x2, kdsr, a teacher, which sees the HR image" in out
 
 
 def test_what_is_measured_is_the_network(photo_folder, tmp_path, capsys):

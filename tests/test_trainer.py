@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ from preflight import dry_run
 from runtime import divergence
 from runtime.curves import Reference, draw_curves
 from runtime.divergence import TrainingError
+from runtime.logger import Logger
 from runtime.precision import Precision
 from runtime.tracker import TRACKERS
 from tests import graphs
@@ -219,6 +221,14 @@ def test_a_run_is_told_where_it_leaves_its_reference(trainer_in, tmp_path, monke
     assert [each.name for each in drawn] == ["other"] * 3
     draw_curves(trainer.run, drawn[0])
     assert (trainer.run.path / "psnr.png").exists()
+
+
+def test_the_time_left_has_room_for_validations(trainer_in, monkeypatch):
+    monkeypatch.setattr(Logger, "validated", lambda logger, seconds: setattr(logger, "_validation", 3600.0))
+    trainer = trainer_in("run")
+    trainer.fit()
+    left = re.findall(r"(\d\d):00:\d\d left", (trainer.run.path / "log.txt").read_text())
+    assert left == ["00", "00", "02", "02", "01", "01"]  # every second step; an epoch has four
 
 
 def test_files_of_a_run(trainer_in, monkeypatch):

@@ -147,3 +147,8 @@ def test_measuring_leaves_the_images_as_they_are():
     for measure in (metric.psnr, metric.ssim):
         measure(*images, border=4)
     assert all(map(torch.equal, images, before))
+
+
+def test_names_are_not_joined_by_commas():
+    with pytest.raises(ValueError, match=r"psnr,ssim: names are joined by \+"):
+        metric.split_names("psnr,ssim")

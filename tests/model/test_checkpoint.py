@@ -426,6 +426,16 @@ def test_a_config_that_claims_more_than_the_file_holds(claim, tmp_path):
     assert len(made) < 2 * len(contents["params"]) + 100
 
 
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "net"])
+def test_a_state_dict_among_what_another_trainer_keeps(wrapper, tmp_path):
+    net = build("KDSR_S", scale=4, n_feats=8, n_blocks=2, n_resblocks=1)
+    torch.save({wrapper: foreign.write(net), "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "theirs.pth")
+    loaded = load_model(tmp_path / "theirs.pth")
+    assert loaded.config == net.config
+    for name, value in net.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+
+
 def test_the_state_of_a_resnet_is_not_compared_with_a_network(tmp_path):
     state = {f"layer{i}.0.conv1.weight": torch.zeros(4, 4, 3, 3) for i in range(1, 5)}
     torch.save(state, tmp_path / "resnet.pt")
@@ -451,6 +461,13 @@ def test_a_warm_start_at_another_scale(name, sizes, fresh):
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key] if key in names else source.state_dict()[key])
     assert warm_start(build(name, scale=2, **sizes), source) == []
+
+
+def test_a_stage_of_the_upsampler_starts_afresh_even_if_it_fits():
+    """The first of two stages has learned what another follows."""
+    source, net = (build("EDSR", scale=scale, n_feats=8, n_blocks=2) for scale in (4, 2))
+    assert warm_start(net, source) == ["upsample.0.weight", "upsample.0.bias"]
+    assert torch.equal(net.state_dict()["tail.weight"], source.state_dict()["tail.weight"])
 
 
 class Doubled(BlindSR):

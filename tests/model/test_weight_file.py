@@ -197,6 +197,29 @@ def test_a_full_disk_is_an_oserror():
     assert caught.value.errno == errno.ENOSPC
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_breaks_a_file_off_is_not_hidden(kind, tmp_path, monkeypatch):
+    """A signal may come at any write; PyTorch then raises an error of its own."""
+
+    class Interrupted:
+        def __init__(self, file):
+            self.file, self.writes = file, 0
+
+        def write(self, data):
+            self.writes += 1
+            if self.writes == 3:
+                raise kind
+            return self.file.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda contents, file: save(contents, Interrupted(file)))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(kind):
+        write_file({"weights": [torch.zeros(10) for _ in range(9)]}, tmp_path / "file.pt")
+
+
 @pytest.mark.parametrize("metadata", ["{", "[" * 10**5, '"KDSR_S"'])
 def test_metadata_of_safetensors_that_is_no_checkpoint(metadata, tmp_path):
     path = tmp_path / "net.safetensors"

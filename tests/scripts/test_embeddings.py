@@ -25,6 +25,7 @@ from scripts.embeddings import (
     random_patches,
     scatter,
     silhouette,
+    title_of,
 )
 
 CPU = torch.device("cpu")
@@ -175,9 +176,9 @@ def model_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("network", "config", "more", "stem", "cases"),
     [
-        ("KDSR_S", {"n_feats": 4, "n_blocks": 1, "n_resblocks": 1}, "", "KDSR_S_x2_gaussian8_code_tsne", 8),
-        ("CDSR", {"n_blocks": 1}, "--method pca --space projection", "CDSR_x2_manet9_projection_pca", 9),
-        ("CDSR", {"n_blocks": 1}, "--protocol gaussian8 --noise 10", "CDSR_x2_gaussian8_noise_10_code_tsne", 8),
+        ("KDSR_S", {"n_feats": 4, "n_blocks": 1, "n_resblocks": 1}, "", "KDSR_S_x2_{}_gaussian8_code_tsne", 8),
+        ("CDSR", {"n_blocks": 1}, "--method pca --space projection", "CDSR_x2_{}_manet9_projection_pca", 9),
+        ("CDSR", {"n_blocks": 1}, "--protocol gaussian8 --noise 10", "CDSR_x2_{}_gaussian8_noise_10_code_tsne", 8),
     ],
 )
 def test_picture_and_scores_of_a_checkpoint(
@@ -187,6 +188,7 @@ def test_picture_and_scores_of_a_checkpoint(
     hr = photo_folder / "train" / "HR"
     main(f"--pre_train {path} --hr {hr} --out {out} --limit 4 --patches 2 --patch_size 24 {more}".split())
     printed = capsys.readouterr().out
+    stem = stem.format(title_of(path.with_suffix("")).replace("/", "_"))
     assert {file.name for file in out.iterdir()} == {f"{stem}.png", f"{stem}.json"}
     assert Image.open(out / f"{stem}.png").width > 800
     summary = json.loads((out / f"{stem}.json").read_text())
