@@ -36,7 +36,7 @@ from data.folders import paired
 from data.images import Log, read_image
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
-from data.testset import Sample, TestSet, to_tensor
+from data.testset import Prepared, Sample, TestSet, to_tensor
 from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from evaluation.photographs import Enlarger, Target
 from loss.factory import require
@@ -169,6 +169,7 @@ def report_scores(scores: Sequence[Score], crops: Mapping[str, page.Crops], opti
     note += ", a teacher, which sees the HR image" if net.sees_hr else ""
     print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(report.render(report.rows(scores)))
+    print("±: standard deviation over the images")
     folder, made = folder_of(options, net), {"metric": planes, **setup_of(options).about(net)}
     for protocol, kept in crops.items():
         of_protocol = [score for score in scores if score.protocol == protocol]
@@ -413,6 +414,9 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
+    for test_set in test_sets:
+        if isinstance(test_set, Prepared) and not test_set.real:
+            print(f"{test_set.name}: LR images from {test_set.pairs[0].lr.parent}")
     data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
     return test_sets
 

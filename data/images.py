@@ -55,17 +55,23 @@ def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder; name the folder that holds the images")
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # macOS leaves `._IMG.jpg`
-    paths = [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    paths = [path for path in visible if _is_image(path)]
     others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
     skipped = listing(others)
     if not paths:
+        below = [path.name for path in visible if path.is_dir() and any(map(_is_image, path.iterdir()))]
         raise FileNotFoundError(
             f"{folder} holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})"
             + (f"; these are in other formats: {skipped}" if others else "")
+            + (f"; in it, these folders do: {listing(below)}" if below else "")
         )
     if others and log is not None:
         log(f"{folder}: not read, as {WANTED}: {skipped}")
     return paths
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 # ---------------------------------------------------------------------------------------------------- reading

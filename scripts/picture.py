@@ -126,6 +126,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
     top, left, side = given.crop or liveliest(lr, scale_of(nets))
     if min(top, left, side - 1, height - top - side, width - left - side) < 0:
         raise ValueError(f"--crop {top} {left} {side}: the image has {height} x {width} pixels")
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     draw(given.out, lr, hr, nets, (top, left, side))
 
 

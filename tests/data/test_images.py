@@ -305,5 +305,11 @@ def test_files_in_other_formats_are_named(tmp_path: Path) -> None:
     assert len(log) == 1
     assert log[0].endswith("b.gif, c.HEIC")
     (tmp_path / "a.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no image .*in other formats: b\.gif, c\.HEIC"):
+    with pytest.raises(FileNotFoundError, match=r"holds no image .*in other formats: b\.gif, c\.HEIC$"):
+        list_images(tmp_path)
+    for name in ("HR", "LR"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"in it, these folders do: HR, LR$"):
         list_images(tmp_path)
