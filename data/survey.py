@@ -68,7 +68,7 @@ def look(path: Path) -> Look:
     """Look at one file. Raises BadImage if it is damaged."""
     size = check_image(path)
     levels, form = _decode(path)
-    return Look(path, size, form, hashlib.sha256(path.read_bytes()).digest(), _upright(levels))
+    return Look(path, size, form, hashlib.sha256(path.read_bytes()).digest(), _signature(levels))
 
 
 def _decode(path: Path) -> tuple[np.ndarray, frozenset[str]]:
@@ -84,7 +84,7 @@ def _decode(path: Path) -> tuple[np.ndarray, frozenset[str]]:
     return levels, frozenset(name for name, has in form.items() if has)
 
 
-def _upright(image: np.ndarray) -> np.ndarray:
+def _signature(image: np.ndarray) -> np.ndarray:
     """Compute `Look.shows` of (H, W) or (H, W, 3)."""
     grey = cv2.resize(image, (CELLS + 1, CELLS + 1), interpolation=cv2.INTER_AREA)
     grey = grey @ LUMA if grey.ndim == 3 else grey
