@@ -76,14 +76,13 @@ def disagreement(kernels: Any, device: torch.device) -> str:
     """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     for c in (64, 33):
-        vectors = [torch.randn(3, c, generator=generator, dtype=torch.float64) for _ in range(6)]
-        weight = torch.randn(c, c, generator=generator, dtype=torch.float64) / c**0.5
-        gamma = torch.full((1,), 0.5, dtype=torch.float64)
-        exact = (*vectors, weight, gamma)
-        mean, bias, key, value, code, dy, weight, gamma = (t.to(device, torch.float32) for t in exact)
+        sizes = [(3, c)] * 5 + [(c,), (c, c)]
+        *vectors, bias, weight = (torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes)
+        exact = *vectors, bias, weight / c**0.5, torch.full((1,), 0.5, dtype=torch.float64)
+        mean, key, value, code, dy, bias, weight, gamma = (t.to(device, torch.float32) for t in exact)
         ours = kernels.forward(mean, weight, bias, key, value, code, gamma)
         gradients = kernels.backward(dy, mean, weight, bias, key, value, gamma)
-        mean, bias, key, value, code, dy, weight, gamma = exact
+        mean, key, value, code, dy, bias, weight, gamma = exact
         expected = (
             plain(mean, weight, bias, key, value, code, gamma),
             *plain_backward(dy, mean, weight, bias, key, value, gamma),
@@ -147,8 +146,8 @@ class _Attention(torch.autograd.Function):
     @once_differentiable  # kernels have no gradient of their own
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         (dy,) = gradients
-        mean, *_ = ctx.saved_tensors
-        dmean, dq, dk, dv, dgamma = attention_backward(dy, *ctx.saved_tensors)
+        mean, *others = ctx.saved_tensors  # once: a checkpoint computes them where they are read
+        dmean, dq, dk, dv, dgamma = attention_backward(dy, mean, *others)
         return dmean, dq.T @ mean, dq.sum(0), dk, dv, dy, dgamma.sum(0, keepdim=True)
 
 
