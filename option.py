@@ -830,11 +830,13 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     namespace, unknown = parser.parse_known_args(_switch(words, switches))
     if unknown and (positional is None or any(word.startswith("-") for word in unknown)):
         parser.unknown(unknown)
-    recipe: dict[str, Any] = {}
+    contents: Given = {}  # of a recipe file, which are no word
     if (path := vars(namespace).get("config")) is not None:  # where a flag stands twice, its last value counts
-        before, recipe = words_of_config(path)
-        namespace, _ = parser.parse_known_args(_switch([*before, *words], switches))
-    given = recipe | vars(namespace)
+        before = values_of_config(path)
+        contents = {name: value for name, value in before.items() if isinstance(value, dict)}
+        earlier = [f"--{name}={value}" for name, value in before.items() if name not in contents]
+        namespace, _ = parser.parse_known_args(_switch([*earlier, *words], switches))
+    given = contents | vars(namespace)
     if positional and unknown:
         given[positional] = tuple(map(Path, unknown))
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
@@ -849,11 +851,10 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
     return given
 
 
-def words_of_config(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """Return the flags of a run's config.json that are not its network's defaults, as words of a command line.
+def values_of_config(path: Path) -> Given:
+    """Return the flags of a run's config.json that are not its network's defaults.
 
-    Defaults stay out, so that they follow from the network and scale that the command line names. The second result
-    has --recipe if config.json holds the content of its file, which is no word.
+    Defaults stay out, so that they follow from the network and scale that the command line names.
     """
     with argument("config"):
         path = path / "config.json" if path.is_dir() else path
@@ -863,13 +864,11 @@ def words_of_config(path: Path) -> tuple[list[str], dict[str, Any]]:
             usual = _usual(told["model"], told["scale"], told)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no config.json of a run") from error
-    recipe = {"recipe": told.pop("recipe")} if isinstance(told.get("recipe"), dict) else {}
-    words = [
-        f"--{name}={value}"
+    return {
+        name: value
         for name, value in told.items()
         if name in ("model", "scale") or (name not in OF_ONE_RUN and value != _plain(usual[name]))
-    ]
-    return words, recipe
+    }
 
 
 def as_flags(message: object) -> str:

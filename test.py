@@ -48,7 +48,7 @@ from runtime.device import check_devices
 from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
-from utility import Run, argument
+from utility import Run, argument, bar_interval, call
 
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
 LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
@@ -112,8 +112,7 @@ def score(
         measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
     scores, failure = list[Score](), None
     images = sum(len(test_set.hr_paths) for test_set in test_sets)
-    quiet = 0.2 if sys.stderr.isatty() else 30  # a log file is no place for a moving bar
-    with tqdm(total=images, unit="image", mininterval=quiet, leave=False) as bar:
+    with tqdm(total=images, unit="image", mininterval=bar_interval(), leave=False) as bar:
         for test_set in test_sets:
             bar.set_description_str(f"{test_set.name}, {test_set.protocol}")
             kept = results.set_folder(folder, test_set) if options.testing.save_results else None
@@ -144,16 +143,7 @@ def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None, b
 
 def setup_of(options: EvalOptions) -> results.Setup:
     """Return what decides the results besides the images."""
-    testing = options.testing
-    return results.Setup(
-        pre_train=testing.pre_train,
-        weights=testing.weights,
-        precision=testing.precision,
-        self_ensemble=testing.self_ensemble,
-        tile=testing.tile,
-        oracle=testing.oracle,
-        seed=testing.seed,
-    )
+    return call(results.Setup, **vars(options.testing))
 
 
 def folder_of(options: EvalOptions, net: BlindSR) -> Path:

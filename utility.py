@@ -347,6 +347,11 @@ def listing(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def bar_interval() -> float:
+    """Return how often a progress bar moves, seconds: a log file is no place for a moving bar."""
+    return 0.2 if sys.stderr.isatty() else 30
+
+
 def duration(seconds: float) -> str:
     """Return seconds as `2 d 03:04:05`."""
     days, rest = divmod(round(seconds), 86400)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from data.rows import ResizedRows, Resizer
 from model import BlindSR, name_of
 from model.memory import out_of_memory
 from runtime.precision import Precision, has_bf16
-from utility import atomic_write
+from utility import atomic_write, bar_interval
 
 STRIP = 64  # rows that are resized and written at once
 DECODING = 16  # bytes of an LR pixel while it is decoded and its degradation embedded
@@ -235,7 +234,7 @@ class _Bar:
             total=megapixels,
             unit="MP",
             bar_format="{percentage:3.0f}%|{bar:9}| {n:.1f}/{total:.1f} MP, {rate_noinv_fmt}, {remaining} left: {desc}",
-            mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for a moving bar
+            mininterval=bar_interval(),
         )
         self._end = 0.0  # of the part that has begun
 

@@ -36,26 +36,25 @@ from utility import Run, atomic_write, duration, read_rows
 
 SETS = "Set5+Set14+B100"
 # Flags that say where this machine keeps its files and how a run goes on, not what the run is.
-OF_THIS_MACHINE = (
-    *("data_cache", "dir_experiment", "n_threads", "print_every", "save_minutes", "max_minutes", "st_save_epoch"),
-)
+OF_THIS_MACHINE = {
+    *("data_cache", "dir_experiment", "n_threads", "print_every"),
+    *("save_minutes", "max_minutes", "st_save_epoch"),
+}
 PLACES = {"dir_data": "DIR", "dir_lr": "LR_DIR"}
 
 
 def public_command(run: Path) -> str:
     """Return the command that trains a run anew elsewhere: DIR for its images, other runs under experiment/."""
     config = Run(run).config()
-    words, recipe = option.words_of_config(run / "config.json")
-    flags = dict(word.removeprefix("--").split("=", 1) for word in words)
-    flags |= {"save": config["save"]} | {name: place for name, place in PLACES.items() if name in flags}
-    if recipe:
-        flags["recipe"] = f"{recipe['recipe']['name']}.json"
-    kept = ["python", "main.py"]
+    flags = option.values_of_config(run) | {"save": config["save"]}
+    flags |= {name: place for name, place in PLACES.items() if name in flags}
+    words = ["python", "main.py"]
     for name, value in flags.items():
         if name not in OF_THIS_MACHINE:
-            value = value.replace(config["dir_experiment"].rstrip("/"), "experiment")
-            kept += [f"--{name}"] if value == "True" else [f"--{name}", value]
-    return shlex.join(kept)
+            word = f"{value['name']}.json" if isinstance(value, dict) else str(value)
+            word = word.replace(config["dir_experiment"].rstrip("/"), "experiment")
+            words += [f"--{name}"] if value is True else [f"--{name}", word]
+    return shlex.join(words)
 
 
 def scores(net: BlindSR, config: dict[str, Any], data: Path, sets: str) -> tuple[dict[str, dict[str, float]], str, str]:

@@ -50,12 +50,11 @@ def plain(
     mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
 ) -> Tensor:
     """Compute the same by products, which autograd knows."""
-    weights = _weights(mean, weight, bias, key)  # (B, C, C)
+    weights = _weights(F.linear(mean, weight, bias), key)  # (B, C, C)
     return code + gamma * (weights @ value[:, :, None]).squeeze(2)  # (B, C)
 
 
-def _weights(mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor) -> Tensor:
-    query = F.linear(mean, weight, bias)  # (B, C)
+def _weights(query: Tensor, key: Tensor) -> Tensor:
     return (query[:, :, None] * key[:, None, :]).softmax(2)  # (B, C, C)
 
 
@@ -63,12 +62,13 @@ def plain_backward(
     dy: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, gamma: Tensor
 ) -> tuple[Tensor, ...]:
     """Return the gradients of mean, query, key and value, (B, C), and of γ by samples, (B,)."""
-    weights = _weights(mean, weight, bias, key)  # (B, C, C)
+    query = F.linear(mean, weight, bias)  # (B, C)
+    weights = _weights(query, key)  # (B, C, C)
     found = (weights @ value[:, :, None]).squeeze(2)  # (B, C)
     moved = weights * (gamma * dy)[:, :, None]  # (B, C, C)
     logits = moved * (value[:, None, :] - found[:, :, None])  # (B, C, C): their gradient
     dq = (logits @ key[:, :, None]).squeeze(2)
-    dk = (F.linear(mean, weight, bias)[:, None, :] @ logits).squeeze(1)
+    dk = (query[:, None, :] @ logits).squeeze(1)
     return dq @ weight, dq, dk, moved.sum(1), (dy * found).sum(1)
 
 
