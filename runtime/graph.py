@@ -15,7 +15,7 @@ WARMUP = 2  # steps before a capture: they search for the fastest convolutions, 
 
 
 class GraphedStep:
-    """A training step on a GPU that is taken as it is at first, and then as a CUDA graph.
+    """A training step, or a forward pass, on a GPU that is taken as it is at first, and then as a CUDA graph.
 
     Args:
         step: is given the number of the step and the inputs, and returns values by name. It must not read a tensor on

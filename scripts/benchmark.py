@@ -51,6 +51,7 @@ from evaluation.evaluate import evaluate
 from loss import Adversarial, Contrast, Distillation, Objective, Pixel
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
+from runtime.graph import GraphedStep
 from runtime.precision import PRECISIONS, Precision
 from scripts import formulation
 from scripts.benchmark_page import Counted, Figure, render, write_page
@@ -168,21 +169,31 @@ def inference(given: Namespace, device: torch.device) -> Iterator[Row]:
         check(net, "size", min(height, width), title)
         lr = torch.rand(1, 3, height, width, device=device)
 
-        def restore(precision: str, ours: bool = True, net: BlindSR = net, lr: Tensor = lr) -> Work:
+        def restore(
+            precision: str, ours: bool = True, graphed: bool = False, net: BlindSR = net, lr: Tensor = lr
+        ) -> Work:
             how = Precision(precision)
             layout = how.inference_format(device) if ours else torch.contiguous_format
             net = copy.deepcopy(net).eval().to(device).to(memory_format=layout)
 
+            def forward(_: int, lr: Tensor) -> dict[str, Tensor]:
+                with how.autocast(device):
+                    return {"image": net(lr).image}
+
+            way = GraphedStep(forward) if graphed else forward
+
             def run() -> None:
                 how.prepare(one_size=True)
-                with torch.inference_mode(), how.autocast(device):
-                    net(lr)
+                with torch.inference_mode():
+                    way(0, lr)
 
             return run
 
         plain = exact(device)
         works = {BASELINE: as_released(restore(plain, ours=False), plain)}
         works |= {p: restore(p) for p in precisions(given, device)}
+        if "graph" in given.launch:
+            works[f"{given.precision}, graph"] = restore(given.precision, graphed=True)
         yield Row("inference", f"{title}, LR {height}x{width}", works)
 
 
@@ -384,7 +395,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--precision", choices=PRECISIONS, default="bf16", help="besides the baseline's (default: bf16)"
     )
     parser.add_argument(
-        "--launch", nargs="+", choices=LAUNCHES, help="how steps are launched (default: plain, on a GPU also graph)"
+        "--launch",
+        nargs="+",
+        choices=LAUNCHES,
+        help="how kernels are launched; inference knows plain and graph (default: plain, on a GPU also graph)",
     )
     sizes = "default: {}x{} on a GPU, else {}x{}".format(*SIZE, *SIZE_ON_CPU)
     parser.add_argument("--size", type=size, help=f"LR image to restore, HxW ({sizes})")

@@ -13,7 +13,8 @@ import torch
 from data.degradation import IKC, Gaussian, MANet, SecondOrder
 from loss import Contrast, Distillation, Pixel
 from model import CDSR, build, checkpoint, foreign, op
-from runtime.precision import ieee_products
+from runtime.graph import GraphedStep
+from runtime.precision import Precision, ieee_products
 from runtime.signals import STOPPED
 from scripts import reproduce
 from tests.phases import losses_of
@@ -200,6 +201,26 @@ def test_faster_steps_lose_what_plain_ones_do(objective, precision, flag, run_ma
     assert len(losses[0]) >= 20 * 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-3 if precision == "fp32" else 2e-2)
     assert state(fast)["net"]["params"].keys() == state(plain)["net"]["params"].keys()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["KDSR_S", "CDSR", "DASR"])
+def test_a_captured_forward_restores_as_a_plain_one(name, precision):
+    how = Precision(precision)
+    torch.manual_seed(0)
+    net = build(name, scale=4).eval().to(GPU).to(memory_format=how.inference_format(GPU))
+
+    def forward(_, lr):
+        with how.autocast(GPU):
+            return {"image": net(lr).image}
+
+    captured = GraphedStep(forward)
+    with torch.inference_mode():
+        for _ in range(5):  # two that warm up, and three replays
+            lr = torch.rand(1, 3, 40, 56, device=GPU)
+            torch.testing.assert_close(
+                captured(0, lr), forward(0, lr), rtol=0, atol=1e-5 if precision == "fp32" else 1e-2
+            )
 
 
 def rows(run):
