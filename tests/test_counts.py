@@ -6,6 +6,9 @@ of the adversarial step.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from loss import OBJECTIVES, Adversarial
@@ -99,3 +102,22 @@ def test_the_released_formulation_launches_more_and_moves_more(name):
 def test_recomputing_holds_no_more_than_it_did(name):
     waiting = 0.4  # what reference cycles of a checkpoint hold until Python's garbage collector comes by
     assert counted_step(name, "bf16", recompute=True).peak / 2**30 < RECOMPUTED[name] + waiting
+
+
+TOLD = {"KDSR-M": "KDSR_S M", "KDSR-L": "KDSR_S L", "CDSR": "CDSR", "DASR": "DASR", "KDSR-GAN": "KDSR-GAN"}
+
+
+@pytest.mark.parametrize(
+    ("page", "pattern", "digits"),
+    [
+        ("README.md", r"^\| (KDSR-M|CDSR).*? \| (\d+\.\d+) GiB \| (\d+\.\d+) GiB", 2),
+        ("docs/long_runs.md", r"([A-Z]{4}(?:-[A-Z]+)?)[^,]*?\s(\d+\.\d+) →\s(\d+\.\d+)", 1),
+    ],
+)
+def test_pages_tell_the_memory_that_is_counted(page, pattern, digits):
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    told = {name: (float(plain), float(recomputed)) for name, plain, recomputed in re.findall(pattern, text, re.M)}
+    assert len(told) >= 2
+    for name, figures in told.items():
+        step = TOLD[name]
+        assert figures == (round(COUNTS[step, "bf16"][1], digits), round(RECOMPUTED[step], digits)), name
