@@ -579,9 +579,6 @@ class EvaluationOptions:
         "metrics, joined by + (default: psnr+ssim; with --data_test Demo none): psnr, ssim, niqe, with extras "
         "lpips_alex, lpips_vgg, dists, musiq, maniqa, clipiqa, or what pyiqa has without reference",
     )
-    lpips: str | None = flag(
-        None, "LPIPS as well, on features of this network (needs torchmetrics)", choices=("alex", "vgg"), when=HAS_HR
-    )
     complexity: bool = flag(False, "print parameters, multiply-adds and time at LR 180x320, and nothing else")
 
 
@@ -611,9 +608,6 @@ class PhotoOptions:
         None, "WIDTHxHEIGHT, the box that results are made to fit into; they keep their proportions", when=PHOTOS
     )
     overwrite: bool = flag(False, "replace results that are there already", when=PHOTOS)
-    no_reference: str | None = flag(
-        None, "metrics without reference for the results, joined by +: niqe, or musiq+clipiqa (need pyiqa)", when=PHOTOS
-    )
 
     @property
     def box(self) -> tuple[int, int] | None:

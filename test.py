@@ -85,9 +85,6 @@ def metrics_of(options: EvalOptions) -> list[str]:
     """Return the names of the metrics that were asked for."""
     testing, demo = options.testing, options.images.data_test == "Demo"
     names = metric.split_names(testing.score) if testing.score else [] if demo else ["psnr", "ssim"]
-    names += [f"lpips_{testing.lpips}"] if testing.lpips else []
-    no_reference = options.photos.no_reference
-    names += metric.split_names(no_reference) if no_reference else []
     if options.test_degradation.metric == metric.ALL_PLANES:
         names = metric.side_by_side(names)
     return list(dict.fromkeys(names))
@@ -179,7 +176,7 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
     if net.sees_hr:
         raise ValueError(f"photographs: {name_of(net)} is a teacher and needs the HR image; use its student")
     demo = folder_of(options, net) / "Demo"
-    with argument("no_reference" if photos.no_reference else "score"):
+    with argument("score"):
         measures = [metric.make(name, device=device) for name in metrics_of(options)]
         if comparing := [measure.name for measure in measures if measure.needs_reference]:
             raise ValueError(f"{' and '.join(comparing)} compare with HR images, which photographs do not have")

@@ -236,19 +236,20 @@ def _config(state: State) -> dict[str, int]:
     }
 
 
-def _encoder_names(ours: str, theirs: str) -> Names:
+def _encoder_names() -> Names:
+    ours, theirs = "encoder", "E.encoder_q"
     for i in range(6):
-        yield f"{ours}pixel.{i}.conv", f"{theirs}conv{i + 1}.conv1"
-        yield f"{ours}pixel.{i}.norm", f"{theirs}conv{i + 1}.bn1"
+        yield f"{ours}.pixel.{i}.conv", f"{theirs}.conv{i + 1}.conv1"
+        yield f"{ours}.pixel.{i}.norm", f"{theirs}.conv{i + 1}.bn1"
     for i in range(4):
-        yield f"{ours}patch.{i}.conv", f"{theirs}pconv{i + 1}.conv1"
-        yield f"{ours}patch.{i}.norm", f"{theirs}pconv{i + 1}.bn1"
+        yield f"{ours}.patch.{i}.conv", f"{theirs}.pconv{i + 1}.conv1"
+        yield f"{ours}.patch.{i}.norm", f"{theirs}.pconv{i + 1}.bn1"
     for i in (0, 2):
-        yield f"{ours}merge.{i}", f"{theirs}mlp1.{i}"
-        yield f"{ours}project.{i}", f"{theirs}mlp.{i}"
-    yield f"{ours}csc.query", f"{theirs}fc_q"
-    yield f"{ours}csc.key", f"{theirs}fc_k"
-    yield f"{ours}csc.codebook", f"{theirs}feature_bank.weight"
+        yield f"{ours}.merge.{i}", f"{theirs}.mlp1.{i}"
+        yield f"{ours}.project.{i}", f"{theirs}.mlp.{i}"
+    yield f"{ours}.csc.query", f"{theirs}.fc_q"
+    yield f"{ours}.csc.key", f"{theirs}.fc_k"
+    yield f"{ours}.csc.codebook", f"{theirs}.feature_bank.weight"
 
 
 def _dqa_names(ours: str, theirs: str) -> Names:
@@ -259,7 +260,7 @@ def _dqa_names(ours: str, theirs: str) -> Names:
 
 
 def _names(config: Mapping[str, int]) -> Names:
-    yield from _encoder_names("encoder.", "E.encoder_q.")
+    yield from _encoder_names()
     for i in range(8):
         yield f"restoration.compress.{i}", f"G.compress.{i}"
     yield "restoration.head", "G.conv_first"
@@ -277,4 +278,4 @@ def _names(config: Mapping[str, int]) -> Names:
     yield "restoration.tail.0", "G.upsampler.0"
 
 
-CDSR.foreign = (Foreign(_config, _names, encoder=_encoder_names),)
+CDSR.foreign = (Foreign(_config, _names),)

@@ -151,16 +151,17 @@ class DASR(ContrastiveSR):
 # ------------------------------------------------------------------------------------------- published weights
 
 
-def _encoder_names(ours: str, theirs: str) -> Names:
+def _encoder_names() -> Names:
+    ours, theirs = "encoder", "E.encoder_q"
     for i in range(6):
-        yield f"{ours}features.{i}.conv", f"{theirs}E.{3 * i}"
-        yield f"{ours}features.{i}.norm", f"{theirs}E.{3 * i + 1}"
+        yield f"{ours}.features.{i}.conv", f"{theirs}.E.{3 * i}"
+        yield f"{ours}.features.{i}.norm", f"{theirs}.E.{3 * i + 1}"
     for i in (0, 2):
-        yield f"{ours}project.{i}", f"{theirs}mlp.{i}"
+        yield f"{ours}.project.{i}", f"{theirs}.mlp.{i}"
 
 
 def _names(config: Mapping[str, int]) -> Names:
-    yield from _encoder_names("encoder.", "E.encoder_q.")
+    yield from _encoder_names()
     yield "restoration.compress.0", "G.compress.0"
     yield from trunk_names(config)
     for g in range(N_GROUPS):
@@ -174,4 +175,4 @@ def _names(config: Mapping[str, int]) -> Names:
     yield "restoration.fuse", f"G.body.{N_GROUPS}"
 
 
-DASR.foreign = (Foreign(trunk_config, _names, peak=PEAK, encoder=_encoder_names),)
+DASR.foreign = (Foreign(trunk_config, _names, peak=PEAK),)

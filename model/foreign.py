@@ -114,15 +114,6 @@ def write(net: BlindSR) -> dict[str, Tensor]:
     return state
 
 
-def read_momentum(state: State) -> dict[str, Tensor]:
-    """Return the state of `MoCo` in a published CDSR or DASR state dict; training files have one."""
-    names = {"E.queue": "queue", "E.queue_ptr": "pointer"}
-    for _, fmt in _formats():
-        if fmt.encoder is not None:
-            names |= {theirs: ours for ours, theirs in fmt.encoder("encoder.", "E.encoder_k.")}
-    return {ours: state[theirs] for theirs, ours in _translate(state, names).items()}
-
-
 def _formats() -> Iterator[tuple[type[BlindSR], Foreign]]:
     for network in NETWORKS.values():
         for fmt in network.foreign:

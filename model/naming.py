@@ -24,7 +24,6 @@ class Foreign(NamedTuple):
             every state dict, since each format is tried on each file.
         names: yields the pairs of module names for a config.
         peak: white level of the range in which the file's fixed mean-shift convolutions work; None if it has none.
-        encoder: yields the names of the encoder below a pair of prefixes, for networks with a momentum encoder.
         parts: names of the state dicts, one a file, that the network is published in; each is the first word of the
             keys that `config` and `names` see. () for a network that is published in one file.
         unused: yields, as `names` does, tensors that the files hold and nothing uses. They are skipped in reading, and
@@ -34,7 +33,6 @@ class Foreign(NamedTuple):
     config: Callable[[State], dict[str, int]]
     names: Callable[[Mapping[str, int]], Names]
     peak: float | None = None
-    encoder: Callable[[str, str], Names] | None = None
     parts: tuple[str, ...] = ()
     unused: Callable[[Mapping[str, int]], Names] | None = None
 

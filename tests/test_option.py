@@ -347,8 +347,8 @@ def test_crop128_acts_on_pairs():
 
 
 def test_what_needs_or_forbids_an_hr_image_is_idle_with_the_others():
-    flags = "--lpips vgg --metric rgb --no_reference niqe"
-    for source, expected in (("Demo --dir_demo D", ["lpips", "metric"]), ("LR --hr_dir H", ["no_reference"])):
+    flags = "--save_results --metric rgb --quality 90"
+    for source, expected in (("Demo --dir_demo D", ["metric", "save_results"]), ("LR --hr_dir H", ["quality"])):
         found = evaluate(f"--pre_train s.pt --data_test {source} {flags}")
         assert sorted(option.without_effect(*found)) == expected
 

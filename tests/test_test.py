@@ -298,7 +298,7 @@ def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine").mkdir()
     for name in ("a", "b"):
         write_picture(tmp_path / "mine" / f"{name}.png", 16, 20, alpha=name == "a")
-    test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --no_reference musiq+clipiqa".split())
+    test.main(f"--pre_train {student} --dir_demo {tmp_path}/mine --score musiq+clipiqa".split())
     folder = tmp_path / "run" / "results" / "student" / "Demo"
     rows = list(csv.DictReader((folder / "no_reference.csv").open()))
     expected = [read_image(folder / f"{name}_x2.png").mean() / 255 for name in ("a", "b")]

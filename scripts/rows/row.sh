@@ -118,7 +118,7 @@ real_test() { # CHECKPOINT: Table 3 if its pairs are there
     done
     if [ ${#pairs[@]} -gt 0 ]; then
         flags+=(--data_test "$(IFS=+ && echo "${pairs[*]}")")
-        if "$PYTHON" -c "import torchmetrics" 2>/dev/null; then flags+=(--lpips vgg); fi
+        if "$PYTHON" -c "import torchmetrics" 2>/dev/null; then flags+=(--score psnr+ssim+lpips_vgg); fi
     elif [ -d "$DATA/benchmark" ]; then
         flags+=("${tested[@]}")
         echo "neither $DATA/AIM2019 nor $DATA/NTIRE2020 is there: tested on photographs degraded by second_order"

@@ -187,9 +187,8 @@ def runs(command: Command) -> bool:
     """False for what needs a library, weights or a time that a test has not."""
     text = " ".join(command.words)
     needs = (
-        "--no_reference",
         "musiq",
-        "--lpips",
+        "lpips",
         "--precision bf16",
         "--data_cache /",
         "KDSRS-GAN",

@@ -8,6 +8,7 @@ from data.pairs import Batch
 from loss import SFTMD, Contrast, Correction, Distillation, Pixel
 from loss.distillation import divergence
 from model import CDSR, IKC, foreign
+from tests.momentum import state_of_moco
 from tests.phases import losses_of
 from trainer import Learner, Schedule
 
@@ -56,7 +57,7 @@ def test_cdsr(official_weights, official_numbers):
     net = read(state)
     assert isinstance(net, CDSR)
     objective = Contrast(net)
-    objective.moco.load_state_dict(foreign.read_momentum(state))
+    objective.moco.load_state_dict(state_of_moco(state))
     lr = torch.cat((numbers["lr"] / 255).unbind(1))  # view-major
     hr = (numbers["hr"] / 255).repeat(2, 1, 1, 1)  # the HR of crop 2 plays no part
     same(curve(net, objective, lr, hr, ("l1", "contrast")), numbers["losses"])

@@ -22,6 +22,7 @@ from model import (
     write_file,
 )
 from model.moco import MoCo
+from tests.momentum import state_of_moco
 
 CONFIGS = [
     ("KDSR_T", {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}),
@@ -173,7 +174,7 @@ def test_the_momentum_encoder_is_read_too(file, network, official_weights):
     state = official_weights(file, network)
     net = foreign.read(state)[0]
     moco = MoCo(net.get_submodule("encoder"))
-    moco.load_state_dict(foreign.read_momentum(state))  # strict: nothing is missing, nothing too much
+    moco.load_state_dict(state_of_moco(state))  # strict: nothing is missing, nothing too much
     torch.testing.assert_close(moco.queue, state["E.queue"], rtol=0, atol=0)
 
 

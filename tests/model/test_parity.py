@@ -14,6 +14,7 @@ from model.ikc import IKC
 from model.kdsr import KDSRStudent, KDSRTeacher
 from model.moco import MoCo
 from model.rrdb import RRDBNet
+from tests.momentum import state_of_moco
 
 LIMIT = 1e-4  # of max |difference| over the reference's standard deviation
 KDSR = [("kdsr", "M", 2), ("kdsr", "M", 3), ("kdsr", "M", 4), ("kdsr", "L", 4), ("kdsrgan", "GAN", 4)]
@@ -134,7 +135,7 @@ def test_cdsr_in_training_mode_and_its_contrast_match(official_weights, official
     state = official_weights("cdsr", "CDSR_x2")
     net = read(state, CDSR).train()
     moco = MoCo(net.get_submodule("encoder"))
-    moco.load_state_dict(foreign.read_momentum(state))
+    moco.load_state_dict(state_of_moco(state))
     numbers = official_numbers("cdsr", "CDSR_x2/")
     query, key = (numbers["train_lr"] / 255).unbind(1)
     restored = net(query)
