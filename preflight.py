@@ -542,7 +542,6 @@ def dry_run(trainer: Trainer) -> float:
             say(f"steps {start} to {stop}: {1 / per_step:.2f} steps/s  ({trainer.clock.shares()})")
     validation = sum(_seconds_to_validate(trainer, test_set) for test_set in trainer.test_sets)
     validation *= trainer.steps // trainer.epoch_steps
-    say(f"parameters: {sum(p.numel() for p in trainer.net.parameters()):,} in the network")
     say(f"memory of a process, at most: {peak_memory(trainer.device)}")
     say(f"forecast: {duration(seconds)} for {trainer.steps:,} steps, {duration(validation)} for validation")
     return seconds
