@@ -256,8 +256,9 @@ class ImageOptions:
     )
     data_test: str = flag(
         AS_PUBLISHED,
-        "test sets: names under benchmark/ or folders, joined by + (training: Set5; testing: the four of the papers, "
-        "or Demo). A set with LR/ or LR_x<scale>/ beside its HR/ holds real pairs, which are scored as they are",
+        "test sets: names under benchmark/ or folders, joined by + (training: Set5, or with given pairs `held-out`, a "
+        "few of them; testing: the four of the papers, or Demo). A set with LR/ or LR_x<scale>/ beside its HR/ holds "
+        "real pairs, which are scored as they are",
     )
 
 
@@ -286,7 +287,11 @@ class DegradationOptions:
         high=255,
         when=ON_THE_FLY,
     )
-    noise_var: bool = flag(False, "draw another noise level for each block of 20x20 LR pixels (CDSR)")
+    noise_var: bool = flag(
+        False,
+        "draw another noise level for each block of 20x20 LR pixels (CDSR)",
+        when=When("--noise above 0", lambda o: o["noise"] > 0),
+    )
     sv_mode: int = flag(0, "spatially variant blur of the test images, 1 to 6; 0: none", low=0, high=6, when=ON_THE_FLY)
 
 
@@ -320,9 +325,9 @@ class TrainingDegradationOptions:
 class ProtocolOptions:
     protocol: str = flag(
         AS_PUBLISHED,
-        "test kernels: gaussian8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), crop128 "
-        "(second_order on the centre, or real pairs cut to it), a protocol file (docs/protocols.md), or `flags`: the "
-        "kernel of --sig or --lambda_1, --lambda_2, --theta",
+        "test kernels: gaussian8, ikc8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), "
+        "crop128 (second_order on the centre, or real pairs cut to it), a protocol file (docs/protocols.md), or "
+        "`flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
         when=PROTOCOL,
     )
     sig: float | None = flag(
@@ -662,9 +667,9 @@ class TrainOptions:
     @property
     def validation(self) -> dict[str, Any]:
         """The flags that say how validation images are made; their noise is the released trainer's."""
-        given, drawn = self.degradation, self.training_degradation
-        noise = published.validation_noise(self.network.model, given.blur_type, given.noise)
-        return {**vars(given), **vars(drawn), **vars(self.test_degradation), "noise": noise}
+        given, drawn, test = self.degradation, self.training_degradation, self.test_degradation
+        noise = published.validation_noise(self.network.model, given.blur_type, given.noise, test.protocol)
+        return {**vars(given), **vars(drawn), **vars(test), "noise": noise}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -708,8 +713,11 @@ def sizes_of(values: Mapping[str, Any]) -> dict[str, Any]:
         >>> sizes_of({"model": "EDSR", "n_feats": 8, "n_blocks": None, "save": "run"})
         {'n_feats': 8}
     """
-    names = [field.name for field in dataclasses.fields(NetworkOptions) if field.name not in ("model", "scale")]
-    return {name: values[name] for name in names if values.get(name) is not None}
+    return {name: values[name] for name in _sizes() if values.get(name) is not None}
+
+
+def _sizes() -> list[str]:
+    return [field.name for field in dataclasses.fields(NetworkOptions) if field.name not in ("model", "scale")]
 
 
 def differences(options: TrainOptions) -> str:
@@ -734,6 +742,30 @@ def flags_of(options: type | TrainOptions | EvalOptions) -> dict[str, dataclasse
 # ------------------------------------------------------------------------------------------------ the parser
 
 
+ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR; docs/coming_from.md has the rest
+    **dict.fromkeys(("i", "input"), "test.py takes photographs and folders without a flag"),
+    **dict.fromkeys(("o", "output"), "--out names the place of the results"),
+    **dict.fromkeys(("n", "model_name", "model_path", "pretrain_network_g", "path"), "--pre_train names the weights"),
+    **dict.fromkeys(("s", "upscale"), "--outscale is the factor of photographs, --scale that of a network"),
+    **dict.fromkeys(("t", "tile_size"), "--tile is the side of tiles, chosen by the memory if left out"),
+    **dict.fromkeys(("tile_pad", "tile_overlap"), "tiles have the halo that the network needs, and show no seams"),
+    **dict.fromkeys(("suffix",), "results are named <name>_x4; --out names the folder"),
+    **dict.fromkeys(("ext",), "--format is the format of the results"),
+    **dict.fromkeys(("half", "fp32", "amp"), "--precision chooses bf16, fp16, tf32 or fp32"),
+    **dict.fromkeys(("device", "gpu_id", "gpu_ids", "num_gpu", "launcher"), "--n_GPUs counts GPUs, --cpu takes none"),
+    **dict.fromkeys(("opt",), "options are flags; --config takes the config.json of a run"),
+    **dict.fromkeys(("dataroot_gt", "dataroot_h", "dataroot_H", "meta_info"), "--dir_data names the HR images"),
+    **dict.fromkeys(("dataroot_lq", "dataroot_L"), "--dir_lr names given LR images"),
+    **dict.fromkeys(("lmdb", "io_backend"), "--data_cache decodes the images once"),
+    **dict.fromkeys(("usm", "gt_usm", "l1_gt_usm", "percep_gt_usm"), "--sharpen sharpens the HR images of the loss"),
+    **dict.fromkeys(("ema_decay",), "--ema is the decay of the average of the weights"),
+    **dict.fromkeys(("total_iter", "niter"), "a run has --epochs_sr epochs of --test_every steps"),
+    **dict.fromkeys(("val_freq", "save_checkpoint_freq"), "--test_every is the steps from one validation to the next"),
+    **dict.fromkeys(("use_wandb", "wandb", "use_tb_logger"), "tb/ in the run is for TensorBoard (docs/long_runs.md)"),
+    **dict.fromkeys(("strict_load",), "--warm_start takes what fits of other weights"),
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -743,6 +775,8 @@ class _Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             self.error(f"{words[0]!r} belongs to no flag; {self.prog} --help lists all")
         name = word.lstrip("-")
+        if name.replace("-", "_") in ELSEWHERE:
+            self.error(f"there is no {word} here; {ELSEWHERE[name.replace('-', '_')]}")
         known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
 
         def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
@@ -841,7 +875,8 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
         flag = fields[name].metadata["flag"]
         if isinstance(value, (int, float)) and not (flag.low <= value <= flag.high and math.isfinite(value)):
             allowed = f"{flag.low:g} at least" if math.isinf(flag.high) else f"in {flag.low:g}..{flag.high:g}"
-            parser.error(f"--{name} {value} must be {allowed}")
+            other = f"; --outscale {value} enlarges photographs so" if name == "scale" and "outscale" in fields else ""
+            parser.error(f"--{name} {value} must be {allowed}{other}")
     return given
 
 
@@ -893,7 +928,12 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
         forget_released(given)
         given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
-    values = _usual(model, scale, given) | published.validation(model, given) | given
+    values = _usual(model, scale, given) | published.validation(model, given)
+    if "dir_lr" in given and given.get("mix", 1) == 1:
+        values["data_test"] = "held-out"  # no set here is degraded as given pairs are
+    if given.keys() & {"pre_train", "pre_train_TA"} and not given.get("warm_start"):
+        values |= dict.fromkeys(_sizes())  # those of the file
+    values |= given
     values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)

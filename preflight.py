@@ -346,6 +346,7 @@ def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
         scale=options.network.scale,
         sizes=options.sizes,
         pre_train=options.loss.pre_train,
+        pre_train_TA=options.loss.pre_train_TA,
         warm_start=options.loss.warm_start,
         log=log,
     )

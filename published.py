@@ -118,10 +118,10 @@ def validation(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**NOISY_KERNEL, "data_test": "Set14"}
 
 
-def validation_noise(model: str, blur_type: str, noise: float) -> float:
+def validation_noise(model: str, blur_type: str, noise: float, protocol: str) -> float:
     """Return the noise of the validation images, in grey levels, for training with noise up to `noise`."""
     noisy = model.startswith("KDSR") and blur_type == "aniso_gaussian" and noise > 0
-    return NOISY_LEVEL if noisy else noise
+    return NOISY_LEVEL if noisy and protocol == "flags" else noise
 
 
 def epoch_steps(model: str, recipe: str, batch_size: int, images: int) -> int:

@@ -283,9 +283,10 @@ def from_zoo(given: Given, log: Log) -> str:
         wanted = protocol or f"{degradation}{f', {blur}' if blur else ''}"
     if found is None:
         asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
+        resized = f"--outscale {scale} resizes results of other factors, " if wanted == "photographs" and scale else ""
         raise ValueError(
             f"--pre_train: name the checkpoint; the zoo has no weights {asked}. `python test.py --zoo` lists those "
-            "that it has, docs/train.md says how to train some, and --model BICUBIC "
+            f"that it has, {resized}docs/train.md says how to train some, and --model BICUBIC "
             f"--scale {scale or option.DEFAULT_SCALE} needs none"
         )
     blur = "" if found.degradation in option.COMPLETE else f", {found.blur_type}"
@@ -356,9 +357,10 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
     for test_set in test_sets:
         if not test_set.real and test_set.hr_paths[0].parent.name.startswith("LR"):
             found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
-    if options.testing.pre_train and not protocol and any(not test_set.real for test_set in test_sets):
+    if options.testing.pre_train and "protocol" not in given and any(not test_set.real for test_set in test_sets):
         tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
-        other = [name for name in TRAINED_FOR if trained.get(name, tested[name]) != tested[name]]
+        unnamed = [name for name in TRAINED_FOR if name not in given]
+        other = [name for name in unnamed if trained.get(name, tested[name]) != tested[name]]
         if other:
             values = {name: trained[name] for name in other}
             if "recipe" in values:
@@ -397,6 +399,8 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         test_sets, missing = data_factory.test_sets(
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )
+    if not test_sets and not missing:
+        raise ValueError(f"--data_test {names}: only training holds images out; name a test set")
     if missing and ("data_test" in given or not test_sets):
         raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
     if missing:

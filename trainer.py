@@ -139,8 +139,9 @@ class Learner:
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if trained := [p for p in self.objective.parameters() if p.requires_grad]:
             groups.append({"params": trained, "share": self.objective.rate_share})
-        on_gpu = device.type == "cuda"
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, beta2), fused=on_gpu, capturable=cuda_graph)
+        # Fused, Adam rounds otherwise than in the released trainers, whose runs on a CPU float32 repeats to the bit.
+        fused = device.type == "cuda" or precision.precision == "bf16"
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, beta2), fused=fused, capturable=cuda_graph)
         self.scaler = precision.scaler(device)
         self._compute = compiled(self.objective) if compile else self.objective.phases
         self._graphed: GraphedStep | None = None

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,10 +53,11 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        before = "the one that was there is untouched" if path.exists() else "there was none before"
+        before = "the file that was there is untouched" if path.exists() else "no file was written"
         raise OSError(error.errno, f"{error.strerror or error}; {before}", str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that takes no files tells so above
+            temporary.unlink(missing_ok=True)
 
 
 def _link(path: Path, other: Path) -> None:

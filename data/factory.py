@@ -17,7 +17,7 @@ from data.folders import find, pair_folders, roots_around, split
 from data.images import Log, Size, list_images
 from data.packed import open_packed, why_repack
 from data.pairs import Draws, Pairs
-from data.protocol import FILE_RECIPES, NAMED, Case, Protocol, manet_sv, one_draw, read_protocol
+from data.protocol import NAMED, Case, Protocol, manet_sv, one_draw, read_protocol
 from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, ImageStore, Resident, check_images, check_room
 from data.testset import PAIRED, Degraded, Prepared, TestSet, fingerprint
@@ -25,6 +25,7 @@ from data.trainset import Source, TrainingSet, combine, paired
 from runtime.distributed import Ranks
 from utility import argument, call
 
+HELD_OUT = "held-out"  # a test set of a few training images
 COMPARED = 32  # given pairs, before a run
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
 RESIDENT = {Path("ram"): "cpu", Path("cuda"): "cuda"}  # as `data_cache`: where all decoded images are held
@@ -74,7 +75,7 @@ def protocol(
         name: a name in `NAMED`; a recipe in `DEGRADATIONS`, of which every test image gets one draw; `flags`, which is
             the one kernel of `sig`, or of `lambda_1`, `lambda_2` and `theta`; or a protocol file.
         scale: HR pixels per LR pixel, along each side.
-        degradation: gaussian or manet, for `flags`.
+        degradation: gaussian, manet or ikc, for `flags`.
         blur_type: iso_gaussian or aniso_gaussian, for `flags` and `sv_mode`.
         sample_mode: bicubic or s-fold, for kernels of the gaussian recipe.
         noise: σ in grey levels of 255.
@@ -115,11 +116,13 @@ def protocol(
             return read_protocol(Path(name), scale)
     else:
         raise ValueError(f"`protocol` {name} is none of {', '.join((*NAMED, *DEGRADATIONS))}, flags, and no file")
+    if rule.recipe == "ikc":
+        _refuse(str(rule), changes)
     if sample_mode == "s-fold":
         if rule.recipe != "gaussian":
             raise ValueError(f"`sample_mode` s-fold: {rule} takes every s-th pixel already")
         rule = replace(rule, name=f"{rule.name} s-fold", recipe="gaussian s-fold")
-    if noise_var and rule.recipe in FILE_RECIPES[:2]:
+    if noise_var and rule.recipe not in ("manet", "manet_sv"):
         raise ValueError(f"`noise_var` belongs to the degradations of CDSR (manet); {rule} is another one")
     return replace(rule, noise=noise / 255, noise_var=bool(noise_var and noise), quality=float(jpeg_quality) or None)
 
@@ -150,7 +153,11 @@ def _protocol_of_flags(
     lambda_2: float | None,
     theta: float,
 ) -> Protocol:
+    if degradation not in ("gaussian", "manet", "ikc"):
+        raise ValueError(f"`protocol` flags: one kernel goes with gaussian, manet or ikc; {degradation} draws its own")
     iso = blur_type == "iso_gaussian"
+    if degradation == "ikc" and not iso:
+        raise ValueError("`blur_type` aniso_gaussian: ikc has isotropic kernels")
     first, second = (sig, sig) if iso else (lambda_1, lambda_2)
     if first is None or second is None:
         needed = "`sig`" if iso else "`lambda_1` and `lambda_2`"
@@ -161,7 +168,8 @@ def _protocol_of_flags(
     if degradation == "manet":
         width = (first, second) if iso else (first**0.5, second**0.5)  # published: iso σ, aniso variances
         return Protocol(f"manet {name}", scale, "manet", (Case(name, width, turned),))
-    return Protocol(name, scale, "gaussian", (Case(name, (first, second), turned),))
+    title = f"ikc {name}" if degradation == "ikc" else name
+    return Protocol(title, scale, degradation, (Case(name, (first, second), turned),))
 
 
 def training_folder(dir_data: Path | None, data_train: str | None = None) -> Path:
@@ -337,7 +345,7 @@ def test_sets(
     """Find the test sets whose names are joined by + in `data_test`.
 
     Returns:
-        The sets that are there, and the names of those that are not.
+        The sets that are there, and the names of those that are not; nothing for `HELD_OUT`.
 
     Raises:
         ValueError: a name is empty, two sets have the same, or a prepared set is incomplete or of another protocol.
@@ -345,6 +353,8 @@ def test_sets(
     roots = [] if dir_data is None else roots_around(dir_data)
     found: list[TestSet] = []
     missing: list[str] = []
+    if data_test == HELD_OUT:
+        return [], []
     with argument("data_test"):
         wanted = data_test.split("+")
         if not all(wanted):
@@ -399,17 +409,18 @@ def hold_out(
     count = len(names)
     held = min(5, isqrt(count)) if count > 1 else 0
     if not held:
-        log("no test set was found and the only training image cannot be spared: there will be no validation")
+        log("there is no test set, and the only training image cannot be spared: there will be no validation")
         return list(sets), []
     indices = [i * count // held for i in range(held)]
-    log(f"no test set was found: held out for validation and not trained on: {', '.join(names[i] for i in indices)}")
+    what = "images" if first.lr is None else "pairs"
+    log(f"{what} held out for validation and not trained on: {', '.join(names[i] for i in indices)}")
     rest, out = first.part([i for i in range(count) if i not in indices]), first.part(indices)
     if out.lr is None:
-        test_set: TestSet = Degraded("held-out", [first.source.hr / name for name in out.images.names], protocol, seed)
+        test_set: TestSet = Degraded(HELD_OUT, [first.source.hr / name for name in out.images.names], protocol, seed)
     else:
         pairs = out.pairs()
         digest = fingerprint([pair.lr for pair in pairs])
-        test_set = Prepared("held-out", PAIRED, digest, pairs, protocol.scale, real=True)
+        test_set = Prepared(HELD_OUT, PAIRED, digest, pairs, protocol.scale, real=True)
     return [rest, *others], [test_set]
 
 

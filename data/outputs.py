@@ -14,6 +14,7 @@ from data.photo import PHOTO_SUFFIXES
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 FORMAT_OF = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+RESULT = re.compile(r"(?P<of>.+)_(x[\d.]+|\d+x\d+)(_\d{3,})?")  # the stem of a result, and of its photograph
 
 Log = Callable[[str], None]
 
@@ -80,9 +81,14 @@ def plan(
     jobs = _named(list(found.values()), ending, format)
     results = {_key(job.source.with_name(job.out.name)): job for job in jobs}  # of a call for that file alone
     results |= {_key(job.out): job for job in jobs}
+    sources = {_key(job.source.with_name(name)): job for job in jobs for name in (job.source.stem, job.source.name)}
     kept = []
     for job in jobs:
         of = results.get(_key(_without_number(job.source))) or results.get(_key(job.source))
+        stem = job.source.stem
+        while of is None and (named := RESULT.fullmatch(stem)):  # of a call with other flags
+            stem = named["of"]
+            of = sources.get(_key(job.source.with_name(stem)))
         if of is None:
             kept.append(job)
         elif overwrite and _key(of.out) == _key(job.source):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from data.degradation import Degradation
-from data.degradation.params import concatenate
+from data.degradation.params import concatenate, part, repeat
 from data.sampler import Given, share
 
 # Keep streams of random numbers with one seed apart, from those of the sampler too.
@@ -27,15 +27,15 @@ class Batch(NamedTuple):
     hr: Tensor
     """(V·B, 3, s·P, s·P) in [0, 1], likewise."""
     params: Any = None
-    """The degradations of the images, a `Draw` of V·B entries, on the CPU. None for pairs that a pool has mixed, for
-    given pairs, and for groups that differ in what a recipe draws once for all images."""
+    """The degradations of the images, a named tuple of V·B entries, on the CPU. None for pairs that a pool has mixed,
+    for given pairs, and for groups that differ in what a recipe draws once for all images."""
 
     def chunk(self, parts: int) -> list[Batch]:
         """Cut the batch into parts of equal size; the last may be smaller."""
         chunks, start = [], 0
         for lr, hr in zip(self.lr.chunk(parts), self.hr.chunk(parts), strict=True):
             stop = start + len(lr)
-            chunks.append(Batch(lr, hr, None if self.params is None else self.params.part(start, stop)))
+            chunks.append(Batch(lr, hr, None if self.params is None else part(self.params, start, stop)))
             start = stop
         return chunks
 
@@ -127,10 +127,10 @@ class Pairs(nn.Module):
             generator = draws.torch(torch.device("cpu"), _DEGRADATION, step, group.number)
             size = min(draws.group or draws.batch, draws.batch - group.first)
             params = self.degradation.sample(size, generator=generator)
-            params = params.part(group.start - group.first, group.stop - group.first)
+            params = part(params, group.start - group.first, group.stop - group.first)
             rows = slice(group.start - mine.start, group.stop - mine.start)
             sharp = images[:, rows].flatten(0, 1)
-            blurred = self._degrade(sharp, params.repeat(views), noise, given and given.part(rows))
+            blurred = self._degrade(sharp, repeat(params, views), noise, given and given.part(rows))
             blurred, sharp = self._cut(blurred, sharp, draws.numpy(_CUT, step, group.number))
             if self.pool is not None:
                 blurred, sharp = self.pool(blurred, sharp, self._rows(group), draws.numpy(_MIX, step, group.start))
@@ -141,7 +141,7 @@ class Pairs(nn.Module):
         return Batch(
             torch.cat(lr_parts, 1).flatten(0, 1),
             torch.cat(hr_parts, 1).flatten(0, 1),
-            None if params is None else params.repeat(views),
+            None if params is None else repeat(params, views),
         )
 
     def _degrade(self, hr: Tensor, params: Any, noise: torch.Generator, given: Given | None) -> Tensor:

@@ -15,21 +15,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from data.degradation import DEGRADATIONS, Degradation, Gaussian, MANet, Params, SpatiallyVariant
+from data.degradation import DEGRADATIONS, IKC, Degradation, Gaussian, MANet, Params, SpatiallyVariant
 from data.degradation.recipe import SECTIONS, read_recipe
 from utility import argument, read_json
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
-FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet")  # those that a protocol file may name
+FILE_RECIPES = ("gaussian", "gaussian s-fold", "manet", "ikc")  # those that a protocol file may name
 CROPPED = "crop128"  # the protocol that tests the centre of real pairs, too
 DRAWN = "one draw"  # the case of a recipe that draws its degradation
 NO_SETTINGS = ("scale", "draw_per")  # parameters of builders that change nothing of a single image of known scale
 
-GAUSSIAN8 = {  # σ in HR pixels; ×2 as in KDSR's code (IKC has eight in [0.8, 1.6])
+GAUSSIAN8 = {  # σ in HR pixels; ×2 as in KDSR's code
     2: (0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
     3: (1.35, 1.5, 1.65, 1.8, 1.95, 2.1, 2.25, 2.4),
     4: (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2),
 }
+IKC8 = {**GAUSSIAN8, 2: tuple(0.8 + 0.8 * i / 7 for i in range(8))}
 ANISO9 = (  # λ1, λ2 in HR pixels, θ in degrees (DASR, Table 3; KDSR does not publish its nine)
     (2.0, 0.2, 0),
     (2.0, 1.0, 10),
@@ -129,6 +130,8 @@ class Protocol:
             return DEGRADATIONS[self.recipe](scale=self.scale, **dict(self.settings))
         if self.recipe == "manet":
             return MANet(scale=self.scale, iso=False, width=(0, 0), noise_var=self.noise_var)
+        if self.recipe == "ikc":
+            return IKC(scale=self.scale)
         sampling = "s-fold" if self.recipe == "gaussian s-fold" else "bicubic"
         return Gaussian(scale=self.scale, iso=False, width=(0, 0), sampling=sampling)
 
@@ -155,6 +158,16 @@ def gaussian8(scale: int) -> Protocol:
         ['1.80', '2.00', '2.20']
     """
     return Protocol("gaussian8", scale, "gaussian", tuple(Case(f"{s:.2f}", (s, s)) for s in GAUSSIAN8[scale]))
+
+
+def ikc8(scale: int) -> Protocol:
+    """Return eight isotropic kernels under IKC's own recipe, which truncates to 8 bits and shrinks as Pillow does.
+
+    Examples:
+        >>> [case.name for case in ikc8(2).cases][:3]
+        ['0.80', '0.91', '1.03']
+    """
+    return Protocol("ikc8", scale, "ikc", tuple(Case(f"{s:.2f}", (s, s)) for s in IKC8[scale]))
 
 
 def aniso9(scale: int) -> Protocol:
@@ -252,6 +265,7 @@ def crop128(scale: int) -> Protocol:
 NAMED: dict[str, Callable[[int], Protocol]] = {
     "bicubic": bicubic,
     "gaussian8": gaussian8,
+    "ikc8": ikc8,
     "aniso9": aniso9,
     "manet9": manet9,
     CROPPED: crop128,
@@ -263,9 +277,10 @@ def read_protocol(path: Path, scale: int) -> Protocol:
 
         {"recipe": "gaussian", "kernels": [[2.0, 2.0, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}
 
-    recipe: "gaussian", "gaussian s-fold" or "manet". kernels: two standard deviations in HR pixels and a rotation in
-    degrees each. noise (grey levels) and jpeg (quality) may be left out. The file may also be a recipe of second_order
-    (see `read_recipe`), of which every image gets one draw. Raises ValueError naming the file and the key.
+    recipe: "gaussian", "gaussian s-fold", "manet" or "ikc". kernels: two standard deviations in HR pixels and a
+    rotation in degrees each. noise (grey levels) and jpeg (quality) may be left out; ikc has neither. The file may also
+    be a recipe of second_order (see `read_recipe`), of which every image gets one draw. Raises ValueError naming the
+    file and the key.
 
     Examples:
         >>> read_protocol(Path("nowhere.json"), 4)  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -283,6 +298,7 @@ def read_protocol(path: Path, scale: int) -> Protocol:
         raise ValueError(f"{path} is not a protocol ({type(error).__name__}: {error})") from error
     sound = all(min(a, b) >= 0 and max(a, b) < inf and isfinite(degrees) for a, b, degrees in kernels)
     sound &= 0 <= noise <= 255 and (quality is None or 1 <= quality <= 100)
+    sound &= recipe != "ikc" or (not noise and quality is None and all(a == b for a, b, _ in kernels))
     if content or recipe not in FILE_RECIPES or not kernels or not sound:
         raise ValueError(
             f"{path} is not a protocol: expected recipe (one of {', '.join(FILE_RECIPES)}), kernels with widths from "

@@ -259,4 +259,5 @@ class _Bar:
         return progress
 
     def _move(self, to: float) -> None:
-        self._bar.update(max(0.0, to - self._bar.n))
+        self._bar.n = min(max(to, self._bar.n), self._bar.total)  # sums of fractions may pass the total
+        self._bar.update(0)

@@ -37,6 +37,7 @@ def network(
     scale: int,
     sizes: dict[str, Any],
     pre_train: Path | None = None,
+    pre_train_TA: Path | None = None,  # noqa: N803 (published name)
     warm_start: bool = False,
     log: Callable[[str], None] = print,
 ) -> BlindSR:
@@ -44,6 +45,7 @@ def network(
 
     A student may start from a teacher's SR network, as the released stage S does. From a network of another scale
     everything is taken whose shape fits: all but the upsampler. With `warm_start` the same goes for any network.
+    Sizes that are not given are those of these weights, or of a student's teacher, whose file is `pre_train_TA`.
 
     Raises:
         ValueError: sizes that the network does not have, or weights of another network or size; with `warm_start`,
@@ -51,7 +53,9 @@ def network(
         FileNotFoundError: there is no such file.
     """
     if pre_train is None:
-        return model.build(name, scale=scale, **sizes)
+        if pre_train_TA is not None:
+            sizes = _load_teacher(pre_train_TA).config | sizes
+        return model.build(name, **sizes | {"scale": scale})
     with argument("pre_train"):
         source = model.load_model(pre_train)
     if warm_start:
@@ -98,18 +102,28 @@ def take_restoration(student: BlindSR, teacher: BlindSR) -> None:
 def require(net: BlindSR, argument: str, path: Path, **asked: str | int | None) -> None:
     """Raise ValueError unless a loaded network is what was asked for; None asks for nothing."""
     found = {"model": model.name_of(net), **net.config}
-    for name, value in asked.items():
-        if value is not None and found.get(name) != value:
-            raise ValueError(f"`{argument}` {path} holds {name} {found.get(name)}, and `{name}` {value} was asked for")
+    other = {name: value for name, value in asked.items() if value is not None and found.get(name) != value}
+    if other:
+        holds = ", ".join(f"{name} {found.get(name)}" for name in other)
+        raise ValueError(
+            f"`{argument}` {path} holds {holds}, and {', '.join(f'`{name}` {value}' for name, value in other.items())} "
+            f"{'was' if len(other) == 1 else 'were'} asked for"
+        )
 
 
 def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (published name)
     """Return the teacher of a student; without a file an empty one, whose weights come with the state of a run."""
     if pre_train_TA is None:
         return model.build("KDSR_T", **net.config)
+    loaded = _load_teacher(pre_train_TA)
+    require(loaded, "pre_train_TA", pre_train_TA, **net.config)
+    return loaded
+
+
+def _load_teacher(path: Path) -> BlindSR:
     with argument("pre_train_TA"):
-        loaded = model.load_model(pre_train_TA)
-    require(loaded, "pre_train_TA", pre_train_TA, model="KDSR_T", **net.config)
+        loaded = model.load_model(path)
+    require(loaded, "pre_train_TA", path, model="KDSR_T")
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""CDSR: Joint Learning Content and Degradation Aware Embedding for Blind Super-Resolution (ACM MM 2022).
+"""CDSR: Joint Learning Content and Degradation Aware Feature for Blind Super-Resolution (ACM MM 2022).
 
 https://arxiv.org/abs/2208.13436
 

@@ -1,8 +1,8 @@
 """Trained weights by name: what they are for, where they lie, and the hash that they must have.
 
-`zoo.json` beside this file lists them. In a clone of the project the files lie in experiment/zoo/. A user of the
-installed package has them in a cache, `~/.cache/blindsr` or the folder that BLINDSR_HOME names; they are downloaded
-there from the addresses of the list, if it has any.
+`zoo.json` beside this file lists them. In a clone of the project the files lie in experiment/zoo/; the installed
+package has them beside this file. Others are in a cache, `~/.cache/blindsr` or the folder that BLINDSR_HOME names; they
+are downloaded there from the addresses of the list, if it has any.
 """
 
 from __future__ import annotations
@@ -125,13 +125,22 @@ def choose(
 def choose_for_photographs(*, scale: int | None = None, network: str | None = None) -> Weights | None:
     """Return the weights for real photographs, trained with `second_order`; without such, others for this scale, or x4.
 
+    Those trained for `manet` are left out: its LR pixels lie off the centre of their HR pixels, so its networks shift a
+    photograph.
+
     Examples:
         >>> found = choose_for_photographs(scale=4)
         >>> found is None or found.config["scale"]
         4
     """
-    real = [entry for entry in _usable(scale, network) if entry.degradation == "second_order"]
-    return next(iter(real or _usable(scale or 4, network)), None)
+    centred = [entry for entry in _usable(scale, network) if entry.degradation != "manet"]
+    real = [entry for entry in centred if entry.degradation == "second_order"]
+    others = [entry for entry in centred if entry.config["scale"] == (scale or 4)]
+    return max(
+        real or others,
+        key=lambda entry: (entry.config["scale"] == 4, entry.scores.get("Set5", 0.0)),
+        default=None,
+    )
 
 
 def _usable(scale: int | None, network: str | None) -> list[Weights]:
@@ -145,8 +154,8 @@ def _usable(scale: int | None, network: str | None) -> list[Weights]:
 
 
 def _places() -> list[Path]:
-    """Return the folders that may hold the files: of this clone, of the clone that the program runs in, the cache."""
-    return [CLONE, Path("experiment", "zoo"), _cache()]
+    """Return the folders that may hold the files: of this clone or package, of the clone around, the cache."""
+    return [CLONE, Path(__file__).with_name("weights"), Path("experiment", "zoo"), _cache()]
 
 
 def _cache() -> Path:

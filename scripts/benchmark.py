@@ -40,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import model
 from data.degradation import Gaussian, MANet, SecondOrder
 from data.degradation.jpeg import jpeg
+from data.degradation.params import move_all
 from data.images import read_image
 from data.packed import PackedImages, pack
 from data.pairs import Batch
@@ -226,14 +227,14 @@ def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
     )
     for iso in (True, False):
         recipe = Gaussian(scale=SCALE, iso=iso, width=(0.2, 4.0))
-        drawn = recipe.sample(images, generator=generator).to(device)
+        drawn = move_all(recipe.sample(images, generator=generator), device)
         works = {
             BASELINE: lambda drawn=drawn: formulation.gaussian(hr, drawn, SCALE),
             "fp32": lambda recipe=recipe, drawn=drawn: recipe.apply(hr, drawn, generator=noise),
         }
         yield Row("degradation", f"gaussian, {'iso' if iso else 'aniso'}, {images} of 256", works)
     manet = MANet(scale=SCALE, iso=False, width=(0.7**0.5, 10**0.5))
-    shapes, levels = manet.sample(2 * images, generator=generator).to(device), 255 * views
+    shapes, levels = move_all(manet.sample(2 * images, generator=generator), device), 255 * views
     works = {
         BASELINE: lambda: formulation.manet(levels, shapes, SCALE),
         "fp32": lambda: manet.apply(views, shapes, generator=noise),
@@ -245,7 +246,7 @@ def degradations(given: Namespace, device: torch.device) -> Iterator[Row]:
     second = SecondOrder(scale=SCALE)
     crops = torch.rand(9, 3, 400, 400, generator=generator).to(device)
     batches = [
-        second.sample(9, generator=torch.Generator().manual_seed(seed)).to(device) for seed in range(given.draws)
+        move_all(second.sample(9, generator=torch.Generator().manual_seed(seed)), device) for seed in range(given.draws)
     ]
     works = {
         BASELINE: lambda: [formulation.second_order(crops, batch, SCALE, noise) for batch in batches],
@@ -300,7 +301,7 @@ def evaluation(given: Namespace, device: torch.device) -> Iterator[Row]:
 
         def released(restore: Restore) -> None:
             hr = to_tensor(read_image(path), device)[None]
-            drawn = recipe.sample(1, generator=torch.Generator()).to(device)
+            drawn = move_all(recipe.sample(1, generator=torch.Generator()), device)
             for width in widths:
                 with torch.inference_mode():
                     sr = restore(formulation.gaussian(hr, drawn._replace(width=width[None]), SCALE))

@@ -123,6 +123,20 @@ def test_both_stages_of_ikc(run_main):
     assert fixed == [name for name in before.state_dict() if name.startswith("restoration")]
 
 
+def test_sizes_come_from_the_weights_that_a_run_starts_from(run_main, refused, tmp_path):
+    sizes = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
+    for name, scale in (("KDSR_S", 4), ("KDSR_T", 2)):
+        torch.save(checkpoint(build(name, scale=scale, **sizes)), tmp_path / f"{name}.pt")
+    real = "--model KDSR_S --objective pixel --scale 4 --degradation second_order --recipe light --crop_size 20"
+    real += f" --pool_size 4 --save real --pre_train {tmp_path / 'KDSR_S.pt'}"
+    taught = f"--model KDSR_S --save taught --pre_train_TA {tmp_path / 'KDSR_T.pt'}"
+    for run in (run_main(real), run_main(taught)):
+        config = load_model(run / "model" / "model_latest.pt").config
+        assert {name: config[name] for name in sizes} == sizes
+    message = refused(f"{real} --save other --n_feats 16 --n_blocks 3")
+    assert "holds n_feats 8, n_blocks 2, and --n_feats 16, --n_blocks 3 were asked for" in message
+
+
 def test_any_layers_that_fit_start_a_run(run_main, refused, tmp_path):
     source = build("KDSR_S", scale=2, n_feats=8, n_blocks=3, n_resblocks=2)
     torch.save(checkpoint(source), tmp_path / "source.pt")
@@ -557,7 +571,7 @@ def test_a_full_disk_leaves_the_last_good_state(run_main, photo_folder, tmp_path
     argv = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} --scale 2 {TINY} {more}"
     done = subprocess.run([sys.executable, "-c", FULL, *argv.split()], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "File too large; the one that was there is untouched" in done.stderr
+    assert "File too large; the file that was there is untouched" in done.stderr
     assert str(run / "model") in done.stderr
     assert (run / "model/state.pt").read_bytes() == before
     assert not list(run.rglob("*.tmp"))
@@ -664,6 +678,9 @@ def test_a_run_on_given_pairs_alone_takes_no_heed_of_the_degradation(run_main, p
     common = f"--model KDSR_T {KDSR} --data_train real --dir_lr {paired_root}/real/LR"
     runs = [run_main(f"{common} --save {name} {more}", paired_root) for name, more in (("a", ""), ("b", "--sig_max 1"))]
     assert len({(run / "loss_log.csv").read_text() for run in runs}) == 1
+    log = (runs[0] / "log.txt").read_text()
+    assert "pairs held out for validation and not trained on: 0_HR.png, 2_HR.png" in log
+    assert "held-out  paired  PSNR" in log
 
 
 def test_a_resumed_run_must_have_its_pairs(run_main, refused, paired_root):

@@ -13,6 +13,7 @@ import main
 import option
 import published
 import test
+from data import factory
 from option import EvalOptions, TrainOptions
 from utility import ROOT
 
@@ -233,6 +234,32 @@ def test_a_note_names_the_condition(text, condition):
     assert note.startswith(f"{text.split()[0]} has no effect here; it acts with {condition}")
 
 
+def test_sizes_are_those_of_the_weights_that_a_run_starts_from():
+    real = "--model KDSR_S --objective pixel --save s --dir_data d --degradation second_order"
+    assert train(real).sizes == {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6}
+    assert train(f"{real} --pre_train w.pt").sizes == {}
+    assert train(f"{real} --pre_train w.pt --n_feats 16").sizes == {"n_feats": 16}
+    assert train(f"{real} --pre_train w.pt --warm_start").sizes["n_feats"] == 128
+    assert train("--model KDSR_S --save s --dir_data d --pre_train_TA t.pt").sizes == {}
+
+
+def test_given_pairs_are_validated_on_some_of_them():
+    pairs = "--model KDSR_T --save s --dir_data d --dir_lr l"
+    assert train(pairs).images.data_test == factory.HELD_OUT
+    assert train(f"{pairs} --data_test real").images.data_test == "real"
+    assert train(f"{pairs} --mix 0.5").images.data_test == "Set5"
+
+
+@pytest.mark.parametrize("flag", ["--ema_decay=1", "--tile-pad", "--gt_usm", "-i", "--opt"])
+def test_flags_of_other_projects_are_known(flag, capsys):
+    for read in (train, evaluate):
+        with pytest.raises(SystemExit):
+            read(f"{flag} --save s --model KDSR_T --dir_data d")
+        assert f"there is no {flag.split('=')[0]} here; " in capsys.readouterr().err
+    named = {word[2:] for text in option.ELSEWHERE.values() for word in re.findall(r"--\w+", text)}
+    assert named <= option.flags_of(option.TrainOptions).keys() | option.flags_of(option.EvalOptions).keys()
+
+
 def test_a_gan_from_random_weights_is_remarked():
     words = "--model KDSR_S --save s --objective adversarial --kd_weight 0"
     for more, count in (("", 1), ("--pre_train s.pt", 0)):
@@ -277,7 +304,7 @@ def test_a_switch_does_not_take_the_word_after_it(capsys):
     assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["--target", "--input", "--gpu_ids"])
+@pytest.mark.parametrize("name", ["--target", "--colour", "--zzz"])
 def test_an_unlikely_flag_is_not_guessed(name, capsys):
     with pytest.raises(SystemExit):
         evaluate(f"{name} x")

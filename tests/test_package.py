@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from model import zoo
+
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = sorted((ROOT / "model").rglob("*.py"))
 
@@ -39,7 +41,7 @@ def wheel(tmp_path_factory):
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for folder in ("model", "data", "loss"):
+    for folder in ("model", "data", "loss", "experiment/zoo"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     program = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
     subprocess.run([sys.executable, "-c", program], cwd=source, check=True, capture_output=True)
@@ -53,6 +55,7 @@ def test_the_wheel_holds_the_package_alone(wheel):
     assert names == {f"blindsr/{path.relative_to(ROOT / 'model')}" for path in MODEL} | {
         "blindsr/py.typed",
         "blindsr/zoo.json",
+        *(f"blindsr/weights/{entry.file}" for entry in zoo.entries().values()),
     }
 
 
@@ -67,6 +70,7 @@ from blindsr import build, load_model, save_model
 assert model.mine
 save_model(build("BICUBIC", scale=2), "net.safetensors")
 assert load_model("net.safetensors").scale == 2
+assert load_model("kdsr_s_x4_iso").scale == 4
 import sys
 assert not [name for name in sys.modules if name.startswith("model.")]
 """

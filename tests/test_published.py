@@ -113,7 +113,9 @@ def test_defaults(model, given, expected):
 def test_noisy_training_of_kdsr_is_validated_as_released(model, given, noisy):
     expected = {"protocol": "flags", "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120.0, "data_test": "Set14"}
     assert published.validation(model, given) == (expected if noisy else {})
-    assert published.validation_noise(model, given["blur_type"], given["noise"]) == (10 if noisy else given["noise"])
+    noise = model, given["blur_type"], given["noise"]
+    assert published.validation_noise(*noise, "flags") == (10 if noisy else given["noise"])
+    assert published.validation_noise(*noise, "aniso9") == given["noise"]
     assert published.validation(model, given | {"protocol": "aniso9"}) == {}
     assert published.validation(model, given | {"lambda_1": 2.0}) == {}
 

@@ -288,7 +288,7 @@ def test_a_full_disk_while_the_state_is_saved(begun, workshop):
     process = workshop.start(f"{arguments} --save_minutes 0", room=len(before) - 1)
     assert process.join() == 1
     assert re.search(
-        r"error: \[Errno 27\] .*; the one that was there is untouched: '.*/model/state.pt'", process.says()
+        r"error: \[Errno 27\] .*; the file that was there is untouched: '.*/model/state.pt'", process.says()
     )
     assert "Traceback" not in process.says()
     assert (run / "model/state.pt").read_bytes() == before
@@ -313,7 +313,7 @@ def test_a_curve_that_cannot_be_drawn(begun, workshop):
     (run / "psnr.png").mkdir()
     process = workshop.start(arguments)
     assert process.join() == 1
-    assert re.search(r"error: .*; the one that was there is untouched: '.*/psnr.png'", process.says())
+    assert re.search(r"error: .*; the file that was there is untouched: '.*/psnr.png'", process.says())
     assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 24  # before the validation
     (run / "psnr.png").rmdir()
     same_files(whole, workshop.finish(arguments))

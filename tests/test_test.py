@@ -501,6 +501,7 @@ def test_own_images_whose_names_are_alike(student, tmp_path):
         ),
         ({"degradation": "second_order"}, "", "trained with --degradation second_order, which"),
         ({"blur_type": "aniso_gaussian"}, "--blur_type aniso_gaussian", None),
+        ({"degradation": "second_order"}, "--sig 2.6", "trained with --degradation second_order, which"),
         ({"degradation": "second_order"}, "--protocol gaussian8", None),
         ({"degradation": "gaussian", "blur_type": "iso_gaussian", "noise": 0.0}, "", None),
     ],
@@ -650,6 +651,6 @@ def test_what_is_no_photograph_is_named_before_anything_is_loaded():
 def test_a_note_says_what_weights_of_the_zoo_were_trained_for(photo_folder, tmp_path, capsys):
     told = "the network was trained with --degradation second_order, which is not what this tests"
     data = f"--dir_data {photo_folder} --data_test Set5 --dir_experiment {tmp_path} --cpu"
-    for given, noted in (("kdsr_s_x4_light", True), ("kdsr_s_x4_light --sig 2", False), ("kdsr_s_x4_iso", False)):
+    for given, noted in (("kdsr_s_x4_light", True), ("kdsr_s_x4_light --sig 2", True), ("kdsr_s_x4_iso", False)):
         test.main(f"--pre_train {given} {data}".split())
         assert (told in capsys.readouterr().out) == noted, given

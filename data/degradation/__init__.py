@@ -12,7 +12,7 @@ from data.degradation.finish import quantize
 from data.degradation.gaussian import Gaussian
 from data.degradation.ikc import IKC, IKCParams
 from data.degradation.manet import MANet
-from data.degradation.params import Degradation, Draw, Params
+from data.degradation.params import Degradation, Params
 from data.degradation.second_order import SecondOrder
 from data.degradation.second_order_params import SecondOrderParams
 from data.degradation.sharpen import sharpen
@@ -31,7 +31,6 @@ __all__ = [
     "DEGRADATIONS",
     "IKC",
     "Degradation",
-    "Draw",
     "Gaussian",
     "IKCParams",
     "MANet",

@@ -13,7 +13,7 @@ from torch import Tensor
 from data.degradation.blur import blur, blur_separable
 from data.degradation.finish import finish
 from data.degradation.kernel import gaussian_kernel, gaussian_profile
-from data.degradation.params import Params, Ranges, check_hr, given_range, uniform
+from data.degradation.params import Params, Ranges, check_hr, given_range, move_all, repeat, uniform
 from data.degradation.resize import bicubic_matrices
 from data.degradation.shrink import blur_and_shrink
 
@@ -93,12 +93,12 @@ class Gaussian(Ranges):
             uniform(0.0, self.noise, (draws,), generator) if self.noise else None,
             uniform(self.quality, 100.0, (draws,), generator) if self.quality is not None else None,
         )
-        return params.repeat(batch) if self.per_batch else params
+        return repeat(params, batch) if self.per_batch else params
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
         """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. ValueError for other HR sides."""
         check_hr(hr, self.scale, len(params.width))
-        params = params.to(hr.device)
+        params = move_all(params, hr.device)
         if self.sampling == "s-fold":
             lr = blur(hr, gaussian_kernel(params.width, params.theta, self.size), stride=self.scale)
         elif params.theta is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data.degradation.blur import blur
 from data.degradation.kernel import gaussian_kernel
-from data.degradation.params import check_hr, check_recipe, map_tensors, move, uniform
+from data.degradation.params import check_hr, check_recipe, move, uniform
 from data.degradation.resize import pillow_bicubic
 
 SIZE = 21  # side of the kernels, pixels
@@ -31,18 +31,6 @@ class IKCParams(NamedTuple):
     """(B, 2) standard deviations of the kernel along both axes, which are equal, HR pixels, float64."""
     code: Tensor
     """(B, 10) float32, see `kernel_code`."""
-
-    def repeat(self, views: int) -> IKCParams:
-        """Return the same for V crops of each image, view-major."""
-        return map_tensors(self, lambda field: torch.cat([field] * views))
-
-    def to(self, device: torch.device) -> IKCParams:
-        """Return the same on `device`."""
-        return map_tensors(self, lambda field: move(field, device))
-
-    def part(self, start: int, stop: int) -> IKCParams:
-        """Return samples start, ..., stop - 1."""
-        return map_tensors(self, lambda field: field[start:stop])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from data.degradation.blur import AT_ONCE, blur
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
 from data.degradation.noise import CLEAN
-from data.degradation.params import Params, Ranges, check_hr, given_range, in_parts, uniform
+from data.degradation.params import Params, Ranges, check_hr, given_range, in_parts, move_all, repeat, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +88,12 @@ class MANet(Ranges):
             self._sample_noise(draws, generator) if self.noise else None,
             uniform(self.quality, 100.0, (draws,), generator) if self.quality is not None else None,
         )
-        return params.repeat(batch) if self.per_batch else params
+        return repeat(params, batch) if self.per_batch else params
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
         """Degrade (B, 3, s·H, s·W) in [0, 1] to (B, 3, H, W), multiples of 1/255. ValueError for other HR sides."""
         check_hr(hr, self.scale, len(params.width))
-        params = params.to(hr.device)
+        params = move_all(params, hr.device)
         kernel = manet_kernel(params.width, params.theta, self.size, self.scale)
 
         def sampled(hr: Tensor, kernel: Tensor) -> Tensor:

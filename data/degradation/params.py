@@ -11,24 +11,7 @@ from torch import Tensor
 
 _ALIGNED = 16  # bytes: any dtype may begin there
 
-D = TypeVar("D", bound="Draw")
-T = TypeVar("T", bound="tuple[Any, ...]")
-
-
-class Draw(Protocol):
-    """The degradations drawn for a batch: a named tuple whose tensors hold one entry per sample."""
-
-    def repeat(self: D, views: int) -> D:
-        """Return the same for V crops of each image, view-major: entry v·B + b is the degradation of image b."""
-        ...
-
-    def to(self: D, device: torch.device) -> D:
-        """Return the same on `device`."""
-        ...
-
-    def part(self: D, start: int, stop: int) -> D:
-        """Return samples start, ..., stop - 1: the share of a rank or of a micro-batch."""
-        ...
+D = TypeVar("D", bound="tuple[Any, ...]")  # a named tuple whose tensors hold one entry per sample
 
 
 class Degradation(Protocol[D]):
@@ -49,7 +32,10 @@ class Degradation(Protocol[D]):
         ...
 
     def sample(self, batch: int, *, generator: torch.Generator) -> D:
-        """Draw the degradations of a batch, on the generator's device. Every recipe takes a generator on the CPU."""
+        """Draw the degradations of a batch, on the generator's device: a named tuple, its tensors with one entry each.
+
+        Every recipe takes a generator on the CPU.
+        """
         ...
 
     def apply(self, hr: Tensor, params: D, *, generator: torch.Generator) -> Tensor:
@@ -64,9 +50,8 @@ class Params(NamedTuple):
     would read them back to the host. Zeros in theta give the same image, more slowly.
 
     Examples:
-        >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 3.0]]))
-        >>> params.repeat(2).width.shape, params.part(1, 2).width.tolist()
-        (torch.Size([4, 2]), [[3.0, 3.0]])
+        >>> Params(torch.tensor([[1.0, 2.0], [3.0, 3.0]])).width.shape
+        torch.Size([2, 2])
     """
 
     width: Tensor
@@ -78,18 +63,6 @@ class Params(NamedTuple):
     """(B,) standard deviation of the Gaussian noise, image range [0, 1]."""
     quality: Tensor | None = None
     """(B,) JPEG quality, 1..100."""
-
-    def repeat(self, views: int) -> Params:
-        """Return the same for V crops of each image, view-major."""
-        return map_tensors(self, lambda field: torch.cat([field] * views))
-
-    def to(self, device: torch.device) -> Params:
-        """Return the same on `device`."""
-        return move_all(self, device)
-
-    def part(self, start: int, stop: int) -> Params:
-        """Return samples start, ..., stop - 1."""
-        return map_tensors(self, lambda field: field[start:stop])
 
 
 def uniform(low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -103,7 +76,7 @@ def uniform(low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], g
     return low + (high - low) * draw
 
 
-def map_tensors(fields: T, change: Callable[[Tensor], Tensor]) -> T:
+def map_tensors(fields: D, change: Callable[[Tensor], Tensor]) -> D:
     """Return a named tuple with its tensors changed, also those of named tuples in it; everything else stays.
 
     Examples:
@@ -117,6 +90,26 @@ def map_tensors(fields: T, change: Callable[[Tensor], Tensor]) -> T:
         return map_tensors(field, change) if isinstance(field, tuple) else field
 
     return type(fields)(*map(changed, fields))
+
+
+def repeat(params: D, views: int) -> D:
+    """Return the same for V crops of each image, view-major: entry v·B + b is the degradation of image b.
+
+    Examples:
+        >>> repeat(Params(torch.tensor([[1.0, 2.0], [3.0, 3.0]])), 2).width.tolist()
+        [[1.0, 2.0], [3.0, 3.0], [1.0, 2.0], [3.0, 3.0]]
+    """
+    return map_tensors(params, lambda field: torch.cat([field] * views))
+
+
+def part(params: D, start: int, stop: int) -> D:
+    """Return samples start, ..., stop - 1: the share of a rank or of a micro-batch.
+
+    Examples:
+        >>> part(Params(torch.tensor([[1.0, 2.0], [3.0, 3.0]])), 1, 2).width.tolist()
+        [[3.0, 3.0]]
+    """
+    return map_tensors(params, lambda field: field[start:stop])
 
 
 def concatenate(draws: Sequence[Any]) -> Any:
@@ -159,7 +152,7 @@ def move(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device, non_blocking=device.type != "cpu")
 
 
-def move_all(fields: T, device: torch.device) -> T:
+def move_all(fields: D, device: torch.device) -> D:
     """Return a named tuple with its tensors on `device`, also those of named tuples in it, by a single copy.
 
     From pinned memory, so that the host waits for no accelerator. On the CPU nothing is copied.

@@ -16,7 +16,7 @@ from data.degradation.finish import quantize
 from data.degradation.jpeg import Codec, jpeg
 from data.degradation.mixed import draw_blurs, draw_last_filters, mixed_kernel
 from data.degradation.noise import add_noise, add_poisson
-from data.degradation.params import check_hr, uniform
+from data.degradation.params import check_hr, move_all, uniform
 from data.degradation.recipe import PUBLISHED, Pass, Recipe, Resize, read_recipe
 from data.degradation.second_order_params import WINDOW, Mode, PassParams, SecondOrderParams
 from runtime.precision import full_precision
@@ -103,7 +103,7 @@ class SecondOrder:
         check_hr(hr, self.scale, len(params.last_filter.size))
         if min(hr.shape[-2:]) < self.smallest:
             raise ValueError(f"`hr`: expected sides of at least {self.smallest} pixels, got {tuple(hr.shape)}")
-        params = params.to(hr.device)
+        params = move_all(params, hr.device)
         first, second = params.first, params.second
         height, width = (side // self.scale for side in hr.shape[-2:])
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
-
-from data.degradation.params import map_tensors, move_all
 
 Mode = Literal["area", "bilinear", "bicubic"]
 FAMILIES = (
@@ -78,15 +75,3 @@ class SecondOrderParams(NamedTuple):
     """Interpolation of the last resize, to the size of the LR image."""
     jpeg_last: bool
     """Resize, filter, JPEG; or JPEG, resize, filter."""
-
-    def repeat(self, views: int) -> SecondOrderParams:
-        """Return the same for V crops of each image, view-major."""
-        return map_tensors(self, lambda field: torch.cat([field] * views))
-
-    def to(self, device: torch.device) -> SecondOrderParams:
-        """Return the same on `device`."""
-        return move_all(self, device)
-
-    def part(self, start: int, stop: int) -> SecondOrderParams:
-        """Return samples start, ..., stop - 1."""
-        return map_tensors(self, lambda field: field[start:stop])

@@ -11,7 +11,7 @@ from torch import Tensor
 from data.degradation.blur import pad
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
-from data.degradation.params import Params, check_hr, check_recipe, uniform
+from data.degradation.params import Params, check_hr, check_recipe, move_all, uniform
 from runtime.precision import full_precision
 
 MODES = range(1, 7)
@@ -101,7 +101,7 @@ class SpatiallyVariant:
                 f"`hr`: expected {self.height}×{self.width} pixels and {self._blocks} blocks, "
                 f"got {tuple(hr.shape[-2:])} and {tuple(params.width.shape[1:3])}"
             )
-        params = params.to(hr.device)
+        params = move_all(params, hr.device)
         kernels = manet_kernel(params.width, params.theta, self.size, self.scale)
         lr = _blur_blocks(255 * hr, kernels, self.scale)
         return finish(lr, params, generator, noise_var=self.noise_var)

@@ -95,6 +95,9 @@ def test_the_kernel_of_flags(
     [
         ("flags", {}, "`protocol` flags with `blur_type` iso_gaussian needs `sig`"),
         ("flags", {"blur_type": "aniso_gaussian", "lambda_1": 1.0}, "needs `lambda_1` and `lambda_2`"),
+        ("flags", {"degradation": "second_order", "sig": 1.0}, "second_order draws its own"),
+        ("flags", {"degradation": "ikc", "blur_type": "aniso_gaussian"}, "ikc has isotropic kernels"),
+        ("ikc8", {"noise": 5.0}, "`protocol` ikc8 fixes all settings itself: leave out `noise`"),
         ("nothing", {}, "`protocol` nothing is none of bicubic, gaussian8"),
         ("second_order", {"noise": 5.0}, "`protocol` second_order fixes all settings itself: leave out `noise`"),
         ("second_order", {"jpeg_quality": 50.0, "sample_mode": "s-fold"}, "leave out `sample_mode`, `jpeg_quality`"),

@@ -69,6 +69,18 @@ def test_earlier_results_are_no_photographs(folder: Path, tmp_path: Path) -> Non
         plan([folder], ending="_x4", out=folder, overwrite=True, log=said.append)
 
 
+def test_results_of_other_flags_are_no_photographs(folder: Path) -> None:
+    for stem in ("a_x2", "a_x2.5_x4", "a_1920x1080", "a_x4_001", "a.jpg_x4"):
+        (folder / f"{stem}.jpg").write_bytes(b"")
+    (folder / "other_x4.jpg").write_bytes(b"")
+    said = list[str]()
+    jobs = plan([folder], ending="_x4", out=folder, log=said.append)
+    names = [job.source.name for job in jobs]
+    assert "other_x4.jpg" in names
+    assert not [name for name in names if name.startswith("a") and name != "a.jpg"]
+    assert len([text for text in said if "left out: by its name" in text]) == 5
+
+
 def test_a_result_folder_inside_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (folder / "done").mkdir()
     (folder / "done/a_x2.png").touch()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data.degradation import quantize
+from data.degradation import IKC, quantize
 from data.degradation.resize import bicubic
 from data.factory import protocol
 from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, one_draw, read_protocol
@@ -14,6 +14,7 @@ from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, one_draw, 
 DIGESTS = {  # by the protocol in words: x2, x3, x4
     "bicubic": ("f77065262df15a6a", "5166311dc7414034", "4c95185d1767f812"),
     "gaussian8": ("591abe81dd49f2a0", "c3707ad9d7feca87", "473fedb71e1a3679"),
+    "ikc8": ("4400e0fa9638cf5d", "77f090996563f0b7", "ad2300e835022d5a"),
     "aniso9": ("7977eccdc1b9ddd3", "4b646466790d6881", "b3bff0419a942ebd"),
     "manet9": ("53e22075e7a7b63a", "671584a235f507b4", "84b3a2b59ee6b591"),
     "second_order": ("8afac90a270f3e02", "e93b2f3ed0c9f042", "dc009128f40707e4"),
@@ -55,6 +56,24 @@ def test_gaussian8(scale, first, last):
     assert len(widths) == 8
     assert (widths[0], widths[-1]) == (first, last)
     assert torch.tensor(widths).diff().std() < 1e-6  # evenly spaced
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_ikc8_has_the_recipe_of_ikc(scale, hr):
+    rule = protocol("ikc8", scale=scale)
+    widths = [case.width[0] for case in rule.cases if case.width]
+    assert (len(widths), widths[0], widths[-1]) == (8, *{2: (0.8, pytest.approx(1.6)), 4: (1.8, 3.2)}[scale])
+    one = protocol("flags", scale=scale, degradation="ikc", sig=widths[3])
+    lr, same, other = (
+        each.degrade(hr, case, seed="a")
+        for each, case in ((rule, rule.cases[3]), (one, one.cases[0]), (gaussian8(scale), rule.cases[3]))
+    )
+    params = IKC(scale=scale).sample(1, generator=torch.Generator())
+    params = params._replace(width=torch.full((1, 2), widths[3], dtype=torch.float64))
+    expected = IKC(scale=scale).apply(hr[None].double(), params, generator=torch.Generator())[0]
+    assert torch.equal(lr, expected)
+    assert torch.equal(lr, same)
+    assert 255 * (lr - other).mean() == pytest.approx(-0.5, abs=0.1)  # truncated, not rounded
 
 
 def test_aniso9_is_given_in_degrees():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data import factory
 from data.degradation import DEGRADATIONS, Params, quantize
-from data.degradation.params import check_hr
+from data.degradation.params import check_hr, move_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Box:
 
     def apply(self, hr: Tensor, params: Params, *, generator: torch.Generator) -> Tensor:
         check_hr(hr, self.scale, len(params.width))
-        bright = hr + params.to(hr.device).width[:, :1, None, None].to(hr.dtype) / 255
+        bright = hr + move_all(params, hr.device).width[:, :1, None, None].to(hr.dtype) / 255
         return quantize(torch.nn.functional.avg_pool2d(bright, self.scale)).float()
 
 

@@ -207,6 +207,12 @@ def test_photographs_get_the_real_world_weights_and_never_a_teacher(toy):
     assert chosen({"plain": plain}, scale=2) is None
     assert chosen({"plain": plain, "real_x2": real}) == "real_x2"
     assert chosen({"plain": plain, "real_x2": real}, scale=4) == "plain"
+    off_centre = {**plain, "degradation": "manet", "scores": {"Set5": 99.0}}
+    assert chosen({"off_centre": off_centre, "plain": plain}) == "plain"
+    assert chosen({"off_centre": off_centre}) is None
+    better = {**plain, "scores": {"Set5": plain["scores"]["Set5"] + 1}}
+    assert chosen({"plain": plain, "better": better}) == "better"
+    assert chosen({"real_x2": real, "real_x4": {**real, "config": SIZES}}) == "real_x4"
 
 
 @pytest.mark.parametrize("entry", list(zoo.entries().values()), ids=lambda entry: entry.name)

@@ -13,6 +13,7 @@ from data.degradation import IKC, IKCParams
 from data.degradation.blur import blur
 from data.degradation.ikc import code_matrix, kernel_code, truncate
 from data.degradation.kernel import gaussian_kernel
+from data.degradation.params import part, repeat
 from data.degradation.resize import pillow_bicubic
 
 NUMBERS = np.load(Path(__file__).parents[2] / "parity" / "ikc.npz")
@@ -85,9 +86,9 @@ def test_draws(scale, assert_uniform):
 
 def test_params_are_repeated_and_cut():
     params = IKC(scale=2).sample(3, generator=torch.Generator().manual_seed(0))
-    twice = params.repeat(2)
+    twice = repeat(params, 2)
     assert torch.equal(twice.code[3:], params.code)
-    assert torch.equal(twice.part(1, 4).width, torch.cat((params.width[1:], params.width[:1])))
+    assert torch.equal(part(twice, 1, 4).width, torch.cat((params.width[1:], params.width[:1])))
 
 
 def test_a_range_that_makes_no_sense_is_refused():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data.degradation import Degradation, Gaussian, MANet, Params, SpatiallyVariant, quantize
+from data.degradation.params import part, repeat
 
 PARITY = Path(__file__).parents[2] / "parity"
 KDSR = np.load(PARITY / "degradation_kdsr.npz")
@@ -110,7 +111,7 @@ def test_batch_equals_one_by_one(name):
     recipe = RECIPES[name]
     params = recipe.sample(4, generator=rng())._replace(noise=None, quality=None)
     together = recipe.apply(images(4), params, generator=rng())
-    apart = [recipe.apply(images(4)[i : i + 1], params.part(i, i + 1), generator=rng()) for i in range(4)]
+    apart = [recipe.apply(images(4)[i : i + 1], part(params, i, i + 1), generator=rng()) for i in range(4)]
     difference = (together - torch.cat(apart)).abs() * 255
     assert difference.max() < 1.5
     assert (difference > 0.5).float().mean() < 1e-3  # ties of rounding
@@ -200,12 +201,12 @@ def test_jpeg_comes_last():
 
 def test_repeat_is_view_major():
     params = RECIPES["manet aniso"].sample(3, generator=rng())
-    views = params.repeat(2)
+    views = repeat(params, 2)
     for one, two in zip(params, views, strict=True):
         assert one is not None
         assert two is not None
         assert torch.equal(two.unflatten(0, (2, 3)), torch.stack([one, one]))
-    assert Params(params.width).repeat(2).theta is None
+    assert repeat(Params(params.width), 2).theta is None
 
 
 def test_gaussian_draws(assert_uniform):

@@ -12,6 +12,7 @@ from torch import Tensor
 from data.degradation import SecondOrder, SecondOrderParams, quantize
 from data.degradation.jpeg import jpeg
 from data.degradation.mixed import mixed_kernel
+from data.degradation.params import move_all, part, repeat
 from data.degradation.second_order import _resize
 from data.degradation.second_order_params import PassParams
 
@@ -78,7 +79,7 @@ def test_batch_equals_one_by_one(seed, photographs):
     recipe = SecondOrder(scale=2)
     params = silent(recipe.sample(4, generator=rng(seed)))
     together = recipe.apply(photographs, params, generator=rng())
-    apart = [recipe.apply(photographs[i : i + 1], params.part(i, i + 1), generator=rng()) for i in range(4)]
+    apart = [recipe.apply(photographs[i : i + 1], part(params, i, i + 1), generator=rng()) for i in range(4)]
     assert ((together - torch.cat(apart)).abs() > 0.5 / 255).float().mean() < 5e-3
 
 
@@ -124,7 +125,7 @@ def test_does_not_notice_autocast(photographs):
 def test_every_image_has_noise_of_its_own(poisson, grey):
     """The same image with the same degradation twice: only the noise tells the results apart."""
     recipe = SecondOrder(scale=2)
-    params = recipe.sample(1, generator=rng(3)).repeat(2)
+    params = repeat(recipe.sample(1, generator=rng(3)), 2)
     grey_images = torch.full((2,), grey)
     loud = params.first._replace(poisson=poisson, grey=grey_images, noise=torch.full((2,), 1.0 if poisson else 0.1))
     params = params._replace(
@@ -153,7 +154,7 @@ def test_one_image_does_not_change_another(photographs):
 
 def test_repeat_and_part_and_to():
     params = SecondOrder(scale=4).sample(3, generator=rng())
-    views = params.repeat(2)
+    views = repeat(params, 2)
     for one, two in zip(leaves(params), leaves(views), strict=True):
         if isinstance(one, Tensor):
             assert torch.equal(two.unflatten(0, (2, 3)), torch.stack([one, one]))
@@ -161,10 +162,10 @@ def test_repeat_and_part_and_to():
             assert one == two
     assert type(views) is SecondOrderParams
     assert type(views.first) is PassParams
-    part = views.part(2, 5)
-    for one, two in zip(leaves(params), leaves(part), strict=True):
+    some = part(views, 2, 5)
+    for one, two in zip(leaves(params), leaves(some), strict=True):
         assert torch.equal(one[[2, 0, 1]], two) if isinstance(one, Tensor) else one == two
-    moved = leaves(params.to(torch.device("meta")))
+    moved = leaves(move_all(params, torch.device("meta")))
     assert {leaf.device.type for leaf in moved if isinstance(leaf, Tensor)} == {"meta"}
 
 
@@ -178,7 +179,7 @@ def test_parameters_move_in_one_copy(monkeypatch):
         return buffer
 
     monkeypatch.setattr("data.degradation.params.move", move)
-    moved = params.to(torch.device("meta"))
+    moved = move_all(params, torch.device("meta"))
     assert len(buffers) == 1
     for one, other in zip(leaves(params), leaves(moved), strict=True):
         if isinstance(one, Tensor):
