@@ -53,6 +53,7 @@ class Flag(NamedTuple):
     positional: bool
 
 
+FOLLOWS = {"crop_size": "patch_size", "pool_size": "batch_size"}  # flags whose default hangs on another one
 IF_GIVEN = "if given"  # a resumed run may be given another value, but one that is left out must not change it
 
 
@@ -1084,7 +1085,7 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
     return [
         f"--{name} {was} (now {now if name in given else 'left out'})"
         for name, (was, now) in found.items()
-        if not _may_change(name, given)
+        if not _may_change(name, given) and (name in given or FOLLOWS.get(name) not in found)
     ]
 
 

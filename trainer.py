@@ -1,4 +1,4 @@
-"""The training loop: step, log, validate, save, resume. It knows steps, devices and files, and no method."""
+"""The training loop: step, log, validate, save, resume. It knows steps, devices and files, but no method."""
 
 from __future__ import annotations
 

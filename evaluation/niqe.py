@@ -36,9 +36,9 @@ def niqe(luma: Tensor) -> Tensor:
         luma: (B, 1, H, W), 0..255: MATLAB's Y, rounded to whole levels.
 
     Returns:
-        (B,) float64. It is nan for an image with less than two blocks that are not flat.
+        (B,) float64. It is nan for an image with fewer than two blocks that are not flat.
 
-    Raises ValueError for an image of less than two blocks.
+    Raises ValueError for an image of fewer than two blocks.
 
     Examples:
         >>> noise = 255 * torch.rand(1, 1, 96, 192, generator=torch.Generator().manual_seed(0))

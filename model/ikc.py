@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1904.03377
 
 Three networks: SFTMD restores an image with a kernel code h, the Predictor estimates h from the LR image, and the
-Corrector improves h by the look of the SR image. The loop takes seven steps. The code is that of an isotropic Gaussian
+Corrector improves h by looking at the SR image. The loop takes seven steps. The code is that of an isotropic Gaussian
 kernel, ten numbers (`data.degradation.IKC`).
 
 Unlike the published network, ours lacks a second set of 16 blocks, which is never used. The published

@@ -3,7 +3,8 @@
 https://arxiv.org/abs/2211.16928
 
 The teacher estimates the degradation from the LR and the HR image. The student sees the LR image alone and learns the
-teacher's representation. Both have the same restoration network.
+teacher's representation. Both have the same restoration network. The kernels of all its blocks depend on the code
+alone and are made at once, before the blocks (`weights_of_all`).
 
 Unlike the published code, mean shifts are buffers that no state dict holds, not fixed convolutions.
 """

@@ -30,7 +30,7 @@ class Embedding(NamedTuple):
     """A network's estimate of the degradation of its input; networks that are not blind have (B, 0) twice."""
 
     code: Tensor  # (B, D), steers the restoration
-    projection: Tensor  # (B, P), only losses use it
+    projection: Tensor  # (B, P), for losses alone: CDSR and DASR contrast it, KDSR distils it (the D' before the code)
 
 
 class Restored(NamedTuple):

@@ -131,7 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="root with benchmark/<Set>/HR")
+    parser.add_argument(
+        "--data", "--dir_data", required=True, type=Path, metavar="DIR", help="root with benchmark/<Set>/HR"
+    )
     parser.add_argument("--sets", default=SETS, metavar="A+B", help=f"test sets (default: {SETS})")
     parser.add_argument("--note", required=True, help="a sentence or two at the top of the card")
     parser.add_argument("--images", required=True, help="the training images")

@@ -38,6 +38,7 @@ from utility import argument, atomic_write, environment
 
 METRICS = ("psnr", "ssim")
 FOREIGN = "no such network in this project"
+OTHER_KERNELS = "not comparable: the published kernels are not known"
 UNMEASURED = 2  # exit code
 PUBLISHED = Path(__file__).with_name("published.json")
 
@@ -63,6 +64,11 @@ class Tolerance(NamedTuple):
         """Return `reproduced` if all values are within the tolerance, else `differs`."""
         close = all(abs(a - b) <= limit for a, b, limit in zip(published, measured, self, strict=False))
         return "reproduced" if close else "differs"
+
+
+def told(tolerance: Tolerance) -> str:
+    """Return a tolerance in words."""
+    return f"{tolerance.psnr:g} dB, SSIM {tolerance.ssim:g}, LPIPS {tolerance.lpips:g}"
 
 
 def network(row: dict[str, Any], weights: Path, device: torch.device) -> BlindSR | str:
@@ -120,7 +126,10 @@ def lines(
                 (f"{name} {case}", (psnr,), (mean(group)["psnr"],))
                 for ((case,), group), psnr in zip(cases, numbers, strict=True)
             ]
-        found += [Line(row["row"], what, a, b, tolerance.verdict(a, b) + note) for what, a, b in measured]
+        found += [
+            Line(row["row"], what, a, b, OTHER_KERNELS if "other_kernels" in table else tolerance.verdict(a, b) + note)
+            for what, a, b in measured
+        ]
     return found
 
 
@@ -159,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--weights", required=True, type=Path, help="folder of the weights; with --row a file, or a name of the zoo"
     )
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="root of the test sets")
+    parser.add_argument("--data", "--dir_data", required=True, type=Path, metavar="DIR", help="root of the test sets")
     parser.add_argument("--tolerance", type=real(0), default=0.05, help="of PSNR, dB (default: 0.05)")
     parser.add_argument("--tolerance_ssim", type=real(0), default=0.002, help="(default: 0.002)")
     parser.add_argument("--tolerance_lpips", type=real(0), default=0.002, help="(default: 0.002)")
@@ -187,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(given: Namespace, table: dict[str, Any], rows: Sequence[dict[str, Any]], tolerance: Tolerance) -> None:
     """Measure and print the rows of a table; exit with `UNMEASURED` if some could not be measured."""
     device = choose_device(cpu=given.cpu, n_GPUs=1, precision=Precision(), log=print)
-    print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance {tolerance}")
+    print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance: " + told(tolerance))
     print(f"{'row':<20}{'set':<24}{'published':<26}{'measured':<26}{'difference':<28}verdict")
     found: list[Line] = []
     for row in rows:

@@ -234,6 +234,13 @@ def test_a_note_names_the_condition(text, condition):
     assert note.startswith(f"{text.split()[0]} has no effect here; it acts with {condition}")
 
 
+def test_a_resumed_run_is_told_of_the_flag_that_was_given_and_not_of_what_follows_from_it():
+    place = "--model KDSR_S --objective pixel --save s --dir_data d --degradation second_order"
+    before = option.flat(train(f"{place} --batch_size 4 --patch_size 32"))
+    given, now = option.train_options(f"{place} --batch_size 6 --patch_size 24".split(), main.NAMES)
+    assert option.changed(given, now, before) == ["--patch_size 32 (now 24)", "--batch_size 4 (now 6)"]
+
+
 def test_sizes_are_those_of_the_weights_that_a_run_starts_from():
     real = "--model KDSR_S --objective pixel --save s --dir_data d --degradation second_order"
     assert train(real).sizes == {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6}

@@ -27,7 +27,7 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
     Args:
         x: (B, C, H, W).
         kernel: (B, k, k), odd k.
-        padding: how the image goes on beyond its border.
+        padding: how the image is extended beyond its border.
         stride: take every stride-th pixel, from (0, 0).
         direct: convolve float32 images on a GPU, too: then no rounding errors come from pixels far away.
 
@@ -66,7 +66,7 @@ def blur_separable(
         profile: (B, 2, k), odd k: the kernel is the outer product of profile[:, 1] (down) and profile[:, 0] (across).
         rows: (h, H) resampling of the rows, as `bicubic_matrix` gives it.
         columns: (w, W) resampling of the columns.
-        padding: how the image goes on beyond its border.
+        padding: how the image is extended beyond its border.
 
     Returns:
         (B, C, h, w).

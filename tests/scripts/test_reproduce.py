@@ -1,6 +1,7 @@
 """Published tables: the data file, what is measured, and that nothing is passed over in silence."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +94,17 @@ def test_every_line_of_a_table_is_listed_with_its_reason(photo_folder, tmp_path,
     assert len(rows) == len(TABLES["cdsr2"]["rows"])
     assert sum("no such network" in line for line in rows) == 4  # MANet three times, IKC once
     assert sum("weights missing" in line for line in rows) == 8
+
+
+def test_other_kernels_than_the_published_give_no_verdict(photo_folder, tmp_path, reproduce):
+    torch.save(checkpoint(build("KDSR_S", scale=4, n_feats=8, n_blocks=1, n_resblocks=1)), tmp_path / "net.pt")
+    root = tmp_path / "root"
+    shutil.copytree(photo_folder / "benchmark/Set5", root / "benchmark/Set14")
+    row = ("kdsr2", "--row", "KDSR-M noise 10", "--weights", tmp_path / "net.pt", "--dir_data", root)
+    result = reproduce(*row)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("not comparable: the published kernels are not known") == 9
+    assert "tolerance: 0.05 dB, SSIM 0.002, LPIPS 0.002" in result.stdout
 
 
 def test_the_tolerance_decides(photo_folder, tmp_path, reproduce):
