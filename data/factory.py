@@ -386,6 +386,8 @@ def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
         return f"`dir_data`: there is no folder {gone[0]}"
     found = {folder.name for root in roots_around(dir_data) for folder in (root / "benchmark").glob("*")}
     there = f"; there are {', '.join(sorted(found))}" if found else ""
+    close = [one for name in names for one in found if one.lower() == name.lower()]
+    there += f". Did you mean {'+'.join(close)}?" if close else ""
     return f"{asked}and no benchmark/<Set>/HR in `dir_data` {dir_data}, beside it or above{there}"
 
 

@@ -150,6 +150,8 @@ def _foreign(path: str | Path) -> str:
     if not start:
         return "it is empty"
     kind = {b"GIF8": "a GIF", b"%!PS": "PostScript"}.get(start[:4])
+    if start[:4] in (b"II*\0", b"MM\0*"):
+        kind = "a damaged TIFF, or one of other than 8 or 16 bits; 32-bit floats must be saved with 16 bits"
     if start[4:8] == b"ftyp":
         kind = "an AVIF" if start[8:12] in (b"avif", b"avis") else "a HEIC or a video"
     return f"it is {kind}" if kind else "it is in no format that is read"

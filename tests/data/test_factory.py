@@ -181,6 +181,7 @@ def test_test_sets_are_found_and_checked(tmp_path: Path) -> None:
     for names in ("Set5+", "+Set5", "Set5++Set14", ""):
         with pytest.raises(ValueError, match="one of them is empty"):
             factory.test_sets(names, dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
+    assert "there are Set5. Did you mean Set5?" in factory.missing_test_sets(["set5"], tmp_path)
     assert "no test set Set5,Set14 (names are joined by +)" in factory.missing_test_sets(["Set5,Set14"], None)
     assert factory.test_sets("Set5", dir_data=None, protocol=bicubic(2), seed=1, log=print) == ([], ["Set5"])
 

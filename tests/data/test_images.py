@@ -283,6 +283,7 @@ def test_the_previews_of_a_photograph_do_not_count(tmp_path: Path) -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n", "PostScript"),
         (b"GIF89a" + bytes(20), "a GIF"),
         (b"\0\0\0\x18ftypheic" + bytes(20), "a HEIC"),
+        (b"II*\0" + bytes(20), "a damaged TIFF, or one of other than 8 or 16 bits"),
         (b"\0\0\0\x18ftypavif" + bytes(20), "an AVIF"),
     ],
 )
