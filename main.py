@@ -151,6 +151,7 @@ def build_trainer(
         signals=signals,
         begun=begun,
         reference=reference(saving.reference),
+        score_start=options.loss.pre_train is not None,
     )
 
 

@@ -316,6 +316,7 @@ class Trainer:
         st_save_epoch, keep: numbered checkpoints from this epoch on, how many of them.
         begun: when the minutes began, by `time.perf_counter`.
         reference: the scores of another run, to compare with.
+        score_start: validate before the first step, too: the weights are those of another run.
     """
 
     def __init__(
@@ -339,6 +340,7 @@ class Trainer:
         signals: StopSignals | None = None,
         begun: float | None = None,
         reference: Reference | None = None,
+        score_start: bool = False,
     ) -> None:
         share = pairs.draws.batch // pairs.draws.world
         if share % learner.accumulate:
@@ -367,6 +369,7 @@ class Trainer:
         self.st_save_epoch = st_save_epoch
         self.keep = keep
         self.reference = reference
+        self.score_start = score_start
         self.signals = signals or StopSignals(impatient=self.ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
         scaled = self.learner.scaler.is_enabled()
@@ -413,6 +416,9 @@ class Trainer:
 
     def _train(self) -> bool:
         self.net.train()
+        if self.score_start and self.step == 0:
+            self._end_epoch()
+            self.recovery.keep(self._snapshot())
         self._first, patches, began = self.step, self._load(), time.perf_counter()
         try:
             while True:
@@ -574,7 +580,7 @@ class Trainer:
 
     def _save_models(self, psnr: float, better: bool) -> None:
         names = ["model_best.pt"] if better else []
-        if self.epoch >= self.st_save_epoch:
+        if self.epoch >= max(self.st_save_epoch, 1):
             names.append(f"model_{self.epoch}_psnr_{psnr:.2f}.pt")
         for name in names:
             with atomic_write(self.run.models / name) as temporary:

@@ -1,5 +1,6 @@
 """`main.py` as its users call it: every model, and every kind of bad input."""
 
+import csv
 import json
 import re
 import shutil
@@ -130,7 +131,11 @@ def test_sizes_come_from_the_weights_that_a_run_starts_from(run_main, refused, t
     real = "--model KDSR_S --objective pixel --scale 4 --degradation second_order --recipe light --crop_size 20"
     real += f" --pool_size 4 --save real --pre_train {tmp_path / 'KDSR_S.pt'}"
     taught = f"--model KDSR_S --save taught --pre_train_TA {tmp_path / 'KDSR_T.pt'}"
-    for run in (run_main(real), run_main(taught)):
+    runs = run_main(real), run_main(taught)
+    epochs = [[row["epoch"] for row in csv.DictReader((run / "psnr_log.csv").open())] for run in runs]
+    assert epochs == [["0", "1", "2"], ["1", "2"]]  # whoever starts from weights wants to know whether they improve
+    assert not list(runs[0].glob("model/model_0_*"))
+    for run in runs:
         config = load_model(run / "model" / "model_latest.pt").config
         assert {name: config[name] for name in sizes} == sizes
     message = refused(f"{real} --save other --n_feats 16 --n_blocks 3")
