@@ -628,7 +628,7 @@ class PhotoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Train a network for blind super-resolution."""
+    """Train a network for blind super-resolution: python main.py --model CDSR --dir_data DIR --save NAME."""
 
     network: NetworkOptions
     images: ImageOptions
@@ -675,7 +675,9 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """Score a checkpoint on test sets, or super-resolve photographs."""
+    """Super-resolve photographs: python test.py FOLDER. Or score a checkpoint: python test.py --pre_train MODEL.pt
+    --dir_data DIR.
+    """
 
     testing: EvaluationOptions
     photos: PhotoOptions

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,8 @@ def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], s
     for form, suffix in report.FORMS.items():
         with atomic_write(Path(f"{stem}{suffix}")) as temporary:
             temporary.write_text(table(form) + "\n", encoding="utf-8")
-    told = {key: None if value in (inf, -inf) else value for key, value in made.items()}  # JSON knows no infinity
+    finite = {key: value for key, value in made.items() if not isinstance(value, float) or isfinite(value)}
+    told = {**dict.fromkeys(made), **finite}  # JSON knows neither nan nor infinity
     with atomic_write(Path(f"{stem}.json")) as temporary:
         temporary.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
 

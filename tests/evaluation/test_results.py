@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_scores_of_single_images(tmp_path):
     results.write_images_scores(tmp_path / "Demo/no_reference", scores, made={"network": "EDSR"})
     assert json.loads((tmp_path / "Demo/no_reference.json").read_text()) == {"niqe": 4.5, "network": "EDSR"}
     assert (tmp_path / "Demo/no_reference.txt").read_text(encoding="utf-8").split("\n")[0] == "image  NIQE ↓"
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_json_files_hold_what_json_knows(value, tmp_path):
+    scores = [Score("Demo", "", "a", "", {"psnr": value, "ssim": 1.0})]
+    results.write_images_scores(tmp_path / "scores", scores, made={"network": "EDSR"})
+    text = (tmp_path / "scores.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"psnr": None, "ssim": 1.0, "network": "EDSR"}
 
 
 def test_images_replace_links(tmp_path):
