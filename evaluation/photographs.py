@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +19,14 @@ from data.outputs import Job
 from data.photo import Photo, PhotoFile, open_photo
 from data.photo_writer import Form, bytes_in_memory, check_form, depth, writing
 from data.rows import ResizedRows, Resizer
-from model import BlindSR, name_of
+from model import BlindSR
 from model.memory import out_of_memory
 from runtime.precision import Precision, has_bf16
 from utility import atomic_write, bar_interval
 
 STRIP = 64  # rows that are resized and written at once
-DECODING = 16  # bytes of an LR pixel while it is decoded and its degradation embedded
+DECODING = 20  # bytes of an LR pixel while it is decoded and its degradation embedded
+EDGE = 8  # LR pixels that are mirrored around a photograph: networks pad with zeros, which shows at corners
 TRIAL = 96  # LR pixels a side of the tile on which precisions are compared
 CLOSE = 0.5  # grey levels of 255 by which bf16 may differ on average
 
@@ -148,10 +150,6 @@ class Enlarger:
     def _write(self, job: Job, photo: Photo, out: Path, progress: Progress) -> None:
         """Super-resolve one frame into a file."""
         height, width, channels = photo.pixels.shape
-        if min(height, width) < self.net.min_size:
-            raise BadImage(
-                f"{job.source} is {height} x {width}; {name_of(self.net)} needs {self.net.min_size} pixels a side"
-            )
         bits = 8 * photo.pixels.itemsize
         size = self.target.size((height, width), self.net.scale)
         form = Form(*size, channels, depth(job.format, bits), photo.profile, photo.exif)
@@ -160,14 +158,16 @@ class Enlarger:
         except ValueError as error:
             raise BadImage(f"{job.source}: {error}") from None
         job.out.parent.mkdir(parents=True, exist_ok=True)
-        precision = self.precision if self.precision != "auto" else self._choose_precision(photo)
+        edge = max(EDGE, ceil((self.net.min_size - min(height, width)) / 2))
+        framed = np.pad(photo.rgb, ((edge, edge), (edge, edge), (0, 0)), mode="symmetric")
+        precision = self.precision if self.precision != "auto" else self._choose_precision(framed)
         chosen = Precision(precision=precision)
         self.net.to(memory_format=chosen.inference_format(self.device))
         with atomic_write(out) as temporary, writing(temporary, job.format, form, quality=self.quality) as writer:
-            rows = _Rows(photo, self.net.scale, size, form.bits, writer.write)
+            rows = _Rows(photo, self.net.scale, size, form.bits, writer.write, edge=edge)
             with chosen.autocast(self.device):
                 self.net.upscale_rows(
-                    photo.rgb, rows.write, tile=self.tile, self_ensemble=self.self_ensemble, progress=progress
+                    framed, rows.write, tile=self.tile, self_ensemble=self.self_ensemble, progress=progress
                 )
         rounded = f", rounded from {bits} bits to {form.bits}" if form.bits < bits else ""
         self.log(f"{job.source} -> {out} ({size[1]} x {size[0]}, {precision}{rounded})")
@@ -185,14 +185,12 @@ class Enlarger:
                 f"half of the {free / 2**30:.1f} GiB that are free{advice}"
             )
 
-    def _choose_precision(self, photo: Photo) -> str:
-        """Return bf16 if it serves as well as fp32 on a tile from the middle of the photograph."""
+    def _choose_precision(self, image: np.ndarray) -> str:
+        """Return bf16 if it serves as well as fp32 on a tile from the middle of an image (H, W, 3)."""
         if not has_bf16(self.device):
             return "fp32"
-        (top, height), (left, width) = (
-            (max(0, (side - TRIAL) // 2), min(side, TRIAL)) for side in photo.pixels.shape[:2]
-        )
-        crop = photo.rgb[top : top + height, left : left + width]
+        (top, height), (left, width) = ((max(0, (side - TRIAL) // 2), min(side, TRIAL)) for side in image.shape[:2])
+        crop = image[top : top + height, left : left + width]
         lr = torch.from_numpy(crop.astype(np.float32) / np.iinfo(crop.dtype).max).permute(2, 0, 1)  # 3 h w
         exact, rounded = (self._try(lr, precision) for precision in ("fp32", "bf16"))
         return "bf16" if 255 * (exact - rounded).abs().mean() < CLOSE else "fp32"
@@ -203,16 +201,23 @@ class Enlarger:
 
 
 class _Rows:
-    """Completes what the network returns: makes it grey if the photograph is, adds its alpha, resizes it."""
+    """Completes what the network returns: cuts its edge off, makes it grey if it was, adds alpha, resizes."""
 
-    def __init__(self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None]) -> None:
+    def __init__(
+        self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None], *, edge: int
+    ) -> None:
         height, width = (scale * side for side in photo.pixels.shape[:2])
         self._photo, self._bits, self._top = photo, bits, 0
+        self._edge, self._height, self._width = scale * edge, height, width
+        self._seen = 0  # rows of the network's output, with the edge
         self._alpha = Resizer(photo.pixels.shape[:2], (height, width)) if photo.has_alpha else None
         self._next = ResizedRows((height, width), size, write).write if (height, width) != size else write
 
     def write(self, band: np.ndarray) -> None:
-        """Take the next rows, (n, s·W, 3)."""
+        """Take the next rows, (n, s·W, 3), of the image with its edge."""
+        start, stop = (max(0, self._edge - self._seen + row) for row in (0, self._height))
+        self._seen += len(band)
+        band = band[start:stop, self._edge : self._edge + self._width]
         for top in range(0, len(band), STRIP):
             strip = band[top : top + STRIP]
             if self._photo.grey:

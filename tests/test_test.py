@@ -356,9 +356,6 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     assert "holds no params_ema" in refused(f"--pre_train {student} --weights params_ema --dir_data {photo_folder}")
     teacher = model_file("t", "KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
     assert "needs the HR image" in refused(f"--pre_train {teacher} --data_test Demo --dir_demo {tmp_path}")
-    write_image(tmp_path / "small.png", np.zeros((8, 30, 3), np.uint8))
-    cdsr = model_file("c", "CDSR", scale=2, n_blocks=1)
-    assert "small.png is 8 x 30" in refused(f"--pre_train {cdsr} --data_test Demo --dir_demo {tmp_path}")
 
 
 def test_complexity(student, capsys):

@@ -1,4 +1,4 @@
-"""The precision `auto` of photographs: bf16 where the hardware has it and the result stays within half a grey level."""
+"""Photographs: their precision `auto`, bf16 where the hardware has it and the result is close; their edges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.images import write_image
+from data.images import read_image, write_image
 from data.outputs import Job
 from evaluation import photographs
 from evaluation.photographs import Enlarger
@@ -54,6 +54,32 @@ def test_bf16_is_taken_where_it_is_fast_and_close(units, levels, asked, expected
     assert precision_of(net, tmp_path, photo, asked=asked) == expected
 
 
-def test_a_network_of_the_box_is_close_enough(tmp_path, photo, monkeypatch):
+def test_a_bundled_network_is_close_enough(tmp_path, photo, monkeypatch):
     monkeypatch.setattr(photographs, "has_bf16", lambda device: True)
     assert precision_of(load_model("kdsr_s_x4_light"), tmp_path, photo) == "bf16"
+
+
+@pytest.mark.parametrize("name", ["kdsr_s_x4_light", "cdsr_x4_iso"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (40, 30)])
+def test_a_flat_picture_stays_flat_to_its_corners(name, size, tmp_path):
+    colour = np.array([200, 60, 40], np.uint8)
+    write_image(tmp_path / "a.png", np.tile(colour, (*size, 1)))
+    enlarger = Enlarger(net=load_model(name), device=torch.device("cpu"), log=lambda text: None, precision="fp32")
+    assert enlarger([Job(tmp_path / "a.png", tmp_path / "b.png", "png")]) == []
+    result = read_image(tmp_path / "b.png")
+    assert result.shape == (4 * size[0], 4 * size[1], 3)
+    inside = result[result.shape[0] // 2, result.shape[1] // 2].astype(int)
+    assert np.abs(result - inside).max() <= 6  # 30 to 50 at the corners without the edge
+    assert np.abs(inside - colour).max() <= 6
+
+
+def test_the_edge_is_cut_off_again(tmp_path, photo):
+    """Away from it, a network that is bicubic gives bicubic."""
+    write_image(tmp_path / "a.png", np.ascontiguousarray(photo[100:133, 100:160]))
+    net = Bicubic(scale=2)
+    for tile in (None, 16):
+        enlarger = Enlarger(net=net, device=torch.device("cpu"), log=lambda text: None, precision="fp32", tile=tile)
+        assert enlarger([Job(tmp_path / "a.png", tmp_path / f"{tile}.png", "png")]) == []
+        result, expected = read_image(tmp_path / f"{tile}.png"), net.upscale(read_image(tmp_path / "a.png"))
+        assert result.shape == expected.shape
+        assert np.abs(result[8:-8, 8:-8].astype(int) - expected[8:-8, 8:-8]).max() <= 1
