@@ -139,7 +139,7 @@ def build_trainer(
         test_sets=test_sets,
         schedule=schedule_of(options, epoch_steps),
         run=run,
-        config=option.flat(options) | {"epoch_steps": epoch_steps},
+        config=option.flat(options) | option.sizes_of(net.config) | {"epoch_steps": epoch_steps},
         metric=options.test_degradation.metric,
         collapse=training.collapse,
         n_threads=loading.n_threads,

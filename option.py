@@ -745,7 +745,9 @@ def flags_of(options: type | TrainOptions | EvalOptions) -> dict[str, dataclasse
 # ------------------------------------------------------------------------------------------------ the parser
 
 
-ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR; docs/coming_from.md has the rest
+ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_from.md has the rest), and former ones
+    "lpips": "--score psnr+ssim+lpips_vgg names all metrics",
+    "no_reference": "--score niqe names the metrics of photographs",
     **dict.fromkeys(("i", "input"), "test.py takes photographs and folders without a flag"),
     **dict.fromkeys(("o", "output"), "--out names the place of the results"),
     **dict.fromkeys(("n", "model_name", "model_path", "pretrain_network_g", "path"), "--pre_train names the weights"),
@@ -754,7 +756,9 @@ ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR; docs/coming_fr
     **dict.fromkeys(("tile_pad", "tile_overlap"), "tiles have the halo that the network needs, and show no seams"),
     **dict.fromkeys(("suffix",), "results are named <name>_x4; --out names the folder"),
     **dict.fromkeys(("ext",), "--format is the format of the results"),
-    **dict.fromkeys(("half", "fp32", "amp"), "--precision chooses bf16, fp16, tf32 or fp32"),
+    **dict.fromkeys(("resume_state", "auto_resume"), "--resume auto goes on with a run, or starts it"),
+    **dict.fromkeys(("queue_size",), "--pool_size is the number of pairs in the pool"),
+    **dict.fromkeys(("half", "fp16", "fp32", "amp"), "--precision chooses bf16, fp16, tf32 or fp32"),
     **dict.fromkeys(("device", "gpu_id", "gpu_ids", "num_gpu", "launcher"), "--n_GPUs counts GPUs, --cpu takes none"),
     **dict.fromkeys(("opt",), "options are flags; --config takes the config.json of a run"),
     **dict.fromkeys(("dataroot_gt", "dataroot_h", "dataroot_H", "meta_info"), "--dir_data names the HR images"),
@@ -778,9 +782,11 @@ class _Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             self.error(f"{words[0]!r} belongs to no flag; {self.prog} --help lists all")
         name = word.lstrip("-")
-        if name.replace("-", "_") in ELSEWHERE:
-            self.error(f"there is no {word} here; {ELSEWHERE[name.replace('-', '_')]}")
         known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+        if hint := ELSEWHERE.get(name.replace("-", "_")):
+            elsewhere = "main.py" if self.prog == "test.py" else "test.py"
+            other = "" if set(re.findall(r"--(\w+)", hint)) <= set(known) else f"in {elsewhere} "
+            self.error(f"there is no {word} here; {other}{hint}")
 
         def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
             return sorted(option) == sorted(name), difflib.SequenceMatcher(None, name, option).ratio()
@@ -934,15 +940,18 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     values = _usual(model, scale, given) | published.validation(model, given)
     if "dir_lr" in given and given.get("mix", 1) == 1:
         values["data_test"] = "held-out"  # no set here is degraded as given pairs are
-    if given.keys() & {"pre_train", "pre_train_TA"} and not given.get("warm_start"):
-        values |= dict.fromkeys(_sizes())  # those of the file
     values |= given
+    taught = "pre_train_TA" in given and values["objective"] in ("distillation", "adversarial")
+    if ("pre_train" in given or taught) and not values["warm_start"]:
+        values |= {name: given.get(name) for name in _sizes()}  # else those of the file
     values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
     resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
     was = Run(run_dir).config() if resuming else {}
+    kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
+    draft = _build(TrainOptions, values | kept, run_dir=Path(), resuming=False, has_teacher=False)
     has_teacher = draft.loss.objective in ("distillation", "adversarial") and (
         draft.loss.pre_train_TA is not None or was.get("pre_train_TA") is not None
     )

@@ -225,9 +225,9 @@ class Footprint(NamedTuple):
 
 def footprint(options: TrainOptions) -> Footprint:
     """Build network and objective without memory and add up their bytes. Raise ValueError for impossible sizes."""
-    loss, network, loading = options.loss, options.network, options.loading
+    loss, network, loading, sizes = options.loss, options.network, options.loading, sizes_of(options)
     with torch.device("meta"):
-        net = loss_factory.network(network.model, scale=network.scale, sizes=options.sizes)
+        net = loss_factory.network(network.model, scale=network.scale, sizes=sizes)
         teacher = loss_factory.teacher(net, None) if options.has_teacher else None
         objective = loss_factory.objective(
             loss.objective,
@@ -344,12 +344,20 @@ def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
     return loss_factory.network(
         options.network.model,
         scale=options.network.scale,
-        sizes=options.sizes,
+        sizes=sizes_of(options),
         pre_train=options.loss.pre_train,
-        pre_train_TA=options.loss.pre_train_TA,
         warm_start=options.loss.warm_start,
         log=log,
     )
+
+
+def sizes_of(options: TrainOptions) -> dict[str, Any]:
+    """Return the sizes of the network of a training run: those asked for, else those of the weights it starts from."""
+    loss = options.loss
+    if loss.warm_start:
+        return options.sizes
+    taught = loss.pre_train_TA if options.has_teacher else None
+    return loss_factory.sizes_of(options.network.model, options.sizes, pre_train=loss.pre_train, pre_train_TA=taught)
 
 
 def recipe_of(options: TrainOptions) -> Degradation[Any]:
@@ -516,7 +524,9 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
         place = f"they are looked for as {dir_data}/benchmark/NAME/HR, beside that and above"
         instead = "" if found else "; without any, a few training images are held out"
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
-    net = model.build(network.model, scale=network.scale, **options.sizes)
+    if options.images.data_test == data_factory.HELD_OUT:
+        yield fine("some of the training images are held out for validation")
+    net = model.build(network.model, scale=network.scale, **sizes_of(options))
     for test_set in found:
         wrong = list(attempt(partial(data_factory.check_test_sets, at_least=smallest_hr(net)), [test_set]))
         yield from wrong or [fine(f"test set {test_set.name}: {len(test_set.hr_paths)} images, {test_set.protocol}")]
@@ -542,7 +552,7 @@ def dry_run(trainer: Trainer) -> float:
             seconds += per_step * (stop - start)
             say(f"steps {start} to {stop}: {1 / per_step:.2f} steps/s  ({trainer.clock.shares()})")
     validation = sum(_seconds_to_validate(trainer, test_set) for test_set in trainer.test_sets)
-    validation *= trainer.steps // trainer.epoch_steps
+    validation *= trainer.steps // trainer.epoch_steps + trainer.score_start
     say(f"memory of a process, at most: {peak_memory(trainer.device)}")
     say(f"forecast: {duration(seconds)} for {trainer.steps:,} steps, {duration(validation)} for validation")
     return seconds

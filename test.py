@@ -283,6 +283,9 @@ def from_zoo(given: Given, log: Log) -> str:
         wanted = protocol or f"{degradation}{f', {blur}' if blur else ''}"
     if found is None:
         asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
+        shifted = zoo.choose(scale=scale, network=network, degradation="manet") if scale else None
+        if wanted == "photographs" and shifted:
+            asked += f" (those of {shifted.name}, trained for manet, would shift them)"
         resized = f"--outscale {scale} resizes results of other factors, " if wanted == "photographs" and scale else ""
         raise ValueError(
             f"--pre_train: name the checkpoint; the zoo has no weights {asked}. `python test.py --zoo` lists those "
@@ -315,6 +318,8 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
         raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
         log(f"note: {note}")
+    if options.images.data_test == "Demo" and trained_for(given.get("pre_train", Path())).get("degradation") == "manet":
+        log("note: they were trained for manet, whose LR pixels lie off-centre: they shift photographs by half a pixel")
     return options, net
 
 

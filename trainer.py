@@ -377,7 +377,7 @@ class Trainer:
         self.recovery = Recovery(self.epoch_steps)
         self.clock = Clock(self.device)
         self.step = 0
-        self.epoch = 0  # the last one that was validated
+        self.epoch = -1 if score_start else 0  # the last one that was validated
         self.best: float | None = None  # dB, on the first test set
         self._untried: tuple[int, Batch] | None = None  # the last step and its batch, to try its weights on
         self._constant: dict[str, Tensor] = {}  # host copies of what never changes
@@ -416,9 +416,6 @@ class Trainer:
 
     def _train(self) -> bool:
         self.net.train()
-        if self.score_start and self.step == 0:
-            self._end_epoch()
-            self.recovery.keep(self._snapshot())
         self._first, patches, began = self.step, self._load(), time.perf_counter()
         try:
             while True:
@@ -570,17 +567,18 @@ class Trainer:
         report = RunReport(self.run, self.net.scale, self.reference)
         if self.test_sets:
             psnr = self.validate(self.epoch, report)
-            better = self.best is None or psnr > self.best
-            self.best = psnr if better else self.best
-            if self.ranks.is_main:
-                self._save_models(psnr, better)
+            if self.epoch > 0:  # the weights that a run starts from are not its own
+                better = self.best is None or psnr > self.best
+                self.best = psnr if better else self.best
+                if self.ranks.is_main:
+                    self._save_models(psnr, better)
         if self.ranks.is_main:
             report.write()
         self._logger.validated(time.perf_counter() - start)
 
     def _save_models(self, psnr: float, better: bool) -> None:
         names = ["model_best.pt"] if better else []
-        if self.epoch >= max(self.st_save_epoch, 1):
+        if self.epoch >= self.st_save_epoch:
             names.append(f"model_{self.epoch}_psnr_{psnr:.2f}.pt")
         for name in names:
             with atomic_write(self.run.models / name) as temporary:

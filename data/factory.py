@@ -357,6 +357,8 @@ def test_sets(
         return [], []
     with argument("data_test"):
         wanted = data_test.split("+")
+        if HELD_OUT in wanted:
+            raise ValueError(f"{data_test}: {HELD_OUT} stands alone, without other sets")
         if not all(wanted):
             raise ValueError(f"{data_test!r}: expected names joined by +, and one of them is empty")
         for name in wanted:

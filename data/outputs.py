@@ -82,10 +82,11 @@ def plan(
     results = {_key(job.source.with_name(job.out.name)): job for job in jobs}  # of a call for that file alone
     results |= {_key(job.out): job for job in jobs}
     sources = {_key(job.source.with_name(name)): job for job in jobs for name in (job.source.stem, job.source.name)}
+    named_by_hand = {_key(path) for path in paths}
     kept = []
     for job in jobs:
         of = results.get(_key(_without_number(job.source))) or results.get(_key(job.source))
-        stem = job.source.stem
+        stem = job.source.stem if _key(job.source) not in named_by_hand else ""
         while of is None and (named := RESULT.fullmatch(stem)):  # of a call with other flags
             stem = named["of"]
             of = sources.get(_key(job.source.with_name(stem)))

@@ -298,12 +298,13 @@ def read_protocol(path: Path, scale: int) -> Protocol:
         raise ValueError(f"{path} is not a protocol ({type(error).__name__}: {error})") from error
     sound = all(min(a, b) >= 0 and max(a, b) < inf and isfinite(degrees) for a, b, degrees in kernels)
     sound &= 0 <= noise <= 255 and (quality is None or 1 <= quality <= 100)
-    sound &= recipe != "ikc" or (not noise and quality is None and all(a == b for a, b, _ in kernels))
     if content or recipe not in FILE_RECIPES or not kernels or not sound:
         raise ValueError(
             f"{path} is not a protocol: expected recipe (one of {', '.join(FILE_RECIPES)}), kernels with widths from "
             f"0 on, and perhaps noise in 0..255 and jpeg in 1..100; found recipe {recipe}, kernels {kernels}, "
             f"noise {noise:g}, jpeg {quality}" + (f", and {', '.join(content)}" if content else "")
         )
+    if recipe == "ikc" and (noise or quality is not None or any(a != b for a, b, _ in kernels)):
+        raise ValueError(f"{path} is not a protocol: ikc has isotropic kernels, no noise and no jpeg")
     cases = tuple(Case(f"{a:g}_{b:g}_{degrees:g}", (a, b), radians(degrees)) for a, b, degrees in kernels)
     return Protocol(path.stem, scale, recipe, cases, noise / 255, quality)

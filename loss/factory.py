@@ -31,13 +31,32 @@ OBJECTIVES: dict[str, Callable[..., Objective[Any]]] = {
 }
 
 
+def sizes_of(
+    name: str,
+    asked: dict[str, Any],
+    *,
+    pre_train: Path | None,
+    pre_train_TA: Path | None,  # noqa: N803 (published name)
+) -> dict[str, Any]:
+    """Return the sizes of a network: those asked for, else those of the weights it starts from or of its teacher.
+
+    Raises ValueError or FileNotFoundError for a file that cannot be read.
+    """
+    for argument_name, path in (("pre_train", pre_train), ("pre_train_TA", pre_train_TA)):
+        if path is not None:
+            with argument(argument_name):
+                source = model.load_model(path)
+            if model.name_of(source) == name or (name == "KDSR_S" and source.sees_hr):
+                return {key: value for key, value in source.config.items() if key != "scale"} | asked
+    return asked
+
+
 def network(
     name: str,
     *,
     scale: int,
     sizes: dict[str, Any],
     pre_train: Path | None = None,
-    pre_train_TA: Path | None = None,  # noqa: N803 (published name)
     warm_start: bool = False,
     log: Callable[[str], None] = print,
 ) -> BlindSR:
@@ -45,7 +64,6 @@ def network(
 
     A student may start from a teacher's SR network, as the released stage S does. From a network of another scale
     everything is taken whose shape fits: all but the upsampler. With `warm_start` the same goes for any network.
-    Sizes that are not given are those of these weights, or of a student's teacher, whose file is `pre_train_TA`.
 
     Raises:
         ValueError: sizes that the network does not have, or weights of another network or size; with `warm_start`,
@@ -53,9 +71,7 @@ def network(
         FileNotFoundError: there is no such file.
     """
     if pre_train is None:
-        if pre_train_TA is not None:
-            sizes = _load_teacher(pre_train_TA).config | sizes
-        return model.build(name, **sizes | {"scale": scale})
+        return model.build(name, scale=scale, **sizes)
     with argument("pre_train"):
         source = model.load_model(pre_train)
     if warm_start:
@@ -115,15 +131,9 @@ def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (
     """Return the teacher of a student; without a file an empty one, whose weights come with the state of a run."""
     if pre_train_TA is None:
         return model.build("KDSR_T", **net.config)
-    loaded = _load_teacher(pre_train_TA)
-    require(loaded, "pre_train_TA", pre_train_TA, **net.config)
-    return loaded
-
-
-def _load_teacher(path: Path) -> BlindSR:
     with argument("pre_train_TA"):
-        loaded = model.load_model(path)
-    require(loaded, "pre_train_TA", path, model="KDSR_T")
+        loaded = model.load_model(pre_train_TA)
+    require(loaded, "pre_train_TA", pre_train_TA, model="KDSR_T", **net.config)
     return loaded
 
 

@@ -142,6 +142,39 @@ def test_sizes_come_from_the_weights_that_a_run_starts_from(run_main, refused, t
     assert "holds n_feats 8, n_blocks 2, and --n_feats 16, --n_blocks 3 were asked for" in message
 
 
+def test_a_resumed_run_knows_its_sizes_and_its_first_score(run_main, refused, tmp_path):
+    """Also without the files that they came from, and after a stop before the first step."""
+    sizes = {"n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
+    for name in ("KDSR_S", "KDSR_T"):
+        torch.save(checkpoint(build(name, scale=2, **sizes)), tmp_path / f"{name}.pt")
+    for start in (
+        f"--pre_train {tmp_path / 'KDSR_S.pt'} --objective pixel",
+        f"--pre_train_TA {tmp_path / 'KDSR_T.pt'}",
+    ):
+        save = f"--model KDSR_S --save s{len(start)}"
+        run = run_main(f"{save} {start} --max_minutes 0")
+        again = f"{save} --resume{' --objective pixel' if 'pixel' in start else ''}"
+        assert "--n_feats 8 (now 16)" in refused(f"{again} --n_feats 16")
+        run_main(again)
+        assert load_model(run / "model" / "model_latest.pt").config == {"scale": 2, **sizes}
+        rows = [row["epoch"] for row in csv.DictReader((run / "psnr_log.csv").open())]
+        assert rows == (["0", "1", "2"] if "pixel" in start else ["1", "2"])
+    assert not (run / "model" / "model_0_psnr").exists()
+
+
+def test_the_weights_that_a_run_starts_from_are_never_its_best(run_main, tmp_path):
+    torch.manual_seed(0)
+    torch.save(checkpoint(build("KDSR_S", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "net.pt")
+    start = f"--model KDSR_S --objective pixel --save b --pre_train {tmp_path / 'net.pt'} --lr_sr 0.5 --collapse 0"
+    run = run_main(start)
+    psnr = [float(row["psnr"]) for row in csv.DictReader((run / "psnr_log.csv").open())]
+    best = load_model(run / "model" / "model_best.pt").state_dict()
+    assert psnr[0] > max(psnr[1:])
+    assert any(
+        not torch.equal(value, best[name]) for name, value in load_model(tmp_path / "net.pt").state_dict().items()
+    )
+
+
 def test_any_layers_that_fit_start_a_run(run_main, refused, tmp_path):
     source = build("KDSR_S", scale=2, n_feats=8, n_blocks=3, n_resblocks=2)
     torch.save(checkpoint(source), tmp_path / "source.pt")

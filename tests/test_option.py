@@ -263,8 +263,14 @@ def test_flags_of_other_projects_are_known(flag, capsys):
         with pytest.raises(SystemExit):
             read(f"{flag} --save s --model KDSR_T --dir_data d")
         assert f"there is no {flag.split('=')[0]} here; " in capsys.readouterr().err
-    named = {word[2:] for text in option.ELSEWHERE.values() for word in re.findall(r"--\w+", text)}
-    assert named <= option.flags_of(option.TrainOptions).keys() | option.flags_of(option.EvalOptions).keys()
+    for read, kind, program in ((train, TrainOptions, "main.py"), (evaluate, EvalOptions, "test.py")):
+        for name, hint in option.ELSEWHERE.items():
+            with pytest.raises(SystemExit):
+                read(f"--{name}")
+            ours = {word[2:] for word in re.findall(r"--\w+", hint)} <= option.flags_of(kind).keys()
+            said = capsys.readouterr().err
+            assert said == f"{program}: error: there is no --{name} here; {said.partition(' here; ')[2]}"
+            assert ("in main.py " in said or "in test.py " in said) != ours
 
 
 def test_a_gan_from_random_weights_is_remarked():

@@ -178,6 +178,9 @@ def test_test_sets_are_found_and_checked(tmp_path: Path) -> None:
         factory.check_test_sets(found, at_least=25)
     with pytest.raises(ValueError, match=r"^`data_test`: two sets are called Set5"):
         factory.test_sets(f"Set5+{tmp_path}/benchmark/Set5", dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
+    assert factory.test_sets("held-out", dir_data=tmp_path, protocol=bicubic(2), seed=1) == ([], [])
+    with pytest.raises(ValueError, match="held-out stands alone"):
+        factory.test_sets("Set5+held-out", dir_data=tmp_path, protocol=bicubic(2), seed=1)
     for names in ("Set5+", "+Set5", "Set5++Set14", ""):
         with pytest.raises(ValueError, match="one of them is empty"):
             factory.test_sets(names, dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)

@@ -79,6 +79,8 @@ def test_results_of_other_flags_are_no_photographs(folder: Path) -> None:
     assert "other_x4.jpg" in names
     assert not [name for name in names if name.startswith("a") and name != "a.jpg"]
     assert len([text for text in said if "left out: by its name" in text]) == 5
+    by_hand = plan([folder / "a.jpg", folder / "a_x2.jpg"], ending="_x4", out=folder / "there", log=said.append)
+    assert len(by_hand) == 2
 
 
 def test_a_result_folder_inside_is_left_alone(folder: Path, tmp_path: Path) -> None:
