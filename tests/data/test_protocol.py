@@ -237,10 +237,14 @@ def test_a_recipe_of_second_order_as_a_protocol(tmp_path, hr):
         '{"recipe": "manet", "kernels": []}',
         '{"recipe": "manet", "kernels": [[1, 1, 0]], "nosie": 3}',
         '{"recipe": "manet", "kernels": [[1, 1]]}',
+        '{"recipe": "ikc", "kernels": [[2, 1, 30]]}',
+        '{"recipe": "ikc", "kernels": [[2, 2, 0]], "noise": 10}',
+        '{"recipe": "ikc", "kernels": [[2, 2, 0]], "jpeg": 75}',
     ],
 )
 def test_protocol_files_that_are_none(content, tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"mine\.json is not a protocol"):
+    words = "ikc has isotropic kernels, no noise and no jpeg" if "ikc" in content else ""
+    with pytest.raises(ValueError, match=rf"mine\.json is not a protocol.*{words}"):
         read_protocol(path, 4)

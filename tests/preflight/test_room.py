@@ -58,6 +58,14 @@ def test_files_are_as_large_as_foretold(name: str, options: Options, tmp_path: P
     assert trainer.batches[0].hr.nbytes == need.batch
 
 
+def test_sizes_that_come_from_weights_are_foretold_too(options: Options, tmp_path: Path) -> None:
+    sizes = {"n_feats": 32, "n_blocks": 2, "n_resblocks": 1}
+    torch.save(model.checkpoint(model.build("KDSR_S", scale=2, **sizes)), tmp_path / "net.pt")
+    start = f"--model KDSR_S --objective pixel --pre_train {tmp_path / 'net.pt'}"
+    named = " ".join(f"--{key} {value}" for key, value in sizes.items())
+    assert preflight.footprint(options(network=start)) == preflight.footprint(options(network=f"{start} {named}"))
+
+
 def test_loader_processes_hold_two_batches_each_and_two_change_hands(options: Options) -> None:
     batch = 2 * 3 * 24**2
     assert preflight.footprint(options("--n_threads 0")).queue == 0
