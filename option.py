@@ -746,30 +746,34 @@ def flags_of(options: type | TrainOptions | EvalOptions) -> dict[str, dataclasse
 
 
 ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_from.md has the rest), and former ones
-    "lpips": "--score psnr+ssim+lpips_vgg names all metrics",
-    "no_reference": "--score niqe names the metrics of photographs",
-    **dict.fromkeys(("i", "input"), "test.py takes photographs and folders without a flag"),
-    **dict.fromkeys(("o", "output"), "--out names the place of the results"),
-    **dict.fromkeys(("n", "model_name", "model_path", "pretrain_network_g", "path"), "--pre_train names the weights"),
-    **dict.fromkeys(("s", "upscale"), "--outscale is the factor of photographs, --scale that of a network"),
-    **dict.fromkeys(("t", "tile_size"), "--tile is the side of tiles, chosen by the memory if left out"),
-    **dict.fromkeys(("tile_pad", "tile_overlap"), "tiles have the halo that the network needs, and show no seams"),
-    **dict.fromkeys(("suffix",), "results are named <name>_x4; --out names the folder"),
-    **dict.fromkeys(("ext",), "--format is the format of the results"),
-    **dict.fromkeys(("resume_state", "auto_resume"), "--resume auto goes on with a run, or starts it"),
-    **dict.fromkeys(("queue_size",), "--pool_size is the number of pairs in the pool"),
-    **dict.fromkeys(("half", "fp16", "fp32", "amp"), "--precision chooses bf16, fp16, tf32 or fp32"),
-    **dict.fromkeys(("device", "gpu_id", "gpu_ids", "num_gpu", "launcher"), "--n_GPUs counts GPUs, --cpu takes none"),
-    **dict.fromkeys(("opt",), "options are flags; --config takes the config.json of a run"),
-    **dict.fromkeys(("dataroot_gt", "dataroot_h", "dataroot_H", "meta_info"), "--dir_data names the HR images"),
-    **dict.fromkeys(("dataroot_lq", "dataroot_L"), "--dir_lr names given LR images"),
-    **dict.fromkeys(("lmdb", "io_backend"), "--data_cache decodes the images once"),
-    **dict.fromkeys(("usm", "gt_usm", "l1_gt_usm", "percep_gt_usm"), "--sharpen sharpens the HR images of the loss"),
-    **dict.fromkeys(("ema_decay",), "--ema is the decay of the average of the weights"),
-    **dict.fromkeys(("total_iter", "niter"), "a run has --epochs_sr epochs of --test_every steps"),
-    **dict.fromkeys(("val_freq", "save_checkpoint_freq"), "--test_every is the steps from one validation to the next"),
-    **dict.fromkeys(("use_wandb", "wandb", "use_tb_logger"), "tb/ in the run is for TensorBoard (docs/long_runs.md)"),
-    **dict.fromkeys(("strict_load",), "--warm_start takes what fits of other weights"),
+    name: hint
+    for names, hint in {
+        "lpips": "--score psnr+ssim+lpips_vgg names all metrics",
+        "no_reference": "--score niqe names the metrics of photographs",
+        "i input": "test.py takes photographs and folders without a flag",
+        "o output": "--out names the place of the results",
+        "n model_name model_path pretrain_network_g path": "--pre_train names the weights",
+        "s upscale": "--outscale is the factor of photographs, --scale that of a network",
+        "t tile_size": "--tile is the side of tiles, chosen by the memory if left out",
+        "tile_pad tile_overlap": "tiles have the halo that the network needs, and show no seams",
+        "suffix": "results are named <name>_x4; --out names the folder",
+        "ext": "--format is the format of the results",
+        "resume_state auto_resume": "--resume auto goes on with a run, or starts it",
+        "queue_size": "--pool_size is the number of pairs in the pool",
+        "half fp16 fp32 amp": "--precision chooses bf16, fp16, tf32 or fp32",
+        "device gpu_id gpu_ids num_gpu launcher": "--n_GPUs counts GPUs, --cpu takes none",
+        "opt": "options are flags; --config takes the config.json of a run",
+        "dataroot_gt dataroot_h dataroot_H meta_info": "--dir_data names the HR images",
+        "dataroot_lq dataroot_L": "--dir_lr names given LR images",
+        "lmdb io_backend": "--data_cache decodes the images once",
+        "usm gt_usm l1_gt_usm percep_gt_usm": "--sharpen sharpens the HR images of the loss",
+        "ema_decay": "--ema is the decay of the average of the weights",
+        "total_iter niter": "a run has --epochs_sr epochs of --test_every steps",
+        "val_freq save_checkpoint_freq": "--test_every is the steps from one validation to the next",
+        "use_wandb wandb use_tb_logger": "tb/ in the run is for TensorBoard (docs/long_runs.md)",
+        "strict_load": "--warm_start takes what fits of other weights",
+    }.items()
+    for name in names.split()
 }
 
 
@@ -941,8 +945,8 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     if "dir_lr" in given and given.get("mix", 1) == 1:
         values["data_test"] = "held-out"  # no set here is degraded as given pairs are
     values |= given
-    taught = "pre_train_TA" in given and values["objective"] in ("distillation", "adversarial")
-    if ("pre_train" in given or taught) and not values["warm_start"]:
+    student = STUDENT.test(values)
+    if ("pre_train" in given or ("pre_train_TA" in given and student)) and not values["warm_start"]:
         values |= {name: given.get(name) for name in _sizes()}  # else those of the file
     values |= weights(values) | _contents(values)
     draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
@@ -951,11 +955,9 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
     was = Run(run_dir).config() if resuming else {}
     kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
-    draft = _build(TrainOptions, values | kept, run_dir=Path(), resuming=False, has_teacher=False)
-    has_teacher = draft.loss.objective in ("distillation", "adversarial") and (
-        draft.loss.pre_train_TA is not None or was.get("pre_train_TA") is not None
-    )
-    options = dataclasses.replace(draft, run_dir=run_dir, resuming=resuming, has_teacher=has_teacher)
+    has_teacher = student and (draft.loss.pre_train_TA is not None or was.get("pre_train_TA") is not None)
+    resolved = {"run_dir": run_dir, "resuming": resuming, "has_teacher": has_teacher}
+    options = _build(TrainOptions, values | kept, **resolved)
     _check_degradation(options, given)
     _check_training(options)
     _check_epochs(options)

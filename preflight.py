@@ -225,7 +225,7 @@ class Footprint(NamedTuple):
 
 def footprint(options: TrainOptions) -> Footprint:
     """Build network and objective without memory and add up their bytes. Raise ValueError for impossible sizes."""
-    loss, network, loading, sizes = options.loss, options.network, options.loading, sizes_of(options)
+    loss, network, loading, sizes = options.loss, options.network, options.loading, network_sizes(options)
     with torch.device("meta"):
         net = loss_factory.network(network.model, scale=network.scale, sizes=sizes)
         teacher = loss_factory.teacher(net, None) if options.has_teacher else None
@@ -344,20 +344,24 @@ def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
     return loss_factory.network(
         options.network.model,
         scale=options.network.scale,
-        sizes=sizes_of(options),
+        sizes=options.sizes
+        if options.loss.pre_train
+        else network_sizes(options),  # else those of the file, which is read anyway
         pre_train=options.loss.pre_train,
         warm_start=options.loss.warm_start,
         log=log,
     )
 
 
-def sizes_of(options: TrainOptions) -> dict[str, Any]:
+def network_sizes(options: TrainOptions) -> dict[str, Any]:
     """Return the sizes of the network of a training run: those asked for, else those of the weights it starts from."""
     loss = options.loss
     if loss.warm_start:
         return options.sizes
     taught = loss.pre_train_TA if options.has_teacher else None
-    return loss_factory.sizes_of(options.network.model, options.sizes, pre_train=loss.pre_train, pre_train_TA=taught)
+    return loss_factory.sizes_of_weights(
+        options.network.model, options.sizes, pre_train=loss.pre_train, pre_train_TA=taught
+    )
 
 
 def recipe_of(options: TrainOptions) -> Degradation[Any]:
@@ -526,7 +530,7 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
     if options.images.data_test == data_factory.HELD_OUT:
         yield fine("some of the training images are held out for validation")
-    net = model.build(network.model, scale=network.scale, **sizes_of(options))
+    net = model.build(network.model, scale=network.scale, **network_sizes(options))
     for test_set in found:
         wrong = list(attempt(partial(data_factory.check_test_sets, at_least=smallest_hr(net)), [test_set]))
         yield from wrong or [fine(f"test set {test_set.name}: {len(test_set.hr_paths)} images, {test_set.protocol}")]

@@ -282,11 +282,11 @@ def from_zoo(given: Given, log: Log) -> str:
         found = zoo.choose(scale=scale, network=network, degradation=degradation, blur_type=blur, protocol=protocol)
         wanted = protocol or f"{degradation}{f', {blur}' if blur else ''}"
     if found is None:
-        asked = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"]))
-        shifted = zoo.choose(scale=scale, network=network, degradation="manet") if scale else None
-        if wanted == "photographs" and shifted:
-            asked += f" (those of {shifted.name}, trained for manet, would shift them)"
-        resized = f"--outscale {scale} resizes results of other factors, " if wanted == "photographs" and scale else ""
+        asked, resized = " ".join(filter(None, [network, scale and f"x{scale}", f"for {wanted}"])), ""
+        if wanted == "photographs" and scale:
+            resized = f"--outscale {scale} resizes results of other factors, "
+            if shifted := zoo.choose(scale=scale, network=network, degradation="manet"):
+                asked += f" (those of {shifted.name}, trained for manet, would shift them)"
         raise ValueError(
             f"--pre_train: name the checkpoint; the zoo has no weights {asked}. `python test.py --zoo` lists those "
             f"that it has, {resized}docs/train.md says how to train some, and --model BICUBIC "
@@ -318,7 +318,8 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
         raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
         log(f"note: {note}")
-    if options.images.data_test == "Demo" and trained_for(given.get("pre_train", Path())).get("degradation") == "manet":
+    checkpoint = options.testing.pre_train if options.images.data_test == "Demo" else None
+    if checkpoint and trained_for(checkpoint).get("degradation") == "manet":
         log("note: they were trained for manet, whose LR pixels lie off-centre: they shift photographs by half a pixel")
     return options, net
 

@@ -189,8 +189,8 @@ def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], s
     for form, suffix in report.FORMS.items():
         with atomic_write(Path(f"{stem}{suffix}")) as temporary:
             temporary.write_text(table(form) + "\n", encoding="utf-8")
-    finite = {key: value for key, value in made.items() if not isinstance(value, float) or isfinite(value)}
-    told = {**dict.fromkeys(made), **finite}  # JSON knows neither nan nor infinity
+    odd = {key for key, value in made.items() if isinstance(value, float) and not isfinite(value)}
+    told = {**made, **dict.fromkeys(odd)}  # JSON knows neither nan nor infinity
     with atomic_write(Path(f"{stem}.json")) as temporary:
         temporary.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
 

@@ -31,7 +31,7 @@ OBJECTIVES: dict[str, Callable[..., Objective[Any]]] = {
 }
 
 
-def sizes_of(
+def sizes_of_weights(
     name: str,
     asked: dict[str, Any],
     *,

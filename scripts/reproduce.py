@@ -60,15 +60,13 @@ class Tolerance(NamedTuple):
     ssim: float
     lpips: float
 
+    def __str__(self) -> str:
+        return f"{self.psnr:g} dB, SSIM {self.ssim:g}, LPIPS {self.lpips:g}"
+
     def verdict(self, published: Sequence[float], measured: Sequence[float]) -> str:
         """Return `reproduced` if all values are within the tolerance, else `differs`."""
         close = all(abs(a - b) <= limit for a, b, limit in zip(published, measured, self, strict=False))
         return "reproduced" if close else "differs"
-
-
-def told(tolerance: Tolerance) -> str:
-    """Return a tolerance in words."""
-    return f"{tolerance.psnr:g} dB, SSIM {tolerance.ssim:g}, LPIPS {tolerance.lpips:g}"
 
 
 def network(row: dict[str, Any], weights: Path, device: torch.device) -> BlindSR | str:
@@ -196,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(given: Namespace, table: dict[str, Any], rows: Sequence[dict[str, Any]], tolerance: Tolerance) -> None:
     """Measure and print the rows of a table; exit with `UNMEASURED` if some could not be measured."""
     device = choose_device(cpu=given.cpu, n_GPUs=1, precision=Precision(), log=print)
-    print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance: " + told(tolerance))
+    print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance: {tolerance}")
     print(f"{'row':<20}{'set':<24}{'published':<26}{'measured':<26}{'difference':<28}verdict")
     found: list[Line] = []
     for row in rows:
