@@ -34,6 +34,7 @@ from data.trainset import TrainingSet
 from evaluation import smallest_hr
 from loss import OBJECTIVES, Objective
 from loss import factory as loss_factory
+from loss.learner import Learner
 from model import NETWORKS, BlindSR, op, zoo
 from model.checkpoint import read_file
 from model.memory import freed_blocks_kept, out_of_memory
@@ -45,7 +46,8 @@ from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from trainer import Learner, Schedule, Trainer
+from runtime.schedule import Schedule
+from trainer import Trainer
 from utility import Run, git_commit
 
 NAMES = {

@@ -50,6 +50,7 @@ from data.testset import Degraded, to_tensor
 from evaluation.cost import SIZE
 from evaluation.evaluate import evaluate
 from loss import Adversarial, Contrast, Distillation, Objective, Pixel
+from loss.learner import Learner
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
 from runtime.graph import GraphedStep
@@ -58,7 +59,6 @@ from scripts import formulation
 from scripts.benchmark_page import Counted, Figure, render, write_page
 from scripts.counting import STEPS, counted_inference, counted_step
 from scripts.program import check_picture, integer, one_line, program, size, words_of
-from trainer import Learner
 from utility import environment
 
 NETWORKS: dict[str, tuple[str, dict[str, int], int, int]] = {  # name, sizes, published batch and LR patch of a GPU

@@ -17,7 +17,8 @@ import option
 from preflight import dry_run
 from runtime.curves import draw_curves
 from runtime.distributed import Ranks
-from trainer import Schedule, Trainer
+from runtime.schedule import Schedule
+from trainer import Trainer
 from utility import Run, duration
 
 EPOCHS = 8  # of a training; the learning rate is halved every second one

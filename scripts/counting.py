@@ -25,12 +25,12 @@ import model
 from data.degradation import IKCParams
 from data.pairs import Batch
 from loss import Objective
+from loss.learner import Learner
 from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
 from model.op import attended, dense, depthwise, mlp, outer
 from runtime.precision import Precision
 from scripts import formulation
-from trainer import Learner
 
 FLOPS, BYTES = 790e12, 4.3e12  # a second, of an H200 in bf16; in float32 products (TF32) half as many FLOPs
 

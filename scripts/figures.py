@@ -26,6 +26,7 @@ from data import protocol as protocols
 from data.degradation import Degradation
 from evaluation import evaluate, report
 from loss import contrast, distillation, objective
+from loss.learner import Learner
 from main import build_trainer
 from model import cdsr, kdsr, layer, load_model, moco, upsampler
 from runtime import divergence, logger
@@ -199,7 +200,7 @@ def code() -> str:
     phase = f.box(825, 195, 150, objective.Phase, "named losses,", "their total", fill="loss")
     recipe = f.box(225, 285, 165, Degradation, "sample, then apply", fill="data")
     net = f.box(625, 285, 165, layer.BlindSR, "lr to Restored", fill="model")
-    learner = f.box(825, 285, 150, trainer.Learner, "backward, Adam, EMA", fill="hall")
+    learner = f.box(825, 285, 150, Learner, "backward, Adam, EMA", fill="loss")
     loop = f.box(425, 365, 165, trainer.Trainer, "step, log, validate, save", fill="hall", height=62)
     heal = f.box(625, 365, 165, divergence.Recovery, "back to a good state", fill="runtime", height=62)
     logs = f.box(225, 365, 165, logger.Logger, "log.txt, CSV, curves", fill="runtime", height=62)

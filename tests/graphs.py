@@ -96,7 +96,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
         "stream": lambda stream: nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr("trainer.check_graph", lambda *_, **__: None)
+    monkeypatch.setattr("loss.learner.check_graph", lambda *_, **__: None)
     adam: Any = torch.optim.Adam  # its fused kernel is the one that a GPU runs, and takes a rate as that does
     monkeypatch.setattr(torch.optim, "Adam", lambda groups, **given: adam(groups, **given | {"fused": True}))
     return Graph

@@ -26,6 +26,7 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
 from data.testset import Degraded
 from loss import Contrast, Pixel
+from loss.learner import Learner
 from model.checkpoint import read_file
 from model.layer import BlindSR, Embedding, global_mean
 from model.weight_file import digest
@@ -35,9 +36,10 @@ from runtime.curves import Reference, draw_curves
 from runtime.divergence import TrainingError
 from runtime.logger import Logger
 from runtime.precision import Precision
+from runtime.schedule import Schedule
 from runtime.tracker import TRACKERS
 from tests import graphs
-from trainer import Learner, Schedule, Trainer
+from trainer import Trainer
 from utility import ROOT, Run, append_rows, host_copy, read_rows
 
 

@@ -11,11 +11,11 @@ from data.degradation.sharpen import sharpen
 from data.pairs import Batch
 from loss.adversarial import GAN, Adversarial, frozen
 from loss.distillation import divergence
+from loss.learner import Learner
 from loss.perceptual import Perceptual
 from model import build
 from model.discriminator import UNetDiscriminator
 from tests.phases import losses_of
-from trainer import Learner
 
 TINY = {"scale": 2, "n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
 

@@ -15,12 +15,12 @@ from torch._inductor import config as inductor
 from data import factory
 from data.pairs import Batch
 from loss import SFTMD, Adversarial, Contrast, Correction, Distillation, Pixel, compiled
+from loss.learner import Learner
 from model import IKC, ContrastiveSR, build
 from model.discriminator import UNetDiscriminator
 from model.layer import Trunk
 from runtime.compiler import check_compiler
 from runtime.precision import Precision
-from trainer import Learner
 
 SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def test_what_is_float32_in_the_forward_is_so_in_the_backward(name):
 @pytest.mark.parametrize("name", ["KDSR_S", pytest.param("CDSR", marks=pytest.mark.slow)])
 def test_compiled_steps_learn_what_plain_ones_learn(name, monkeypatch):
     """Through AOTAutograd, which traces the backward, too."""
-    monkeypatch.setattr("trainer.compiled", lambda objective: compiled(objective, "aot_eager"))
+    monkeypatch.setattr("loss.learner.compiled", lambda objective: compiled(objective, "aot_eager"))
     runs = []
     for compile in (False, True):
         net, objective = made(name)

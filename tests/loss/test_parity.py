@@ -7,10 +7,11 @@ from data.degradation import IKCParams
 from data.pairs import Batch
 from loss import SFTMD, Contrast, Correction, Distillation, Pixel
 from loss.distillation import divergence
+from loss.learner import Learner
 from model import CDSR, IKC, foreign
+from runtime.schedule import Schedule
 from tests.momentum import state_of_moco
 from tests.phases import losses_of
-from trainer import Learner, Schedule
 
 
 def curve(net, objective, lr, hr, parts):

@@ -7,11 +7,11 @@ import torch
 
 from data.pairs import Batch
 from loss import Contrast, Distillation, Pixel
+from loss.learner import Learner
 from model import CDSR, build
 from runtime.graph import WARMUP, GraphedStep, check_graph
 from runtime.precision import Precision
 from tests import graphs
-from trainer import Learner
 from utility import host_copy
 
 SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from runtime.schedule import Schedule
 from scripts import clock
 from scripts.clock import EPOCHS, ByTheClock, Speed, train
-from trainer import Schedule, Trainer
+from trainer import Trainer
 
 STAIRS = {"epoch_steps": 10, "total_steps": 80, "rate": 1.0, "decay": 2, "gamma": 0.5}
 
