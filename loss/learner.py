@@ -15,7 +15,6 @@ from data.pairs import Batch
 from loss.objective import Objective, Phase, compiled
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint
-from model.layer import Trunk
 from runtime.distributed import Ranks
 from runtime.graph import GraphedStep, check_graph
 from runtime.precision import Precision
@@ -67,9 +66,7 @@ class Learner:
         self.objective = ranks.replicate(objective.to(device).to(memory_format=layout))
         if compile and any(isinstance(module, nn.SyncBatchNorm) for module in self.net.modules()):
             raise ValueError("`compile`: PyTorch cannot compile a BatchNorm over several GPUs; leave it out")
-        for module in self.net.modules():
-            if isinstance(module, Trunk):
-                module.recompute = recompute
+        self.net.recompute(recompute)
         self.ema = EMA(self.net, ema) if ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.net.parameters()), "share": 1.0}]
         if trained := [p for p in self.objective.parameters() if p.requires_grad]:

@@ -109,6 +109,12 @@ class BlindSR(nn.Module):
         embedding = self.embed(lr, hr)
         return Restored(self.restore(lr, embedding.code), embedding)
 
+    def recompute(self, on: bool) -> None:
+        """Compute the maps of the blocks twice in training, which saves memory, or keep them all; see `Trunk`."""
+        for module in self.modules():
+            if isinstance(module, Trunk):
+                module.recompute = on
+
     def upscale(
         self,
         image: Image,

@@ -18,7 +18,6 @@ from loss import SFTMD, Adversarial, Contrast, Correction, Distillation, Pixel, 
 from loss.learner import Learner
 from model import IKC, ContrastiveSR, build
 from model.discriminator import UNetDiscriminator
-from model.layer import Trunk
 from runtime.compiler import check_compiler
 from runtime.precision import Precision
 
@@ -74,9 +73,7 @@ def batch(number):
 def test_the_steps_are_one_graph_for_each_kind(name, precision, recompute):
     """Dynamo alone traces them, and runs what it has traced; a break, or a value that is read, raises."""
     (net, objective), (plain_net, plain) = made(name), made(name)
-    for module in net.modules():
-        if isinstance(module, Trunk):
-            module.recompute = recompute
+    net.recompute(recompute)
     torch._dynamo.utils.counters.clear()
     phases = compiled(objective, "eager")
     for step in range(4):
