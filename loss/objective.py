@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch._functorch import config
 
 from data.pairs import Batch
 from model import BlindSR
@@ -68,6 +67,7 @@ def compiled(objective: Objective[Any], backend: str = "inductor") -> Callable[[
     """
     if objective.turns is None:
         raise ValueError(f"`compile`: the steps of {type(objective).__name__} are not alike, or have several phases")
+    from torch._functorch import config  # private: where it changes, only `compile` fails
 
     @torch.compile(fullgraph=True, dynamic=False, backend=backend)
     def only_phase(net: nn.Module, batch: Batch, step: int) -> Phase:
