@@ -18,9 +18,8 @@ from model.ikc import STEPS
 class Correction(Objective[IKC]):
     """Mean squared error of codes: one step of the Predictor, then one of the Corrector for each SR image of the loop.
 
-    Each SR image is made with the code before it, as it was before the update, and without gradient: none runs through
-    the loop, into the Predictor or into SFTMD. No parameter learns in both kinds of phases, so one Adam does what the
-    released code does with two.
+    Each SR image is restored with the previous code, from before the update. No gradient flows through the loop. No
+    parameter learns in both kinds of phases, so one Adam does what the released code does with two.
     """
 
     steps: ClassVar[int] = 1 + STEPS
