@@ -36,7 +36,6 @@ class Due(NamedTuple):
     validation: bool
     save: bool
     stop: bool
-    done: bool
 
 
 class Trainer:
@@ -87,12 +86,10 @@ class Trainer:
                 f"`accumulate` {learner.accumulate}: the {share} images of a process cannot be cut into so many"
             )
         self.learner = learner
-        self.net, self.objective, self.device, self.ranks = (
-            learner.net,
-            learner.objective,
-            learner.device,
-            learner.ranks,
-        )
+        self.net = learner.net
+        self.objective = learner.objective
+        self.device = learner.device
+        self.ranks = learner.ranks
         self.pairs = pairs.to(self.device)
         self.batches = batches
         self.test_sets = test_sets
@@ -111,8 +108,7 @@ class Trainer:
         self.score_start = score_start
         self.signals = signals or StopSignals(impatient=self.ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
-        scaled = self.learner.scaler.is_enabled()
-        self.monitor = Monitor(collapse, gradients=not scaled, mean=self.ranks.all_reduce_mean)
+        self.monitor = Monitor(collapse, gradients=not learner.scaler.is_enabled(), mean=self.ranks.all_reduce_mean)
         self.recovery = Recovery(self.epoch_steps)
         self.clock = Clock(self.device)
         self.step = 0
@@ -121,6 +117,9 @@ class Trainer:
         self._untried: tuple[int, Batch] | None = None  # the last step and its batch, to try its weights on
         self._constant: dict[str, Tensor] = {}  # host copies of what never changes
         self._resumed = False
+        self._start = self._saved_step = 0  # where `fit` began, and of the state on the disk
+        self._saved_at = 0.0  # when that state was written, by `time.perf_counter`
+        self._logger: Logger  # while `fit` runs
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -133,7 +132,8 @@ class Trainer:
         if self.ranks.is_main:
             self.run.open(self.config, resumed=self._resumed)
         self.recovery.keep(self._snapshot())
-        self._on_disk, self._saved = self.step, time.perf_counter()
+        self._start = self._saved_step = self.step
+        self._saved_at = time.perf_counter()
         where = {"steps": self.steps, "epoch_steps": self.epoch_steps, "step": self.step, "epoch": self.epoch}
         about = {"options": self.config, "sets": [test_set.name for test_set in self.test_sets]}
         try:
@@ -146,7 +146,7 @@ class Trainer:
         except BaseException:
             # The other processes may be gone: a state of which they hold a part stays as it is on the disk.
             good = self.recovery.good
-            if good["step"] > self._on_disk and (self.ranks.world == 1 or not good["pairs"]):
+            if good["step"] > self._saved_step and (self.ranks.world == 1 or not good["pairs"]):
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._save()
             raise
@@ -155,7 +155,7 @@ class Trainer:
 
     def _train(self) -> bool:
         self.net.train()
-        self._first, patches, began = self.step, self._load(), time.perf_counter()
+        patches = self._patches()
         try:
             while True:
                 due = self._due()
@@ -164,17 +164,18 @@ class Trainer:
                 if due.look and (trouble := self.monitor.read() or self._try_weights()):
                     patches.close()
                     self._go_back(trouble)
-                    patches = self._load()
+                    patches = self._patches()
                     continue
 
                 # Report, keep the state, validate, save.
                 if due.line and self.monitor.recorded:
                     self._report()
+                if due.validation:  # without a GPU each rank has BatchNorm statistics of its own
+                    self.ranks.broadcast(self.learner.buffers())
                 if due.look:
                     self.recovery.keep(self._snapshot())
                 if due.validation:
                     self._end_epoch()
-                    self.recovery.keep(self._snapshot())  # it knows now that the epoch is over
                 if due.save:
                     self._save()
 
@@ -182,11 +183,12 @@ class Trainer:
                 if due.stop:
                     self.run.log(f"stopped after step {self.step}; continue with the same command and `resume`")
                     return False
-                if due.done:
+                if self.step == self.steps:
                     self.run.log(f"done: {self.steps} steps, {self.run.path}")
                     return True
 
                 # Step.
+                start = time.perf_counter()
                 with self.clock("data"):
                     drawn = next(patches)
                 if self.step in self.recovery.skipped:
@@ -194,26 +196,17 @@ class Trainer:
                 else:
                     self.train_step(drawn)
                 self._logger.bar.update()
-                if self.step == self._first + 3:
-                    self._forecast((time.perf_counter() - began) / 3)
+                if self.step == self._start + 3:  # the first ones take longer
+                    self._forecast(time.perf_counter() - start)
         finally:
             patches.close()
-
-    def _forecast(self, seconds: float) -> None:
-        """Warn of a run on a CPU that would take days, before it has said anything else; `seconds`: of a step."""
-        days = seconds * (self.steps - self.step) / 86400
-        if self.device.type == "cpu" and days > 3:
-            self.run.log(
-                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. Published batches and "
-                "lengths are for GPUs; smaller `batch_size`, `patch_size`, `n_blocks` and `epochs_sr` make it shorter"
-            )
 
     def _due(self) -> Due:
         """Return what is due before the next step: the same on all ranks."""
         now = time.perf_counter()
-        late = now > self.begun + self.max_seconds and self.step > self._first  # one step at least
+        late = now > self.begun + self.max_seconds and self.step > self._start  # one step at least
         stop, save = self.ranks.any_rank(
-            self.signals.asked or self.ranks.orphaned or late, now - self._saved > self.save_seconds
+            self.signals.asked or self.ranks.orphaned or late, now - self._saved_at > self.save_seconds
         )
         done = self.step == self.steps
         line = done or self.step % self.print_every == 0
@@ -225,7 +218,6 @@ class Trainer:
             validation=epoch_ends and not stop,  # a stop must not wait for it; it comes on resume
             save=save,
             stop=stop,
-            done=done,
         )
 
     def train_step(self, patches: Patches) -> dict[str, Tensor]:
@@ -240,7 +232,8 @@ class Trainer:
         self.step += 1
         return losses
 
-    def _load(self) -> Generator[Patches, None, None]:
+    def _patches(self) -> Generator[Patches, None, None]:
+        """Yield the patches of the steps from the present one on, which loader processes cut ahead."""
         pinned = self.device.type == "cuda"
         return load(self.batches, range(self.step, self.steps), workers=self.n_threads, pinned=pinned)
 
@@ -298,21 +291,30 @@ class Trainer:
         steps, losses = self.monitor.line()
         self._logger.losses(self.step, losses, steps, self._rate(self.step - 1), self.clock.shares())
 
+    def _forecast(self, seconds: float) -> None:
+        """Warn of a run on a CPU that would take days, before it has said anything else; `seconds`: of a step."""
+        days = seconds * (self.steps - self.step) / 86400
+        if self.device.type == "cpu" and days > 3:
+            self.run.log(
+                f"note: a step takes {seconds:.1f} s on this CPU, and the run {days:.0f} days. Published batches and "
+                "lengths are for GPUs; smaller `batch_size`, `patch_size`, `n_blocks` and `epochs_sr` make it shorter"
+            )
+
     def _end_epoch(self) -> None:
         """Validate, and keep the weights that are worth it."""
         start = time.perf_counter()
         self.epoch = self.step // self.epoch_steps
-        self.ranks.broadcast(self.learner.buffers())  # without a GPU each rank has BatchNorm statistics of its own
         report = RunReport(self.run, self.net.scale, self.reference)
         if self.test_sets:
-            psnr = self.validate(self.epoch, report)
+            psnr = self.validate(report)
             if self.epoch > 0:  # the weights that a run starts from are not its own
-                better = self.best is None or psnr > self.best
-                self.best = psnr if better else self.best
+                if better := self.best is None or psnr > self.best:
+                    self.best = psnr
                 if self.ranks.is_main:
                     self._save_models(psnr, better)
         if self.ranks.is_main:
             report.write()
+        self.recovery.good |= {"epoch": self.epoch, "best": self.best}  # all of the state that has changed
         self._logger.validated(time.perf_counter() - start)
 
     def _save_models(self, psnr: float, better: bool) -> None:
@@ -324,8 +326,8 @@ class Trainer:
                 write_file(self.learner.checkpoint(), temporary)
         self.run.drop_old(self.keep)
 
-    def validate(self, epoch: int, report: RunReport) -> float:
-        """Score the network, or the average of its weights, on every test set; return the PSNR on the first.
+    def validate(self, report: RunReport) -> float:
+        """Score the network, or the average of its weights, on every test set; return the PSNR on the first, in dB.
 
         report: is given the scores, and crops of this rank's images.
         """
@@ -346,12 +348,12 @@ class Trainer:
                     f"average of the weights, are not finite any more. {self.run.models} may hold a checkpoint of an "
                     "earlier epoch, from which a run of another name can start (`pre_train`)"
                 )
-            row = {"epoch": epoch, "step": self.step, "set": test_set.name, "protocol": test_set.protocol}
-            rows.append({**row, "psnr": f"{score['psnr']:.4f}", "ssim": f"{score['ssim']:.5f}"})
+            row = {"epoch": self.epoch, "step": self.step, "set": test_set.name, "protocol": test_set.protocol}
+            rows.append(row | score)
         self._logger.scores(rows)
         self._logger.images(strips.found, self.step)
         self.net.train()
-        return float(rows[0]["psnr"])
+        return rows[0]["psnr"]
 
     def scores(
         self,
@@ -359,12 +361,7 @@ class Trainer:
         first: int | None = None,
         on_image: Callable[[Sample, Tensor], None] | None = None,
     ) -> list[Score]:
-        """Return the scores of the network as it is; each rank restores its share of the images.
-
-        Args:
-            first: score so many images only.
-            on_image: see `evaluate`.
-        """
+        """Return the scores of the network as it is; each rank restores its share of the images. See `evaluate`."""
         net = self.learner.eval_net
         scores = evaluate(
             lambda lr, hr: net(lr, hr).image,
@@ -382,26 +379,25 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs to be the same run; where ranks differ, that of this one."""
-        return run_state.compose(
-            step=self.step,
-            epoch=self.epoch,
-            images=self.batches.images,
-            best=self.best,
-            skipped=list(self.recovery.skipped),
-            suspect=self.recovery.suspect,
-            monitor=self.monitor.state_dict(),
-            pairs=self.pairs.state_dict(),
+        return {
+            "format": run_state.FORMAT,
+            "step": self.step,
+            "epoch": self.epoch,
+            "images": self.batches.images,
+            "best": self.best,
+            "skipped": list(self.recovery.skipped),
+            "suspect": self.recovery.suspect,
+            "monitor": self.monitor.state_dict(),
+            "pairs": self.pairs.state_dict(),
             **self.learner.state_dict(),
-        )
+        }
 
     def _snapshot(self) -> dict[str, Any]:
         """Return a copy of the state in host memory. What never changes (a teacher, VGG19) is copied once."""
         state = self.state_dict()
-        objective = state["objective"]
-        constant = {name for name in objective if self.objective.is_constant(name)}
-        if not self._constant:
-            self._constant = host_copy({name: objective[name] for name in constant})
-        state["objective"] = {name: value for name, value in objective.items() if name not in constant}
+        constant = {name: value for name, value in state["objective"].items() if self.objective.is_constant(name)}
+        self._constant = self._constant or host_copy(constant)
+        state["objective"] = {name: value for name, value in state["objective"].items() if name not in constant}
         state = host_copy(state)
         state["objective"] |= self._constant
         return state
@@ -437,4 +433,5 @@ class Trainer:
                 write_file(state, temporary)  # first: weights without a state could not be continued
             with atomic_write(self.run.models / "model_latest.pt") as temporary:
                 write_file(state["net"], temporary)
-        self._saved, self._on_disk = time.perf_counter(), state["step"]
+        self._saved_step = state["step"]
+        self._saved_at = time.perf_counter()

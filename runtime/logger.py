@@ -107,7 +107,8 @@ class Logger:
         self._validation = seconds
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log a row for each test set: epoch, step, set, protocol, psnr, ssim."""
+        """Log a row for each test set: epoch, step, set, protocol, and psnr and ssim as they are."""
+        rows = [{**row, "psnr": f"{row['psnr']:.4f}", "ssim": f"{row['ssim']:.5f}"} for row in rows]
         for row in rows:
             self.run.log("epoch {epoch}  {set}  {protocol}  PSNR {psnr} dB  SSIM {ssim}".format_map(row))
             if self._reference is not None and (note := self._reference.compare(row)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ from model import IKC, ContrastiveSR, build
 from model.discriminator import UNetDiscriminator
 from runtime.compiler import check_compiler
 from runtime.precision import Precision
+from utility import ROOT
 
 SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
 CPU = torch.device("cpu")
@@ -164,3 +166,17 @@ def test_batch_norm_over_several_gpus_is_refused():
     torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place, as processes that train on GPUs do
     with pytest.raises(ValueError, match="`compile`: PyTorch cannot compile a BatchNorm over several GPUs"):
         Learner(net, objective, compile=True, device=CPU)
+
+
+def test_only_compiling_needs_a_private_module_of_torch():
+    code = """
+import sys, torch
+sys.modules["torch._functorch"] = None  # as if it had another name
+import loss, main
+try:
+    loss.compiled(loss.Pixel())
+except ImportError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr

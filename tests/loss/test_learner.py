@@ -1,0 +1,66 @@
+"""One step at a time: its gradients, and the state that it goes on from."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.pairs import Batch
+from loss import Pixel
+from loss.learner import Learner
+from model import build
+
+CPU = torch.device("cpu")
+
+
+def learner(objective=None, **how):
+    torch.manual_seed(1)
+    net = build("EDSR", scale=2, n_feats=8, n_blocks=1)
+    return Learner(net, objective or Pixel(), device=CPU, **how)
+
+
+def batch(number=0):
+    generator = torch.Generator().manual_seed(number)
+    return Batch(*(torch.rand(2, 3, side, side, generator=generator) for side in (8, 16)))
+
+
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for():
+    learners = {clip: learner(clip_grad=clip) for clip in (0.0, 1e-3, 1e6)}
+    for each in learners.values():
+        norm = each.step(batch(), 0, 1e-2)["gradient"]
+        assert norm > 1e-2  # as it was before
+    gradients = [[p.grad for p in each.net.parameters() if p.grad is not None] for each in learners.values()]
+    plain, clipped, loose = (torch.cat([gradient.flatten() for gradient in found]) for found in gradients)
+    torch.testing.assert_close(clipped.norm(), torch.tensor(1e-3), rtol=1e-3, atol=0)
+    torch.testing.assert_close(F.normalize(clipped, dim=0), F.normalize(plain, dim=0))
+    assert torch.equal(loose, plain)
+
+
+def test_an_objective_that_takes_several_steps_a_batch_refuses_parts():
+    class TwoSteps(Pixel):
+        steps = 2
+
+    with pytest.raises(ValueError, match="`accumulate` 2: this objective takes 2 steps in each batch"):
+        learner(TwoSteps(), accumulate=2)
+    learner(TwoSteps())
+
+
+@pytest.mark.parametrize("how", [{}, {"ema": 0.9}, {"accumulate": 2}])
+def test_a_state_is_all_that_the_next_step_needs(how):
+    first, second = learner(**how), learner(**how)
+    first.step(batch(0), 0, 1e-2)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for each in (first, second):
+        each.step(batch(1), 1, 1e-2)
+    for a, b in zip(first.net.parameters(), second.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(first.eval_net.parameters(), second.eval_net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_state_is_not_converted():
+    state = learner().state_dict()
+    name, value = next(iter(state["net"]["params"].items()))
+    with pytest.raises(ValueError, match=f"{name} is of torch.float64 instead of torch.float32"):
+        learner().load_state_dict(state | {"net": state["net"] | {"params": {name: value.double()}}})
