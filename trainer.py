@@ -205,20 +205,15 @@ class Trainer:
         """Return what is due before the next step: the same on all ranks."""
         now = time.perf_counter()
         late = now > self.begun + self.max_seconds and self.step > self._start  # one step at least
-        stop, save = self.ranks.any_rank(
-            self.signals.asked or self.ranks.orphaned or late, now - self._saved_at > self.save_seconds
-        )
+        asked = self.signals.asked or self.ranks.orphaned or late
+        stop, save = self.ranks.any_rank(asked, now - self._saved_at > self.save_seconds)
         done = self.step == self.steps
         line = done or self.step % self.print_every == 0
         epoch_ends = self.step // self.epoch_steps > self.epoch
         save = save or done or epoch_ends or stop
-        return Due(
-            look=line or save or self.step <= (self.recovery.suspect or 0),
-            line=line,
-            validation=epoch_ends and not stop,  # a stop must not wait for it; it comes on resume
-            save=save,
-            stop=stop,
-        )
+        look = line or save or self.step <= (self.recovery.suspect or 0)
+        validation = epoch_ends and not stop  # a stop must not wait for it; it comes on resume
+        return Due(look, line, validation, save, stop)
 
     def train_step(self, patches: Patches) -> dict[str, Tensor]:
         """Take one step on patches of the host; return the losses, which stay on the device."""
