@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from data.pairs import Batch
-from loss import Pixel
+from loss import Contrast, Pixel
 from loss.learner import Learner
-from model import build
+from model import ContrastiveSR, build
 
 CPU = torch.device("cpu")
+NAME = "restoration.compress.0.weight"  # of DASR
 
 
 def learner(objective=None, **how):
@@ -59,8 +60,30 @@ def test_a_state_is_all_that_the_next_step_needs(how):
         assert torch.equal(a, b)
 
 
-def test_a_state_is_not_converted():
-    state = learner().state_dict()
-    name, value = next(iter(state["net"]["params"].items()))
-    with pytest.raises(ValueError, match=f"{name} is of torch.float64 instead of torch.float32"):
-        learner().load_state_dict(state | {"net": state["net"] | {"params": {name: value.double()}}})
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["net"].update(config={"scale": 3}),
+        lambda state: state["net"]["params"].pop(NAME),
+        lambda state: state["net"]["params"].update({NAME: torch.ones(8, 256, dtype=torch.int8)}),
+        lambda state: state["net"]["params"].update({NAME: torch.ones(8, 256, dtype=torch.complex64)}),
+        lambda state: state["objective"].update({"moco.queue": torch.ones(256, 16, dtype=torch.bool)}),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg_sq=state["optimizer"]["state"][0]["step"]),
+        lambda state: state["optimizer"]["state"][0].pop("step"),
+        lambda state: state["optimizer"]["state"][0].update(max_exp_avg_sq=torch.ones(64, 3, 3, 3)),
+        lambda state: state["optimizer"]["state"].update({0: []}),
+        lambda state: state["optimizer"]["param_groups"][0].update(params=[0]),
+        lambda state: state["optimizer"]["param_groups"].append({"params": [99]}),
+    ],
+)
+def test_a_state_of_other_tensors_is_refused(change):
+    net = build("DASR", scale=2, n_feats=8, n_blocks=1)
+    assert isinstance(net, ContrastiveSR)
+    learner = Learner(net, Contrast(net, queue=16, warmup_steps=0), device=CPU)
+    learner.step(Batch(torch.rand(4, 3, 16, 16), torch.rand(4, 3, 32, 32)), 0, 1e-3)
+    state = copy.deepcopy(learner.state_dict())
+    learner.load_state_dict(copy.deepcopy(state))
+    change(state)
+    with pytest.raises((ValueError, RuntimeError, AttributeError)):
+        learner.load_state_dict(state)
