@@ -728,7 +728,7 @@ def test_a_resumed_run_must_have_its_pairs(run_main, refused, paired_root):
     assert "--mix 0.5 (now 0.25)" in refused(f"{again} --mix 0.25", paired_root)
     assert "--data_weights None (now 1+2)" in refused(f"{again} --data_weights 1+2", paired_root)
     (paired_root / "real/LR/0_LR2.png").rename(paired_root / "real/LR/0.png")
-    assert "but --dir_data now holds other images (5): names or sizes differ" in refused(again, paired_root)
+    assert "but --dir_data now holds other images (9): names or sizes differ" in refused(again, paired_root)
 
 
 def test_wrong_words_about_pairs_and_folders(refused, paired_root):
