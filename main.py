@@ -29,6 +29,7 @@ import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from data.protocol_flags import build_protocol
 from data.testset import TestSet
 from data.trainset import TrainingSet
 from evaluation import smallest_hr
@@ -163,7 +164,7 @@ def find_images(
     need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
     """
     loading, images, scale = options.loading, options.images, options.network.scale
-    protocol = data_factory.protocol(options.test_degradation.protocol, scale=scale, **options.validation)
+    protocol = build_protocol(options.test_degradation.protocol, scale=scale, **options.validation)
     folders = data_factory.sources(images.dir_data, **options.training_folders)
     with ranks.main_first():
         sets = data_factory.training_sets(

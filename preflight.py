@@ -35,6 +35,7 @@ from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
 from data.images import BadImage, Size, list_images
 from data.packed import why_repack
+from data.protocol_flags import build_protocol
 from data.store import ImageFolder, leave_out, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
 from data.testset import TestSet
@@ -518,7 +519,7 @@ def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Seque
 def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) -> Iterator[Finding]:
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
-    protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
+    protocol = build_protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     found, missing = data_factory.test_sets(
         options.images.data_test, dir_data=dir_data, protocol=protocol, seed=options.loading.seed
     )

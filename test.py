@@ -36,6 +36,7 @@ from data.folders import paired
 from data.images import Log, read_image
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
+from data.protocol_flags import build_protocol
 from data.testset import Prepared, Sample, TestSet, to_tensor
 from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from evaluation.photographs import Enlarger, Target
@@ -396,7 +397,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         crop = crop128(net.scale).crop if options.test_degradation.protocol == CROPPED else 0
         test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
-        protocol = data_factory.protocol(
+        protocol = build_protocol(
             options.test_degradation.protocol,
             scale=net.scale,
             **dataclasses.asdict(options.degradation),

@@ -13,6 +13,8 @@ import pytest
 import data.degradation
 import data.factory
 import data.protocol
+import data.protocol_file
+import data.protocol_flags
 
 MODULES = [
     *(
@@ -21,6 +23,8 @@ MODULES = [
     ),
     data.factory,
     data.protocol,
+    data.protocol_file,
+    data.protocol_flags,
 ]
 
 
