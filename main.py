@@ -29,6 +29,7 @@ import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.protocol_flags import build_protocol
 from data.testset import TestSet
 from data.trainset import TrainingSet
@@ -94,7 +95,7 @@ def build_trainer(
     preflight.check_patch(options, net, recipe)
     run.log(f"{network.model}: {sum(parameter.numel() for parameter in net.parameters()):,} parameters")
     sets, test_sets = find_images(options, run, ranks, need_test_sets=need_test_sets)
-    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
+    check_test_sets(test_sets, at_least=smallest_hr(net))
     epoch_steps = training.test_every or published.epoch_steps(
         network.model,
         options.degradation.degradation,
@@ -175,11 +176,11 @@ def find_images(
             skip_bad_images=loading.skip_bad_images,
             log=run.log,
         )
-    test_sets, missing = data_factory.test_sets(
+    test_sets, missing = named_test_sets(
         images.data_test, dir_data=images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
     )
     if missing and need_test_sets:
-        raise FileNotFoundError(data_factory.missing_test_sets(missing, images.dir_data))
+        raise FileNotFoundError(missing_test_sets(missing, images.dir_data))
     if not test_sets:
         return data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
     if missing:

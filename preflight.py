@@ -33,12 +33,13 @@ import option
 from data import factory as data_factory
 from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
+from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.images import BadImage, Size, list_images
 from data.packed import why_repack
 from data.protocol_flags import build_protocol
 from data.store import ImageFolder, leave_out, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
-from data.testset import TestSet
+from data.testset import HELD_OUT, TestSet
 from data.trainset import Source, paired
 from evaluation import smallest_hr
 from loss import Perceptual
@@ -520,20 +521,20 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
     protocol = build_protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
-    found, missing = data_factory.test_sets(
+    found, missing = named_test_sets(
         options.images.data_test, dir_data=dir_data, protocol=protocol, seed=options.loading.seed
     )
     if missing and need_test_sets:
-        yield mend(data_factory.missing_test_sets(missing, dir_data))
+        yield mend(missing_test_sets(missing, dir_data))
     elif missing:
         place = f"they are looked for as {dir_data}/benchmark/NAME/HR, beside that and above"
         instead = "" if found else "; without any, a few training images are held out"
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
-    if options.images.data_test == data_factory.HELD_OUT:
+    if options.images.data_test == HELD_OUT:
         yield fine("some of the training images are held out for validation")
     net = model.build(network.model, scale=network.scale, **network_sizes(options))
     for test_set in found:
-        wrong = list(attempt(partial(data_factory.check_test_sets, at_least=smallest_hr(net)), [test_set]))
+        wrong = list(attempt(partial(check_test_sets, at_least=smallest_hr(net)), [test_set]))
         yield from wrong or [fine(f"test set {test_set.name}: {len(test_set.hr_paths)} images, {test_set.protocol}")]
     intact, _ = survey([path for test_set in found for path in test_set.hr_paths], options.loading.n_threads)
     looks += {one.digest: one for one in intact}.values()  # prepared sets have an HR image for each of its LR images

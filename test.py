@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 import option
 import published
-from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.recipe import read_recipe
+from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.folders import paired
 from data.images import Log, read_image
 from data.outputs import check_there, plan
@@ -403,19 +403,19 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
             **dataclasses.asdict(options.degradation),
             **dataclasses.asdict(options.test_degradation),
         )
-        test_sets, missing = data_factory.test_sets(
+        test_sets, missing = named_test_sets(
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )
     if not test_sets and not missing:
         raise ValueError(f"--data_test {names}: only training holds images out; name a test set")
     if missing and ("data_test" in given or not test_sets):
-        raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
+        raise FileNotFoundError(missing_test_sets(missing, options.images.dir_data))
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
     for test_set in test_sets:
         if isinstance(test_set, Prepared) and not test_set.real:
             print(f"{test_set.name}: LR images from {test_set.pairs[0].lr.parent}")
-    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
+    check_test_sets(test_sets, at_least=smallest_hr(net))
     return test_sets
 
 

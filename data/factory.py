@@ -11,19 +11,18 @@ from typing import Any
 import torch
 
 from data.degradation import DEGRADATIONS, Degradation
-from data.folders import find, pair_folders, roots_around, split
+from data.folders import pair_folders, split
 from data.images import Log, Size, list_images
 from data.packed import open_packed, why_repack
 from data.pairs import Draws, Pairs
 from data.protocol import Protocol
 from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, ImageStore, Resident, check_images, check_room
-from data.testset import PAIRED, Degraded, Prepared, TestSet, fingerprint
+from data.testset import HELD_OUT, PAIRED, Degraded, Prepared, TestSet, fingerprint
 from data.trainset import Source, TrainingSet, combine, paired
 from runtime.distributed import Ranks
 from utility import argument, call
 
-HELD_OUT = "held-out"  # a test set of a few training images
 COMPARED = 32  # given pairs, before a run
 BESIDE_FOLDER = Path()  # as `data_cache`: the cache lies beside the folder of images
 RESIDENT = {Path("ram"): "cpu", Path("cuda"): "cuda"}  # as `data_cache`: where all decoded images are held
@@ -209,72 +208,6 @@ def training_images(
         store = open_packed(folder, cache, at_least=at_least, skip_bad=skip_bad_images, log=log)
     log(f"training images: {len(store.names)} in {folder}")
     return store
-
-
-def test_sets(
-    data_test: str,
-    *,
-    dir_data: Path | None,
-    protocol: Protocol,
-    seed: int,
-    log: Log | None = None,  # noqa: PT028 (no test, in spite of its name)
-) -> tuple[list[TestSet], list[str]]:
-    """Find the test sets whose names are joined by + in `data_test`.
-
-    Returns:
-        The sets that are there, and the names of those that are not; nothing for `HELD_OUT`.
-
-    Raises:
-        ValueError: a name is empty, two sets have the same, or a prepared set is incomplete or of another protocol.
-    """
-    roots = [] if dir_data is None else roots_around(dir_data)
-    found: list[TestSet] = []
-    missing: list[str] = []
-    if data_test == HELD_OUT:
-        return [], []
-    with argument("data_test"):
-        wanted = data_test.split("+")
-        if HELD_OUT in wanted:
-            raise ValueError(f"{data_test}: {HELD_OUT} stands alone, without other sets")
-        if not all(wanted):
-            raise ValueError(f"{data_test!r}: expected names joined by +, and one of them is empty")
-        for name in wanted:
-            test_set = find(name, roots, protocol, seed=seed, log=log)
-            if test_set is None:
-                missing.append(name)
-            else:
-                found.append(test_set)
-        names = [test_set.name for test_set in found]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two sets are called {', '.join(sorted(twice))}; their scores would be mixed")
-    return found, missing
-
-
-def missing_test_sets(names: Sequence[str], dir_data: Path | None) -> str:
-    """Return the message about test sets that were asked for and are not there.
-
-    Examples:
-        >>> missing_test_sets(["Set6"], Path("none"))
-        '`dir_data`: there is no folder none'
-    """
-    joined = " (names are joined by +)" if any("," in name for name in names) else ""
-    asked = f"`data_test`: there is no test set {', '.join(names)}{joined}: no folder of this name, "
-    if dir_data is None:
-        return f"{asked}and no `dir_data` to look for benchmark/<Set>/HR in"
-    if gone := [root for root in split(dir_data) if not root.exists()]:
-        return f"`dir_data`: there is no folder {gone[0]}"
-    found = {folder.name for root in roots_around(dir_data) for folder in (root / "benchmark").glob("*")}
-    there = f"; there are {', '.join(sorted(found))}" if found else ""
-    close = [one for name in names for one in found if one.lower() == name.lower()]
-    there += f". Did you mean {'+'.join(close)}?" if close else ""
-    return f"{asked}and no benchmark/<Set>/HR in `dir_data` {dir_data}, beside it or above{there}"
-
-
-def check_test_sets(sets: Sequence[TestSet], *, at_least: int) -> None:
-    """Raise BadImage for a test image that is damaged, or has under `at_least` HR pixels a side."""
-    with argument("data_test"):
-        for test_set in sets:
-            test_set.check(at_least=at_least)
 
 
 def hold_out(

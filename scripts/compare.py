@@ -24,6 +24,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import factory as data_factory
+from data.find_testsets import named_test_sets
 from data.images import list_images
 from data.protocol import gaussian8
 from data.testset import Sample, TestSet
@@ -106,7 +107,7 @@ def curves(courses: dict[str, list[Point]], set_name: str, out: Path) -> None:
 def find_test_sets(given: Namespace) -> list[TestSet]:
     """Return the test sets that are there. Raise ValueError or OSError if there is none, or nothing to train on."""
     list_images(data_factory.training_folder(given.dir_data, given.data_train))
-    found, missing = data_factory.test_sets(TEST_SETS, dir_data=given.dir_data, protocol=gaussian8(SCALE), seed=1)
+    found, missing = named_test_sets(TEST_SETS, dir_data=given.dir_data, protocol=gaussian8(SCALE), seed=1)
     if not found:
         raise FileNotFoundError(
             f"`dir_data` {given.dir_data}: none of {', '.join(missing)} lies in benchmark/ there, beside it or above"

@@ -119,26 +119,6 @@ def test_training_images_packed_or_not(tmp_path: Path, cache: Any) -> None:
         factory.training_sets([Source(tmp_path / "none")], at_least=25, **about)
 
 
-def test_test_sets_are_found_and_checked(tmp_path: Path) -> None:
-    write_images(tmp_path / "benchmark/Set5/HR")
-    found, missing = factory.test_sets("Set5+Set14", dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
-    assert ([one.name for one in found], missing) == (["Set5"], ["Set14"])
-    factory.check_test_sets(found, at_least=24)
-    with pytest.raises(BadImage, match=r"^`data_test`: .*0\.png is 24 x 24 pixels; 25 a side are needed"):
-        factory.check_test_sets(found, at_least=25)
-    with pytest.raises(ValueError, match=r"^`data_test`: two sets are called Set5"):
-        factory.test_sets(f"Set5+{tmp_path}/benchmark/Set5", dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
-    assert factory.test_sets("held-out", dir_data=tmp_path, protocol=bicubic(2), seed=1) == ([], [])
-    with pytest.raises(ValueError, match="held-out stands alone"):
-        factory.test_sets("Set5+held-out", dir_data=tmp_path, protocol=bicubic(2), seed=1)
-    for names in ("Set5+", "+Set5", "Set5++Set14", ""):
-        with pytest.raises(ValueError, match="one of them is empty"):
-            factory.test_sets(names, dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
-    assert "there are Set5. Did you mean Set5?" in factory.missing_test_sets(["set5"], tmp_path)
-    assert "no test set Set5,Set14 (names are joined by +)" in factory.missing_test_sets(["Set5,Set14"], None)
-    assert factory.test_sets("Set5", dir_data=None, protocol=bicubic(2), seed=1, log=print) == ([], ["Set5"])
-
-
 @pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (9, 3), (100, 5)])
 def test_images_are_held_out(count: int, held: int) -> None:
     store = ImageFolder([Path(f"{i}.png") for i in range(count)], [(24, 24)] * count)

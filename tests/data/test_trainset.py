@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from data import factory
 from data.degradation import Gaussian
+from data.find_testsets import check_test_sets
 from data.images import BadImage, write_image
 from data.pairs import Draws, Pairs
 from data.protocol import bicubic
@@ -331,7 +332,7 @@ def test_a_batch_of_given_pairs_costs_no_degradation() -> None:
 def test_pairs_are_held_out_as_pairs(mixed: list[TrainingSet]) -> None:
     rest, (test_set,) = factory.hold_out(mixed, protocol=bicubic(2), seed=1, log=lambda text: None)
     assert isinstance(test_set, Prepared)
-    factory.check_test_sets([test_set], at_least=24)
+    check_test_sets([test_set], at_least=24)
     (sample, _) = test_set.samples(torch.device("cpu"))
     assert torch.equal(sample.lr[0], small(sample.hr))
     assert rest[0].lr is not None
