@@ -32,7 +32,8 @@ from data.degradation import DEGRADATIONS
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.protocol_flags import build_protocol
 from data.testset import TestSet
-from data.trainset import TrainingSet
+from data.training_folders import sources
+from data.trainset import TrainingSet, hold_out, training_sets
 from evaluation import smallest_hr
 from loss import OBJECTIVES, Objective
 from loss import factory as loss_factory
@@ -166,9 +167,9 @@ def find_images(
     """
     loading, images, scale = options.loading, options.images, options.network.scale
     protocol = build_protocol(options.test_degradation.protocol, scale=scale, **options.validation)
-    folders = data_factory.sources(images.dir_data, **options.training_folders)
+    folders = sources(images.dir_data, **options.training_folders)
     with ranks.main_first():
-        sets = data_factory.training_sets(
+        sets = training_sets(
             folders,
             scale=scale,
             at_least=loading.crop_size * scale,
@@ -182,7 +183,7 @@ def find_images(
     if missing and need_test_sets:
         raise FileNotFoundError(missing_test_sets(missing, images.dir_data))
     if not test_sets:
-        return data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
+        return hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
     if missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     return sets, test_sets

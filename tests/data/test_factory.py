@@ -6,15 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from data import factory
 from data.degradation import Gaussian, MANet, SecondOrder
-from data.images import BadImage, write_image
-from data.protocol import bicubic
 from data.store import ImageFolder
-from data.trainset import Source, TrainingSet
+from data.training_folders import Source
+from data.trainset import TrainingSet
 from runtime.distributed import Ranks
 
 SIG: dict[str, Any] = {"sig_min": 0.25, "sig_max": 9.0}
@@ -68,67 +66,6 @@ def test_flags_become_the_units_of_the_inside() -> None:
 def test_wrong_flags_of_a_degradation(name: str, flags: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         factory.degradation(name, scale=4, **flags)
-
-
-# ------------------------------------------------------------------------------------------------ protocols
-
-
-# ------------------------------------------------------------------------------------------------ images
-
-
-def write_images(folder: Path, count: int = 2, side: int = 24) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(side)
-    for i in range(count):
-        write_image(folder / f"{i}.png", random.integers(0, 256, (side, side, 3), dtype=np.uint8))
-    return folder
-
-
-def test_the_folder_to_train_on(tmp_path: Path) -> None:
-    assert factory.training_folder(tmp_path) == tmp_path
-    for part in ("HR", "DF2K/HR", "mine", "other/HR"):
-        (tmp_path / part).mkdir(parents=True)
-    assert factory.training_folder(tmp_path) == tmp_path / "DF2K/HR"
-    assert factory.training_folder(tmp_path / "HR") == tmp_path / "HR"
-    assert factory.training_folder(tmp_path, "mine") == tmp_path / "mine"
-    assert factory.training_folder(tmp_path, "other") == tmp_path / "other/HR"
-    with pytest.raises(FileNotFoundError, match=r"`data_train` none: there is neither"):
-        factory.training_folder(tmp_path, "none")
-    with pytest.raises(FileNotFoundError, match="`dir_data`: there is no folder"):
-        factory.training_folder(tmp_path / "none")
-    with pytest.raises(ValueError, match="`dir_data`"):
-        factory.training_folder(None)
-
-
-@pytest.mark.parametrize("cache", [None, factory.BESIDE_FOLDER, "named"])
-def test_training_images_packed_or_not(tmp_path: Path, cache: Any) -> None:
-    folder = write_images(tmp_path / "HR")
-    (folder / "c.gif").write_bytes(b"GIF89a")
-    log: list[str] = []
-    place = tmp_path / cache if isinstance(cache, str) else cache
-    about = {"scale": 2, "data_cache": place, "log": log.append}
-    (one,) = factory.training_sets([Source(folder)], at_least=24, **about)
-    assert one.images.names == ["0.png", "1.png"]
-    assert "c.gif" in log[0]
-    assert log[-1] == f"training images: 2 in {folder}"
-    found = sorted(path.name for path in tmp_path.rglob("*.u8"))
-    assert found == ([] if cache is None else ["named.u8"] if isinstance(cache, str) else ["HR.u8"])
-    with pytest.raises(BadImage, match="are 25 HR pixels a side"):
-        factory.training_sets([Source(folder)], at_least=25, **about)
-    with pytest.raises(FileNotFoundError, match=r"^`dir_data`: there is no folder"):
-        factory.training_sets([Source(tmp_path / "none")], at_least=25, **about)
-
-
-@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (9, 3), (100, 5)])
-def test_images_are_held_out(count: int, held: int) -> None:
-    store = ImageFolder([Path(f"{i}.png") for i in range(count)], [(24, 24)] * count)
-    log: list[str] = []
-    first = TrainingSet(Source(Path("HR")), store)
-    (rest,), sets = factory.hold_out([first], protocol=bicubic(2), seed=1, log=log.append)
-    names = [path.name for one in sets for path in one.hr_paths]
-    assert len(names) == held
-    assert sorted(names + rest.images.names) == sorted(store.names)
-    assert len(log) == 1
 
 
 # ------------------------------------------------------------------------------------------------ batches and pairs
