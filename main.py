@@ -30,6 +30,7 @@ import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
+from data.pairs import Pairs
 from data.protocol_flags import build_protocol
 from data.testset import TestSet
 from data.training_folders import sources
@@ -107,10 +108,13 @@ def build_trainer(
     if not objective.validates:
         run.log(f"`objective` {options.loss.objective} trains a part of the network, which is not validated yet")
         test_sets = []
-    drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
-    pairs = data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn)
+    draws = data_factory.draws(
+        recipe, batch_size=training.batch_size, views=objective.views, seed=loading.seed, ranks=ranks
+    )
+    pairs = Pairs(recipe, draws, patch=loading.patch_size, pool=loading.pool_size)
     batches = data_factory.batches(
         sets,
+        draws,
         scale=network.scale,
         side=loading.crop_size * network.scale,
         augment=loading.augment,
@@ -118,7 +122,6 @@ def build_trainer(
         data_cache=loading.data_cache,
         device=device,
         log=run.log,
-        **drawn,
     )
     learner = Learner(
         net,

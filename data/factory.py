@@ -1,4 +1,4 @@
-"""From plain values in published units to the parts of a run: degradations, protocols, images, test sets and pairs."""
+"""From plain values in published units to the parts of a run: the recipe, the random draws, the patches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from data.degradation import DEGRADATIONS, Degradation
+from data.draws import Draws
 from data.images import Log
-from data.pairs import Draws, Pairs
 from data.sampler import PatchBatches, PatchSampler
 from data.store import RESIDENT, Resident, residence
 from data.trainset import TrainingSet, combine
@@ -39,55 +39,62 @@ def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     return call(DEGRADATIONS[name], scale=scale, **flags)
 
 
+def draws(
+    degradation: Degradation[Any],
+    *,
+    batch_size: int,
+    views: int = 1,
+    seed: int,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+) -> Draws:
+    """Return what decides the random draws of a run: of its patches and of their pairs.
+
+    Raises ValueError where the ranks cannot have equal shares of a batch.
+
+    Args:
+        degradation: the recipe; it may draw by groups of images.
+        batch_size: images per step, of all ranks together.
+        views: patches per image.
+        seed: of all streams.
+        ranks: the processes of the run.
+    """
+    group = getattr(degradation, "group", None)
+    return Draws(seed=seed, batch=batch_size, group=group, views=views, rank=ranks.rank, world=ranks.world)
+
+
 def batches(
     sets: Sequence[TrainingSet],
+    draws: Draws,
     *,
     scale: int,
     side: int,
-    batch_size: int,
-    views: int,
     augment: str,
     mix: float = 1.0,
     data_cache: Path | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
-    seed: int,
-    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     log: Log = print,
 ) -> PatchBatches:
-    """Draw random patches of the training images, `side` HR pixels a side; `batch_size` counts those of all ranks.
+    """Draw random patches of the training images, `side` HR pixels a side.
 
     Args:
+        sets: the images.
+        draws: seed, batch and this rank's share.
+        scale: HR pixels per LR pixel, along each side.
+        side: of a patch, HR pixels.
+        augment: a name in `AUGMENT`.
         mix: share of given pairs, where there are any.
         data_cache: `ram` or `cuda` hold all images decoded, in main memory or on `device`.
+        device: of the run.
+        log: is told how much memory the images take.
 
     Raises:
-        ValueError: an image is too small, the ranks cannot have equal shares, or the images need more memory than
-            there is.
+        ValueError: an image is too small, or the images need more memory than there is.
     """
     store, given, parts = combine(sets, Fraction(str(mix)))
     if data_cache in RESIDENT:
         sizes = [*store.sizes, *(() if given is None else given.sizes)]
-        place = residence(data_cache, device, sizes, processes=ranks.world, log=log)
+        place = residence(data_cache, device, sizes, processes=draws.world, log=log)
         store, given = Resident(store, place), None if given is None else Resident(given, place)
-    drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
-    paired = {"parts": parts, "paired": 0 if given is None else len(given.names), "scale": scale}
-    return PatchBatches(store, PatchSampler(sizes=store.sizes, patch=side, augment=augment, **drawn, **paired), given)
-
-
-def pairs(
-    degradation: Degradation[Any],
-    *,
-    batch_size: int,
-    patch_size: int,
-    pool_size: int = 0,
-    views: int = 1,
-    seed: int,
-    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
-) -> Pairs:
-    """Make patches into LR and HR images; `batch_size` and `pool_size` count those of all ranks.
-
-    Raises ValueError where the ranks cannot have equal shares.
-    """
-    drawn = {"batch": batch_size, "views": views, "seed": seed, "rank": ranks.rank, "world": ranks.world}
-    draws = Draws(group=getattr(degradation, "group", None), **drawn)
-    return Pairs(degradation, draws, patch=patch_size, pool=pool_size)
+    paired = 0 if given is None else len(given.names)
+    sampler = PatchSampler(store.sizes, draws, patch=side, augment=augment, parts=parts, paired=paired, scale=scale)
+    return PatchBatches(store, sampler, given)

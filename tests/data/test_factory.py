@@ -10,6 +10,7 @@ import pytest
 
 from data import factory
 from data.degradation import Gaussian, MANet, SecondOrder
+from data.pairs import Pairs
 from data.store import ImageFolder
 from data.training_folders import Source
 from data.trainset import TrainingSet
@@ -68,23 +69,20 @@ def test_wrong_flags_of_a_degradation(name: str, flags: dict[str, Any], words: s
         factory.degradation(name, scale=4, **flags)
 
 
-# ------------------------------------------------------------------------------------------------ batches and pairs
+# ------------------------------------------------------------------------------------------------ draws and batches
 
 
-def test_ranks_share_batches_and_pairs() -> None:
+def test_ranks_share_patches_and_pairs() -> None:
     store = ImageFolder([Path(f"{i}.png") for i in range(9)], [(96, 96)] * 9)
     ranks = Ranks(rank=1, world=2)
-    sets = [TrainingSet(Source(Path("HR")), store)]
-    about = {"scale": 2, "side": 48, "augment": "all", "seed": 1, "ranks": ranks}
-    patches = factory.batches(sets, batch_size=6, views=2, **about)
+    gaussian, second = factory.degradation("gaussian", scale=2, **SIG), factory.degradation("second_order", scale=2)
+    draws = factory.draws(gaussian, batch_size=6, views=2, seed=1, ranks=ranks)
+    patches = factory.batches([TrainingSet(Source(Path("HR")), store)], draws, scale=2, side=48, augment="all")
     assert len(patches.sampler.draw(0)) == 6
-    second = factory.degradation("second_order", scale=2)
-    made = factory.pairs(second, batch_size=18, patch_size=16, pool_size=36, seed=1, ranks=ranks)
-    assert made.draws.group == 9
-    assert made.pool is not None
-    assert len(made.pool.lr) == 18
+    draws = factory.draws(second, batch_size=18, seed=1, ranks=ranks)
+    assert (factory.draws(gaussian, batch_size=4, seed=1).group, draws.group) == (None, 9)
+    pool = Pairs(second, draws, patch=16, pool=36).pool
+    assert pool is not None
+    assert len(pool.lr) == 18
     with pytest.raises(ValueError, match="`batch_size` 7 cannot be shared out evenly among 2"):
-        factory.batches(sets, batch_size=7, views=1, **about)
-    assert (
-        factory.pairs(factory.degradation("gaussian", scale=2, **SIG), batch_size=4, patch_size=8, seed=1).pool is None
-    )
+        factory.draws(gaussian, batch_size=7, seed=1, ranks=ranks)

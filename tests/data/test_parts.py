@@ -13,14 +13,15 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from data.draws import Draws
 from data.sampler import Part, PatchSampler
 
-SAMPLER = PatchSampler(sizes=[(40, 44)] * 12, batch=4, patch=32, views=1, augment="all", seed=7)
+SAMPLER = PatchSampler([(40, 44)] * 12, Draws(seed=7, batch=4), patch=32, augment="all")
 FIVE_SEVEN = [range(5), range(5, 12)]
 
 
 def images(sampler: PatchSampler, steps: Sequence[int]) -> list[int]:
-    return [crop.index for step in steps for crop in sampler.draw(step)[: sampler.batch]]
+    return [crop.index for step in steps for crop in sampler.draw(step)]
 
 
 def parts(*shares: str, ranges: Sequence[range] = FIVE_SEVEN) -> list[Part]:
@@ -40,9 +41,8 @@ def test_each_part_has_its_share_at_any_time_and_each_image_its_turn(
     starts = np.cumsum([0, *counts])
     ranges = [range(*starts[i : i + 2]) for i in range(len(weights))]
     shares = [Fraction(weight, sum(weights)) for weight in weights]
-    sampler = replace(
-        SAMPLER, sizes=[(40, 44)] * 40, batch=batch, seed=seed, parts=list(map(Part, ranges, shares)), augment="none"
-    )
+    draws = Draws(seed=seed, batch=batch)
+    sampler = PatchSampler([(40, 44)] * 40, draws, patch=32, augment="none", parts=list(map(Part, ranges, shares)))
     counted: Counter[int] = Counter()
     for step in range(30):
         counted.update(images(sampler, [step]))
@@ -71,7 +71,8 @@ def test_draws_are_those_of_one_process_and_of_no_history(world: int) -> None:
     whole = [sampler.draw(step) for step in range(20)]
     assert [sampler.draw(step) for step in reversed(range(20))] == whole[::-1]
     for step in range(20):
-        shares = [replace(sampler, rank=rank, world=world).draw(step) for rank in range(world)]
+        ranks = [replace(sampler.draws, rank=rank, world=world) for rank in range(world)]
+        shares = [replace(sampler, draws=draws).draw(step) for draws in ranks]
         assert [crop for one in shares for crop in one] == whole[step]
 
 

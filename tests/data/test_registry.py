@@ -12,6 +12,8 @@ from torch import Tensor
 from data import factory
 from data.degradation import DEGRADATIONS, Params, quantize
 from data.degradation.params import check_hr, move_all
+from data.draws import Draws
+from data.pairs import Pairs
 from data.protocol import Protocol
 from data.protocol_flags import build_protocol
 
@@ -55,7 +57,7 @@ def test_it_is_built_from_the_flags_that_it_takes() -> None:
 
 
 def test_it_trains(hr: Tensor) -> None:
-    made = factory.pairs(factory.degradation("box", scale=4, gain=30.0), batch_size=4, patch_size=6, views=2, seed=1)
+    made = Pairs(factory.degradation("box", scale=4, gain=30.0), Draws(seed=1, batch=4, views=2), patch=6)
     patches = (255 * hr[..., :24]).round().byte().expand(8, 3, 24, 24)
     batch = made(patches, 0)
     assert (batch.lr.shape, batch.hr.shape) == ((8, 3, 6, 6), (8, 3, 24, 24))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from data import factory, sampler, store
+from data.draws import Draws
 from data.images import write_image
 from data.sampler import PatchBatches, load
 from data.store import Resident
@@ -37,8 +38,8 @@ def folders(tmp_path: Path) -> list[Source]:
 def batches(folders: list[Source], cache: Path | None = None) -> PatchBatches:
     lines: list[str] = []
     sets = training_sets(folders, scale=2, at_least=24, data_cache=cache, log=lines.append)
-    about = {"batch_size": 8, "views": 2, "augment": "all", "seed": 1, "mix": 0.5}
-    return factory.batches(sets, scale=2, side=24, data_cache=cache, log=lines.append, **about)
+    about = {"scale": 2, "side": 24, "augment": "all", "mix": 0.5}
+    return factory.batches(sets, Draws(seed=1, batch=8, views=2), data_cache=cache, log=lines.append, **about)
 
 
 def same(one: PatchBatches, other: PatchBatches, workers: int = 0) -> None:

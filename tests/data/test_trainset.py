@@ -15,17 +15,15 @@ import pytest
 import torch
 
 from data import factory
-from data.degradation import Gaussian
+from data.draws import Draws
 from data.find_testsets import check_test_sets
 from data.images import BadImage, write_image
-from data.pairs import Draws, Pairs
 from data.protocol import bicubic
-from data.sampler import Given, Part, PatchBatches, Patches, load
+from data.sampler import Part, PatchBatches, load
 from data.store import ImageFolder, Union
 from data.testset import Prepared
 from data.training_folders import BESIDE_FOLDER, Source, sources
 from data.trainset import TrainingSet, combine, hold_out, training_sets
-from runtime.distributed import Ranks
 
 # ------------------------------------------------------------------------------------------------- folders
 
@@ -125,7 +123,7 @@ def test_weights_hold_for_the_patches_that_are_drawn(tmp_path: Path) -> None:
     for i in range(7):
         write_image(black / f"{i}.png", np.zeros((24, 24, 3), np.uint8))
     sets = sets_of(sources(Path(f"{write(tmp_path / 'noise', 2)}+{black}"), data_weights="2+1"))
-    patches = factory.batches(sets, scale=2, side=24, batch_size=5, views=1, augment="all", seed=3)
+    patches = factory.batches(sets, Draws(seed=3, batch=5), scale=2, side=24, augment="all")
     of_black = sum(int((one.hr.sum((1, 2, 3)) == 0).sum()) for one in load(patches, range(60), workers=0, pinned=False))
     assert of_black == 100
 
@@ -156,9 +154,9 @@ def test_pairs_find_each_other(names: tuple[str, str], one_folder: bool, tmp_pat
     assert [pair.lr for pair in one.pairs()] == [lr / name for name in one.lr.names]
 
 
-def batches_of(sets: list[TrainingSet], **changes: Any) -> PatchBatches:
-    about = {"scale": 2, "side": 24, "batch_size": 6, "views": 2, "augment": "all", "seed": 1}
-    return factory.batches(sets, **{**about, **changes})
+def batches_of(sets: list[TrainingSet], *, mix: float = 1.0, **changes: int) -> PatchBatches:
+    draws = Draws(**{"seed": 1, "batch": 6, "views": 2, **changes})
+    return factory.batches(sets, draws, scale=2, side=24, augment="all", mix=mix)
 
 
 @pytest.fixture
@@ -188,7 +186,7 @@ def test_lr_and_hr_are_cut_at_one_place_in_one_form(workers: int, mixed: list[Tr
 
 def test_ranks_share_given_pairs(mixed: list[TrainingSet]) -> None:
     whole: Any = batches_of(mixed, mix=0.5, views=1)[3]
-    shares: list[Any] = [batches_of(mixed, mix=0.5, views=1, ranks=Ranks(rank, 3))[3] for rank in range(3)]
+    shares: list[Any] = [batches_of(mixed, mix=0.5, views=1, rank=rank, world=3)[3] for rank in range(3)]
     assert torch.equal(torch.cat([one.hr for one in shares]), whole.hr)
     assert torch.equal(torch.cat([one.given.lr for one in shares]), whole.given.lr)
     assert torch.equal(torch.cat([one.given.has for one in shares]), whole.given.has)
@@ -199,45 +197,6 @@ def test_other_lr_images_are_another_run(mixed: list[TrainingSet]) -> None:
     other = [replace(mixed[0], lr=store_of(4, (20, 22))), mixed[1]]
     other[0].lr.names[0] = "other.png"  # pyright: ignore[reportOptionalMemberAccess]
     assert batches_of(other, mix=0.5).images != before
-
-
-class Counting(Gaussian):
-    calls = 0
-
-    def apply(self, *arguments: Any, **options: Any) -> torch.Tensor:
-        Counting.calls += 1
-        return super().apply(*arguments, **options)
-
-
-def make(patches: Patches, **draws: Any) -> Any:
-    recipe = Counting(scale=2, iso=True, width=(2.0, 2.0))
-    return Pairs(recipe, Draws(**{"seed": 1, "batch": 4, "views": 2, **draws}), patch=8)(patches.hr, 3, patches.given)
-
-
-@pytest.mark.parametrize("group", [None, 1, 2, 3])
-def test_given_images_are_not_degraded_and_others_are_as_without(group: int | None) -> None:
-    random = np.random.default_rng(0)
-    hr, lr = (torch.from_numpy(random.integers(0, 256, (8, 3, n, n), dtype=np.uint8)) for n in (24, 12))
-    has = torch.tensor([True, False, True, False])
-    batch = make(Patches(hr, Given(lr, has)), group=group)
-    plain = make(Patches(hr), group=group)
-    everything = make(Patches(hr, Given(lr, torch.ones(4, dtype=torch.bool))), group=group)
-    assert batch.params is None
-    assert plain.params is not None
-    both = has.repeat(2)
-    assert torch.equal(batch.hr, plain.hr)
-    assert torch.equal(batch.lr[~both], plain.lr[~both])
-    assert torch.equal(batch.lr[both], everything.lr[both])
-    windows = (lr[0] / 255).unfold(1, 8, 1).unfold(2, 8, 1)  # 3 5 5 8 8
-    ((top, left),) = (windows == batch.lr[0, :, None, None]).all((0, 3, 4)).nonzero().tolist()
-    assert torch.equal(batch.hr[0], hr[0, :, 2 * top : 2 * top + 16, 2 * left : 2 * left + 16] / 255)
-
-
-def test_a_batch_of_given_pairs_costs_no_degradation() -> None:
-    hr, lr = torch.zeros(8, 3, 24, 24, dtype=torch.uint8), torch.zeros(8, 3, 12, 12, dtype=torch.uint8)
-    before = Counting.calls
-    make(Patches(hr, Given(lr, torch.ones(4, dtype=torch.bool))))
-    assert Counting.calls == before
 
 
 def test_pairs_are_held_out_as_pairs(mixed: list[TrainingSet]) -> None:
@@ -307,7 +266,7 @@ def test_one_pair_that_cannot_be_used(spoil: Spoil, cache: Path | None, tmp_path
     assert one.lr is not None
     assert one.images.names == one.lr.names == ["0.png", "1.png", "3.png"]
     assert any(re.search(f"left out: .*{WRONG[spoil]}", line) for line in log)
-    hr, given = batches_of([one], batch_size=3)[0]
+    hr, given = batches_of([one], batch=3)[0]
     assert given is not None
     assert torch.equal(given.lr, small(hr))
 
