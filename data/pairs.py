@@ -61,7 +61,7 @@ class Pairs(nn.Module):
         if pool % draws.world:
             raise ValueError(f"`pool_size` {pool} cannot be shared out evenly among {draws.world} processes")
         self._pool_size = pool
-        self.pool = Pool(pool // draws.world, patch, patch * degradation.scale) if pool else None
+        self.pool = PairPool(pool // draws.world, patch, patch * degradation.scale) if pool else None
 
     @property
     def description(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Pairs(nn.Module):
         return slice(start - begin, stop - begin)
 
 
-class Pool(nn.Module):
+class PairPool(nn.Module):
     """Pairs of former steps (Real-ESRGAN): a group shares its resizing, so its images are mixed with older ones.
 
     Until the rows of a group are full, its batches pass through and are kept. Then each step takes a batch out of them

@@ -8,7 +8,7 @@ import torch
 
 from data.degradation import Degradation, Gaussian, SecondOrder
 from data.draws import Draws
-from data.pairs import Batch, Pairs, Pool
+from data.pairs import Batch, PairPool, Pairs
 from data.sampler import GivenLR, Patches
 
 HR = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 48, 48), dtype=np.uint8))
@@ -82,7 +82,7 @@ def test_lr_and_hr_are_cut_together():
 
 
 def test_the_pool_passes_batches_through_until_it_is_full_and_mixes_then():
-    pool = Pool(6, 1, 2)
+    pool = PairPool(6, 1, 2)
     given, taken = [], []
     for step in range(400):
         level = step % 256
@@ -116,7 +116,7 @@ def test_the_pool_is_saved_with_all_that_it_holds():
 
 
 def test_a_pool_whose_size_is_no_multiple_of_the_batch_is_filled():
-    pool = Pool(5, 1, 1)
+    pool = PairPool(5, 1, 1)
     for step in range(3):
         pool(torch.ones(2, 3, 1, 1), torch.ones(2, 3, 1, 1), slice(0, 5), np.random.default_rng(step))
     assert pool.held.all()
@@ -217,7 +217,7 @@ def test_a_pool_that_is_not_full_goes_on_where_it_was_on_another_number_of_ranks
 
 
 def test_states_that_count_the_pairs_are_still_read():
-    pool = Pool(6, 1, 1)
+    pool = PairPool(6, 1, 1)
     pool.set_extra_state(4)
     assert pool.held.tolist() == [True] * 4 + [False] * 2
     with pytest.raises(ValueError, match="has 5 pairs, and this run's has 6"):
