@@ -29,8 +29,12 @@ import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
+from data.pairs import Pairs
+from data.protocol_flags import build_protocol
 from data.testset import TestSet
-from data.trainset import TrainingSet
+from data.training_folders import sources
+from data.trainset import TrainingSet, hold_out, training_sets
 from evaluation import smallest_hr
 from loss import OBJECTIVES, Objective
 from loss import factory as loss_factory
@@ -95,7 +99,7 @@ def build_trainer(
     preflight.check_patch(options, net, recipe)
     run.log(f"{network.model}: {sum(parameter.numel() for parameter in net.parameters()):,} parameters")
     sets, test_sets = find_images(options, run, ranks, need_test_sets=need_test_sets)
-    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
+    check_test_sets(test_sets, at_least=smallest_hr(net))
     epoch_steps = training.test_every or published.epoch_steps(
         network.model,
         options.degradation.degradation,
@@ -106,10 +110,13 @@ def build_trainer(
     if not objective.validates:
         run.log(f"`objective` {options.loss.objective} trains a part of the network, which is not validated yet")
         test_sets = []
-    drawn = {"batch_size": training.batch_size, "views": objective.views, "seed": loading.seed, "ranks": ranks}
-    pairs = data_factory.pairs(recipe, patch_size=loading.patch_size, pool_size=loading.pool_size, **drawn)
+    draws = data_factory.draws(
+        recipe, batch_size=training.batch_size, views=objective.views, seed=loading.seed, ranks=ranks
+    )
+    pairs = Pairs(recipe, draws, patch=loading.patch_size, pool=loading.pool_size)
     batches = data_factory.batches(
         sets,
+        draws,
         scale=network.scale,
         side=loading.crop_size * network.scale,
         augment=loading.augment,
@@ -117,7 +124,6 @@ def build_trainer(
         data_cache=loading.data_cache,
         device=device,
         log=run.log,
-        **drawn,
     )
     learner = Learner(
         net,
@@ -165,10 +171,10 @@ def find_images(
     need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
     """
     loading, images, scale = options.loading, options.images, options.network.scale
-    protocol = data_factory.protocol(options.test_degradation.protocol, scale=scale, **options.validation)
-    folders = data_factory.sources(images.dir_data, **options.training_folders)
+    protocol = build_protocol(options.test_degradation.protocol, scale=scale, **options.validation)
+    folders = sources(images.dir_data, **options.training_folders)
     with ranks.main_first():
-        sets = data_factory.training_sets(
+        sets = training_sets(
             folders,
             scale=scale,
             at_least=loading.crop_size * scale,
@@ -176,13 +182,13 @@ def find_images(
             skip_bad_images=loading.skip_bad_images,
             log=run.log,
         )
-    test_sets, missing = data_factory.test_sets(
+    test_sets, missing = named_test_sets(
         images.data_test, dir_data=images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
     )
     if missing and need_test_sets:
-        raise FileNotFoundError(data_factory.missing_test_sets(missing, images.dir_data))
+        raise FileNotFoundError(missing_test_sets(missing, images.dir_data))
     if not test_sets:
-        return data_factory.hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
+        return hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
     if missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     return sets, test_sets

@@ -33,12 +33,15 @@ import option
 from data import factory as data_factory
 from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
+from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.images import BadImage, Size, list_images
 from data.packed import why_repack
-from data.store import ImageFolder, leave_out, too_small
+from data.protocol_flags import build_protocol
+from data.store import RESIDENT, ImageFolder, leave_out, residence, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
-from data.testset import TestSet
-from data.trainset import Source, paired
+from data.testset import HELD_OUT, TestSet
+from data.training_folders import Source, caches, sources
+from data.trainset import paired
 from evaluation import smallest_hr
 from loss import Perceptual
 from loss import factory as loss_factory
@@ -425,8 +428,8 @@ def images(options: TrainOptions, *, need_test_sets: bool = False) -> Iterator[F
 def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Finding]:
     """Check the folders that are trained on; add to `looks` the HR images that are intact."""
     loading, scale = options.loading, options.network.scale
-    folders = data_factory.sources(options.images.dir_data, **options.training_folders)
-    caches = data_factory.caches(folders, loading.data_cache)
+    folders = sources(options.images.dir_data, **options.training_folders)
+    places = caches(folders, loading.data_cache)
     usable, sizes = 0, list[Size]()
     for source in folders:
         side = loading.crop_size * scale if source.lr is None else 1
@@ -437,13 +440,13 @@ def training_images(options: TrainOptions, looks: list[Look]) -> Iterator[Findin
                 small, bad_small = yield from _folder(options, source.lr, 1)
             if not (bad or bad_small) or loading.skip_bad_images:
                 yield from _pairs(options, source, intact, small)
-            yield from _cache(options, source.lr, caches[source.lr], small)
+            yield from _cache(options, source.lr, places[source.lr], small)
             sizes += [one.size for one in small]
-        yield from _cache(options, source.hr, caches[source.hr], intact)
+        yield from _cache(options, source.hr, places[source.hr], intact)
         looks += intact
         usable += sum(min(one.size) >= side for one in intact)
     sizes += [one.size for one in looks]
-    if loading.data_cache in data_factory.RESIDENT:
+    if loading.data_cache in RESIDENT:
         yield from attempt(_residence, options, loading.data_cache, sizes)
     if 0 < usable < options.training.batch_size:
         yield note(f"`batch_size` {options.training.batch_size} takes some of the {usable} training images twice")
@@ -497,13 +500,13 @@ def _sizes(looks: Sequence[Look]) -> str:
 
 def _residence(options: TrainOptions, data_cache: Path, sizes: Sequence[Size]) -> Iterator[Finding]:
     processes, lines = max(1, options.machine.n_GPUs), list[str]()
-    data_factory.residence(data_cache, _device(options), sizes, processes=processes, log=lines.append)
+    residence(data_cache, _device(options), sizes, processes=processes, log=lines.append)
     yield from map(fine, lines)
 
 
 def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Sequence[Look]) -> Iterator[Finding]:
     areas = sorted(math.prod(one.size) for one in looks)
-    if options.loading.data_cache in data_factory.RESIDENT:
+    if options.loading.data_cache in RESIDENT:
         return
     if place is None:
         if areas and areas[len(areas) // 2] > LARGE:
@@ -518,21 +521,21 @@ def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Seque
 def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) -> Iterator[Finding]:
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
-    protocol = data_factory.protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
-    found, missing = data_factory.test_sets(
+    protocol = build_protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
+    found, missing = named_test_sets(
         options.images.data_test, dir_data=dir_data, protocol=protocol, seed=options.loading.seed
     )
     if missing and need_test_sets:
-        yield mend(data_factory.missing_test_sets(missing, dir_data))
+        yield mend(missing_test_sets(missing, dir_data))
     elif missing:
         place = f"they are looked for as {dir_data}/benchmark/NAME/HR, beside that and above"
         instead = "" if found else "; without any, a few training images are held out"
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
-    if options.images.data_test == data_factory.HELD_OUT:
+    if options.images.data_test == HELD_OUT:
         yield fine("some of the training images are held out for validation")
     net = model.build(network.model, scale=network.scale, **network_sizes(options))
     for test_set in found:
-        wrong = list(attempt(partial(data_factory.check_test_sets, at_least=smallest_hr(net)), [test_set]))
+        wrong = list(attempt(partial(check_test_sets, at_least=smallest_hr(net)), [test_set]))
         yield from wrong or [fine(f"test set {test_set.name}: {len(test_set.hr_paths)} images, {test_set.protocol}")]
     intact, _ = survey([path for test_set in found for path in test_set.hr_paths], options.loading.n_threads)
     looks += {one.digest: one for one in intact}.values()  # prepared sets have an HR image for each of its LR images

@@ -29,13 +29,14 @@ from tqdm import tqdm
 
 import option
 import published
-from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.degradation.recipe import read_recipe
+from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.folders import paired
 from data.images import Log, read_image
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
+from data.protocol_flags import build_protocol
 from data.testset import Prepared, Sample, TestSet, to_tensor
 from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
 from evaluation.photographs import Enlarger, Target
@@ -396,25 +397,25 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         crop = crop128(net.scale).crop if options.test_degradation.protocol == CROPPED else 0
         test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
-        protocol = data_factory.protocol(
+        protocol = build_protocol(
             options.test_degradation.protocol,
             scale=net.scale,
             **dataclasses.asdict(options.degradation),
             **dataclasses.asdict(options.test_degradation),
         )
-        test_sets, missing = data_factory.test_sets(
+        test_sets, missing = named_test_sets(
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )
     if not test_sets and not missing:
         raise ValueError(f"--data_test {names}: only training holds images out; name a test set")
     if missing and ("data_test" in given or not test_sets):
-        raise FileNotFoundError(data_factory.missing_test_sets(missing, options.images.dir_data))
+        raise FileNotFoundError(missing_test_sets(missing, options.images.dir_data))
     if missing:
         print(f"test sets that were not found: {', '.join(missing)}")
     for test_set in test_sets:
         if isinstance(test_set, Prepared) and not test_set.real:
             print(f"{test_set.name}: LR images from {test_set.pairs[0].lr.parent}")
-    data_factory.check_test_sets(test_sets, at_least=smallest_hr(net))
+    check_test_sets(test_sets, at_least=smallest_hr(net))
     return test_sets
 
 

@@ -1,16 +1,15 @@
-"""Folders of test images: find a test set by its name, and pair the LR and HR images that lie in it."""
+"""Folders of images: names joined by +, LR and HR images that are paired by name, and test sets that were prepared."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.images import list_images
 from data.protocol import Protocol
-from data.testset import MANIFEST, PAIRED, Degraded, Pair, Prepared, TestSet, fingerprint
+from data.testset import MANIFEST, PAIRED, Pair, Prepared, fingerprint
 from utility import listing, read_json
 
 
@@ -103,7 +102,7 @@ def paired(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int = 0) -> Prepared
     without a partner.
     """
     pairs = pair_folders(lr_dir, hr_dir, scale)
-    folder = _absolute(lr_dir)
+    folder = absolute(lr_dir)
     named = {"LR": folder.parent.name, f"LR_x{scale}": folder.parent.name}
     name = named.get(folder.name, f"{folder.parent.name}_{folder.name}" if folder.name[:2] == "LR" else folder.name)
     protocol = f"{PAIRED} crop{crop}" if crop else PAIRED
@@ -152,38 +151,6 @@ def split(places: Path) -> list[Path]:
     return [Path(name) for name in names]
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: Path) -> Path:
     """Make a path absolute; a link keeps its own name, not that of its target."""
     return path.resolve() if ".." in path.parts else path.absolute()
-
-
-def roots_around(dir_data: Path) -> list[Path]:
-    """Return where test sets are looked for: under each folder of `dir_data`, beside it and above."""
-    return [place for root in split(dir_data) for place in (root, *root.absolute().parents[:2])]
-
-
-def find(
-    name: str, roots: Sequence[Path], rule: Protocol, *, seed: int, log: Callable[[str], None] | None = None
-) -> TestSet | None:
-    """Find the test set of this name; None where there is none. Raises ValueError or OSError for one that is wrong.
-
-    `name` is a folder, or the name of one in `<root>/benchmark` or `<root>`:
-    - with `HR_si` or `HR_sv` in it, a set that was prepared, which must be of this protocol;
-    - with `LR_x<s>` or `LR` beside `HR` in it, real pairs, whatever the protocol but for its crop;
-    - else a folder of HR images, or one with `HR` in it. A set that was prepared of them by this protocol, `<Set>_x<s>`
-      beside it, goes first.
-    """
-    places = [Path(name), *(root / sub / name for root in roots for sub in ("benchmark", "."))]
-    for place in map(_absolute, places):
-        if any((place / part).is_dir() for part in ("HR_si", "HR_sv")):
-            return prepared(place, rule, seed)
-        lr_dir = next((place / lr for lr in (f"LR_x{rule.scale}", "LR") if (place / lr).is_dir()), None)
-        if lr_dir is not None and (place / "HR").is_dir():
-            return paired(lr_dir, place / "HR", rule.scale, crop=rule.crop)
-        beside = place.with_name(f"{place.name}_x{rule.scale}")
-        if fits(beside, rule, seed):
-            return prepared(beside, rule, seed)
-        if place.is_dir():
-            hr = place / "HR" if (place / "HR").is_dir() else place
-            return Degraded(hr.parent.name if hr.name == "HR" else hr.name, list_images(hr, log=log), rule, seed)
-    return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass
-from math import ceil
+from dataclasses import asdict, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +11,8 @@ from torch import Tensor, nn
 
 from data.degradation import Degradation
 from data.degradation.params import concatenate, part, repeat
-from data.sampler import Given, share
-
-# Keep streams of random numbers with one seed apart, from those of the sampler too.
-_DEGRADATION, _NOISE, _CUT, _MIX = 4, 5, 6, 7
+from data.draws import CUT, DEGRADATION, NOISE, POOL, Draws, Group
+from data.sampler import GivenLR
 
 
 class Batch(NamedTuple):
@@ -40,43 +36,6 @@ class Batch(NamedTuple):
         return chunks
 
 
-class Group(NamedTuple):
-    """This rank's part of a group of images that are degraded, cropped and mixed together."""
-
-    number: int
-    first: int  # index of its first image in the batch of all ranks
-    start: int  # first image of this rank in it
-    stop: int  # one after the last
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """The seed and the batch that decide the random draws of a run, and this rank's share of them."""
-
-    seed: int
-    batch: int  # images per step, of all ranks together
-    group: int | None = None  # images that share what a recipe draws once, the crop and the pool; None: all of a batch
-    views: int = 1  # patches per image
-    rank: int = 0
-    world: int = 1
-
-    def numpy(self, *stream: int) -> np.random.Generator:
-        """Return the generator of a stream."""
-        return np.random.default_rng((self.seed, *stream))
-
-    def torch(self, device: torch.device, *stream: int) -> torch.Generator:
-        """Return the generator of a stream on a device."""
-        seed = np.random.SeedSequence((self.seed, *stream)).generate_state(1, np.uint64)[0]
-        return torch.Generator(device).manual_seed(int(seed >> 1))
-
-    def groups(self) -> Iterator[Group]:
-        """Yield the groups that this rank has images of."""
-        rows, size = share(self.batch, self.rank, self.world), self.group or self.batch
-        for number in range(rows.start // size, ceil(rows.stop / size)):
-            first = number * size
-            yield Group(number, first, max(rows.start, first), min(rows.stop, first + size))
-
-
 class Pairs(nn.Module):
     """Makes the LR and HR images of a step; a function of its HR patches, of (seed, step, rank) and of the pool.
 
@@ -91,7 +50,7 @@ class Pairs(nn.Module):
         pool: pairs of former steps to mix with, of all ranks together, shared out to the groups; 0: none.
 
     Raises:
-        ValueError: ranks cannot have equal shares of the batch or the pool.
+        ValueError: ranks cannot have equal shares of the pool.
     """
 
     def __init__(self, degradation: Degradation[Any], draws: Draws, *, patch: int, pool: int = 0) -> None:
@@ -102,7 +61,7 @@ class Pairs(nn.Module):
         if pool % draws.world:
             raise ValueError(f"`pool_size` {pool} cannot be shared out evenly among {draws.world} processes")
         self._pool_size = pool
-        self.pool = Pool(pool // draws.world, patch, patch * degradation.scale) if pool else None
+        self.pool = PairPool(pool // draws.world, patch, patch * degradation.scale) if pool else None
 
     @property
     def description(self) -> dict[str, Any]:
@@ -111,7 +70,7 @@ class Pairs(nn.Module):
         return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(type(recipe)) else {})}
 
     @torch.no_grad()
-    def forward(self, hr: Tensor, step: int, given: Given | None = None) -> Batch:
+    def forward(self, hr: Tensor, step: int, given: GivenLR | None = None) -> Batch:
         """Make a batch of (V·B, 3, s·Q, s·Q) uint8 patches on the device, view-major; B counts this rank's images.
 
         Degradations are drawn for whole groups, by all ranks alike, and on the CPU: they are the same on any device,
@@ -119,21 +78,21 @@ class Pairs(nn.Module):
         take the place of degraded ones.
         """
         draws, views = self.draws, self.draws.views
-        mine = share(draws.batch, draws.rank, draws.world)
-        noise = draws.torch(hr.device, _NOISE, step, draws.rank)
+        mine = draws.share
+        noise = draws.torch(hr.device, NOISE, step, draws.rank)
         images = (hr.float() / 255).unflatten(0, (views, -1))  # V B 3 s·Q s·Q
         lr_parts, hr_parts, params_parts = [], [], []
         for group in draws.groups():
-            generator = draws.torch(torch.device("cpu"), _DEGRADATION, step, group.number)
+            generator = draws.torch(torch.device("cpu"), DEGRADATION, step, group.number)
             size = min(draws.group or draws.batch, draws.batch - group.first)
             params = self.degradation.sample(size, generator=generator)
             params = part(params, group.start - group.first, group.stop - group.first)
             rows = slice(group.start - mine.start, group.stop - mine.start)
             sharp = images[:, rows].flatten(0, 1)
             blurred = self._degrade(sharp, repeat(params, views), noise, given and given.part(rows))
-            blurred, sharp = self._cut(blurred, sharp, draws.numpy(_CUT, step, group.number))
+            blurred, sharp = self._cut(blurred, sharp, draws.numpy(CUT, step, group.number))
             if self.pool is not None:
-                blurred, sharp = self.pool(blurred, sharp, self._rows(group), draws.numpy(_MIX, step, group.start))
+                blurred, sharp = self.pool(blurred, sharp, self._rows(group), draws.numpy(POOL, step, group.start))
             lr_parts.append(blurred.unflatten(0, (views, -1)))
             hr_parts.append(sharp.unflatten(0, (views, -1)))
             params_parts.append(params)
@@ -144,7 +103,7 @@ class Pairs(nn.Module):
             None if params is None else repeat(params, views),
         )
 
-    def _degrade(self, hr: Tensor, params: Any, noise: torch.Generator, given: Given | None) -> Tensor:
+    def _degrade(self, hr: Tensor, params: Any, noise: torch.Generator, given: GivenLR | None) -> Tensor:
         """Return the LR images of (V·B, 3, s·Q, s·Q): those that are given, and degraded ones."""
         if given is None:
             return self.degradation.apply(hr, params, generator=noise)
@@ -166,12 +125,12 @@ class Pairs(nn.Module):
     def _rows(self, group: Group) -> slice:
         """Return the rows of this rank's pool that belong to a group: as many as its share of the batch."""
         draws, pool = self.draws, self._pool_size
-        mine = share(draws.batch, draws.rank, draws.world)
+        mine = draws.share
         begin, start, stop = (pool * image // draws.batch for image in (mine.start, group.start, group.stop))
         return slice(start - begin, stop - begin)
 
 
-class Pool(nn.Module):
+class PairPool(nn.Module):
     """Pairs of former steps (Real-ESRGAN): a group shares its resizing, so its images are mixed with older ones.
 
     Until the rows of a group are full, its batches pass through and are kept. Then each step takes a batch out of them

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from threading import Event
@@ -20,15 +20,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.draws import FORMS, ORDER, PARTS, PLACES, Draws
 from data.images import BadImage, Size
 from data.store import Crop, ImageStore, Resident
 from runtime.signals import leave_signals_to_the_parent
 from utility import digest
 
 TIMEOUT = 600.0  # seconds to wait for the patches of a step, before the loader counts as stuck
-
-# Keep streams of random numbers with one seed apart.
-ORDER, PLACES, FORMS, MIXED = 1, 2, 3, 8
 
 AUGMENT: dict[str, tuple[bool, bool, bool]] = {  # whether to mirror left and right, top and bottom, and to transpose
     "all": (True, True, True),  # the eight symmetries of the square
@@ -53,18 +51,14 @@ class PatchSampler:
     form, as if the image were turned and then cut.
 
     With several `parts` each runs through its own images in this way. Which part the n-th image of a run comes from is
-    no random draw: the parts take turns, so that after any number of images each has had its share, but for fewer
-    images than there are parts. Within a batch they are shuffled.
+    no random draw: the parts take turns, so that at any point each part is within one round, as many images as there
+    are parts, of its share. Within a batch they are shuffled.
     """
 
     sizes: Sequence[Size]  # of the images: (height, width)
-    batch: int  # images per step, of all ranks together
+    draws: Draws
     patch: int  # side, HR pixels
-    views: int  # patches per image
     augment: str  # a name in AUGMENT
-    seed: int
-    rank: int = 0
-    world: int = 1
     parts: Sequence[Part] = ()  # their shares add up to 1; none: all images are one
     paired: int = 0  # how many images, the first ones, have an LR image
     scale: int = 1  # of those: their patches begin at multiples of it
@@ -72,32 +66,31 @@ class PatchSampler:
     def __post_init__(self) -> None:
         if not self.sizes:
             raise ValueError("`sizes`: expected at least one image, got none")
-        share(self.batch, self.rank, self.world)
         smallest = min(min(size) for size in self.sizes)
         if smallest < self.patch:
             raise ValueError(f"`patch_size`: patches of {self.patch} HR pixels, but an image has a side of {smallest}")
 
     def draw(self, step: int) -> list[Crop]:
         """Draw this rank's patches of `step`, view-major: patch 1 of every image, then patch 2 of every image."""
-        indices = self._images(step)
+        draws, indices = self.draws, self._images(step)
         heights, widths = np.array([self.sizes[index] for index in indices]).T
         unit = np.where(np.array(indices) < self.paired, self.scale, 1)
-        shape = (self.views, self.batch)
-        places = np.random.default_rng((self.seed, PLACES, step))
+        shape = (draws.views, draws.batch)
+        places = draws.numpy(PLACES, step)
         tops = unit * places.integers(0, (heights - self.patch) // unit, shape, endpoint=True)
         lefts = unit * places.integers(0, (widths - self.patch) // unit, shape, endpoint=True)
-        forms = np.random.default_rng((self.seed, FORMS, step)).integers(0, 2, (3, 1, self.batch), dtype=bool)
+        forms = draws.numpy(FORMS, step).integers(0, 2, (3, 1, draws.batch), dtype=bool)
         forms &= np.array(AUGMENT[self.augment])[:, None, None]
-        rows = share(self.batch, self.rank, self.world)
         drawn = indices, tops, lefts, *forms
-        columns = [np.broadcast_to(values, shape)[:, rows].ravel().tolist() for values in drawn]
+        columns = [np.broadcast_to(values, shape)[:, draws.share].ravel().tolist() for values in drawn]
         return [Crop(*row) for row in zip(*columns, strict=True)]
 
     def _images(self, step: int) -> list[int]:
         parts = self.parts or [Part(range(len(self.sizes)), Fraction(1))]
-        images = [self._image(number, parts) for number in range(step * self.batch, (step + 1) * self.batch)]
+        batch = self.draws.batch
+        images = [self._image(number, parts) for number in range(step * batch, (step + 1) * batch)]
         if len(parts) > 1:
-            np.random.default_rng((self.seed, MIXED, step)).shuffle(images)
+            self.draws.numpy(PARTS, step).shuffle(images)
         return images
 
     def _image(self, number: int, parts: Sequence[Part]) -> int:
@@ -109,17 +102,9 @@ class PatchSampler:
                 taken, next_taken = (math.floor(share / left * n) for n in (taken, next_taken))
             if next_taken > taken:
                 again, at = divmod(taken, len(images))
-                return images[int(_order(self.seed, again, len(images), which)[at])]
+                return images[int(_order(self.draws.seed, again, len(images), which)[at])]
             number, left = number - taken, left - share  # the other parts take turns in what this one leaves
         raise ValueError(f"`parts`: expected shares that add up to 1, got {', '.join(str(p.share) for p in parts)}")
-
-
-def share(batch: int, rank: int, world: int) -> slice:
-    """Return the images of a batch that are this rank's. Raise ValueError where they cannot be shared out evenly."""
-    if batch % world:
-        raise ValueError(f"`batch_size` {batch} cannot be shared out evenly among {world} processes")
-    size = batch // world
-    return slice(rank * size, (rank + 1) * size)
 
 
 @lru_cache(maxsize=16)
@@ -129,7 +114,7 @@ def _order(seed: int, number: int, count: int, part: int) -> np.ndarray:
     return np.random.default_rng(stream).permutation(count)
 
 
-class Given(NamedTuple):
+class GivenLR(NamedTuple):
     """LR patches that were given with the HR patches instead of being made from them."""
 
     lr: Tensor
@@ -137,9 +122,9 @@ class Given(NamedTuple):
     has: Tensor
     """(B,) bool: the images that have one. It stays on the host, which decides by it."""
 
-    def part(self, images: slice) -> Given:
+    def part(self, images: slice) -> GivenLR:
         """Return the patches of these images."""
-        return Given(self.lr.unflatten(0, (-1, len(self.has)))[:, images].flatten(0, 1), self.has[images])
+        return GivenLR(self.lr.unflatten(0, (-1, len(self.has)))[:, images].flatten(0, 1), self.has[images])
 
 
 class Patches(NamedTuple):
@@ -147,7 +132,7 @@ class Patches(NamedTuple):
 
     hr: Tensor
     """(V·B, 3, P, P) uint8 RGB."""
-    given: Given | None = None
+    given: GivenLR | None = None
 
     def to(self, device: torch.device) -> Patches:
         """Return the same with the images on `device`, without waiting for it."""
@@ -174,7 +159,7 @@ class PatchBatches(Dataset[Patches]):
         """True if patches come from the memory of a GPU, where no loader process helps."""
         return isinstance(self.store, Resident) and self.store.pixels.device.type != "cpu"
 
-    @property
+    @cached_property
     def images(self) -> tuple[int, str]:
         """The number of images, and a digest of their names and sizes, which decide the patches of a step."""
         given = [] if self.given is None else [self.given.names]
@@ -191,7 +176,7 @@ class PatchBatches(Dataset[Patches]):
         lr = torch.zeros(len(crops), 3, side // s, side // s, dtype=torch.uint8, device=hr.device)
         rows = has.nonzero()[:, 0].to(hr.device, non_blocking=True)  # a mask would be read back
         lr[rows] = _cut(self.given, [crop for crop in small if crop.index < paired], side // s)
-        return Patches(hr, Given(lr, has[: len(crops) // self.sampler.views]))
+        return Patches(hr, GivenLR(lr, has[: len(crops) // self.sampler.draws.views]))
 
 
 def _cut(store: ImageStore, crops: Sequence[Crop], side: int) -> Tensor:

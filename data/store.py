@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.images import BadImage, Size, check_image, read_image
+from data.images import BadImage, Log, Size, check_image, read_image
+
+RESIDENT = {Path("ram"): "cpu", Path("cuda"): "cuda"}  # as `data_cache`: where all decoded images are held
 
 
 class Crop(NamedTuple):
@@ -138,7 +140,28 @@ class Resident:
         return first, down, right
 
 
-def check_room(size: int, device: torch.device, *, log: Callable[[str], None]) -> None:
+def residence(
+    data_cache: Path,
+    device: torch.device,
+    sizes: Sequence[Size],
+    *,
+    processes: int = 1,
+    log: Log = print,
+) -> torch.device:
+    """Return where `data_cache` ram or cuda holds images of these sizes, and log what they take.
+
+    Raises ValueError where there is no room for them: in main memory, where each process of a run holds them, or on the
+    GPU that is `device`.
+    """
+    place = torch.device("cpu") if data_cache == Path("ram") else device
+    if place.type != RESIDENT[data_cache]:
+        raise ValueError(f"`data_cache` cuda: this run is on the {device.type}; ram holds the images there")
+    size = sum(3 * height * width for height, width in sizes)
+    check_room(size * (processes if place.type == "cpu" else 1), place, log=log)
+    return place
+
+
+def check_room(size: int, device: torch.device, *, log: Log) -> None:
     """Log that decoded images take `size` bytes of a device. Raise ValueError where that is more than is free."""
     if device.type == "cuda":
         free, place = torch.cuda.mem_get_info(device)[0], "the GPU's memory"
@@ -150,9 +173,7 @@ def check_room(size: int, device: torch.device, *, log: Callable[[str], None]) -
     log(text)
 
 
-def check_images(
-    paths: Sequence[Path], *, at_least: int, skip_bad: bool, log: Callable[[str], None] = print
-) -> list[tuple[Path, Size]]:
+def check_images(paths: Sequence[Path], *, at_least: int, skip_bad: bool, log: Log = print) -> list[tuple[Path, Size]]:
     """Check beginning and end of every file; return the usable ones with their sizes.
 
     `at_least` HR pixels a side are needed. Reading all bytes of a large set would take minutes, so damage in the middle
@@ -185,7 +206,7 @@ def too_small(path: str | Path, size: Size, at_least: int) -> BadImage:
     )
 
 
-def leave_out(bad: Sequence[BadImage], *, left: int, skip_bad: bool, log: Callable[[str], None]) -> None:
+def leave_out(bad: Sequence[BadImage], *, left: int, skip_bad: bool, log: Log) -> None:
     """Log the errors about `bad` files; raise BadImage about them without `skip_bad`, or if no image is `left`."""
     if bad and not skip_bad:
         listed = "\n  ".join(map(str, bad[:10])) + (f"\n  and {len(bad) - 10} more" if len(bad) > 10 else "")

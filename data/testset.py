@@ -23,6 +23,7 @@ from data.protocol import Protocol
 
 MANIFEST = "manifest.json"  # of a prepared set: how each of its LR folders was made
 PAIRED = "paired"  # the protocol and the only case of real pairs
+HELD_OUT = "held-out"  # a test set of a few training images
 
 
 class Sample(NamedTuple):

@@ -1,27 +1,25 @@
-"""Training sets: folders of HR images, of which some have given LR images, and how batches are drawn from them."""
+"""Training sets: the usable images of a folder, perhaps with given LR images, and how batches are drawn from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import isqrt
 from pathlib import Path
-from typing import NamedTuple
 
 from data.folders import pair_folders
 from data.given import Shift, shifted, shifts, wrong_size
-from data.images import BadImage, Log
+from data.images import BadImage, Log, list_images
+from data.packed import open_packed
+from data.protocol import Protocol
 from data.sampler import Part
-from data.store import ImageStore, Selection, Union, leave_out, too_small
-from data.testset import PAIRED, Pair
+from data.store import ImageFolder, ImageStore, Selection, Union, check_images, leave_out, too_small
+from data.testset import HELD_OUT, PAIRED, Degraded, Pair, Prepared, TestSet, fingerprint
+from data.training_folders import Source, caches
+from utility import argument
 
-
-class Source(NamedTuple):
-    """A folder of HR images to train on."""
-
-    hr: Path
-    lr: Path | None = None  # the folder of their LR images, where these are given
-    weight: Fraction | None = None  # of the images that are drawn from it; None: all images are drawn equally often
+COMPARED = 32  # given pairs, before a run
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,66 @@ class TrainingSet:
         )
 
 
+def training_sets(
+    folders: Sequence[Source],
+    *,
+    scale: int,
+    at_least: int,
+    data_cache: Path | None = None,
+    skip_bad_images: bool = False,
+    log: Log = print,
+) -> list[TrainingSet]:
+    """Check the training images of all folders, pack them if `data_cache` asks for it, and pair given LR images.
+
+    Some given pairs are compared; those that are shifted are named in the log.
+
+    Raises BadImage for unusable images, those with a side under `at_least` HR pixels and pairs of a wrong size, which
+    `skip_bad_images` leaves out; ValueError for images without a partner, and OSError for a folder without images.
+    """
+    places = caches(folders, data_cache)
+    about = {"skip_bad_images": skip_bad_images, "log": log}
+    sets = []
+    for source in folders:
+        if source.lr is None:
+            images = training_images(source.hr, at_least=at_least, cache=places[source.hr], **about)
+            sets.append(TrainingSet(source, images))
+            continue
+        with argument("dir_lr"):
+            pair_folders(source.lr, source.hr, scale)  # before images are read
+        hr = training_images(source.hr, at_least=1, cache=places[source.hr], **about)
+        lr = training_images(source.lr, at_least=1, cache=places[source.lr], **about)
+        one = paired(source, hr, lr, scale=scale, at_least=at_least, skip_bad=skip_bad_images, log=log)
+        log(f"given pairs: {len(one.images.names)} in {source.lr} and {source.hr}")
+        if found := one.shifts(scale, sample=COMPARED):
+            log(f"note: {one.describe(found)}")
+        sets.append(one)
+    return sets
+
+
+def training_images(
+    folder: Path,
+    *,
+    at_least: int,
+    cache: Path | None = None,
+    skip_bad_images: bool = False,
+    log: Log = print,
+) -> ImageStore:
+    """Check the training images of a folder, and pack them where `cache` says where to.
+
+    Raises BadImage for unusable images and those with a side under `at_least` HR pixels, which `skip_bad_images` leaves
+    out, and OSError for a folder without images.
+    """
+    with argument("dir_data"):
+        paths = list_images(folder, log=log)
+    if cache is None:
+        checked = check_images(paths, at_least=at_least, skip_bad=skip_bad_images, log=log)
+        store: ImageStore = ImageFolder([path for path, _ in checked], [size for _, size in checked])
+    else:
+        store = open_packed(folder, cache, at_least=at_least, skip_bad=skip_bad_images, log=log)
+    log(f"training images: {len(store.names)} in {folder}")
+    return store
+
+
 def paired(
     source: Source, hr: ImageStore, lr: ImageStore, *, scale: int, at_least: int, skip_bad: bool, log: Log
 ) -> TrainingSet:
@@ -80,6 +138,34 @@ def paired(
             kept.append((i, j))
     leave_out(bad, left=len(kept), skip_bad=skip_bad, log=log)
     return TrainingSet(source, Selection(hr, [i for i, _ in kept]), Selection(lr, [j for _, j in kept]))
+
+
+def hold_out(
+    sets: Sequence[TrainingSet], *, protocol: Protocol, seed: int, log: Log = print
+) -> tuple[list[TrainingSet], list[TestSet]]:
+    """Hold a few images of the first training set out as a test set, for want of another.
+
+    Returns:
+        The sets without them, and the test set in a list; an empty list where there is only one image.
+    """
+    first, *others = sets
+    names = first.images.names
+    count = len(names)
+    held = min(5, isqrt(count)) if count > 1 else 0
+    if not held:
+        log("there is no test set, and the only training image cannot be spared: there will be no validation")
+        return list(sets), []
+    indices = [i * count // held for i in range(held)]
+    what = "images" if first.lr is None else "pairs"
+    log(f"{what} held out for validation and not trained on: {', '.join(names[i] for i in indices)}")
+    rest, out = first.part([i for i in range(count) if i not in indices]), first.part(indices)
+    if out.lr is None:
+        test_set: TestSet = Degraded(HELD_OUT, [first.source.hr / name for name in out.images.names], protocol, seed)
+    else:
+        pairs = out.pairs()
+        digest = fingerprint([pair.lr for pair in pairs])
+        test_set = Prepared(HELD_OUT, PAIRED, digest, pairs, protocol.scale, real=True)
+    return [rest, *others], [test_set]
 
 
 def combine(sets: Sequence[TrainingSet], mix: Fraction) -> tuple[ImageStore, ImageStore | None, list[Part]]:

@@ -18,7 +18,7 @@ from data.images import BadImage, Size
 from data.outputs import Job
 from data.photo import Photo, PhotoFile, open_photo
 from data.photo_writer import Form, bytes_in_memory, check_form, depth, writing
-from data.rows import ResizedRows, Resizer
+from data.resize_rows import ResizedRows, Resizer
 from model import BlindSR
 from model.memory import out_of_memory
 from runtime.precision import Precision, has_bf16

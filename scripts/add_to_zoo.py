@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import option
 import published
-from data import factory as data_factory
 from data.degradation.recipe import read_recipe
+from data.find_testsets import named_test_sets
+from data.protocol_flags import build_protocol
 from evaluation import evaluate, mean
 from evaluation.page import hours_at
 from model import BlindSR, build, load_model, name_of, save_model
@@ -63,8 +64,8 @@ def scores(net: BlindSR, config: dict[str, Any], data: Path, sets: str) -> tuple
     if config["degradation"] == "second_order":
         given["recipe"] = config["recipe"]
     name = published.defaults(config["model"], net.scale, given)["protocol"]
-    protocol = data_factory.protocol(name, scale=net.scale, **given)
-    test_sets, missing = data_factory.test_sets(sets, dir_data=data, protocol=protocol, seed=1)
+    protocol = build_protocol(name, scale=net.scale, **given)
+    test_sets, missing = named_test_sets(sets, dir_data=data, protocol=protocol, seed=1)
     if missing:
         raise FileNotFoundError(f"`data`: there is no {', '.join(missing)} under {data}")
     found = {}

@@ -41,6 +41,7 @@ import model
 from data.degradation import Gaussian, MANet, SecondOrder
 from data.degradation.jpeg import jpeg
 from data.degradation.params import move_all
+from data.draws import Draws
 from data.images import read_image
 from data.packed import PackedImages, pack
 from data.pairs import Batch
@@ -275,7 +276,7 @@ def loader(given: Namespace, device: torch.device) -> Iterator[Row]:
             Image.fromarray(pixels).save(root / "HR" / f"{i}.png", compress_level=1)
             (root / f"{i}.pt").write_bytes(pickle.dumps(pixels))
         pack(root / "HR", root / "packed")
-        sampler = PatchSampler([shape[:2]] * count, batch=64, patch=side, views=1, augment="all", seed=0)
+        sampler = PatchSampler([shape[:2]] * count, Draws(seed=0, batch=64), patch=side, augment="all")
         batches = PatchBatches(PackedImages(root / "packed"), sampler)
         works: dict[str, Work] = {
             BASELINE: lambda: [formulation.patch(root / f"{c.index}.pt", c, side) for c in sampler.draw(0)],

@@ -23,10 +23,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import factory as data_factory
+from data.find_testsets import named_test_sets
 from data.images import list_images
 from data.protocol import gaussian8
 from data.testset import Sample, TestSet
+from data.training_folders import training_folder
 from evaluation import Score, evaluate, report
 from model import BlindSR, build, load_model
 from runtime.device import device as choose_device
@@ -105,8 +106,8 @@ def curves(courses: dict[str, list[Point]], set_name: str, out: Path) -> None:
 
 def find_test_sets(given: Namespace) -> list[TestSet]:
     """Return the test sets that are there. Raise ValueError or OSError if there is none, or nothing to train on."""
-    list_images(data_factory.training_folder(given.dir_data, given.data_train))
-    found, missing = data_factory.test_sets(TEST_SETS, dir_data=given.dir_data, protocol=gaussian8(SCALE), seed=1)
+    list_images(training_folder(given.dir_data, given.data_train))
+    found, missing = named_test_sets(TEST_SETS, dir_data=given.dir_data, protocol=gaussian8(SCALE), seed=1)
     if not found:
         raise FileNotFoundError(
             f"`dir_data` {given.dir_data}: none of {', '.join(missing)} lies in benchmark/ there, beside it or above"

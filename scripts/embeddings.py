@@ -37,6 +37,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.draws import Draws
 from data.images import list_images
 from data.protocol import NAMED, Case, Protocol
 from data.sampler import PatchBatches, PatchSampler
@@ -71,7 +72,7 @@ def random_patches(
     """
     checked = check_images(paths, at_least=side, skip_bad=skip_bad)
     store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
-    sampler = PatchSampler(store.sizes, batch=len(checked), patch=side, views=count, augment="none", seed=seed)
+    sampler = PatchSampler(store.sizes, Draws(seed=seed, batch=len(checked), views=count), patch=side, augment="none")
     return PatchBatches(store, sampler)[0].hr, [crop.index for crop in sampler.draw(0)]
 
 

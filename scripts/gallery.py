@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import factory as data_factory
 from data.images import BadImage, list_images, read_image
 from data.outputs import check_there
+from data.protocol_flags import build_protocol
 from data.testset import Degraded, to_pixels, to_tensor
 from evaluation import metric, page, smallest_hr
 from model import BlindSR, name_of
@@ -162,7 +162,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
             raise ValueError(f"{', '.join(teachers)}: a teacher sees the HR image; name --protocol or --sig")
         views = photographs(images, nets, given.crop)
     else:
-        rule = data_factory.protocol(given.protocol or "flags", scale=scale, sig=given.sig)
+        rule = build_protocol(given.protocol or "flags", scale=scale, sig=given.sig)
         case = rule.cases[len(rule.cases) // 2]
         kernel = "" if len(rule.cases) == 1 else f", kernel {case.name}"
         test_set = Degraded("the gallery", images, replace(rule, cases=(case,)))

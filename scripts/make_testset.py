@@ -18,10 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import factory as data_factory
 from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
 from data.protocol import NAMED, Protocol
+from data.protocol_flags import build_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
 from scripts.program import check_folder, integer, one_line, program, real, words_of
 from utility import argument, atomic_write, file_name
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.noise and given.protocol not in (*NAMED, "manet_sv"):
         parser.error(f"--protocol {given.protocol} fixes all settings itself: leave out --noise")
     with one_line(parser.prog, words_of(parser)):
-        rule = data_factory.protocol(
+        rule = build_protocol(
             given.protocol,
             scale=given.scale,
             blur_type="aniso_gaussian",

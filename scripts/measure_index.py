@@ -18,6 +18,7 @@ from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.draws import Draws
 from data.packed import Index, Packed, PackedImages, write_index
 from data.sampler import PatchBatches, PatchSampler
 from scripts.program import integer, one_line, program, words_of
@@ -44,7 +45,7 @@ def measure(count: int, folder: Path) -> list[str]:
     with Path(f"{cache}.u8").open("wb") as file:
         file.truncate(count * size)  # takes no space where the file system has sparse files
     store, opening = timed(lambda: PackedImages(cache))
-    batches = PatchBatches(store, PatchSampler(store.sizes, batch=64, patch=256, views=1, augment="all", seed=1))
+    batches = PatchBatches(store, PatchSampler(store.sizes, Draws(seed=1, batch=64), patch=256, augment="all"))
     batches.sampler.draw(0)  # shuffles
     _, drawing = timed(lambda: [batches.sampler.draw(step) for step in range(STEPS)])
     sent, sending = timed(lambda: pickle.dumps(batches))

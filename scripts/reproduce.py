@@ -24,8 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import factory as data_factory
-from data.folders import find, roots_around
+from data.find_testsets import check_test_sets, find, roots_around
 from data.protocol import NAMED
 from data.testset import PAIRED, TestSet
 from evaluation import Measure, evaluate, grouped, mean, metric, smallest_hr
@@ -108,7 +107,7 @@ def lines(
         if isinstance(images, str):
             found.append(Line(row["row"], name, tuple(numbers), None, images))
             continue
-        data_factory.check_test_sets([images], at_least=smallest_hr(net))
+        check_test_sets([images], at_least=smallest_hr(net))
         scores = evaluate(
             lambda lr, hr: net(lr, hr).image,
             images,

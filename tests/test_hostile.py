@@ -16,7 +16,8 @@ from data.folders import prepared, read_manifest
 from data.images import check_image, read_image
 from data.packed import PackedImages, pack, read_index
 from data.photo import read_photo
-from data.protocol import gaussian8, read_protocol
+from data.protocol import gaussian8
+from data.protocol_file import read_protocol
 from model import build, load_model, read_file, save_model
 from runtime import state
 from utility import Run, forget_after, read_rows

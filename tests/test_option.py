@@ -13,7 +13,7 @@ import main
 import option
 import published
 import test
-from data import factory
+from data.testset import HELD_OUT
 from option import EvalOptions, TrainOptions
 from utility import ROOT
 
@@ -252,7 +252,7 @@ def test_sizes_are_those_of_the_weights_that_a_run_starts_from():
 
 def test_given_pairs_are_validated_on_some_of_them():
     pairs = "--model KDSR_T --save s --dir_data d --dir_lr l"
-    assert train(pairs).images.data_test == factory.HELD_OUT
+    assert train(pairs).images.data_test == HELD_OUT
     assert train(f"{pairs} --data_test real").images.data_test == "real"
     assert train(f"{pairs} --mix 0.5").images.data_test == "Set5"
 

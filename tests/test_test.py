@@ -13,7 +13,7 @@ from PIL import Image
 import test
 from data.degradation import quantize
 from data.degradation.resize import bicubic
-from data.folders import find
+from data.find_testsets import find
 from data.images import list_images, read_image, write_image
 from data.photo import read_photo
 from data.photo_writer import Form, writing
@@ -351,6 +351,7 @@ def test_errors_name_the_flag(student, model_file, photo_folder, tmp_path):
     assert "--data_test: there is no test set Set5, Set14, B100, Urban100: no folder of this name, and no" in none
     assert f"in --dir_data {tmp_path}, beside it or above" in none
     assert "--dir_data: there is no folder none" in refused("--model BICUBIC --dir_data none --data_test Set5")
+    assert "--dir_data: a++b: expected names of folders joined by +" in refused("--model BICUBIC --dir_data a++b")
     assert "and no --dir_data to look for" in refused(f"--pre_train {student}")
     assert "--dir_demo" in refused(f"--pre_train {student} --data_test Demo")
     assert "holds no params_ema" in refused(f"--pre_train {student} --weights params_ema --dir_data {photo_folder}")

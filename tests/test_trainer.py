@@ -19,8 +19,9 @@ from torch import nn
 
 import model
 from data.degradation import Gaussian
+from data.draws import Draws
 from data.images import list_images
-from data.pairs import Batch, Draws, Pairs
+from data.pairs import Batch, Pairs
 from data.protocol import gaussian8
 from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
@@ -116,13 +117,9 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
         checked = check_images(list_images(photo_folder / "train/HR"), at_least=32, skip_bad=False)
         store = ImageFolder([path for path, _ in checked], [size for _, size in checked])
         made = objective() if objective is Pixel else objective(net)
-        sampler = PatchSampler(sizes=store.sizes, batch=2, patch=32, views=made.views, augment="all", seed=5)
-        pairs = Pairs(
-            Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05),
-            Draws(seed=5, batch=2, views=made.views),
-            patch=16,
-            pool=pool,
-        )
+        draws = Draws(seed=5, batch=2, views=made.views)
+        sampler = PatchSampler(store.sizes, draws, patch=32, augment="all")
+        pairs = Pairs(Gaussian(scale=2, iso=False, width=(0.2, 2.0), noise=0.05), draws, patch=16, pool=pool)
         how = {name: changes.pop(name) for name in ("ema", "accumulate", "cuda_graph") if name in changes}
         device = torch.device("cpu")
         learner = Learner(

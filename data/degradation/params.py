@@ -18,7 +18,7 @@ class Degradation(Protocol[D]):
     """A recipe that turns HR images into LR images; drawing the parameters is separate from applying them.
 
     A recipe that draws some of its choices once for a whole batch may say in an attribute `group` for how many images
-    at most; `data.factory.pairs` then draws for each such group by itself.
+    at most; `data.pairs.Pairs` then draws for each such group by itself.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""The examples in docstrings are true, and every public function of `data.degradation` has one."""
+"""The examples in docstrings are true, and every public function of degradations and protocols has one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ from types import ModuleType
 
 import pytest
 
-import data.degradation
-import data.factory
-import data.protocol
+import data
 
-MODULES = [
-    *(
-        importlib.import_module(f"data.degradation.{found.name}")
-        for found in pkgutil.iter_modules(data.degradation.__path__)
-    ),
-    data.factory,
-    data.protocol,
-]
+MODULES = [importlib.import_module(found.name) for found in pkgutil.walk_packages(data.__path__, "data.")]
+COMPLETE = [module for module in MODULES if module.__name__.startswith(("data.degradation.", "data.protocol"))]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -29,7 +21,7 @@ def test_examples(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m is not data.factory], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", COMPLETE, ids=lambda module: module.__name__)
 def test_every_public_function_has_an_example(module: ModuleType) -> None:
     functions = [thing for name, thing in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
     own = [thing for thing in functions if thing.__module__ == module.__name__]

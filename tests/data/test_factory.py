@@ -6,15 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from data import factory
 from data.degradation import Gaussian, MANet, SecondOrder
-from data.images import BadImage, write_image
-from data.protocol import bicubic
+from data.pairs import Pairs
 from data.store import ImageFolder
-from data.trainset import Source, TrainingSet
+from data.training_folders import Source
+from data.trainset import TrainingSet
 from runtime.distributed import Ranks
 
 SIG: dict[str, Any] = {"sig_min": 0.25, "sig_max": 9.0}
@@ -70,154 +69,20 @@ def test_wrong_flags_of_a_degradation(name: str, flags: dict[str, Any], words: s
         factory.degradation(name, scale=4, **flags)
 
 
-# ------------------------------------------------------------------------------------------------ protocols
+# ------------------------------------------------------------------------------------------------ draws and batches
 
 
-@pytest.mark.parametrize(
-    ("degradation", "blur_type", "flags", "width"),
-    [
-        ("gaussian", "iso_gaussian", {"sig": 4.0}, (4.0, 4.0)),
-        ("gaussian", "aniso_gaussian", {"lambda_1": 4.0, "lambda_2": 1.0}, (4.0, 1.0)),
-        ("manet", "iso_gaussian", {"sig": 4.0}, (4.0, 4.0)),
-        ("manet", "aniso_gaussian", {"lambda_1": 4.0, "lambda_2": 1.0}, (2.0, 1.0)),
-    ],
-)
-def test_the_kernel_of_flags(
-    degradation: str, blur_type: str, flags: dict[str, Any], width: tuple[float, float]
-) -> None:
-    rule = factory.protocol("flags", scale=4, degradation=degradation, blur_type=blur_type, **flags)
-    assert rule.cases[0].width == width
-    assert rule.recipe == degradation
-
-
-@pytest.mark.parametrize(
-    ("name", "flags", "words"),
-    [
-        ("flags", {}, "`protocol` flags with `blur_type` iso_gaussian needs `sig`"),
-        ("flags", {"blur_type": "aniso_gaussian", "lambda_1": 1.0}, "needs `lambda_1` and `lambda_2`"),
-        ("flags", {"degradation": "second_order", "sig": 1.0}, "second_order draws its own"),
-        ("flags", {"degradation": "ikc", "blur_type": "aniso_gaussian"}, "ikc has isotropic kernels"),
-        ("ikc8", {"noise": 5.0}, "`protocol` ikc8 fixes all settings itself: leave out `noise`"),
-        ("nothing", {}, "`protocol` nothing is none of bicubic, gaussian8"),
-        ("second_order", {"noise": 5.0}, "`protocol` second_order fixes all settings itself: leave out `noise`"),
-        ("second_order", {"jpeg_quality": 50.0, "sample_mode": "s-fold"}, "leave out `sample_mode`, `jpeg_quality`"),
-        ("manet9", {"sample_mode": "s-fold"}, "`sample_mode` s-fold"),
-        ("gaussian8", {"noise": 5.0, "noise_var": True}, "`noise_var`"),
-        ("", {"sv_mode": 3}, "`sv_mode` with `blur_type` iso_gaussian gives every block the kernel of `sig`"),
-        ("", {"sv_mode": 7, "sig": 1.0}, "`sv_mode`: expected 1 to 6, got 7"),
-    ],
-)
-def test_wrong_flags_of_a_protocol(name: str, flags: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(words)):
-        _ = factory.protocol(name, scale=4, **flags).smallest
-
-
-def test_a_protocol_file_says_all_of_itself(tmp_path: Path) -> None:
-    path = tmp_path / "mine.json"
-    path.write_text('{"recipe": "gaussian", "kernels": [[1, 1, 0]]}')
-    assert factory.protocol(str(path), scale=4, blur_type="aniso_gaussian").name == "mine"
-    with pytest.raises(ValueError, match=r"mine\.json fixes all settings itself: leave out `noise`"):
-        factory.protocol(str(path), scale=4, noise=5)
-    path.write_text("{")
-    with pytest.raises(ValueError, match=r"^`protocol`: .*mine\.json is not a protocol"):
-        factory.protocol(str(path), scale=4)
-
-
-# ------------------------------------------------------------------------------------------------ images
-
-
-def write_images(folder: Path, count: int = 2, side: int = 24) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(side)
-    for i in range(count):
-        write_image(folder / f"{i}.png", random.integers(0, 256, (side, side, 3), dtype=np.uint8))
-    return folder
-
-
-def test_the_folder_to_train_on(tmp_path: Path) -> None:
-    assert factory.training_folder(tmp_path) == tmp_path
-    for part in ("HR", "DF2K/HR", "mine", "other/HR"):
-        (tmp_path / part).mkdir(parents=True)
-    assert factory.training_folder(tmp_path) == tmp_path / "DF2K/HR"
-    assert factory.training_folder(tmp_path / "HR") == tmp_path / "HR"
-    assert factory.training_folder(tmp_path, "mine") == tmp_path / "mine"
-    assert factory.training_folder(tmp_path, "other") == tmp_path / "other/HR"
-    with pytest.raises(FileNotFoundError, match=r"`data_train` none: there is neither"):
-        factory.training_folder(tmp_path, "none")
-    with pytest.raises(FileNotFoundError, match="`dir_data`: there is no folder"):
-        factory.training_folder(tmp_path / "none")
-    with pytest.raises(ValueError, match="`dir_data`"):
-        factory.training_folder(None)
-
-
-@pytest.mark.parametrize("cache", [None, factory.BESIDE_FOLDER, "named"])
-def test_training_images_packed_or_not(tmp_path: Path, cache: Any) -> None:
-    folder = write_images(tmp_path / "HR")
-    (folder / "c.gif").write_bytes(b"GIF89a")
-    log: list[str] = []
-    place = tmp_path / cache if isinstance(cache, str) else cache
-    about = {"scale": 2, "data_cache": place, "log": log.append}
-    (one,) = factory.training_sets([Source(folder)], at_least=24, **about)
-    assert one.images.names == ["0.png", "1.png"]
-    assert "c.gif" in log[0]
-    assert log[-1] == f"training images: 2 in {folder}"
-    found = sorted(path.name for path in tmp_path.rglob("*.u8"))
-    assert found == ([] if cache is None else ["named.u8"] if isinstance(cache, str) else ["HR.u8"])
-    with pytest.raises(BadImage, match="are 25 HR pixels a side"):
-        factory.training_sets([Source(folder)], at_least=25, **about)
-    with pytest.raises(FileNotFoundError, match=r"^`dir_data`: there is no folder"):
-        factory.training_sets([Source(tmp_path / "none")], at_least=25, **about)
-
-
-def test_test_sets_are_found_and_checked(tmp_path: Path) -> None:
-    write_images(tmp_path / "benchmark/Set5/HR")
-    found, missing = factory.test_sets("Set5+Set14", dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
-    assert ([one.name for one in found], missing) == (["Set5"], ["Set14"])
-    factory.check_test_sets(found, at_least=24)
-    with pytest.raises(BadImage, match=r"^`data_test`: .*0\.png is 24 x 24 pixels; 25 a side are needed"):
-        factory.check_test_sets(found, at_least=25)
-    with pytest.raises(ValueError, match=r"^`data_test`: two sets are called Set5"):
-        factory.test_sets(f"Set5+{tmp_path}/benchmark/Set5", dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
-    assert factory.test_sets("held-out", dir_data=tmp_path, protocol=bicubic(2), seed=1) == ([], [])
-    with pytest.raises(ValueError, match="held-out stands alone"):
-        factory.test_sets("Set5+held-out", dir_data=tmp_path, protocol=bicubic(2), seed=1)
-    for names in ("Set5+", "+Set5", "Set5++Set14", ""):
-        with pytest.raises(ValueError, match="one of them is empty"):
-            factory.test_sets(names, dir_data=tmp_path, protocol=bicubic(2), seed=1, log=print)
-    assert "there are Set5. Did you mean Set5?" in factory.missing_test_sets(["set5"], tmp_path)
-    assert "no test set Set5,Set14 (names are joined by +)" in factory.missing_test_sets(["Set5,Set14"], None)
-    assert factory.test_sets("Set5", dir_data=None, protocol=bicubic(2), seed=1, log=print) == ([], ["Set5"])
-
-
-@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (9, 3), (100, 5)])
-def test_images_are_held_out(count: int, held: int) -> None:
-    store = ImageFolder([Path(f"{i}.png") for i in range(count)], [(24, 24)] * count)
-    log: list[str] = []
-    first = TrainingSet(Source(Path("HR")), store)
-    (rest,), sets = factory.hold_out([first], protocol=bicubic(2), seed=1, log=log.append)
-    names = [path.name for one in sets for path in one.hr_paths]
-    assert len(names) == held
-    assert sorted(names + rest.images.names) == sorted(store.names)
-    assert len(log) == 1
-
-
-# ------------------------------------------------------------------------------------------------ batches and pairs
-
-
-def test_ranks_share_batches_and_pairs() -> None:
+def test_ranks_share_patches_and_pairs() -> None:
     store = ImageFolder([Path(f"{i}.png") for i in range(9)], [(96, 96)] * 9)
     ranks = Ranks(rank=1, world=2)
-    sets = [TrainingSet(Source(Path("HR")), store)]
-    about = {"scale": 2, "side": 48, "augment": "all", "seed": 1, "ranks": ranks}
-    patches = factory.batches(sets, batch_size=6, views=2, **about)
+    gaussian, second = factory.degradation("gaussian", scale=2, **SIG), factory.degradation("second_order", scale=2)
+    draws = factory.draws(gaussian, batch_size=6, views=2, seed=1, ranks=ranks)
+    patches = factory.batches([TrainingSet(Source(Path("HR")), store)], draws, scale=2, side=48, augment="all")
     assert len(patches.sampler.draw(0)) == 6
-    second = factory.degradation("second_order", scale=2)
-    made = factory.pairs(second, batch_size=18, patch_size=16, pool_size=36, seed=1, ranks=ranks)
-    assert made.draws.group == 9
-    assert made.pool is not None
-    assert len(made.pool.lr) == 18
+    draws = factory.draws(second, batch_size=18, seed=1, ranks=ranks)
+    assert (factory.draws(gaussian, batch_size=4, seed=1).group, draws.group) == (None, 9)
+    pool = Pairs(second, draws, patch=16, pool=36).pool
+    assert pool is not None
+    assert len(pool.lr) == 18
     with pytest.raises(ValueError, match="`batch_size` 7 cannot be shared out evenly among 2"):
-        factory.batches(sets, batch_size=7, views=1, **about)
-    assert (
-        factory.pairs(factory.degradation("gaussian", scale=2, **SIG), batch_size=4, patch_size=8, seed=1).pool is None
-    )
+        factory.draws(gaussian, batch_size=7, seed=1, ranks=ranks)

@@ -1,11 +1,15 @@
 """Pairs of a step: the same on any number of ranks, cut out and mixed group by group."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from data.degradation import Degradation, Gaussian, SecondOrder
-from data.pairs import Batch, Draws, Pairs, Pool
+from data.draws import Draws
+from data.pairs import Batch, PairPool, Pairs
+from data.sampler import GivenLR, Patches
 
 HR = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 48, 48), dtype=np.uint8))
 ISO = Gaussian(scale=2, iso=True, width=(0.2, 3.0))
@@ -78,7 +82,7 @@ def test_lr_and_hr_are_cut_together():
 
 
 def test_the_pool_passes_batches_through_until_it_is_full_and_mixes_then():
-    pool = Pool(6, 1, 2)
+    pool = PairPool(6, 1, 2)
     given, taken = [], []
     for step in range(400):
         level = step % 256
@@ -112,7 +116,7 @@ def test_the_pool_is_saved_with_all_that_it_holds():
 
 
 def test_a_pool_whose_size_is_no_multiple_of_the_batch_is_filled():
-    pool = Pool(5, 1, 1)
+    pool = PairPool(5, 1, 1)
     for step in range(3):
         pool(torch.ones(2, 3, 1, 1), torch.ones(2, 3, 1, 1), slice(0, 5), np.random.default_rng(step))
     assert pool.held.all()
@@ -213,7 +217,7 @@ def test_a_pool_that_is_not_full_goes_on_where_it_was_on_another_number_of_ranks
 
 
 def test_states_that_count_the_pairs_are_still_read():
-    pool = Pool(6, 1, 1)
+    pool = PairPool(6, 1, 1)
     pool.set_extra_state(4)
     assert pool.held.tolist() == [True] * 4 + [False] * 2
     with pytest.raises(ValueError, match="has 5 pairs, and this run's has 6"):
@@ -223,3 +227,45 @@ def test_states_that_count_the_pairs_are_still_read():
 def test_a_pool_that_cannot_be_shared_out_is_refused():
     with pytest.raises(ValueError, match="`pool_size` 13 cannot be shared out evenly among 2"):
         pairs(pool=13, world=2)
+
+
+# ------------------------------------------------------------------------------------------------ given LR images
+
+
+class Counting(Gaussian):
+    calls = 0
+
+    def apply(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        Counting.calls += 1
+        return super().apply(*arguments, **options)
+
+
+def make(patches: Patches, **draws: Any) -> Any:
+    recipe = Counting(scale=2, iso=True, width=(2.0, 2.0))
+    return Pairs(recipe, Draws(**{"seed": 1, "batch": 4, "views": 2, **draws}), patch=8)(patches.hr, 3, patches.given)
+
+
+@pytest.mark.parametrize("group", [None, 1, 2, 3])
+def test_given_images_are_not_degraded_and_others_are_as_without(group: int | None) -> None:
+    random = np.random.default_rng(0)
+    hr, lr = (torch.from_numpy(random.integers(0, 256, (8, 3, n, n), dtype=np.uint8)) for n in (24, 12))
+    has = torch.tensor([True, False, True, False])
+    batch = make(Patches(hr, GivenLR(lr, has)), group=group)
+    plain = make(Patches(hr), group=group)
+    everything = make(Patches(hr, GivenLR(lr, torch.ones(4, dtype=torch.bool))), group=group)
+    assert batch.params is None
+    assert plain.params is not None
+    both = has.repeat(2)
+    assert torch.equal(batch.hr, plain.hr)
+    assert torch.equal(batch.lr[~both], plain.lr[~both])
+    assert torch.equal(batch.lr[both], everything.lr[both])
+    windows = (lr[0] / 255).unfold(1, 8, 1).unfold(2, 8, 1)  # 3 5 5 8 8
+    ((top, left),) = (windows == batch.lr[0, :, None, None]).all((0, 3, 4)).nonzero().tolist()
+    assert torch.equal(batch.hr[0], hr[0, :, 2 * top : 2 * top + 16, 2 * left : 2 * left + 16] / 255)
+
+
+def test_a_batch_of_given_pairs_costs_no_degradation() -> None:
+    hr, lr = torch.zeros(8, 3, 24, 24, dtype=torch.uint8), torch.zeros(8, 3, 12, 12, dtype=torch.uint8)
+    before = Counting.calls
+    make(Patches(hr, GivenLR(lr, torch.ones(4, dtype=torch.bool))))
+    assert Counting.calls == before

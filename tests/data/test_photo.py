@@ -8,15 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-import torch
 from PIL import Image, ImageCms, ImageOps, features
 
-from data.degradation.resize import bicubic
 from data.images import BadImage
 from data.outputs import FORMATS
 from data.photo import Photo, open_photo, read_photo
 from data.photo_writer import DEEP, SIDE, WITHOUT_ALPHA, Form, check_form, writing
-from data.rows import ResizedRows, Resizer
 
 RNG = np.random.default_rng(0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -185,20 +182,3 @@ def test_what_a_format_cannot_hold_is_refused(format: str, side: int) -> None:
 def test_jpeg_has_no_alpha() -> None:
     with pytest.raises(ValueError, match="JPG holds no alpha"):
         check_form("jpg", Form(8, 8, 4, 8))
-
-
-@pytest.mark.parametrize("to", [(13, 17), (42, 56), (30, 9), (1, 1)])
-def test_resizing_by_rows_is_resizing_at_once(to: tuple[int, int]) -> None:
-    image, rows = pixels(3), []
-    at_once = Resizer((HEIGHT, WIDTH), to).resize(image, 0, to[0])
-    stream = ResizedRows((HEIGHT, WIDTH), to, rows.append)
-    for top in range(0, HEIGHT, 4):
-        stream.write(image[top : top + 4])
-    np.testing.assert_array_equal(np.concatenate(rows), at_once)
-
-
-def test_resizing_is_the_bicubic_of_the_degradations() -> None:
-    image = pixels(3, size=(24, 32))
-    expected = bicubic(torch.from_numpy(image).double().permute(2, 0, 1)[None], 0.5)[0].permute(1, 2, 0)
-    found = Resizer((24, 32), (12, 16)).resize(image, 0, 12)
-    assert np.abs(found - expected.clamp(0, 255).numpy()).max() < 0.51

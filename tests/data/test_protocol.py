@@ -8,8 +8,8 @@ import torch
 
 from data.degradation import IKC, quantize
 from data.degradation.resize import bicubic
-from data.factory import protocol
-from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, one_draw, read_protocol
+from data.protocol import NAMED, aniso9, gaussian8, manet9, manet_sv, one_draw
+from data.protocol_flags import build_protocol
 
 DIGESTS = {  # by the protocol in words: x2, x3, x4
     "bicubic": ("f77065262df15a6a", "5166311dc7414034", "4c95185d1767f812"),
@@ -60,10 +60,10 @@ def test_gaussian8(scale, first, last):
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_ikc8_has_the_recipe_of_ikc(scale, hr):
-    rule = protocol("ikc8", scale=scale)
+    rule = build_protocol("ikc8", scale=scale)
     widths = [case.width[0] for case in rule.cases if case.width]
     assert (len(widths), widths[0], widths[-1]) == (8, *{2: (0.8, pytest.approx(1.6)), 4: (1.8, 3.2)}[scale])
-    one = protocol("flags", scale=scale, degradation="ikc", sig=widths[3])
+    one = build_protocol("flags", scale=scale, degradation="ikc", sig=widths[3])
     lr, same, other = (
         each.degrade(hr, case, seed="a")
         for each, case in ((rule, rule.cases[3]), (one, one.cases[0]), (gaussian8(scale), rule.cases[3]))
@@ -152,8 +152,8 @@ def test_spatially_variant(mode, hr):
 
 @pytest.mark.parametrize("mode", [1, 5, 6])
 def test_isotropic_blocks_are_those_of_one_kernel(mode, hr):
-    blocks = protocol("", scale=2, sv_mode=mode, blur_type="iso_gaussian", sig=1.7)
-    plain = protocol("flags", scale=2, degradation="manet", blur_type="iso_gaussian", sig=1.7)
+    blocks = build_protocol("", scale=2, sv_mode=mode, blur_type="iso_gaussian", sig=1.7)
+    plain = build_protocol("flags", scale=2, degradation="manet", blur_type="iso_gaussian", sig=1.7)
     assert len({blocks.digest, plain.digest, manet_sv(2, mode).digest, manet_sv(2, mode, sig=1.8).digest}) == 4
     lr, expected = (rule.degrade(hr, rule.cases[0], seed="a") for rule in (blocks, plain))
     assert (lr - expected).abs().max() < 1.5 / 255
@@ -161,7 +161,7 @@ def test_isotropic_blocks_are_those_of_one_kernel(mode, hr):
 
 
 def test_noise_of_blocks_is_fixed_by_the_seed_and_within_its_range(hr):
-    rule = protocol("manet9", scale=2, noise=15, noise_var=True)
+    rule = build_protocol("manet9", scale=2, noise=15, noise_var=True)
     assert str(rule) == "manet9 noise_var 15"
     case = rule.cases[0]
     noisy = rule.degrade(hr, case, seed="a")
@@ -184,10 +184,10 @@ def test_digests_stay_what_they_are():
         rules = [*(rule(scale) for rule in NAMED.values()), one_draw("second_order", scale)]
         rules += [manet_sv(scale, mode) for mode in range(1, 6)]
         rules += [
-            protocol("manet9", scale=scale, noise=15),
-            protocol("gaussian8", scale=scale, noise=10, jpeg_quality=75),
-            protocol("aniso9", scale=scale, sample_mode="s-fold"),
-            protocol("", scale=scale, blur_type="aniso_gaussian", sv_mode=5, noise=15),
+            build_protocol("manet9", scale=scale, noise=15),
+            build_protocol("gaussian8", scale=scale, noise=10, jpeg_quality=75),
+            build_protocol("aniso9", scale=scale, sample_mode="s-fold"),
+            build_protocol("", scale=scale, blur_type="aniso_gaussian", sv_mode=5, noise=15),
         ]
         assert {str(rule): rule.digest for rule in rules} == {name: row[place] for name, row in DIGESTS.items()}
 
@@ -195,56 +195,4 @@ def test_digests_stay_what_they_are():
 def test_what_is_younger_than_the_digests_is_no_part_of_old_definitions():
     old = {"version", "name", "scale", "recipe", "cases", "noise", "quality", "sv_mode"}
     assert manet9(4).definition.keys() == old
-    assert "noise_var" in protocol("manet9", scale=4, noise=15, noise_var=True).definition
-
-
-def test_a_protocol_of_ones_own(tmp_path, hr):
-    path = tmp_path / "mine.json"
-    path.write_text('{"recipe": "gaussian", "kernels": [[2.6, 2.6, 0], [4.0, 1.5, 120]], "noise": 10, "jpeg": 75}')
-    rule = read_protocol(path, 4)
-    assert str(rule) == "mine noise 10 JPEG 75"
-    assert [case.name for case in rule.cases] == ["2.6_2.6_0", "4_1.5_120"]
-    path.write_text('{"recipe": "gaussian", "kernels": [[2.6, 2.6, 0]]}')
-    rule, named = read_protocol(path, 4), gaussian8(4)
-    assert torch.equal(rule.degrade(hr, rule.cases[0], seed="a"), named.degrade(hr, named.cases[4], seed="a"))
-
-
-def test_a_recipe_of_second_order_as_a_protocol(tmp_path, hr):
-    path = tmp_path / "phone.json"
-    path.write_text('{"second": {"jpeg": {"quality": [60, 95]}}}')
-    rule = read_protocol(path, 4)
-    assert str(rule) == "second_order phone"
-    assert str(one_draw("second_order", 4, {"recipe": "light"})) == "second_order light"
-    named = one_draw("second_order", 4, {"recipe": {"name": "other", "second": {"jpeg": {"quality": [60, 95]}}}})
-    assert rule.digest == named.digest  # by its content
-    assert rule.digest != one_draw("second_order", 4).digest
-    path.write_text('{"first": {}}')
-    assert read_protocol(path, 4) == one_draw("second_order", 4)
-    path.write_text('{"second": {"jpg": {}}}')
-    with pytest.raises(
-        ValueError, match=r"phone\.json is not a protocol .*second\.jpg is unknown; did you mean jpeg\?"
-    ):
-        read_protocol(path, 4)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        '{"recipe": "gaussian"}',
-        '{"recipe": "sinc", "kernels": [[1, 1, 0]]}',
-        '{"recipe": "manet", "kernels": []}',
-        '{"recipe": "manet", "kernels": [[1, 1, 0]], "nosie": 3}',
-        '{"recipe": "manet", "kernels": [[1, 1]]}',
-        '{"recipe": "ikc", "kernels": [[2, 1, 30]]}',
-        '{"recipe": "ikc", "kernels": [[2, 2, 0]], "noise": 10}',
-        '{"recipe": "ikc", "kernels": [[2, 2, 0]], "jpeg": 75}',
-    ],
-)
-def test_protocol_files_that_are_none(content, tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(content)
-    words = "ikc has isotropic kernels, no noise and no jpeg" if "ikc" in content else ""
-    with pytest.raises(ValueError, match=rf"mine\.json is not a protocol.*{words}"):
-        read_protocol(path, 4)
+    assert "noise_var" in build_protocol("manet9", scale=4, noise=15, noise_var=True).definition

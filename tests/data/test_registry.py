@@ -12,6 +12,10 @@ from torch import Tensor
 from data import factory
 from data.degradation import DEGRADATIONS, Params, quantize
 from data.degradation.params import check_hr, move_all
+from data.draws import Draws
+from data.pairs import Pairs
+from data.protocol import Protocol
+from data.protocol_flags import build_protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ def test_it_is_built_from_the_flags_that_it_takes() -> None:
 
 
 def test_it_trains(hr: Tensor) -> None:
-    made = factory.pairs(factory.degradation("box", scale=4, gain=30.0), batch_size=4, patch_size=6, views=2, seed=1)
+    made = Pairs(factory.degradation("box", scale=4, gain=30.0), Draws(seed=1, batch=4, views=2), patch=6)
     patches = (255 * hr[..., :24]).round().byte().expand(8, 3, 24, 24)
     batch = made(patches, 0)
     assert (batch.lr.shape, batch.hr.shape) == ((8, 3, 6, 6), (8, 3, 24, 24))
@@ -63,19 +67,19 @@ def test_it_trains(hr: Tensor) -> None:
 
 
 def test_it_is_a_protocol_whose_draws_are_fixed_by_the_seed(hr: Tensor) -> None:
-    rule = factory.protocol("box", scale=4, gain=30.0, lambda_max=4.0)
+    rule = build_protocol("box", scale=4, gain=30.0, lambda_max=4.0)
     assert str(rule) == "box gain 30.0"
     (case,) = rule.cases
     lr = rule.degrade(hr, case, seed="1/a")
     assert lr.shape == (3, 6, 8)
     assert torch.equal(lr, rule.degrade(hr, case, seed="1/a"))
     assert not torch.equal(lr, rule.degrade(hr, case, seed="1/b"))
-    assert not torch.equal(lr, factory.protocol("box", scale=4).degrade(hr, case, seed="1/a"))
+    assert not torch.equal(lr, build_protocol("box", scale=4).degrade(hr, case, seed="1/a"))
 
 
 def test_its_settings_are_part_of_the_definition() -> None:
-    def rule(**flags: Any) -> factory.Protocol:
-        return factory.protocol("box", scale=4, **flags)
+    def rule(**flags: Any) -> Protocol:
+        return build_protocol("box", scale=4, **flags)
 
     assert rule(gain=30.0).definition["settings"] == {"gain": 30.0}
     assert rule(gain=0.0).digest == rule().digest == rule(sig_max=3.0).digest  # the default, and what it does not take
@@ -85,14 +89,14 @@ def test_its_settings_are_part_of_the_definition() -> None:
 
 def test_what_it_does_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match="`protocol` box fixes all settings itself: leave out `noise`"):
-        factory.protocol("box", scale=4, noise=15)
+        build_protocol("box", scale=4, noise=15)
 
 
 def test_every_recipe_that_is_registered_works_as_a_protocol(hr: Tensor) -> None:
     flags: dict[str, Any] = {"sig_min": 0.2, "sig_max": 2.0, "noise": 0.0}
     hr = hr.repeat(1, 4, 3)
     for name in DEGRADATIONS:
-        rule = factory.protocol(name, scale=2, **flags)
+        rule = build_protocol(name, scale=2, **flags)
         lr = rule.degrade(hr, rule.cases[0], seed="1/a")
         assert lr.shape == (3, 48, 48)
         assert torch.equal(quantize(lr), lr)
@@ -101,8 +105,8 @@ def test_every_recipe_that_is_registered_works_as_a_protocol(hr: Tensor) -> None
 
 
 def test_a_recipe_that_takes_noise_draws_it_as_a_protocol(hr: Tensor) -> None:
-    rule = factory.protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0, noise=50)
-    plain = factory.protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0)
+    rule = build_protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0, noise=50)
+    plain = build_protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0)
     assert rule.digest != plain.digest
     assert not torch.equal(*(one.degrade(hr, one.cases[0], seed="1/a") for one in (rule, plain)))
-    assert factory.protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0, draw_per="batch").digest == plain.digest
+    assert build_protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0, draw_per="batch").digest == plain.digest

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from data import factory, sampler, store
+from data.draws import Draws
 from data.images import write_image
 from data.sampler import PatchBatches, load
 from data.store import Resident
-from data.trainset import Source
+from data.training_folders import BESIDE_FOLDER, Source
+from data.trainset import training_sets
 
 CPU = torch.device("cpu")
 
@@ -35,9 +37,9 @@ def folders(tmp_path: Path) -> list[Source]:
 
 def batches(folders: list[Source], cache: Path | None = None) -> PatchBatches:
     lines: list[str] = []
-    sets = factory.training_sets(folders, scale=2, at_least=24, data_cache=cache, log=lines.append)
-    about = {"batch_size": 8, "views": 2, "augment": "all", "seed": 1, "mix": 0.5}
-    return factory.batches(sets, scale=2, side=24, data_cache=cache, log=lines.append, **about)
+    sets = training_sets(folders, scale=2, at_least=24, data_cache=cache, log=lines.append)
+    about = {"scale": 2, "side": 24, "augment": "all", "mix": 0.5}
+    return factory.batches(sets, Draws(seed=1, batch=8, views=2), data_cache=cache, log=lines.append, **about)
 
 
 def same(one: PatchBatches, other: PatchBatches, workers: int = 0) -> None:
@@ -54,7 +56,7 @@ def same(one: PatchBatches, other: PatchBatches, workers: int = 0) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("packed", [False, True])
 def test_ram_gives_the_patches_of_the_disk(packed: bool, workers: int, folders: list[Source]) -> None:
-    plain = batches(folders, factory.BESIDE_FOLDER if packed else None)
+    plain = batches(folders, BESIDE_FOLDER if packed else None)
     resident = batches(folders, Path("ram"))
     assert isinstance(resident.store, Resident)
     same(resident, plain, workers)
@@ -103,9 +105,9 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(
         batches(folders, Path("ram"))
     sizes = [(1024, 1024)] * 1024
     with pytest.raises(ValueError, match=r"take 12\.00 GiB of main memory"):
-        factory.residence(Path("ram"), CPU, sizes, processes=4)
+        store.residence(Path("ram"), CPU, sizes, processes=4)
     monkeypatch.setattr(store.psutil, "virtual_memory", lambda: memory(16 * 2**30))
-    assert factory.residence(Path("ram"), CPU, sizes, processes=4, log=lambda text: None) == CPU
+    assert store.residence(Path("ram"), CPU, sizes, processes=4, log=lambda text: None) == CPU
 
 
 def test_a_batch_on_a_gpu_takes_no_loader_process(folders: list[Source]) -> None:

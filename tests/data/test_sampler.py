@@ -14,13 +14,19 @@ import torch
 from torch.utils.data import DataLoader
 
 from data import sampler
+from data.draws import Draws
 from data.images import BadImage, check_image, list_images, write_image
 from data.packed import open_packed
 from data.sampler import Crop, PatchBatches, Patches, PatchSampler, load, naming_loader, turn
 from data.store import ImageFolder
 
 SIZES = [(40 + 3 * n, 70 - 2 * n) for n in range(10)]
-SAMPLER = PatchSampler(sizes=SIZES, batch=4, patch=32, views=2, augment="all", seed=7)
+SAMPLER = PatchSampler(SIZES, Draws(seed=7, batch=4, views=2), patch=32, augment="all")
+
+
+def sampler_of(**changes: int) -> PatchSampler:
+    """Return the sampler with other draws."""
+    return replace(SAMPLER, draws=replace(SAMPLER.draws, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def batches(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PatchBatc
 
 @pytest.mark.parametrize(("batch", "world"), [(1, 1), (4, 1), (3, 2), (7, 3), (25, 1)])
 def test_every_image_once_per_pass(batch: int, world: int) -> None:
-    ranks = [replace(SAMPLER, batch=batch * world, world=world, rank=rank) for rank in range(world)]
+    ranks = [sampler_of(batch=batch * world, world=world, rank=rank) for rank in range(world)]
     drawn = [crop.index for step in range(60) for sampler in ranks for crop in sampler.draw(step)[:batch]]
     passes = [drawn[at : at + 10] for at in range(0, len(drawn), 10)]
     assert all(sorted(one) == list(range(10)) for one in passes)
@@ -56,7 +62,7 @@ def test_views_are_other_places_of_the_same_images() -> None:
 
 
 def test_crops_fill_the_image_and_stay_inside() -> None:
-    sampler = PatchSampler(sizes=[(34, 33), (32, 36)], batch=8, patch=32, views=2, augment="none", seed=0)
+    sampler = PatchSampler([(34, 33), (32, 36)], Draws(seed=0, batch=8, views=2), patch=32, augment="none")
     places = {crop[:3] for step in range(100) for crop in sampler.draw(step)}
     expected = {(0, top, left) for top in range(3) for left in range(2)} | {(1, 0, left) for left in range(5)}
     assert places == expected
@@ -66,14 +72,14 @@ def test_crops_fill_the_image_and_stay_inside() -> None:
 def test_draw_is_a_function_of_seed_step_and_rank(change: dict[str, int]) -> None:
     assert SAMPLER.draw(5) == replace(SAMPLER).draw(5)
     assert SAMPLER.draw(5) != SAMPLER.draw(6)
-    assert SAMPLER.draw(5) != replace(SAMPLER, **change).draw(5)
+    assert SAMPLER.draw(5) != sampler_of(**change).draw(5)
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_out_the_batch_of_one(world: int) -> None:
     for step in range(5):
         whole = SAMPLER.draw(step)
-        shares = [replace(SAMPLER, rank=rank, world=world).draw(step) for rank in range(world)]
+        shares = [sampler_of(rank=rank, world=world).draw(step) for rank in range(world)]
         size = 4 // world
         for view in range(2):
             together = [crop for one in shares for crop in one[view * size : (view + 1) * size]]
@@ -82,7 +88,7 @@ def test_ranks_share_out_the_batch_of_one(world: int) -> None:
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`batch_size` 4 .* 3 processes"):
-        replace(SAMPLER, world=3)
+        replace(SAMPLER.draws, world=3)
 
 
 def test_mirrored_patches_stand_upright() -> None:

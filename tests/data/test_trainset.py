@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,88 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given as drawn
-from hypothesis import settings
-from hypothesis import strategies as st
 
 from data import factory
-from data.degradation import Gaussian
+from data.draws import Draws
+from data.find_testsets import check_test_sets
 from data.images import BadImage, write_image
-from data.pairs import Draws, Pairs
 from data.protocol import bicubic
-from data.sampler import Given, Part, PatchBatches, Patches, PatchSampler, load
+from data.sampler import Part, PatchBatches, load
 from data.store import ImageFolder, Union
 from data.testset import Prepared
-from data.trainset import Source, TrainingSet, combine
-from runtime.distributed import Ranks
-
-SAMPLER = PatchSampler(sizes=[(40, 44)] * 12, batch=4, patch=32, views=1, augment="all", seed=7)
-FIVE_SEVEN = [range(5), range(5, 12)]
-
-
-def images(sampler: PatchSampler, steps: Sequence[int]) -> list[int]:
-    return [crop.index for step in steps for crop in sampler.draw(step)[: sampler.batch]]
-
-
-def parts(*shares: str, ranges: Sequence[range] = FIVE_SEVEN) -> list[Part]:
-    return [Part(*one) for one in zip(ranges, map(Fraction, shares), strict=True)]
-
-
-# ------------------------------------------------------------------------------------------------- shares
-
-
-@settings(deadline=None)
-@drawn(
-    weights=st.lists(st.integers(1, 50), min_size=1, max_size=4),
-    counts=st.lists(st.integers(1, 7), min_size=4, max_size=4),
-    batch=st.integers(1, 9),
-    seed=st.integers(0, 2**40),
-)
-def test_each_part_has_its_share_at_any_time_and_each_image_its_turn(
-    weights: list[int], counts: list[int], batch: int, seed: int
-) -> None:
-    starts = np.cumsum([0, *counts])
-    ranges = [range(*starts[i : i + 2]) for i in range(len(weights))]
-    shares = [Fraction(weight, sum(weights)) for weight in weights]
-    sampler = replace(
-        SAMPLER, sizes=[(40, 44)] * 40, batch=batch, seed=seed, parts=list(map(Part, ranges, shares)), augment="none"
-    )
-    counted: Counter[int] = Counter()
-    for step in range(30):
-        counted.update(images(sampler, [step]))
-        for images_of, share in zip(ranges, shares, strict=True):
-            turns = [counted[image] for image in images_of]
-            assert abs(sum(turns) - share * (step + 1) * batch) < len(shares)
-            assert max(turns) - min(turns) <= 1
-
-
-def test_which_position_of_a_batch_a_part_has_is_random() -> None:
-    sampler = replace(SAMPLER, parts=parts("1/4", "3/4"))
-    first = Counter(place for step in range(400) for place, i in enumerate(images(sampler, [step])) if i < 5)
-    assert sum(first.values()) == 400  # exactly one of each four
-    assert all(60 < first[place] < 140 for place in range(4))  # 100 expected, standard deviation 9
-
-
-def test_places_and_forms_do_not_depend_on_the_part() -> None:
-    mixed = replace(SAMPLER, parts=parts("1/2", "1/2"))
-    assert [crop[1:] for crop in mixed.draw(3)] == [crop[1:] for crop in SAMPLER.draw(3)]
-    assert replace(SAMPLER, parts=[Part(range(12), Fraction(1))]).draw(3) == SAMPLER.draw(3)
-
-
-@pytest.mark.parametrize("world", [2, 4])
-def test_draws_are_those_of_one_process_and_of_no_history(world: int) -> None:
-    sampler = replace(SAMPLER, parts=parts("1/3", "2/3"))
-    whole = [sampler.draw(step) for step in range(20)]
-    assert [sampler.draw(step) for step in reversed(range(20))] == whole[::-1]
-    for step in range(20):
-        shares = [replace(sampler, rank=rank, world=world).draw(step) for rank in range(world)]
-        assert [crop for one in shares for crop in one] == whole[step]
-
-
-def test_shares_that_do_not_add_up_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`parts`: expected shares that add up to 1, got 1/3, 1/3"):
-        images(replace(SAMPLER, parts=parts("1/3", "1/3")), range(9))
-
+from data.training_folders import BESIDE_FOLDER, Source, sources
+from data.trainset import TrainingSet, combine, hold_out, training_sets
 
 # ------------------------------------------------------------------------------------------------- folders
 
@@ -120,47 +48,29 @@ def write_pairs(hr: Path, lr: Path, count: int = 4, names: tuple[str, str] = ("{
 
 
 def sets_of(folders: list[Source], **changes: Any) -> list[TrainingSet]:
-    return factory.training_sets(folders, **{"scale": 2, "at_least": 24, "log": lambda text: None, **changes})
+    return training_sets(folders, **{"scale": 2, "at_least": 24, "log": lambda text: None, **changes})
 
 
-def test_the_folders_of_a_command_line(tmp_path: Path) -> None:
-    a, b, plus = (write(tmp_path / name / "HR") for name in ("a", "b", "c+d"))
-    joined = Path(f"{tmp_path}/a+{tmp_path}/b")
-    assert factory.sources(joined) == [Source(a), Source(b)]
-    assert factory.sources(tmp_path / "c+d") == [Source(plus)]  # a + in the name of one folder
-    assert factory.sources(tmp_path, "b+a") == [Source(b), Source(a)]
-    assert factory.sources(Path(f"{tmp_path}/a+{tmp_path}"), "b") == [Source(b)]
-    weighted = factory.sources(joined, data_weights="2+0.5", dir_lr=b, mix=0.25)
-    assert weighted == [Source(a, b, Fraction(2)), Source(b, None, Fraction(1, 2))]
+@pytest.mark.parametrize("cache", [None, BESIDE_FOLDER, "named"])
+def test_training_images_packed_or_not(tmp_path: Path, cache: Any) -> None:
+    folder = write(tmp_path / "HR", 2)
+    (folder / "c.gif").write_bytes(b"GIF89a")
+    log: list[str] = []
+    place = tmp_path / cache if isinstance(cache, str) else cache
+    about = {"scale": 2, "data_cache": place, "log": log.append}
+    (one,) = training_sets([Source(folder)], at_least=24, **about)
+    assert one.images.names == ["0.png", "1.png"]
+    assert "c.gif" in log[0]
+    assert log[-1] == f"training images: 2 in {folder}"
+    found = sorted(path.name for path in tmp_path.rglob("*.u8"))
+    assert found == ([] if cache is None else ["named.u8"] if isinstance(cache, str) else ["HR.u8"])
+    with pytest.raises(BadImage, match="are 25 HR pixels a side"):
+        training_sets([Source(folder)], at_least=25, **about)
+    with pytest.raises(FileNotFoundError, match=r"^`dir_data`: there is no folder"):
+        training_sets([Source(tmp_path / "none")], at_least=25, **about)
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ({"data_weights": "2"}, "`data_weights` 2: 1 weights for 2 training folders"),
-        ({"data_weights": "2+-1"}, "`data_weights` 2+-1: expected numbers above 0 joined by +, as in 2+1"),
-        ({"data_weights": "2+"}, "expected numbers above 0"),
-        ({"data_weights": "nan+1"}, "expected numbers above 0"),
-        ({"data_weights": "1/0+1"}, "expected numbers above 0"),
-        ({"dir_lr": Path("l+m+n")}, "`dir_lr` names 3 folders of LR images for 2 of HR images"),
-        ({"dir_lr": Path("l")}, "`dir_lr`: there are no LR images for {b}; say with `mix`"),
-        ({"dir_lr": Path("l+")}, "`dir_lr`: l+: expected names of folders joined by +, and one of them is empty"),
-        ({"dir_data": Path("+l")}, "`dir_data`: +l: expected names of folders"),
-        ({"dir_data": Path("{a}+{a}/none")}, "`dir_data`: there is no folder {a}/none"),
-        ({"data_train": "a+none"}, "`data_train` none: there is neither"),
-    ],
-)
-def test_folders_that_do_not_fit(flags: dict[str, Any], words: str, tmp_path: Path) -> None:
-    a, b = write(tmp_path / "a"), write(tmp_path / "b")
-    places = {"a": a, "b": b}
-    flags = {name: Path(str(v).format(**places)) if isinstance(v, Path) else v for name, v in flags.items()}
-    if "data_train" in flags:
-        flags["dir_data"] = tmp_path
-    with pytest.raises((ValueError, OSError), match=re.escape(words.format(**places))):
-        factory.sources(**{"dir_data": Path(f"{a}+{b}"), **flags})
-
-
-@pytest.mark.parametrize("cache", [None, factory.BESIDE_FOLDER, "packed"])
+@pytest.mark.parametrize("cache", [None, BESIDE_FOLDER, "packed"])
 def test_several_folders_are_one_set(cache: Any, tmp_path: Path) -> None:
     a, b = write(tmp_path / "a", 3, seed=1), write(tmp_path / "b", 5, side=30, seed=2)
     place = tmp_path / cache if isinstance(cache, str) else cache
@@ -171,7 +81,7 @@ def test_several_folders_are_one_set(cache: Any, tmp_path: Path) -> None:
     for index, (store, i) in {0: (sets[0], 0), 2: (sets[0], 2), 3: (sets[1], 0), 7: (sets[1], 4)}.items():
         expected = store.images.crop(i, 1, 2, 3, 4)
         np.testing.assert_array_equal(images.crop(index, 1, 2, 3, 4), expected)
-    names = {None: [], "packed": ["packed_1.u8", "packed_2.u8"], factory.BESIDE_FOLDER: ["a.u8", "b.u8"]}
+    names = {None: [], "packed": ["packed_1.u8", "packed_2.u8"], BESIDE_FOLDER: ["a.u8", "b.u8"]}
     assert sorted(path.name for path in tmp_path.glob("*.u8")) == names[cache]
 
 
@@ -212,8 +122,8 @@ def test_weights_hold_for_the_patches_that_are_drawn(tmp_path: Path) -> None:
     black = write(tmp_path / "black", 0)
     for i in range(7):
         write_image(black / f"{i}.png", np.zeros((24, 24, 3), np.uint8))
-    sets = sets_of(factory.sources(Path(f"{write(tmp_path / 'noise', 2)}+{black}"), data_weights="2+1"))
-    patches = factory.batches(sets, scale=2, side=24, batch_size=5, views=1, augment="all", seed=3)
+    sets = sets_of(sources(Path(f"{write(tmp_path / 'noise', 2)}+{black}"), data_weights="2+1"))
+    patches = factory.batches(sets, Draws(seed=3, batch=5), scale=2, side=24, augment="all")
     of_black = sum(int((one.hr.sum((1, 2, 3)) == 0).sum()) for one in load(patches, range(60), workers=0, pinned=False))
     assert of_black == 100
 
@@ -244,9 +154,9 @@ def test_pairs_find_each_other(names: tuple[str, str], one_folder: bool, tmp_pat
     assert [pair.lr for pair in one.pairs()] == [lr / name for name in one.lr.names]
 
 
-def batches_of(sets: list[TrainingSet], **changes: Any) -> PatchBatches:
-    about = {"scale": 2, "side": 24, "batch_size": 6, "views": 2, "augment": "all", "seed": 1}
-    return factory.batches(sets, **{**about, **changes})
+def batches_of(sets: list[TrainingSet], *, mix: float = 1.0, **changes: int) -> PatchBatches:
+    draws = Draws(**{"seed": 1, "batch": 6, "views": 2, **changes})
+    return factory.batches(sets, draws, scale=2, side=24, augment="all", mix=mix)
 
 
 @pytest.fixture
@@ -276,7 +186,7 @@ def test_lr_and_hr_are_cut_at_one_place_in_one_form(workers: int, mixed: list[Tr
 
 def test_ranks_share_given_pairs(mixed: list[TrainingSet]) -> None:
     whole: Any = batches_of(mixed, mix=0.5, views=1)[3]
-    shares: list[Any] = [batches_of(mixed, mix=0.5, views=1, ranks=Ranks(rank, 3))[3] for rank in range(3)]
+    shares: list[Any] = [batches_of(mixed, mix=0.5, views=1, rank=rank, world=3)[3] for rank in range(3)]
     assert torch.equal(torch.cat([one.hr for one in shares]), whole.hr)
     assert torch.equal(torch.cat([one.given.lr for one in shares]), whole.given.lr)
     assert torch.equal(torch.cat([one.given.has for one in shares]), whole.given.has)
@@ -289,54 +199,27 @@ def test_other_lr_images_are_another_run(mixed: list[TrainingSet]) -> None:
     assert batches_of(other, mix=0.5).images != before
 
 
-class Counting(Gaussian):
-    calls = 0
-
-    def apply(self, *arguments: Any, **options: Any) -> torch.Tensor:
-        Counting.calls += 1
-        return super().apply(*arguments, **options)
-
-
-def make(patches: Patches, **draws: Any) -> Any:
-    recipe = Counting(scale=2, iso=True, width=(2.0, 2.0))
-    return Pairs(recipe, Draws(**{"seed": 1, "batch": 4, "views": 2, **draws}), patch=8)(patches.hr, 3, patches.given)
-
-
-@pytest.mark.parametrize("group", [None, 1, 2, 3])
-def test_given_images_are_not_degraded_and_others_are_as_without(group: int | None) -> None:
-    random = np.random.default_rng(0)
-    hr, lr = (torch.from_numpy(random.integers(0, 256, (8, 3, n, n), dtype=np.uint8)) for n in (24, 12))
-    has = torch.tensor([True, False, True, False])
-    batch = make(Patches(hr, Given(lr, has)), group=group)
-    plain = make(Patches(hr), group=group)
-    everything = make(Patches(hr, Given(lr, torch.ones(4, dtype=torch.bool))), group=group)
-    assert batch.params is None
-    assert plain.params is not None
-    both = has.repeat(2)
-    assert torch.equal(batch.hr, plain.hr)
-    assert torch.equal(batch.lr[~both], plain.lr[~both])
-    assert torch.equal(batch.lr[both], everything.lr[both])
-    windows = (lr[0] / 255).unfold(1, 8, 1).unfold(2, 8, 1)  # 3 5 5 8 8
-    ((top, left),) = (windows == batch.lr[0, :, None, None]).all((0, 3, 4)).nonzero().tolist()
-    assert torch.equal(batch.hr[0], hr[0, :, 2 * top : 2 * top + 16, 2 * left : 2 * left + 16] / 255)
-
-
-def test_a_batch_of_given_pairs_costs_no_degradation() -> None:
-    hr, lr = torch.zeros(8, 3, 24, 24, dtype=torch.uint8), torch.zeros(8, 3, 12, 12, dtype=torch.uint8)
-    before = Counting.calls
-    make(Patches(hr, Given(lr, torch.ones(4, dtype=torch.bool))))
-    assert Counting.calls == before
-
-
 def test_pairs_are_held_out_as_pairs(mixed: list[TrainingSet]) -> None:
-    rest, (test_set,) = factory.hold_out(mixed, protocol=bicubic(2), seed=1, log=lambda text: None)
+    rest, (test_set,) = hold_out(mixed, protocol=bicubic(2), seed=1, log=lambda text: None)
     assert isinstance(test_set, Prepared)
-    factory.check_test_sets([test_set], at_least=24)
+    check_test_sets([test_set], at_least=24)
     (sample, _) = test_set.samples(torch.device("cpu"))
     assert torch.equal(sample.lr[0], small(sample.hr))
     assert rest[0].lr is not None
     assert len(rest[0].images.names) == len(rest[0].lr.names) == 2
     assert rest[1] is mixed[1]
+
+
+@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (9, 3), (100, 5)])
+def test_images_are_held_out(count: int, held: int) -> None:
+    store = ImageFolder([Path(f"{i}.png") for i in range(count)], [(24, 24)] * count)
+    log: list[str] = []
+    first = TrainingSet(Source(Path("HR")), store)
+    (rest,), sets = hold_out([first], protocol=bicubic(2), seed=1, log=log.append)
+    names = [path.name for one in sets for path in one.hr_paths]
+    assert len(names) == held
+    assert sorted(names + rest.images.names) == sorted(store.names)
+    assert len(log) == 1
 
 
 # ------------------------------------------------------------------------------------------------- hostile pairs
@@ -371,7 +254,7 @@ WRONG: dict[Spoil, str] = {
 
 
 @pytest.mark.parametrize("spoil", WRONG, ids=lambda spoil: spoil.__name__)
-@pytest.mark.parametrize("cache", [None, factory.BESIDE_FOLDER])
+@pytest.mark.parametrize("cache", [None, BESIDE_FOLDER])
 def test_one_pair_that_cannot_be_used(spoil: Spoil, cache: Path | None, tmp_path: Path) -> None:
     hr, lr = tmp_path / "HR", tmp_path / "LR"
     write_pairs(hr, lr)
@@ -383,7 +266,7 @@ def test_one_pair_that_cannot_be_used(spoil: Spoil, cache: Path | None, tmp_path
     assert one.lr is not None
     assert one.images.names == one.lr.names == ["0.png", "1.png", "3.png"]
     assert any(re.search(f"left out: .*{WRONG[spoil]}", line) for line in log)
-    hr, given = batches_of([one], batch_size=3)[0]
+    hr, given = batches_of([one], batch=3)[0]
     assert given is not None
     assert torch.equal(given.lr, small(hr))
 

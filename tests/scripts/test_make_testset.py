@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data import folders
-from data.folders import find
+from data.find_testsets import find
 from data.images import BadImage, list_images, read_image, write_image
 from data.protocol import gaussian8, manet9, manet_sv
 from data.testset import Degraded, Prepared
