@@ -37,7 +37,7 @@ from data.images import Log, read_image
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
 from data.testset import Prepared, Sample, TestSet, to_tensor
-from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
+from evaluation import Score, best_step, cost, evaluate, metric, report, results, score_image, smallest_hr, tables
 from evaluation.photographs import Enlarger, Target
 from loss.factory import require
 from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
@@ -93,7 +93,7 @@ def metrics_of(options: EvalOptions) -> list[str]:
 def score(
     net: BlindSR,
     test_sets: Sequence[TestSet],
-    crops: Mapping[str, page.Crops],
+    crops: Mapping[str, report.Crops],
     options: EvalOptions,
     precision: Precision,
     device: torch.device,
@@ -130,7 +130,7 @@ def score(
     return scores, failure
 
 
-def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
+def see(sample: Sample, sr: Tensor, *, crops: report.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
     """Keep a crop of an image for the report, and write the whole image where there is a folder for it."""
     bar.update()
     crops(sample, sr)
@@ -149,18 +149,20 @@ def folder_of(options: EvalOptions, net: BlindSR) -> Path:
     return setup_of(options).folder(testing.dir_experiment, scale=net.scale, save=testing.save)
 
 
-def report_scores(scores: Sequence[Score], crops: Mapping[str, page.Crops], options: EvalOptions, net: BlindSR) -> None:
+def report_scores(
+    scores: Sequence[Score], crops: Mapping[str, report.Crops], options: EvalOptions, net: BlindSR
+) -> None:
     """Print the table of all scores, and write report.html for each protocol."""
     planes = options.test_degradation.metric
     note = ", the best of seven steps, chosen by the HR image: an oracle" if options.testing.oracle else ""
     note += ", a teacher, which sees the HR image" if net.sees_hr else ""
     print(f"{name_of(net)} x{net.scale}, {planes}{note}")
-    print(report.render(report.rows(scores)))
+    print(tables.render(tables.rows(scores)))
     print("±: standard deviation over the images")
     folder, made = folder_of(options, net), {"metric": planes, **setup_of(options).about(net)}
     for protocol, kept in crops.items():
         of_protocol = [score for score in scores if score.protocol == protocol]
-        page.write_results(folder / results.slug(protocol), of_protocol, kept, made=made, log=print)
+        report.write_results(folder / results.slug(protocol), of_protocol, kept, made=made, log=print)
     print(f"written to {folder}")
 
 
@@ -221,7 +223,7 @@ def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ran
             Score("Demo", "own images", name, "as they are", values)
             for name, (_, values) in zip(names, measured, strict=True)
         ]
-        print(report.render_images({score.image: score.values for score in scores}))
+        print(tables.render_images({score.image: score.values for score in scores}))
         results.write_images_scores(demo / "no_reference", scores, made=setup_of(options).about(net))
         print(f"written to {demo / 'no_reference'}.csv, .json and others")
     failed = {"super-resolved": failures, "scored": unscored}
@@ -467,7 +469,7 @@ def run(argv: Sequence[str] | None) -> None:
     options = with_luma_of_pairs(options, test_sets, given)
     for remark in remarks(options, test_sets, given):
         print(f"note: {remark}")
-    crops = {test_set.protocol: page.Crops(net.scale) for test_set in test_sets}
+    crops = {test_set.protocol: report.Crops(net.scale) for test_set in test_sets}
     scores, failure = score(net, test_sets, crops, options, precision, device)
     report_scores(scores, crops, options, net)
     if failure is not None:

@@ -19,7 +19,7 @@ from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, Patches, load, naming_loader
 from data.testset import Sample, TestSet, centre
 from evaluation import Score, evaluate, grouped, mean
-from evaluation.page import RunReport
+from evaluation.report import RunReport
 from loss import Objective, Phase, compiled
 from model import EMA, BlindSR
 from model.checkpoint import checkpoint, write_file

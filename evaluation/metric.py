@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation import quality
+from evaluation import learned
 from evaluation.niqe import niqe
 
 Compare = Callable[[Tensor, Tensor], Tensor]  # SR and HR, (B, 3, H, W) in [0, 1], to (B,)
@@ -201,13 +201,13 @@ def _compared(compare: Callable[..., Tensor], title: str, *, planes: str | None 
 
 def _lpips(features: str) -> Metric:
     def create(*, device: torch.device, planes: str, border: int) -> Compare:
-        return quality.lpips(features, device)
+        return learned.lpips(features, device)
 
     return Metric(f"LPIPS {features}", create, lower_is_better=True)
 
 
 def _dists(*, device: torch.device, planes: str, border: int) -> Compare:
-    return quality.dists(device)
+    return learned.dists(device)
 
 
 def _niqe(*, device: torch.device, planes: str, border: int) -> Judge:
@@ -216,7 +216,7 @@ def _niqe(*, device: torch.device, planes: str, border: int) -> Judge:
 
 def _no_reference(name: str, title: str = "", *, lower_is_better: bool = False) -> Metric:
     def create(*, device: torch.device, planes: str, border: int) -> Judge:
-        return quality.no_reference(name, device)
+        return learned.no_reference(name, device)
 
     return Metric(title or name, create, lower_is_better=lower_is_better, needs_reference=False)
 
@@ -248,12 +248,12 @@ def find(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
-    learned = quality.pyiqa_metrics(f"{name} is none of {', '.join(METRICS)}; to be looked for elsewhere it")
-    if name not in learned:
+    others = learned.pyiqa_metrics(f"{name} is none of {', '.join(METRICS)}; to be looked for elsewhere it")
+    if name not in others:
         raise ValueError(
-            f"there is no metric {name}; there are {', '.join(METRICS)} and, of pyiqa, {', '.join(learned)}"
+            f"there is no metric {name}; there are {', '.join(METRICS)} and, of pyiqa, {', '.join(others)}"
         )
-    return _no_reference(name, lower_is_better=learned[name])
+    return _no_reference(name, lower_is_better=others[name])
 
 
 def make(name: str, *, device: torch.device, planes: str = "matlab", border: int = 0) -> Measure:

@@ -28,7 +28,7 @@ import published
 from data import factory as data_factory
 from data.degradation.recipe import read_recipe
 from evaluation import evaluate, mean
-from evaluation.page import hours_at
+from evaluation.report import hours_at
 from model import BlindSR, build, load_model, name_of, save_model
 from model.zoo import CLONE, LIST, entries
 from scripts.program import one_line, program, words_of

@@ -24,7 +24,7 @@ import trainer
 from data import pairs, sampler, testset
 from data import protocol as protocols
 from data.degradation import Degradation
-from evaluation import evaluate, report
+from evaluation import evaluate, tables
 from loss import contrast, distillation, objective
 from main import build_trainer
 from model import cdsr, kdsr, layer, load_model, moco, upsampler
@@ -219,7 +219,7 @@ def code() -> str:
     tests = f.box(225, 495, 165, testset.TestSet, "images with a protocol", fill="data", height=56)
     rule = f.box(425, 495, 165, protocols.Protocol, "kernels, noise; a hash", fill="data", height=56)
     once = f.box(625, 495, 165, evaluate, "the one scoring loop", fill="evaluation", height=56)
-    table = f.box(825, 495, 150, report.Row, "tables, report.html", fill="evaluation", height=56)
+    table = f.box(825, 495, 150, tables.Row, "tables, report.html", fill="evaluation", height=56)
     f.arrow(rule.left, tests.right)
     f.arrow((307, 551), (307, 558), (707, 558), once.bottom)
     f.arrow((107, 495), (107, 486), (707, 486), once.top)

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["cost", "evaluate", "metric", "niqe", "report", "results", "statistics"])
+@pytest.mark.parametrize("module", ["cost", "evaluate", "metric", "niqe", "report", "results", "statistics", "tables"])
 def test_examples(module):
     results = doctest.testmod(importlib.import_module(f"evaluation.{module}"))
     assert results.attempted > 0
