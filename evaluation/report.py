@@ -9,15 +9,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from html import escape
-from math import ceil, floor, isfinite, log10
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,20 +26,18 @@ from data.degradation.resize import bicubic
 from data.testset import Sample, to_pixels
 from evaluation import metric, tables
 from evaluation.evaluate import Score
-from runtime.curves import Lines, Reference, loss_curves, psnr_curves
-from utility import ENVIRONMENT, Run, atomic_write
+from runtime.curves import PICTURES, Reference, draw_curves
+from utility import ENVIRONMENT, Run, atomic_write, duration, read_rows
 
 NAME = "report.html"
 SIDE, MOST = 96, 6  # of a crop, HR pixels; crops on a page
-POINTS = 300  # of a curve
-COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#7f7f7f")
 STYLE = """
 body { font: 15px/1.45 sans-serif; color: #222; max-width: 1120px; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse; margin: .6em 0 } th, td { padding: .15em .7em; border-bottom: 1px solid #ddd }
 th { text-align: left } pre { white-space: pre-wrap; background: #f4f4f4; padding: .6em }
-svg text { font: 11px sans-serif }
 .row { display: flex; flex-wrap: wrap; gap: 14px } figure { margin: 0 } figcaption { font-size: 13px; color: #555 }
 img { display: block; width: 256px; height: 256px; image-rendering: pixelated }
+img.curves { width: 540px; height: auto; image-rendering: auto }
 .slider { position: relative; width: 256px; --at: 50% } .slider img + img { position: absolute; top: 0;
 clip-path: inset(0 0 0 var(--at)) } .slider input { width: 100%; margin: 4px 0 }
 """
@@ -73,7 +68,11 @@ def embedded(pixels: np.ndarray) -> str:
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _address(file.getvalue())
+
+
+def _address(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def figure(picture: str, caption: str) -> str:
@@ -118,91 +117,6 @@ def table(values: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def chart(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    x_label: str,
-    y_label: str,
-    *,
-    log: bool = False,
-    bands: Mapping[str, float] | None = None,
-) -> str:
-    """Return curves as SVG. Values that are not finite are left out, and so is the chart where nothing is left.
-
-    Args:
-        lines: (x, y) points by the label of a curve.
-        x_label, y_label: what the axes count, with units.
-        log: use a logarithmic axis for y, if all values are positive.
-        bands: half the width of the band around curves to compare with, by their label; they are dashed.
-
-    Examples:
-        >>> chart({"PSNR": [(0, 20.0), (10, 25.0)]}, "step", "PSNR, dB").count("<polyline")
-        1
-        >>> chart({"PSNR": [(0, float("nan"))]}, "step", "PSNR, dB")
-        ''
-    """
-    kept = {name: [point for point in points if isfinite(point[1])] for name, points in lines.items()}
-    kept = {name: _thinned(points) for name, points in kept.items() if points}
-    if not kept:
-        return ""
-    bands = bands or {}
-    xs = [x for points in kept.values() for x, _ in points]
-    ys = [y + side * bands.get(name, 0) for name, points in kept.items() for _, y in points for side in (-1, 1)]
-    log = log and min(ys) > 0
-    scaled: Callable[[float], float] = log10 if log else float
-    width, height, left, bottom = 540, 300, 62, 40
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-    y_low, y_high = scaled(min(ys)), scaled(max(ys))
-    y_low, y_high = (y_low, y_high) if y_high > y_low else (y_low - 0.5, y_high + 0.5)
-
-    def place(x: float, y: float) -> str:
-        right, up = (x - x_low) / (x_high - x_low), (scaled(y) - y_low) / (y_high - y_low)
-        return f"{left + right * (width - left - 12):.1f},{height - bottom - up * (height - bottom - 12):.1f}"
-
-    parts = [f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">']
-    for value in _ticks(y_low, y_high):
-        tick = 10**value if log else value
-        y = place(x_low, tick).split(",")[1]
-        parts.append(f'<line x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 5}" y="{y}" dy="4" text-anchor="end">{tick:.3g}</text>')
-    for value in _ticks(x_low, x_high):
-        x = place(value, 10**y_low if log else y_low).split(",")[0]
-        parts.append(f'<text x="{x}" y="{height - bottom + 15}" text-anchor="middle">{value:.6g}</text>')
-    parts.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(
-        f'<text transform="translate(12 {height / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
-    for i, (name, points) in enumerate(kept.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        at = 22 + 15 * i if log else height - bottom - 8 - 15 * i  # losses fall, scores rise
-        path = " ".join(place(*point) for point in points)
-        dash = ""
-        if (band := bands.get(name)) is not None:
-            dash = ' stroke-dasharray="6 4"'
-            edge = [(x, y - band) for x, y in points] + [(x, y + band) for x, y in reversed(points)]
-            around = " ".join(place(*point) for point in edge)
-            parts.append(f'<polygon points="{around}" fill="{colour}" fill-opacity="0.12"/>')
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
-        if len(points) < 30:
-            dots = (place(*point).split(",") for point in points)
-            parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>' for x, y in dots]
-        parts.append(f'<text x="{width - 18}" y="{at}" text-anchor="end" style="fill:{colour}">{escape(name)}</text>')
-    return "".join([*parts, "</svg>"])
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return at most POINTS points, each the mean of neighbours."""
-    size = ceil(len(points) / POINTS)
-    parts = (points[i : i + size] for i in range(0, len(points), size))
-    return [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return three to eight round numbers in [low, high]."""
-    power = 10 ** floor(log10((high - low) / 3))
-    step = next(step for step in (5 * power, 2 * power, power) if (high - low) / step >= 3)
-    return [i * step for i in range(ceil(low / step), floor(high / step) + 1)]
 
 
 # --------------------------------------------------------------------------------------------------------- crops
@@ -296,7 +210,7 @@ class RunReport:
     Args:
         run: the run; its logs and config.json are read when the page is written.
         scale: factor of the network.
-        reference: curves to lay under those of the run.
+        reference: another run, whose PSNR is drawn beside that of this run.
     """
 
     def __init__(self, run: Run, scale: int, reference: Reference | None = None) -> None:
@@ -306,8 +220,9 @@ class RunReport:
         self.crops = Crops(scale)
 
     def write(self) -> None:
-        """Write report.html. What goes wrong is a note in the log."""
+        """Draw the curves and write report.html. What goes wrong is a note in the log."""
         with _noting(self.run.log):
+            draw_curves(self.run, self.reference)
             text = self.html()
             with atomic_write(self.run.path / NAME) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -315,26 +230,11 @@ class RunReport:
     def html(self) -> str:
         """Return the page. Raises ValueError or OSError if a file of the run cannot be read."""
         run, config = self.run, self.run.config()
-        losses = loss_curves(run.loss_log)
-        epoch = config.get("epoch_steps", config.get("test_every"))  # the second in older runs
-        by_step, hours = psnr_curves(run.psnr_log), hours_at(run.path / "log.txt", epoch)
-        by_hours = {
-            name: [(max((time for at, time in hours if at <= step), default=0.0), psnr) for step, psnr in points]
-            for name, points in by_step.items()
-        }
-        under: Lines = {}
-        bands: dict[str, float] = {}
-        if (other := self.reference) is not None:
-            shared = {f"{name}: {other.name}": name for name in by_step if name in other.curves}
-            under = {label: other.curves[name] for label, name in shared.items()}
-            bands = {label: other.bands[name] for label, name in shared.items()}
-        charts = [
-            chart({**by_step, **under}, "step", "PSNR, dB", bands=bands),
-            chart(by_hours, "hours of training", "PSNR, dB"),
-            chart(losses, "step", "loss", log=True),
-        ]
-        parts = [f"<p>After step {max((step for points in by_step.values() for step, _ in points), default=0)}.</p>"]
-        parts.append(f'<div class="row">{"".join(charts)}</div>')
+        step = max((int(row["step"]) for row in read_rows(run.psnr_log)), default=0)
+        pictures = [path for name in PICTURES if (path := run.path / name).exists()]
+        curves = [f'<img class="curves" alt="{path.stem}" src="{_address(path.read_bytes())}">' for path in pictures]
+        parts = [f"<p>After step {step} and {duration(training_seconds(run.path / 'log.txt'))} of training.</p>"]
+        parts.append(f'<div class="row">{"".join(curves)}</div>')
         if self.scores:
             parts += ["<h2>Scores of the last validation</h2>", tables.render(tables.rows(self.scores), "html")]
             parts += ["<h2>Where SR and bicubic differ most</h2>", self.crops.html()]
@@ -344,30 +244,23 @@ class RunReport:
         return document(run.path.name, [*parts, _command(config.get("command", []))])
 
 
-def hours_at(log: Path, epoch_steps: int | None = None) -> list[tuple[int, float]]:
-    """Return (step, hours of training until then) for each line of the log about a step or the end of an epoch.
-
-    Pauses do not count. Without the length of an epoch, its end is left out.
+def training_seconds(log: Path) -> float:
+    """Return for how long a run has trained, by its log.txt; pauses between its starts do not count.
 
     Examples:
-        >>> hours_at(Path("no/log.txt"))
-        []
+        >>> training_seconds(Path("no/log.txt"))
+        0.0
     """
-    found: list[tuple[int, float]] = []
     seconds, last = 0.0, None
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-        match = re.match(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)", line)
-        if match is None:
+        try:
+            now, text = datetime.fromisoformat(line[:19]), line[20:]
+        except ValueError:  # a further line of a message
             continue
-        now, text = datetime.fromisoformat(match[1]), match[2]
-        if last is not None and text.startswith(("epoch ", "step ")):  # lines of work; a new start logs others first
+        if last is not None and text.startswith(("epoch ", "step ")):  # a new start logs other lines first
             seconds += max((now - last).total_seconds(), 0.0)
         last = now
-        if step := re.match(r"epoch \d+  step (\d+)/", text):
-            found.append((int(step[1]), seconds / 3600))
-        elif epoch_steps and (epoch := re.match(r"epoch (\d+)  ", text)):
-            found.append((int(epoch[1]) * epoch_steps, seconds / 3600))
-    return found
+    return seconds
 
 
 def write_results(

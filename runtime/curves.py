@@ -13,6 +13,7 @@ from utility import Run, atomic_write, read_rows
 
 BAND = 0.5  # dB, around a single run
 SURE = 0.95  # share of further seeds that fall into the band around several
+PICTURES = ("psnr.png", "loss.png")
 
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label of a curve
 
@@ -122,7 +123,8 @@ def draw_curves(run: Run, reference: Reference | None = None) -> None:
     from matplotlib.figure import Figure  # takes a second to import
 
     psnr, losses = psnr_curves(run.psnr_log), loss_curves(run.loss_log)
-    for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
+    corners = ("lower right", "upper right")  # scores rise, losses fall
+    for lines, label, name, corner in zip((psnr, losses), ("PSNR, dB", "loss"), PICTURES, corners, strict=True):
         if not lines:
             continue
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -139,6 +141,6 @@ def draw_curves(run: Run, reference: Reference | None = None) -> None:
             least = min(value for points in lines.values() for _, value in points)
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc=corner)
         with atomic_write(run.path / name) as temporary:
-            figure.savefig(temporary, dpi=110, format="png")
+            figure.savefig(temporary, dpi=150, format="png")

@@ -202,7 +202,7 @@ def code() -> str:
     learner = f.box(825, 285, 150, trainer.Learner, "backward, Adam, EMA", fill="hall")
     loop = f.box(425, 365, 165, trainer.Trainer, "step, log, validate, save", fill="hall", height=62)
     heal = f.box(625, 365, 165, divergence.Recovery, "back to a good state", fill="runtime", height=62)
-    logs = f.box(225, 365, 165, logger.Logger, "log.txt, CSV, curves", fill="runtime", height=62)
+    logs = f.box(225, 365, 165, logger.Logger, "log.txt, CSV, trackers", fill="runtime", height=62)
     disk = f.box(25, 365, 165, Run, "the files of a run", "state.pt resumes it", fill="hall", height=62)
     f.row([patches, made, batch, loss, phase])
     f.arrow(recipe.top, made.bottom)
