@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from evaluation import metric
 from evaluation.evaluate import Score, grouped, mean
+from model import zoo
 
 Form = Literal["text", "markdown", "latex", "html"]
 FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # those with a file, and its suffix
@@ -98,6 +99,27 @@ def render_images(scores: Mapping[str, Mapping[str, float]], form: Form = "text"
         for image, values in [("mean", means), *scores.items()]
     ]
     return layout(["image", *(kind.heading for kind in metrics.values())], lines, form, labels=1)
+
+
+def render_zoo() -> str:
+    """Return a table of the weights that come with the code: what they are for, and what they score.
+
+    Examples:
+        >>> render_zoo().splitlines()[0].split("  ")[0]
+        '--pre_train'
+    """
+    rows = [
+        (
+            entry.name,
+            f"{entry.network} x{entry.config['scale']}",
+            entry.degradation if entry.degradation == "second_order" else f"{entry.degradation}, {entry.blur_type}",
+            ", ".join(f"{name} {psnr:.2f}" for name, psnr in entry.scores.items()) + f" ({entry.protocol})",
+            entry.note,
+        )
+        for entry in zoo.entries().values()
+    ]
+    head = ("--pre_train", "network", "trained for", "PSNR, dB", "")
+    return tabulate(rows, head, maxcolwidths=[None, None, 24, 24, 60])
 
 
 def layout(header: Sequence[str], lines: Sequence[Sequence[str]], form: Form, labels: int) -> str:

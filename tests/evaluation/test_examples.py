@@ -6,7 +6,10 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["cost", "evaluate", "metric", "niqe", "report", "results", "statistics", "tables"])
+@pytest.mark.parametrize(
+    "module",
+    ["cost", "evaluate", "metric", "niqe", "photo_scores", "photographs", "report", "results", "statistics", "tables"],
+)
 def test_examples(module):
     results = doctest.testmod(importlib.import_module(f"evaluation.{module}"))
     assert results.attempted > 0
