@@ -50,14 +50,14 @@ from runtime.precision import Precision
 from utility import Run, argument, bar_interval, call
 
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
-LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
+LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
 PATIENCE = timedelta(days=30)  # processes that share photographs may finish hours apart
 
 
 def say(text: str) -> None:
-    """Print a line in which arguments in backticks become flags, as users of the command line know them."""
+    """Print a line; arguments in backticks become flags, as users of the command line know them."""
     print(option.as_flags(text))
 
 
@@ -116,9 +116,9 @@ def from_zoo(given: Given, log: Log) -> str:
 
 
 def trained_for(checkpoint: Path) -> dict[str, Any]:
-    """Return what is known of the degradation that a checkpoint was trained for, by flags: from its run, or the zoo."""
+    """Return the degradation that a checkpoint was trained for, by flags, from its run or the zoo; {} if unknown."""
     if entry := zoo.entry_of(checkpoint):
-        drawn = entry.degradation in option.COMPLETE  # with a blur of its own
+        drawn = entry.degradation in option.COMPLETE  # it draws its own blur, too
         return {"degradation": entry.degradation} | ({} if drawn else {"blur_type": entry.blur_type})
     if (run := results.run_of(checkpoint)) is not None:
         with suppress(ValueError):  # any folder may hold a config.json
@@ -155,7 +155,7 @@ def real_pairs(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int) -> TestSet:
     """Return the pairs of --data_test and --hr_dir, `crop` LR pixels a side of their centre; 0: all of them."""
     if not lr_dir.is_dir():
         raise NotADirectoryError(
-            f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
+            f"--data_test {lr_dir}: with --hr_dir it names one folder, that of the LR images. Several sets "
             "are joined by + without --hr_dir, each a folder with LR/ and HR/"
         )
     if not hr_dir.is_dir():
@@ -196,7 +196,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
 def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
     """Return the options with the luma that tables of real pairs use, whatever network restores them.
 
-    Raises ValueError if images that are measured otherwise are to be scored beside them.
+    Raises ValueError if images that are measured otherwise are scored in the same call.
     """
     real, planes = [test_set.real for test_set in test_sets], options.test_degradation.metric
     if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
@@ -275,7 +275,7 @@ def score(
     """Return every score of every test set, and the first error of writing them.
 
     The scores of a set are written as soon as it is done; with --save_results also the images as they are restored.
-    `crops`, by protocol, are given all images.
+    The `crops` of a protocol are given all its images.
     """
     net, options, folder, planes = tested.net, tested.options, tested.folder, tested.options.test_degradation.metric
     about = {
@@ -311,7 +311,7 @@ def score(
 
 
 def see(sample: Sample, sr: Tensor, *, crops: report.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
-    """Keep a crop of an image for the report, and write the whole image where there is a folder for it."""
+    """Keep a crop of an image for the report, and write the whole image if there is a folder for it."""
     bar.update()
     crops(sample, sr)
     if folder is not None:
@@ -339,7 +339,7 @@ def report_scores(tested: Tested, scores: Sequence[Score], crops: Mapping[str, r
 def enlarge(tested: Tested, ranks: Ranks, log: Log) -> None:
     """Super-resolve this process's share of the photographs, and score the results if asked to.
 
-    Exits with 1 if a photograph could not be super-resolved, and names all that could not.
+    Exits with 1, naming them, if photographs could not be super-resolved or scored.
     """
     net, photos, testing = tested.net, tested.options.photos, tested.options.testing
     if net.sees_hr:

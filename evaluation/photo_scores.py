@@ -27,7 +27,7 @@ class PhotoScores:
         found: the file of each result, and its values.
         failures: a message for each result that a metric cannot take.
 
-    Raises ValueError if a metric compares with HR images, or cannot be had.
+    Raises ValueError if a metric compares with HR images, or lacks its library or weights.
     """
 
     def __init__(self, metrics: Iterable[str], device: torch.device) -> None:

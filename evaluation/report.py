@@ -1,7 +1,7 @@
 """report.html of a run and of a test: one file with curves, tables and crops.
 
-Pictures are part of the file, and nothing is loaded from the internet. A page must not end a run: what goes wrong with
-it is a note, never an error.
+Pictures are part of the file, and nothing is loaded from the internet. A run never fails because of its page: what goes
+wrong becomes a note in the log.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ class Crop(NamedTuple):
 
 
 class Crops:
-    """The crops of a test in which SR and bicubic differ most, one of each image; for the `on_image` of `evaluate`.
+    """The crops of a test in which SR and bicubic differ most, one per image; for the `on_image` of `evaluate`.
 
-    Only the middle case of a protocol is considered. Nothing is raised: `failed` says what went wrong.
+    Only the middle case of a protocol is considered. No error is raised: `failed` says what went wrong.
 
     Args:
         scale: HR pixels per LR pixel, along each side.
@@ -155,7 +155,7 @@ class Crops:
         self.failed: str | None = None
 
     def __call__(self, sample: Sample, sr: Tensor) -> None:
-        """Take the crop of a sample and its SR images (N, 3, s·H, s·W) in [0, 1]."""
+        """Find the crop of a sample and its SR images (N, 3, s·H, s·W) in [0, 1]."""
         try:
             crop = self._crop(sample, sr)
         except Exception as error:
@@ -233,7 +233,8 @@ class RunReport:
         step = max((int(row["step"]) for row in read_rows(run.psnr_log)), default=0)
         pictures = [path for name in PICTURES if (path := run.path / name).exists()]
         curves = [f'<img class="curves" alt="{path.stem}" src="{_address(path.read_bytes())}">' for path in pictures]
-        parts = [f"<p>After step {step} and {duration(training_seconds(run.path / 'log.txt'))} of training.</p>"]
+        trained = duration(training_seconds((run.path / "log.txt").read_text(encoding="utf-8")))
+        parts = [f"<p>After step {step} and {trained} of training.</p>"]
         parts.append(f'<div class="row">{"".join(curves)}</div>')
         if self.scores:
             parts += ["<h2>Scores of the last validation</h2>", tables.render(tables.rows(self.scores), "html")]
@@ -244,15 +245,15 @@ class RunReport:
         return document(run.path.name, [*parts, _command(config.get("command", []))])
 
 
-def training_seconds(log: Path) -> float:
-    """Return for how long a run has trained, by its log.txt; pauses between its starts do not count.
+def training_seconds(log: str) -> float:
+    """Return for how long a run has trained, given the text of its log.txt; pauses between its starts do not count.
 
     Examples:
-        >>> training_seconds(Path("no/log.txt"))
-        0.0
+        >>> training_seconds("2026-01-31 10:00:00 lr 1e-4\\n2026-01-31 10:01:00 epoch 1  step 50/100")
+        60.0
     """
     seconds, last = 0.0, None
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+    for line in log.splitlines():
         try:
             now, text = datetime.fromisoformat(line[:19]), line[20:]
         except ValueError:  # a further line of a message
@@ -271,9 +272,9 @@ def write_results(
     Args:
         folder: that of the protocol.
         scores: those of all sets under this protocol.
-        crops: what the test showed.
+        crops: of the images that were tested.
         made: how the scores were made, for the page.
-        log: is told what goes wrong.
+        log: called with a note if the page cannot be written.
     """
     with _noting(log):
         about = {key: value for key, value in made.items() if key != "command"}

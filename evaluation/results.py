@@ -47,12 +47,12 @@ def run_of(checkpoint: Path) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """All that decides a result of test.py but the images: a checkpoint, and how it restores.
+    """Everything that decides a result of test.py, except the images: a checkpoint, and how it restores.
 
     Attributes:
         pre_train: the checkpoint; None: bicubic interpolation.
         weights: which of its weights, one of `model.checkpoint.WEIGHTS`.
-        precision, self_ensemble, tile, oracle, seed: as the flags of test.py.
+        precision, self_ensemble, tile, oracle, seed: see the flags of test.py.
     """
 
     pre_train: Path | None = None
@@ -66,8 +66,8 @@ class Setup:
     def folder(self, dir_experiment: Path, *, scale: int, save: str | None = None) -> Path:
         """Return `results/<checkpoint>/` in the directory `save`, or in that of the run that the checkpoint lies in.
 
-        With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>: files of different networks may have
-        the same name.
+        With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>, since files of different networks
+        may have the same name.
 
         Examples:
             >>> Setup().folder(Path("experiment"), scale=4).as_posix()

@@ -142,5 +142,5 @@ def _one_line(cell: str) -> str:
 
 
 def _markdown(cell: str) -> str:
-    """Escape what Markdown would read as markup, and | first of all, which ends a cell."""
+    """Escape what Markdown would read as markup, above all |, which ends a cell."""
     return html.escape(re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", _one_line(cell)), quote=False)

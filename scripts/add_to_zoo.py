@@ -163,7 +163,7 @@ def add(given: argparse.Namespace) -> None:
         "licence": given.licence,
         "command": public_command(given.run),
         "steps": f"{log[-1]['step']} of batch {config['batch_size']}, LR patch {config['patch_size']}",
-        "time": duration(training_seconds(run.path / "log.txt")),
+        "time": duration(training_seconds((run.path / "log.txt").read_text(encoding="utf-8"))),
     }
     measured = {"scores": found, "bicubic": bicubic, "protocol": protocol, "digest": digest}
     with atomic_write(file.with_suffix(".md")) as temporary:
