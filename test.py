@@ -116,7 +116,7 @@ def from_zoo(given: Given, log: Log) -> str:
 
 
 def trained_for(checkpoint: Path) -> dict[str, Any]:
-    """Return the degradation that a checkpoint was trained for, by flags, from its run or the zoo; {} if unknown."""
+    """Return the degradation that a checkpoint was trained for, as flags and values, by its run or the zoo."""
     if entry := zoo.entry_of(checkpoint):
         drawn = entry.degradation in option.COMPLETE  # it draws its own blur, too
         return {"degradation": entry.degradation} | ({} if drawn else {"blur_type": entry.blur_type})
@@ -274,7 +274,7 @@ def score(
 ) -> tuple[list[Score], OSError | None]:
     """Return every score of every test set, and the first error of writing them.
 
-    The scores of a set are written as soon as it is done; with --save_results also the images as they are restored.
+    The scores of a set are written as soon as it is done; with --save_results each image, as soon as it is restored.
     The `crops` of a protocol are given all its images.
     """
     net, options, folder, planes = tested.net, tested.options, tested.folder, tested.options.test_degradation.metric

@@ -25,7 +25,7 @@ from runtime.precision import Precision, has_bf16
 from utility import atomic_write, bar_interval
 
 STRIP = 64  # rows that are resized and written at once
-DECODING = 20  # bytes of an LR pixel while it is decoded and its degradation embedded
+DECODING = 20  # bytes that an LR pixel takes while it is decoded and its degradation estimated
 EDGE = 8  # LR pixels that are mirrored around a photograph: networks pad with zeros, which would show at corners
 TRIAL = 96  # LR pixels a side of the tile on which precisions are compared
 CLOSE = 0.5  # grey levels of 255 by which bf16 may differ on average
@@ -201,7 +201,7 @@ class Enlarger:
 
 
 class _Rows:
-    """Completes what the network returns: cuts its edge off, makes it grey if it was, adds alpha, resizes."""
+    """Makes rows of the result from those of the network: without edge, grey if it was grey, with alpha, resized."""
 
     def __init__(
         self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None], *, edge: int

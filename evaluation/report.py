@@ -60,7 +60,7 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def embedded(pixels: np.ndarray) -> str:
-    """Return (H, W, 3) uint8 pixels as the address of a PNG that holds them itself.
+    """Return (H, W, 3) uint8 pixels as a `data:` address, which holds them as a PNG.
 
     Examples:
         >>> embedded(np.zeros((2, 2, 3), np.uint8))[:22]
@@ -123,7 +123,7 @@ def _text(value: Any) -> str:
 
 
 class Crop(NamedTuple):
-    """A part of an image, as (H, W, 3) uint8 pixels; LR has 1 / scale of the side of the others."""
+    """A part of an image, as (H, W, 3) uint8 pixels; that of the LR image is smaller by the scale."""
 
     difference: float  # mean absolute difference between SR and bicubic, in [0, 1]
     caption: str
@@ -179,7 +179,7 @@ class Crops:
         return Crop(float(means.max()), caption, *(to_pixels(image[0].clamp(0, 1)) for image in (small, *cuts)))
 
     def html(self) -> str:
-        """Return the crops as HTML: LR, bicubic against SR with a slider, SR against HR with another."""
+        """Return the crops as HTML: LR, a slider between bicubic and SR, and one between SR and HR."""
         parts = [f"<p>Crops could not be shown: {escape(self.failed)}</p>"] if self.failed else []
         for crop in self.found:
             lr, soft, sr, hr = (embedded(pixels) for pixels in crop[2:])
@@ -246,7 +246,7 @@ class RunReport:
 
 
 def training_seconds(log: str) -> float:
-    """Return for how long a run has trained, given the text of its log.txt; pauses between its starts do not count.
+    """Return the seconds that a run has trained, given the text of its log.txt, without pauses between its starts.
 
     Examples:
         >>> training_seconds("2026-01-31 10:00:00 lr 1e-4\\n2026-01-31 10:01:00 epoch 1  step 50/100")
@@ -258,7 +258,7 @@ def training_seconds(log: str) -> float:
             now, text = datetime.fromisoformat(line[:19]), line[20:]
         except ValueError:  # a further line of a message
             continue
-        if last is not None and text.startswith(("epoch ", "step ")):  # a new start logs other lines first
+        if last is not None and text.startswith(("epoch ", "step ")):  # a new start logs others first, after the pause
             seconds += max((now - last).total_seconds(), 0.0)
         last = now
     return seconds

@@ -29,7 +29,7 @@ def psnr_curves(path: Path) -> Lines:
 def loss_curves(path: Path) -> Lines:
     """Return the curves of a loss_log.csv by the part of the loss.
 
-    Left out are the norm of the gradients, which is no loss, and the total where it is the same as its only part.
+    The norm of the gradients, which is no loss, is left out, and so is the total if it equals its only part.
     """
     curves: Lines = defaultdict(list)
     for row in read_rows(path):
@@ -43,9 +43,9 @@ def loss_curves(path: Path) -> Lines:
 class Reference:
     """The PSNR curves of another run, or the mean curves of several that differ in their seed alone.
 
-    Around the curve of a single run lies a band of BAND dB on both sides. Around the mean of several lies that of a
-    prediction: 95 % of further seeds fall into it by Student's t, if scores of seeds are distributed normally and
-    vary alike at all validations of a curve.
+    Around the curve of a single run lies a band of BAND dB on both sides. Around the mean of several lies a
+    prediction interval: by Student's t, 95 % of further seeds fall into it if the scores of seeds are normally
+    distributed and vary alike at all validations of a curve.
 
     Args:
         name: what to call it.
@@ -92,7 +92,7 @@ class Reference:
         return None
 
     def compare(self, row: Mapping[str, Any]) -> str | None:
-        """Return a note on a row of psnr_log.csv at which the run leaves the band around the reference, else None."""
+        """Return a note if the run leaves the band around the reference at this row of psnr_log.csv, else None."""
         curve, step, psnr = f"{row['set']}, {row['protocol']}", int(row["step"]), float(row["psnr"])
         expected = self.at(curve, step)
         if expected is None or abs(psnr - expected) <= self.bands[curve]:
