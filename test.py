@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.signals import INTERRUPTED, StopSignals, until_ready
 
@@ -23,7 +22,6 @@ if __name__ == "__main__":
     until_ready("test.py")
 
 import torch
-from tabulate import tabulate
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,12 +31,13 @@ from data.degradation import DEGRADATIONS
 from data.degradation.recipe import read_recipe
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.folders import paired
-from data.images import Log, read_image
+from data.images import Log
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
 from data.protocol_flags import build_protocol
-from data.testset import Prepared, Sample, TestSet, to_tensor
-from evaluation import Score, best_step, cost, evaluate, metric, page, report, results, score_image, smallest_hr
+from data.testset import Prepared, Sample, TestSet
+from evaluation import Score, best_step, cost, evaluate, metric, report, results, smallest_hr, tables
+from evaluation.photo_scores import PhotoScores, by_file
 from evaluation.photographs import Enlarger, Target
 from loss.factory import require
 from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
@@ -52,182 +51,15 @@ from runtime.precision import Precision
 from utility import Run, argument, bar_interval, call
 
 NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
-LUMA_OF_PAIRS = "matlab"  # of the tables of real photographs
+LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
 PATIENCE = timedelta(days=30)  # processes that share photographs may finish hours apart
 
 
 def say(text: str) -> None:
-    """Print a line in which arguments in backticks become flags, as users of the command line know them."""
+    """Print a line; arguments in backticks become flags, as users of the command line know them."""
     print(option.as_flags(text))
-
-
-def _nothing(text: str) -> None:
-    """Log nothing: the first of several processes does."""
-
-
-# ------------------------------------------------------------------------------------------------------- scores
-
-
-def restore(lr: Tensor, hr: Tensor, net: BlindSR, options: EvalOptions, precision: Precision) -> Tensor:
-    """Return the SR images of (N, 3, H, W), by tiles or as an ensemble if asked to; teachers and --oracle use hr."""
-    testing = options.testing
-    with precision.autocast(lr.device):
-        if testing.oracle and isinstance(net, IKC):
-            return best_step(net, lr, hr)
-        if testing.tile is None and not testing.self_ensemble:
-            return net(lr, hr).image
-        sr = net.upscale(lr, hr=hr if net.sees_hr else None, tile=testing.tile, self_ensemble=testing.self_ensemble)
-        return sr.to(lr.device)
-
-
-def metrics_of(options: EvalOptions) -> list[str]:
-    """Return the names of the metrics that were asked for."""
-    testing, demo = options.testing, options.images.data_test == "Demo"
-    names = metric.split_names(testing.score) if testing.score else [] if demo else ["psnr", "ssim"]
-    if options.test_degradation.metric == metric.ALL_PLANES:
-        names = metric.side_by_side(names)
-    return list(dict.fromkeys(names))
-
-
-def score(
-    net: BlindSR,
-    test_sets: Sequence[TestSet],
-    crops: Mapping[str, page.Crops],
-    options: EvalOptions,
-    precision: Precision,
-    device: torch.device,
-) -> tuple[list[Score], OSError | None]:
-    """Return every score of every test set, and the first error of writing them.
-
-    The scores of a set are written as soon as it is done; with --save_results also the images as they are restored.
-    `crops`, by protocol, are given all images.
-    """
-    planes, folder, setup = options.test_degradation.metric, folder_of(options, net), setup_of(options)
-    about = {"name": setup.stem(planes), "metric": f"{planes}, border {net.scale}", "made": setup.about(net)}
-    with argument("score"):
-        measures = [metric.make(n, device=device, planes=planes, border=net.scale) for n in metrics_of(options)]
-    scores, failure = list[Score](), None
-    images = sum(len(test_set.hr_paths) for test_set in test_sets)
-    with tqdm(total=images, unit="image", mininterval=bar_interval(), leave=False) as bar:
-        for test_set in test_sets:
-            bar.set_description_str(f"{test_set.name}, {test_set.protocol}")
-            kept = results.set_folder(folder, test_set) if options.testing.save_results else None
-            found = evaluate(
-                partial(restore, net=net, options=options, precision=precision),
-                test_set,
-                scale=net.scale,
-                planes=planes,
-                device=device,
-                metrics=measures,
-                on_image=partial(see, crops=crops[test_set.protocol], folder=kept, bar=bar),
-            )
-            scores += found
-            try:
-                results.write_test_set(folder, test_set, found, **about)
-            except OSError as error:  # a full disk: the table will still be printed
-                failure = failure or error
-    return scores, failure
-
-
-def see(sample: Sample, sr: Tensor, *, crops: page.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
-    """Keep a crop of an image for the report, and write the whole image where there is a folder for it."""
-    bar.update()
-    crops(sample, sr)
-    if folder is not None:
-        results.save_images(folder, sample, sr)
-
-
-def setup_of(options: EvalOptions) -> results.Setup:
-    """Return what decides the results besides the images."""
-    return call(results.Setup, **vars(options.testing))
-
-
-def folder_of(options: EvalOptions, net: BlindSR) -> Path:
-    """Return the folder of all results of this checkpoint."""
-    testing = options.testing
-    return setup_of(options).folder(testing.dir_experiment, scale=net.scale, save=testing.save)
-
-
-def report_scores(scores: Sequence[Score], crops: Mapping[str, page.Crops], options: EvalOptions, net: BlindSR) -> None:
-    """Print the table of all scores, and write report.html for each protocol."""
-    planes = options.test_degradation.metric
-    note = ", the best of seven steps, chosen by the HR image: an oracle" if options.testing.oracle else ""
-    note += ", a teacher, which sees the HR image" if net.sees_hr else ""
-    print(f"{name_of(net)} x{net.scale}, {planes}{note}")
-    print(report.render(report.rows(scores)))
-    print("±: standard deviation over the images")
-    folder, made = folder_of(options, net), {"metric": planes, **setup_of(options).about(net)}
-    for protocol, kept in crops.items():
-        of_protocol = [score for score in scores if score.protocol == protocol]
-        page.write_results(folder / results.slug(protocol), of_protocol, kept, made=made, log=print)
-    print(f"written to {folder}")
-
-
-# ------------------------------------------------------------------------------------------------ own photographs
-
-
-def enlarge(net: BlindSR, options: EvalOptions, device: torch.device, ranks: Ranks) -> None:
-    """Super-resolve this process's share of the photographs, and score the results if asked to.
-
-    Exits with 1 if a photograph could not be super-resolved, and names all that could not.
-    """
-    photos, testing = options.photos, options.testing
-    if net.sees_hr:
-        raise ValueError(f"photographs: {name_of(net)} is a teacher and needs the HR image; use its student")
-    demo = folder_of(options, net) / "Demo"
-    with argument("score"):
-        measures = [metric.make(name, device=device) for name in metrics_of(options)]
-        if comparing := [measure.name for measure in measures if measure.needs_reference]:
-            raise ValueError(f"{' and '.join(comparing)} compare with HR images, which photographs do not have")
-    target = Target(photos.outscale, photos.box)
-    jobs = plan(
-        [*photos.photos, *filter(None, [photos.dir_demo])],
-        ending=target.ending(net.scale),
-        out=photos.out or (demo if photos.dir_demo else None),
-        format=photos.format,
-        recursive=photos.recursive,
-        overwrite=photos.overwrite,
-        log=say if ranks.is_main else _nothing,
-    )
-    measured = list[tuple[Path, dict[str, float]]]()
-    unscored = list[str]()
-
-    def measure(out: Path) -> None:
-        try:
-            if measures:
-                measured.append((out, score_image(to_tensor(read_image(out), device), measures)))
-        except ValueError as error:  # too small for a metric
-            unscored.append(f"{out}: {error}")
-
-    enlarger = Enlarger(
-        net=net,
-        device=device,
-        log=lambda text: tqdm.write(option.as_flags(text)),
-        precision=testing.precision,
-        target=target,
-        quality=photos.quality,
-        tile=testing.tile,
-        self_ensemble=testing.self_ensemble,
-        overwrite=photos.overwrite,
-    )
-    failures = ranks.gather(enlarger(jobs[ranks.rank :: ranks.world], measure))
-    measured, unscored = sorted(ranks.gather(measured), key=lambda pair: pair[0]), ranks.gather(unscored)
-    distributed.leave()
-    if measured and ranks.is_main:
-        stems = Counter(out.stem for out, _ in measured)  # in different folders they may be the same
-        names = [out.stem if stems[out.stem] == 1 else str(out.with_suffix("")) for out, _ in measured]
-        scores = [
-            Score("Demo", "own images", name, "as they are", values)
-            for name, (_, values) in zip(names, measured, strict=True)
-        ]
-        print(report.render_images({score.image: score.values for score in scores}))
-        results.write_images_scores(demo / "no_reference", scores, made=setup_of(options).about(net))
-        print(f"written to {demo / 'no_reference'}.csv, .json and others")
-    failed = {"super-resolved": failures, "scored": unscored}
-    if listed := ["\n  ".join([f"not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each]:
-        sys.exit("test.py: error: " + "\n".join(listed) if ranks.is_main else 1)
 
 
 # ------------------------------------------------------------------------------------------- what is to be tested
@@ -251,22 +83,6 @@ def released_words(words: Sequence[str]) -> list[str]:
         if not skipping:
             kept.append(word)
     return kept
-
-
-def zoo_table() -> str:
-    """Return the weights that come with the code as a table: what they are for, and what they score."""
-    rows = [
-        (
-            entry.name,
-            f"{entry.network} x{entry.config['scale']}",
-            entry.degradation if entry.degradation == "second_order" else f"{entry.degradation}, {entry.blur_type}",
-            ", ".join(f"{name} {psnr:.2f}" for name, psnr in entry.scores.items()) + f" ({entry.protocol})",
-            entry.note,
-        )
-        for entry in zoo.entries().values()
-    ]
-    head = ("--pre_train", "network", "trained for", "PSNR, dB", "")
-    return tabulate(rows, head, maxcolwidths=[None, None, 24, 24, 60])
 
 
 def from_zoo(given: Given, log: Log) -> str:
@@ -300,6 +116,17 @@ def from_zoo(given: Given, log: Log) -> str:
     return found.name
 
 
+def trained_for(checkpoint: Path) -> dict[str, Any]:
+    """Return the degradation that a checkpoint was trained for, as flags and values, by its run or the zoo."""
+    if entry := zoo.entry_of(checkpoint):
+        drawn = entry.degradation in option.COMPLETE  # it draws its own blur, too
+        return {"degradation": entry.degradation} | ({} if drawn else {"blur_type": entry.blur_type})
+    if (run := results.run_of(checkpoint)) is not None:
+        with suppress(ValueError):  # any folder may hold a config.json
+            return Run(run).config()
+    return {}
+
+
 def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
     """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
     option.released_test(given)
@@ -325,63 +152,11 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
     return options, net
 
 
-def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
-    """Return the options with the luma that tables of real pairs use, whatever network restores them.
-
-    Raises ValueError if images that are measured otherwise are to be scored beside them.
-    """
-    real, planes = [test_set.real for test_set in test_sets], options.test_degradation.metric
-    if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
-        return options
-    if not all(real):
-        raise ValueError(
-            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PAIRS}, images that "
-            f"are degraded here by {planes}: test them apart, or name one --metric for all"
-        )
-    changed = dataclasses.replace(options.test_degradation, metric=LUMA_OF_PAIRS)
-    return dataclasses.replace(options, test_degradation=changed)
-
-
-def trained_for(checkpoint: Path) -> dict[str, Any]:
-    """Return what is known of the degradation that a checkpoint was trained for, by flags: from its run, or the zoo."""
-    if entry := zoo.entry_of(checkpoint):
-        drawn = entry.degradation in option.COMPLETE  # with a blur of its own
-        return {"degradation": entry.degradation} | ({} if drawn else {"blur_type": entry.blur_type})
-    if (run := results.run_of(checkpoint)) is not None:
-        with suppress(ValueError):  # any folder may hold a config.json
-            return Run(run).config()
-    return {}
-
-
-def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> list[str]:
-    """Return notes on what the user may not have meant, such as a degradation that the network was not trained for."""
-    found = []
-    protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
-    if given.get("protocol") == CROPPED:
-        protocol.remove("--protocol")
-    if protocol and all(test_set.real for test_set in test_sets) and options.testing.hr_dir is None:
-        found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
-    for test_set in test_sets:
-        if not test_set.real and test_set.hr_paths[0].parent.name.startswith("LR"):
-            found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
-    if options.testing.pre_train and "protocol" not in given and any(not test_set.real for test_set in test_sets):
-        tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
-        unnamed = [name for name in TRAINED_FOR if name not in given]
-        other = [name for name in unnamed if trained.get(name, tested[name]) != tested[name]]
-        if other:
-            values = {name: trained[name] for name in other}
-            if "recipe" in values:
-                values["recipe"] = read_recipe(values["recipe"]).name  # its ranges are in config.json
-            told = " ".join(f"--{name} {value}" for name, value in values.items())
-            found.append(f"the network was trained with {told}, which is not what this tests")
-    return found
-
-
 def real_pairs(lr_dir: Path, hr_dir: Path, scale: int, *, crop: int) -> TestSet:
     """Return the pairs of --data_test and --hr_dir, `crop` LR pixels a side of their centre; 0: all of them."""
     if not lr_dir.is_dir():
         raise NotADirectoryError(
-            f"--data_test {lr_dir}: beside --hr_dir it names one folder, that of the LR images. Several sets "
+            f"--data_test {lr_dir}: with --hr_dir it names one folder, that of the LR images. Several sets "
             "are joined by + without --hr_dir, each a folder with LR/ and HR/"
         )
     if not hr_dir.is_dir():
@@ -419,6 +194,196 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
     return test_sets
 
 
+def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
+    """Return the options with the luma that tables of real pairs use, whatever network restores them.
+
+    Raises ValueError if images that are measured otherwise are scored in the same call.
+    """
+    real, planes = [test_set.real for test_set in test_sets], options.test_degradation.metric
+    if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
+        return options
+    if not all(real):
+        raise ValueError(
+            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PAIRS}, images that "
+            f"are degraded here by {planes}: test them apart, or name one --metric for all"
+        )
+    changed = dataclasses.replace(options.test_degradation, metric=LUMA_OF_PAIRS)
+    return dataclasses.replace(options, test_degradation=changed)
+
+
+def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> list[str]:
+    """Return notes on what the user may not have meant, such as a degradation that the network was not trained for."""
+    found = []
+    protocol = [f"--{name}" for name in (*KERNELS, "blur_type", "degradation") if name in given]
+    if given.get("protocol") == CROPPED:
+        protocol.remove("--protocol")
+    if protocol and all(test_set.real for test_set in test_sets) and options.testing.hr_dir is None:
+        found.append(f"real pairs are scored as they are: {', '.join(protocol)} has no effect")
+    for test_set in test_sets:
+        if not test_set.real and test_set.hr_paths[0].parent.name.startswith("LR"):
+            found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
+    if options.testing.pre_train and "protocol" not in given and any(not test_set.real for test_set in test_sets):
+        tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
+        unnamed = [name for name in TRAINED_FOR if name not in given]
+        other = [name for name in unnamed if trained.get(name, tested[name]) != tested[name]]
+        if other:
+            values = {name: trained[name] for name in other}
+            if "recipe" in values:
+                values["recipe"] = read_recipe(values["recipe"]).name  # its ranges are in config.json
+            told = " ".join(f"--{name} {value}" for name, value in values.items())
+            found.append(f"the network was trained with {told}, which is not what this tests")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- scores
+
+
+class Tested(NamedTuple):
+    """A network on its device, and how it is tested."""
+
+    net: BlindSR
+    options: EvalOptions
+    device: torch.device
+    precision: Precision
+    setup: results.Setup  # decides the results, besides the images
+    folder: Path  # of all results of this checkpoint
+
+
+def restore(lr: Tensor, hr: Tensor, tested: Tested) -> Tensor:
+    """Return the SR images of (N, 3, H, W), by tiles or as an ensemble if asked to; teachers and --oracle use hr."""
+    net, testing = tested.net, tested.options.testing
+    with tested.precision.autocast(lr.device):
+        if testing.oracle and isinstance(net, IKC):
+            return best_step(net, lr, hr)
+        if testing.tile is None and not testing.self_ensemble:
+            return net(lr, hr).image
+        sr = net.upscale(lr, hr=hr if net.sees_hr else None, tile=testing.tile, self_ensemble=testing.self_ensemble)
+        return sr.to(lr.device)
+
+
+def metrics_of(options: EvalOptions) -> list[str]:
+    """Return the names of the metrics that were asked for."""
+    testing, demo = options.testing, options.images.data_test == "Demo"
+    names = metric.split_names(testing.score) if testing.score else [] if demo else ["psnr", "ssim"]
+    if options.test_degradation.metric == metric.ALL_PLANES:
+        names = metric.side_by_side(names)
+    return list(dict.fromkeys(names))
+
+
+def score(
+    tested: Tested, test_sets: Sequence[TestSet], crops: Mapping[str, report.Crops]
+) -> tuple[list[Score], OSError | None]:
+    """Return every score of every test set, and the first error of writing them.
+
+    The scores of a set are written as soon as it is done; with --save_results each image, as soon as it is restored.
+    The `crops` of a protocol are given all its images.
+    """
+    net, options, folder, planes = tested.net, tested.options, tested.folder, tested.options.test_degradation.metric
+    about = {
+        "name": tested.setup.stem(planes),
+        "metric": f"{planes}, border {net.scale}",
+        "made": tested.setup.about(net),
+    }
+    with argument("score"):
+        measures = [
+            metric.make(name, device=tested.device, planes=planes, border=net.scale) for name in metrics_of(options)
+        ]
+    scores, failure = list[Score](), None
+    images = sum(len(test_set.hr_paths) for test_set in test_sets)
+    with tqdm(total=images, unit="image", mininterval=bar_interval(), leave=False) as bar:
+        for test_set in test_sets:
+            bar.set_description_str(f"{test_set.name}, {test_set.protocol}")
+            kept = results.set_folder(folder, test_set) if options.testing.save_results else None
+            found = evaluate(
+                partial(restore, tested=tested),
+                test_set,
+                scale=net.scale,
+                planes=planes,
+                device=tested.device,
+                metrics=measures,
+                on_image=partial(see, crops=crops[test_set.protocol], folder=kept, bar=bar),
+            )
+            scores += found
+            try:
+                results.write_test_set(folder, test_set, found, **about)
+            except OSError as error:  # a full disk: the table will still be printed
+                failure = failure or error
+    return scores, failure
+
+
+def see(sample: Sample, sr: Tensor, *, crops: report.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
+    """Keep a crop of an image for the report, and write the whole image if there is a folder for it."""
+    bar.update()
+    crops(sample, sr)
+    if folder is not None:
+        results.save_images(folder, sample, sr)
+
+
+def report_scores(tested: Tested, scores: Sequence[Score], crops: Mapping[str, report.Crops]) -> None:
+    """Print the table of all scores, and write report.html for each protocol."""
+    net, planes = tested.net, tested.options.test_degradation.metric
+    note = ", the best of seven steps, chosen by the HR image: an oracle" if tested.options.testing.oracle else ""
+    note += ", a teacher, which sees the HR image" if net.sees_hr else ""
+    print(f"{name_of(net)} x{net.scale}, {planes}{note}")
+    print(tables.render(tables.rows(scores)))
+    print("±: standard deviation over the images")
+    made = {"metric": planes, **tested.setup.about(net)}
+    for protocol, kept in crops.items():
+        of_protocol = [score for score in scores if score.protocol == protocol]
+        report.write_results(tested.folder / results.slug(protocol), of_protocol, kept, made=made, log=print)
+    print(f"written to {tested.folder}")
+
+
+# ------------------------------------------------------------------------------------------------ own photographs
+
+
+def enlarge(tested: Tested, ranks: Ranks, log: Log) -> None:
+    """Super-resolve this process's share of the photographs, and score the results if asked to.
+
+    Exits with 1, naming them, if photographs could not be super-resolved or scored.
+    """
+    net, photos, testing = tested.net, tested.options.photos, tested.options.testing
+    if net.sees_hr:
+        raise ValueError(f"photographs: {name_of(net)} is a teacher and needs the HR image; use its student")
+    demo = tested.folder / "Demo"
+    with argument("score"):
+        scores = PhotoScores(metrics_of(tested.options), tested.device)
+    target = Target(photos.outscale, photos.box)
+    jobs = plan(
+        [*photos.photos, *filter(None, [photos.dir_demo])],
+        ending=target.ending(net.scale),
+        out=photos.out or (demo if photos.dir_demo else None),
+        format=photos.format,
+        recursive=photos.recursive,
+        overwrite=photos.overwrite,
+        log=log,
+    )
+    enlarger = Enlarger(
+        net=net,
+        device=tested.device,
+        log=lambda text: tqdm.write(option.as_flags(text)),
+        precision=testing.precision,
+        target=target,
+        quality=photos.quality,
+        tile=testing.tile,
+        self_ensemble=testing.self_ensemble,
+        overwrite=photos.overwrite,
+    )
+    failures = ranks.gather(enlarger(jobs[ranks.rank :: ranks.world], scores))
+    found, unscored = by_file(ranks.gather(scores.found)), ranks.gather(scores.failures)
+    distributed.leave()
+    if found and ranks.is_main:
+        print(tables.render_images({score.image: score.values for score in found}))
+        results.write_images_scores(demo / "no_reference", found, made=tested.setup.about(net))
+        print(f"written to {demo / 'no_reference'}.csv, .json and others")
+    failed = {"super-resolved": failures, "scored": unscored}
+    if listed := ["\n  ".join([f"not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each]:
+        sys.exit("test.py: error: " + "\n".join(listed) if ranks.is_main else 1)
+
+
+# ------------------------------------------------------------------------------------------------------ program
+
+
 def check_photographs(paths: Sequence[Path]) -> None:
     """Raise FileNotFoundError for a photograph that is not there, before anything is loaded."""
     for path in paths:
@@ -435,16 +400,20 @@ def run(argv: Sequence[str] | None) -> None:
         )
     given = option.parse(EvalOptions, words, prog="test.py", names=NAMES)
     if given.get("zoo"):
-        print(zoo_table())
+        print(tables.render_zoo())
         return
     check_photographs(given.get("photos", ()))
+
+    # Processes: several share photographs, one scores test sets.
     shared = option.asks_for_photographs(given) and not given.get("complexity")
     n_GPUs = given.get("n_GPUs", 1)
     if shared and n_GPUs > 1 and not distributed.launched():
         check_devices(n_GPUs=n_GPUs, cpu=given.get("cpu", False))
         distributed.launch(Path(__file__), n_GPUs, words)
     ranks = distributed.join(PATIENCE) if shared else Ranks()
-    log = say if ranks.is_main else _nothing
+    log = say if ranks.is_main else lambda text: None  # the first of several processes speaks for all
+
+    # The network, on its device.
     options, net = load(given, log)
     machine, testing = options.machine, options.testing
     fixed = "fp32" if testing.precision == "auto" else testing.precision
@@ -461,16 +430,21 @@ def run(argv: Sequence[str] | None) -> None:
         found = cost.measure_cost(net, *cost.SIZE, device, precision=fixed)
         print(cost.render_cost(net, found))
         return
+
+    # Photographs, or test sets: scores, table, report.
+    setup = call(results.Setup, **vars(testing))
+    folder = setup.folder(testing.dir_experiment, scale=net.scale, save=testing.save)
+    tested = Tested(net, options, device, precision, setup, folder)
     if options.images.data_test == "Demo":
-        enlarge(net, options, device, ranks)
+        enlarge(tested, ranks, log)
         return
     test_sets = find_test_sets(given, options, net)
-    options = with_luma_of_pairs(options, test_sets, given)
-    for remark in remarks(options, test_sets, given):
+    tested = tested._replace(options=with_luma_of_pairs(options, test_sets, given))
+    for remark in remarks(tested.options, test_sets, given):
         print(f"note: {remark}")
-    crops = {test_set.protocol: page.Crops(net.scale) for test_set in test_sets}
-    scores, failure = score(net, test_sets, crops, options, precision, device)
-    report_scores(scores, crops, options, net)
+    crops = {test_set.protocol: report.Crops(net.scale) for test_set in test_sets}
+    scores, failure = score(tested, test_sets, crops)
+    report_scores(tested, scores, crops)
     if failure is not None:
         raise failure
 

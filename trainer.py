@@ -15,7 +15,7 @@ from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, Patches, load, naming_loader
 from data.testset import Sample, TestSet
 from evaluation import Score, evaluate, grouped, mean
-from evaluation.page import RunReport
+from evaluation.report import RunReport
 from evaluation.strips import Strips
 from loss.learner import Learner
 from model.checkpoint import write_file

@@ -56,7 +56,7 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
         before = "the file that was there is untouched" if path.exists() else "no file was written"
         raise OSError(error.errno, f"{error.strerror or error}; {before}", str(path)) from error
     finally:
-        with suppress(OSError):  # a file system that takes no files tells so above
+        with suppress(OSError):  # if the folder is not writable, the error was raised above
             temporary.unlink(missing_ok=True)
 
 

@@ -125,7 +125,9 @@ def check_there(path: Path, remedy: str = "") -> None:
     """Raise FileNotFoundError, with a `remedy`, unless there is such a file or folder.
 
     Examples:
-        >>> check_there(Path.cwd())
+        >>> check_there(Path("cat.jgp"), "; --out names the result")
+        Traceback (most recent call last):
+        FileNotFoundError: there is no file or folder cat.jgp; --out names the result
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}{remedy}")

@@ -3,7 +3,7 @@
 from evaluation.cost import Cost, measure_cost, render_cost
 from evaluation.evaluate import Restore, Score, best_step, evaluate, grouped, mean, score_image, smallest_hr
 from evaluation.metric import METRICS, PLANES, Measure, Metric, psnr, ssim
-from evaluation.report import render, render_images, rows
+from evaluation.tables import render, render_images, rows
 
 __all__ = [
     "METRICS",

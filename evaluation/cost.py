@@ -29,7 +29,7 @@ class Cost(NamedTuple):
     dynamic_macs: int  # the part of `macs` in convolutions whose weights the network computes for each image
     seconds: float  # the median of some runs
     machine: str  # the GPU or CPU that was timed
-    precision: str = "fp32"  # that the network was timed at
+    precision: str = "fp32"  # at which the network was timed
 
 
 class Published(NamedTuple):
@@ -46,7 +46,7 @@ class Published(NamedTuple):
 UNEXPLAINED = "The published multiply-adds do not fit the released code, whose network is the one counted here."
 PUBLISHED = (
     Published("DASR", "DASR", {}, 5.84, 185.66),
-    Published("IKC", "IKC", {}, 5.32, 2528.03, "The published multiply-adds include a seventh correction, of no use."),
+    Published("IKC", "IKC", {}, 5.32, 2528.03, "The published multiply-adds include an unused seventh correction."),
     Published("KDSR-M", "KDSR_S", {}, 5.80, 191.42, UNEXPLAINED),
     Published(
         "KDSR-L",
@@ -84,8 +84,8 @@ def measure_cost(net: BlindSR, height: int, width: int, device: torch.device, *,
 def count_macs(net: BlindSR, height: int, width: int) -> tuple[int, int]:
     """Return the multiply-adds for one LR image of height x width, and the part of them in dynamic convolutions.
 
-    As usual, convolutions and matrix products count. Nothing is computed or allocated. Tools that count by layer miss
-    the dynamic convolutions, which are no `nn.Conv2d`.
+    As usual, only convolutions and matrix products are counted. Nothing is computed or allocated. Tools that count by
+    layer miss the dynamic convolutions, which are not `nn.Conv2d`.
 
     Examples:
         >>> from model import build

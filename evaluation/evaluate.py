@@ -52,7 +52,7 @@ def evaluate(
         scale: also the border that PSNR and SSIM cut, in pixels.
         planes: what PSNR and SSIM compare, a name in `metric.PLANES`.
         device: where everything is computed.
-        metrics: names, or metrics from `metric.make`. Make those with weights only once for several test sets.
+        metrics: names, or metrics from `metric.make`. For several test sets, make those with weights only once.
         on_image: called with each sample and its SR images (N, 3, s·H, s·W).
         first: score only so many images.
 
@@ -92,7 +92,7 @@ def evaluate(
 def best_step(net: IKC, lr: Tensor, hr: Tensor) -> Tensor:
     """Return for each image the one of IKC's seven SR images that is nearest to the HR image: an oracle.
 
-    The released test of IKC reports it. Nearest is the highest PSNR of RGB, cut by a border of `scale` pixels.
+    The released test of IKC reports it. Nearest means the highest PSNR over RGB without a border of `scale` pixels.
 
     Args:
         net: the network.
@@ -110,7 +110,7 @@ def best_step(net: IKC, lr: Tensor, hr: Tensor) -> Tensor:
 
 
 def smallest_hr(net: BlindSR) -> int:
-    """Return the HR pixels a side that an image needs to be restored by this network and measured.
+    """Return the smallest side, in HR pixels, of an image that this network can restore and PSNR and SSIM can measure.
 
     Examples:
         >>> from model import build
@@ -121,9 +121,9 @@ def smallest_hr(net: BlindSR) -> int:
 
 
 def score_image(image: Tensor, measures: Iterable[Measure]) -> dict[str, float]:
-    """Return what metrics without a reference say of one (3, H, W) image in [0, 1], by their names.
+    """Return the values of metrics without a reference for one (3, H, W) image in [0, 1], by the metrics' names.
 
-    Raises ValueError for a metric that needs a reference, or cannot take an image of this size.
+    Raises ValueError if a metric needs a reference, or cannot take an image of this size.
 
     Examples:
         >>> brightness = Measure("brightness", lambda images: images.mean((1, 2, 3)), needs_reference=False)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation import quality
+from evaluation import learned
 from evaluation.niqe import niqe
 
 Compare = Callable[[Tensor, Tensor], Tensor]  # SR and HR, (B, 3, H, W) in [0, 1], to (B,)
@@ -35,7 +35,7 @@ class Metric(NamedTuple):
 
     title: str
     create: Callable[..., Compare | Judge]  # called with device, planes and border by keyword; may load weights
-    digits: int = 4  # behind the point, in tables
+    digits: int = 4  # after the point, in tables
     unit: str = ""
     lower_is_better: bool = False
     needs_reference: bool = True  # `create` gives a function of SR and HR; else of SR alone
@@ -76,7 +76,7 @@ class Luma(NamedTuple):
     offset: float
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return the luma of (B, 3, H, W) in [0, 1], rounded to 8 bits before: (B, 1, H, W) in 0..255, not rounded."""
+        """Return the luma of (B, 3, H, W) in [0, 1], rounded to 8 bits first: (B, 1, H, W) in 0..255, not rounded."""
         channels = grey_levels(image).split(1, 1)  # (B, 1, H, W) each
         luma = channels[0] * self.weights[0]
         for channel, weight in zip(channels[1:], self.weights[1:], strict=True):
@@ -122,7 +122,7 @@ def psnr(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tens
 
 
 def ssim(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tensor:
-    """Return the structural similarity: (B,) float64, 1 for equal images. Arguments and errors as of `psnr`.
+    """Return the structural similarity: (B,) float64, 1 for equal images. Arguments and errors are those of `psnr`.
 
     11×11 Gaussian window of σ 1.5, its valid region, constants (0.01·255)² and (0.03·255)² (Wang et al., 2004).
 
@@ -166,7 +166,7 @@ def _distinct(hr: Tensor) -> Tensor:
 
 
 def smallest_side(border: int) -> int:
-    """Return the pixels a side that an image needs for the SSIM window to fit in when the border is cut.
+    """Return the smallest side of an image, in pixels, that leaves room for SSIM's window once the border is cut.
 
     Examples:
         >>> smallest_side(border=4)
@@ -201,13 +201,13 @@ def _compared(compare: Callable[..., Tensor], title: str, *, planes: str | None 
 
 def _lpips(features: str) -> Metric:
     def create(*, device: torch.device, planes: str, border: int) -> Compare:
-        return quality.lpips(features, device)
+        return learned.lpips(features, device)
 
     return Metric(f"LPIPS {features}", create, lower_is_better=True)
 
 
 def _dists(*, device: torch.device, planes: str, border: int) -> Compare:
-    return quality.dists(device)
+    return learned.dists(device)
 
 
 def _niqe(*, device: torch.device, planes: str, border: int) -> Judge:
@@ -216,7 +216,7 @@ def _niqe(*, device: torch.device, planes: str, border: int) -> Judge:
 
 def _no_reference(name: str, title: str = "", *, lower_is_better: bool = False) -> Metric:
     def create(*, device: torch.device, planes: str, border: int) -> Judge:
-        return quality.no_reference(name, device)
+        return learned.no_reference(name, device)
 
     return Metric(title or name, create, lower_is_better=lower_is_better, needs_reference=False)
 
@@ -248,12 +248,12 @@ def find(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
-    learned = quality.pyiqa_metrics(f"{name} is none of {', '.join(METRICS)}; to be looked for elsewhere it")
-    if name not in learned:
+    others = learned.pyiqa_metrics(f"{name} is not one of {', '.join(METRICS)}, so it")
+    if name not in others:
         raise ValueError(
-            f"there is no metric {name}; there are {', '.join(METRICS)} and, of pyiqa, {', '.join(learned)}"
+            f"there is no metric {name}; there are {', '.join(METRICS)} and, of pyiqa, {', '.join(others)}"
         )
-    return _no_reference(name, lower_is_better=learned[name])
+    return _no_reference(name, lower_is_better=others[name])
 
 
 def make(name: str, *, device: torch.device, planes: str = "matlab", border: int = 0) -> Measure:
@@ -265,7 +265,7 @@ def make(name: str, *, device: torch.device, planes: str = "matlab", border: int
         planes: which planes PSNR and SSIM compare, a name in `PLANES`.
         border: pixels that PSNR and SSIM cut on each side.
 
-    Raises ValueError, saying what to do, if a library or weights cannot be had.
+    Raises ValueError, saying what to do, if a library or weights are missing.
 
     Examples:
         >>> measure = make("psnr", device=torch.device("cpu"), border=2)

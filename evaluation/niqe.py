@@ -30,7 +30,7 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to the right, below, and along
 def niqe(luma: Tensor) -> Tensor:
     """Return the NIQE of images; lower is better.
 
-    What is left of an image beyond whole blocks of 96 × 96 pixels, at its right and bottom, plays no part.
+    Pixels at the right and bottom that fill no whole block of 96 × 96 are ignored.
 
     Args:
         luma: (B, 1, H, W), 0..255: MATLAB's Y, rounded to whole levels.

@@ -1,4 +1,4 @@
-"""Super-resolve own photographs: in bounded memory, with a progress bar, each file whole or not at all."""
+"""Super-resolve photographs in bounded memory, with a progress bar. Each result appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from runtime.precision import Precision, has_bf16
 from utility import atomic_write, bar_interval
 
 STRIP = 64  # rows that are resized and written at once
-DECODING = 20  # bytes of an LR pixel while it is decoded and its degradation embedded
-EDGE = 8  # LR pixels that are mirrored around a photograph: networks pad with zeros, which shows at corners
+DECODING = 20  # bytes that an LR pixel takes while it is decoded and its degradation estimated
+EDGE = 8  # LR pixels that are mirrored around a photograph: networks pad with zeros, which would show at corners
 TRIAL = 96  # LR pixels a side of the tile on which precisions are compared
 CLOSE = 0.5  # grey levels of 255 by which bf16 may differ on average
 
@@ -71,15 +71,15 @@ class Enlarger:
     """Super-resolves photographs with one network.
 
     Attributes:
-        net: no teacher.
+        net: any network but a teacher.
         device: where the network is.
         precision: a precision, or `auto`: for each photograph bf16 where the device has units for it and the result
             of a tile differs by less than half a grey level on average.
         target: the size of the results.
         quality: of JPEG and WebP, 1 to 100.
         tile, self_ensemble: as for `BlindSR.upscale`.
-        overwrite: replace results that are there.
-        log: is told of each file.
+        overwrite: replace existing results.
+        log: called with a line about each file.
     """
 
     net: BlindSR
@@ -93,10 +93,10 @@ class Enlarger:
     overwrite: bool = False
 
     def __call__(self, jobs: Sequence[Job], on_result: Callable[[Path], None] = lambda path: None) -> list[str]:
-        """Write the results, and return a message for each photograph that failed; the others are not stopped by it.
+        """Write the results, and return a message for each photograph that failed, which does not stop the others.
 
-        Results that are there are kept and logged, so an interrupted call goes on when it is repeated.
-        `on_result` is given each file that was written.
+        Existing results are kept and logged, so that an interrupted call goes on when it is repeated. `on_result` is
+        called with each file that was written.
         """
         failures: list[str] = []
         todo: list[tuple[Job, list[int], float]] = []  # frames, and the megapixels of one
@@ -112,7 +112,7 @@ class Enlarger:
         with _Bar(sum(len(frames) * each for _, frames, each in todo)) as bar:
             for number, (job, frames, each) in enumerate(todo, 1):
                 try:
-                    # A generator, so that of this block only what reads is about the photograph.
+                    # Reading is a generator, so that only read errors, not write errors, are blamed on the photograph.
                     for photo, out, name in self._read(job, frames):
                         self._write(job, photo, out, bar.part(f"{number}/{len(todo)} {name}", each))
                         on_result(out)
@@ -129,7 +129,7 @@ class Enlarger:
         return size[0] * size[1] * self.net.scale**2 / 1e6
 
     def _missing(self, job: Job, frames: int) -> list[int]:
-        """Return the frames whose results are to be written; log the results that are there already."""
+        """Return the frames whose results are to be written; log the results that exist."""
         missing = []
         for frame in range(frames):
             out = job.frame(frame, frames)
@@ -181,8 +181,8 @@ class Enlarger:
         if 2 * needed > free:
             advice = "" if job.format == "png" else "; `format` png needs the least"
             raise BadImage(
-                f"{job.source}: with a result of {width} x {height} pixels takes {needed / 2**30:.1f} GiB, more than "
-                f"half of the {free / 2**30:.1f} GiB that are free{advice}"
+                f"{job.source}: with its result of {width} x {height} pixels it takes {needed / 2**30:.1f} GiB, more "
+                f"than half of the {free / 2**30:.1f} GiB that are free{advice}"
             )
 
     def _choose_precision(self, image: np.ndarray) -> str:
@@ -201,7 +201,7 @@ class Enlarger:
 
 
 class _Rows:
-    """Completes what the network returns: cuts its edge off, makes it grey if it was, adds alpha, resizes."""
+    """Makes rows of the result from those of the network: without edge, grey if it was grey, with alpha, resized."""
 
     def __init__(
         self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None], *, edge: int
@@ -232,7 +232,7 @@ class _Rows:
 
 
 class _Bar:
-    """A progress bar in megapixels of the networks' output over all files, which moves with each tile."""
+    """A progress bar over all files, in megapixels of the network's output; it moves with each tile."""
 
     def __init__(self, megapixels: float) -> None:
         self._bar = tqdm(
@@ -264,5 +264,5 @@ class _Bar:
         return progress
 
     def _move(self, to: float) -> None:
-        self._bar.n = min(max(to, self._bar.n), self._bar.total)  # sums of fractions may pass the total
+        self._bar.n = min(max(to, self._bar.n), self._bar.total)  # sums of fractions may exceed the total
         self._bar.update(0)

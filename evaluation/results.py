@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.images import write_image
 from data.testset import Sample, TestSet, fingerprint, to_pixels
-from evaluation import report
+from evaluation import tables
 from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
@@ -47,12 +47,12 @@ def run_of(checkpoint: Path) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """All that decides a result of test.py but the images: a checkpoint, and how it restores.
+    """Everything that decides a result of test.py, except the images: a checkpoint, and how it restores.
 
     Attributes:
         pre_train: the checkpoint; None: bicubic interpolation.
         weights: which of its weights, one of `model.checkpoint.WEIGHTS`.
-        precision, self_ensemble, tile, oracle, seed: as the flags of test.py.
+        precision, self_ensemble, tile, oracle, seed: see the flags of test.py.
     """
 
     pre_train: Path | None = None
@@ -66,8 +66,8 @@ class Setup:
     def folder(self, dir_experiment: Path, *, scale: int, save: str | None = None) -> Path:
         """Return `results/<checkpoint>/` in the directory `save`, or in that of the run that the checkpoint lies in.
 
-        With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>: files of different networks may have
-        the same name.
+        With neither, the directory is test_<checkpoint>_<8 digits of its SHA-256>, since files of different networks
+        may have the same name.
 
         Examples:
             >>> Setup().folder(Path("experiment"), scale=4).as_posix()
@@ -145,7 +145,7 @@ def write_test_set(
 
     Raises OSError, naming the file, if it cannot be written. No file is left half written.
     """
-    table = report.rows(scores)
+    table = tables.rows(scores)
     about = {
         "protocol": test_set.protocol,
         "digest": test_set.digest,
@@ -157,7 +157,7 @@ def write_test_set(
     intervals = {name: confidence_interval([image[name] for image in images]) for name in scores[0].values}
     intervals = {name: ends for name, ends in intervals.items() if isfinite(ends[0])}
     told = {**table[0].means, "interval_95": intervals, **about, **made}
-    _write(stem, scores, partial(report.render, table), told)
+    _write(stem, scores, partial(tables.render, table), told)
 
 
 def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[st
 
     Raises OSError, naming the file, if it cannot be written.
     """
-    table = partial(report.render_images, {score.image: score.values for score in scores})
+    table = partial(tables.render_images, {score.image: score.values for score in scores})
     _write(stem, scores, table, {**mean(scores), **made})
 
 
@@ -177,7 +177,7 @@ def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:
             write_image(temporary, to_pixels(image))
 
 
-def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], str], made: Mapping[str, Any]) -> None:
+def _write(stem: Path, scores: Sequence[Score], table: Callable[[tables.Form], str], made: Mapping[str, Any]) -> None:
     """Write scores as <stem>.csv, their table in every form, and how they were made as <stem>.json."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     names = list(scores[0].values)
@@ -186,7 +186,7 @@ def _write(stem: Path, scores: Sequence[Score], table: Callable[[report.Form], s
         writer.writerow([*LABELS, *names])
         for score in scores:
             writer.writerow([*map(harmless, score[:4]), *(score.values[name] for name in names)])
-    for form, suffix in report.FORMS.items():
+    for form, suffix in tables.FORMS.items():
         with atomic_write(Path(f"{stem}{suffix}")) as temporary:
             temporary.write_text(table(form) + "\n", encoding="utf-8")
     odd = {key for key, value in made.items() if isinstance(value, float) and not isfinite(value)}

@@ -53,7 +53,8 @@ def write_file(contents: Mapping[str, Any], path: str | Path) -> None:
     with Path(path).open("wb") as file:
         try:
             torch.save(sealed, file)
-        except RuntimeError as error:  # PyTorch's writer hides behind its own what broke off: a full disk, Ctrl-C
+        except RuntimeError as error:
+            # PyTorch's writer raises its own error and hides the cause, such as a full disk or Ctrl-C.
             hidden = error.__context__
             raise hidden if isinstance(hidden, OSError | KeyboardInterrupt | SystemExit) else error from None
 

@@ -49,19 +49,19 @@ def entries() -> dict[str, Weights]:
     """Return all entries by name.
 
     Examples:
-        >>> all(entry.file.endswith(".safetensors") for entry in entries().values())
-        True
+        >>> entries()["kdsr_s_x4_light"].degradation
+        'second_order'
     """
     listed = json.loads(LIST.read_text(encoding="utf-8"))
     return {name: Weights(name=name, **entry) for name, entry in listed.items()}
 
 
 def entry_of(path: Path) -> Weights | None:
-    """Return the entry whose file this is by its name and place, None if it is none of the zoo's.
+    """Return the entry whose file this is by its name and place; None if the file is not one of the zoo's.
 
     Examples:
-        >>> entry_of(Path("runs/model_best.pt")) is None
-        True
+        >>> entry_of(CLONE / "kdsr_s_x4_light.safetensors").network
+        'KDSR_S'
     """
     if path.resolve().parent not in [place.resolve() for place in _places()]:
         return None
@@ -111,8 +111,8 @@ def choose(
     only if it is named.
 
     Examples:
-        >>> choose(scale=4, network="RRDB", protocol="gaussian8") is None
-        True
+        >>> choose(scale=4, network="CDSR", protocol="gaussian8").config["scale"]
+        4
     """
     asked = {"degradation": degradation, "blur_type": blur_type, "protocol": protocol}
     asked = {key: value for key, value in asked.items() if value is not None}
@@ -129,9 +129,8 @@ def choose_for_photographs(*, scale: int | None = None, network: str | None = No
     photograph.
 
     Examples:
-        >>> found = choose_for_photographs(scale=4)
-        >>> found is None or found.config["scale"]
-        4
+        >>> choose_for_photographs(scale=4).degradation
+        'second_order'
     """
     centred = [entry for entry in _usable(scale, network) if entry.degradation != "manet"]
     real = [entry for entry in centred if entry.degradation == "second_order"]

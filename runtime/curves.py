@@ -13,6 +13,7 @@ from utility import Run, atomic_write, read_rows
 
 BAND = 0.5  # dB, around a single run
 SURE = 0.95  # share of further seeds that fall into the band around several
+PICTURES = ("psnr.png", "loss.png")
 
 Lines = dict[str, list[tuple[int, float]]]  # (step, value) points by the label of a curve
 
@@ -28,7 +29,7 @@ def psnr_curves(path: Path) -> Lines:
 def loss_curves(path: Path) -> Lines:
     """Return the curves of a loss_log.csv by the part of the loss.
 
-    Left out are the norm of the gradients, which is no loss, and the total where it is the same as its only part.
+    The norm of the gradients, which is no loss, is left out, and so is the total if it equals its only part.
     """
     curves: Lines = defaultdict(list)
     for row in read_rows(path):
@@ -42,9 +43,9 @@ def loss_curves(path: Path) -> Lines:
 class Reference:
     """The PSNR curves of another run, or the mean curves of several that differ in their seed alone.
 
-    Around the curve of a single run lies a band of BAND dB on both sides. Around the mean of several lies that of a
-    prediction: 95 % of further seeds fall into it by Student's t, if scores of seeds are distributed normally and
-    vary alike at all validations of a curve.
+    Around the curve of a single run lies a band of BAND dB on both sides. Around the mean of several lies a
+    prediction interval: by Student's t, 95 % of further seeds fall into it if the scores of seeds are normally
+    distributed and vary alike at all validations of a curve.
 
     Args:
         name: what to call it.
@@ -91,7 +92,7 @@ class Reference:
         return None
 
     def compare(self, row: Mapping[str, Any]) -> str | None:
-        """Return a note on a row of psnr_log.csv at which the run leaves the band around the reference, else None."""
+        """Return a note if the run leaves the band around the reference at this row of psnr_log.csv, else None."""
         curve, step, psnr = f"{row['set']}, {row['protocol']}", int(row["step"]), float(row["psnr"])
         expected = self.at(curve, step)
         if expected is None or abs(psnr - expected) <= self.bands[curve]:
@@ -122,7 +123,8 @@ def draw_curves(run: Run, reference: Reference | None = None) -> None:
     from matplotlib.figure import Figure  # takes a second to import
 
     psnr, losses = psnr_curves(run.psnr_log), loss_curves(run.loss_log)
-    for lines, label, name in ((psnr, "PSNR, dB", "psnr.png"), (losses, "loss", "loss.png")):
+    corners = ("lower right", "upper right")  # scores rise, losses fall
+    for lines, label, name, corner in zip((psnr, losses), ("PSNR, dB", "loss"), PICTURES, corners, strict=True):
         if not lines:
             continue
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -139,6 +141,6 @@ def draw_curves(run: Run, reference: Reference | None = None) -> None:
             least = min(value for points in lines.values() for _, value in points)
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc=corner)
         with atomic_write(run.path / name) as temporary:
-            figure.savefig(temporary, dpi=110, format="png")
+            figure.savefig(temporary, dpi=150, format="png")

@@ -1,4 +1,4 @@
-"""Report what a run does: lines on the screen and in log.txt, rows of its tables, values for trackers, curves."""
+"""Report what a run does: lines on the screen and in log.txt, rows of its tables, values for trackers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from runtime.curves import Reference, draw_curves
+from runtime.curves import Reference
 from runtime.tracker import Trackers
 from utility import Run, append_rows, duration, forget_after
 
@@ -116,7 +116,6 @@ class Logger:
             self._trackers.scalars({f"{name}/{row['set']}": float(row[name]) for name in SCORES}, row["step"])
         if self._writes:
             append_rows(self.run.psnr_log, rows)
-            draw_curves(self.run, self._reference)
 
     def images(self, images: Mapping[str, Tensor], step: int) -> None:
         """Show images, (3, H, W) in [0, 1] on the CPU, to the trackers."""

@@ -29,7 +29,7 @@ from data.degradation.recipe import read_recipe
 from data.find_testsets import named_test_sets
 from data.protocol_flags import build_protocol
 from evaluation import evaluate, mean
-from evaluation.page import hours_at
+from evaluation.report import training_seconds
 from model import BlindSR, build, load_model, name_of, save_model
 from model.zoo import CLONE, LIST, entries
 from scripts.program import one_line, program, words_of
@@ -158,14 +158,13 @@ def add(given: argparse.Namespace) -> None:
     found, protocol, digest = scores(net, config, given.data, given.sets)
     bicubic = scores(build("BICUBIC", scale=net.scale), config, given.data, given.sets)[0]
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    _, hours = hours_at(run.path / "log.txt", config["epoch_steps"])[-1]
     about = {
         "note": given.note,
         "images": given.images,
         "licence": given.licence,
         "command": public_command(given.run),
         "steps": f"{log[-1]['step']} of batch {config['batch_size']}, LR patch {config['patch_size']}",
-        "time": duration(3600 * hours),
+        "time": duration(training_seconds((run.path / "log.txt").read_text(encoding="utf-8"))),
     }
     measured = {"scores": found, "bicubic": bicubic, "protocol": protocol, "digest": digest}
     with atomic_write(file.with_suffix(".md")) as temporary:

@@ -28,7 +28,7 @@ from data.images import list_images
 from data.protocol import gaussian8
 from data.testset import Sample, TestSet
 from data.training_folders import training_folder
-from evaluation import Score, evaluate, report
+from evaluation import Score, evaluate, tables
 from model import BlindSR, build, load_model
 from runtime.device import device as choose_device
 from runtime.precision import Precision
@@ -154,7 +154,7 @@ def run(given: Namespace) -> None:
     files = trained(common, seconds, begun + METHODS * seconds)
     networks = {"bicubic": build("BICUBIC", scale=SCALE)}
     scores, images = score(networks | {name: load_model(path) for name, path in files.items()}, test_sets)
-    table = report.render([row for row in report.rows(scores) if row.case == "all"], "markdown")
+    table = tables.render([row for row in tables.rows(scores) if row.case == "all"], "markdown")
     with atomic_write(given.out / "table.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
     name = test_sets[0].name

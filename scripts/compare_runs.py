@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.images import list_images, read_image
 from data.testset import centre, to_pixels, to_tensor
-from evaluation import Score, metric, report
+from evaluation import Score, metric, tables
 from evaluation.results import LABELS, slug
 from evaluation.statistics import confidence_interval, image_means, paired_test
 from runtime.curves import Lines, psnr_curves
@@ -245,10 +245,10 @@ def run(given: Namespace) -> None:
     names = given.names or ([run.name for run in runs] if runs[0] != runs[1] else [folder.name for folder in folders])
     header = ["set", "protocol", "metric", *names, "difference", "p", "images", "better", "worse"]
     table = rows(both)
-    print(report.layout(header, table, "text", labels=3))
+    print(tables.layout(header, table, "text", labels=3))
     given.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(given.out / "table.md") as temporary:
-        temporary.write_text(report.layout(header, table, "markdown", labels=3) + "\n", encoding="utf-8")
+        temporary.write_text(tables.layout(header, table, "markdown", labels=3) + "\n", encoding="utf-8")
     figures = {"curves.png": curves(dict(zip(names, runs, strict=True))) if runs[0] != runs[1] else None}
     if given.hr is not None:
         with argument("hr"):

@@ -24,7 +24,7 @@ import trainer
 from data import pairs, sampler, testset
 from data import protocol as protocols
 from data.degradation import Degradation
-from evaluation import evaluate, report
+from evaluation import evaluate, tables
 from loss import contrast, distillation, objective
 from loss.learner import Learner
 from main import build_trainer
@@ -203,7 +203,7 @@ def code() -> str:
     learner = f.box(825, 285, 150, Learner, "backward, Adam, EMA", fill="loss")
     loop = f.box(425, 365, 165, trainer.Trainer, "step, log, validate, save", fill="hall", height=62)
     heal = f.box(625, 365, 165, divergence.Recovery, "back to a good state", fill="runtime", height=62)
-    logs = f.box(225, 365, 165, logger.Logger, "log.txt, CSV, curves", fill="runtime", height=62)
+    logs = f.box(225, 365, 165, logger.Logger, "log.txt, CSV, trackers", fill="runtime", height=62)
     disk = f.box(25, 365, 165, Run, "the files of a run", "state.pt resumes it", fill="hall", height=62)
     f.row([patches, made, batch, loss, phase])
     f.arrow(recipe.top, made.bottom)
@@ -220,7 +220,7 @@ def code() -> str:
     tests = f.box(225, 495, 165, testset.TestSet, "images with a protocol", fill="data", height=56)
     rule = f.box(425, 495, 165, protocols.Protocol, "kernels, noise; a hash", fill="data", height=56)
     once = f.box(625, 495, 165, evaluate, "the one scoring loop", fill="evaluation", height=56)
-    table = f.box(825, 495, 150, report.Row, "tables, report.html", fill="evaluation", height=56)
+    table = f.box(825, 495, 150, tables.Row, "tables, report.html", fill="evaluation", height=56)
     f.arrow(rule.left, tests.right)
     f.arrow((307, 551), (307, 558), (707, 558), once.bottom)
     f.arrow((107, 495), (107, 486), (707, 486), once.top)

@@ -29,7 +29,7 @@ from data.images import BadImage, list_images, read_image
 from data.outputs import check_there
 from data.protocol_flags import build_protocol
 from data.testset import Degraded, to_pixels, to_tensor
-from evaluation import metric, page, smallest_hr
+from evaluation import metric, report, smallest_hr
 from model import BlindSR, name_of
 from scripts.picture import load_networks, restored, scale_of, titles
 from scripts.program import check_picture, integer, one_line, program, real, words_of
@@ -129,15 +129,15 @@ def section(view: View, nets: Mapping[str, BlindSR], crop: int) -> str:
     hr, scale = view.hr, scale_of(nets)
     images = restored(view.lr, hr, nets)
     shown = {
-        name: page.embedded(to_pixels(middle(image[0].float().clamp(0, 1), crop))) for name, image in images.items()
+        name: report.embedded(to_pixels(middle(image[0].float().clamp(0, 1), crop))) for name, image in images.items()
     }
     told = {
         name: name if hr is None else f"{name} {metric.psnr(image, hr, border=scale).item():.2f} dB"
         for name, image in images.items()
     }
-    figures = [page.slider(shown["bicubic"], shown[name], f"{told['bicubic']} | {told[name]}") for name in nets]
+    figures = [report.slider(shown["bicubic"], shown[name], f"{told['bicubic']} | {told[name]}") for name in nets]
     if hr is not None:
-        figures.append(page.figure(page.embedded(to_pixels(middle(hr[0], crop))), "HR"))
+        figures.append(report.figure(report.embedded(to_pixels(middle(hr[0], crop))), "HR"))
     return f'<h3>{escape(view.title)}</h3><div class="row">{"".join(figures)}</div>'
 
 
@@ -173,7 +173,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
         raise BadImage("none of the photographs can be shown")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(given.out) as temporary:
-        text = page.document(given.out.stem, [STYLE, page.table(about), BAR, *sections, SCRIPT])
+        text = report.document(given.out.stem, [STYLE, report.table(about), BAR, *sections, SCRIPT])
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from data.images import list_images, read_image, write_image
 from data.photo import read_photo
 from data.photo_writer import Form, writing
 from data.protocol import manet9
-from evaluation import evaluate, metric, quality
+from evaluation import evaluate, learned, metric
 from model import BlindSR, build, checkpoint, foreign, load_model, save_folder
 
 
@@ -294,7 +294,7 @@ def test_scores_without_a_reference(student, tmp_path, monkeypatch, capsys):
     def brightness(name, device):
         return lambda images: images.mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(quality, "no_reference", brightness)
+    monkeypatch.setattr(learned, "no_reference", brightness)
     (tmp_path / "mine").mkdir()
     for name in ("a", "b"):
         write_picture(tmp_path / "mine" / f"{name}.png", 16, 20, alpha=name == "a")

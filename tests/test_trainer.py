@@ -98,7 +98,7 @@ def _one_thread():
 @pytest.fixture
 def trainer_in(photo_folder, tmp_path, monkeypatch):
     """Makes the trainer of one and the same run in a directory of its own."""
-    monkeypatch.setattr("runtime.logger.draw_curves", lambda *_: None)  # takes longer than all the rest
+    monkeypatch.setattr("evaluation.report.draw_curves", lambda *_: None)  # takes longer than all the rest
 
     def make(
         name,
@@ -197,7 +197,7 @@ def test_a_run_is_told_where_it_leaves_its_reference(trainer_in, tmp_path, monke
         [{"epoch": 1, "step": s, "set": "Set5", "protocol": "gaussian8", "psnr": 90.0, "ssim": 0.9} for s in (4, 12)],
     )
     drawn = []
-    monkeypatch.setattr("runtime.logger.draw_curves", lambda run, reference: drawn.append(reference))
+    monkeypatch.setattr("evaluation.report.draw_curves", lambda run, reference: drawn.append(reference))
     trainer = trainer_in("run", reference=Reference("other", [tmp_path / "other.csv"]))
     trainer.fit()
     notes = [line for line in (trainer.run.path / "log.txt").read_text().splitlines() if "dB from other" in line]
@@ -218,7 +218,7 @@ def test_the_time_left_has_room_for_validations(trainer_in, monkeypatch):
 
 def test_files_of_a_run(trainer_in, monkeypatch):
     trainer = trainer_in("run")
-    monkeypatch.setattr("runtime.logger.draw_curves", draw_curves)
+    monkeypatch.setattr("evaluation.report.draw_curves", draw_curves)
     trainer.fit()
     run = trainer.run
     files = {path.name for path in run.path.iterdir()}

@@ -9,7 +9,7 @@ from data.testset import Degraded
 from evaluation import metric
 from evaluation.evaluate import evaluate, grouped, mean
 from evaluation.metric import Measure
-from evaluation.report import render, rows
+from evaluation.tables import render, rows
 
 CPU = torch.device("cpu")
 

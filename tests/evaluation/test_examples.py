@@ -5,8 +5,10 @@ import importlib
 
 import pytest
 
+MODULES = ["cost", "evaluate", "metric", "niqe", "photo_scores", "photographs", "report", "results", "statistics"]
 
-@pytest.mark.parametrize("module", ["cost", "evaluate", "metric", "niqe", "report", "results", "statistics", "strips"])
+
+@pytest.mark.parametrize("module", [*MODULES, "strips", "tables"])
 def test_examples(module):
     results = doctest.testmod(importlib.import_module(f"evaluation.{module}"))
     assert results.attempted > 0

@@ -15,7 +15,7 @@ from data.protocol import bicubic
 from data.testset import Degraded, Sample
 from evaluation import results
 from evaluation.evaluate import Score
-from evaluation.report import FORMS
+from evaluation.tables import FORMS
 
 SCORES = [
     Score("Set5", "bicubic", image, "bicubic", {"psnr": psnr, "niqe": -1.5})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite, nan
 from statistics import fmean
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from runtime.curves import BAND, Reference
-from utility import append_rows
+from runtime.curves import BAND, Reference, draw_curves
+from utility import Run, append_rows
 
 
 def row(step, psnr, name="Set5"):
@@ -78,3 +80,41 @@ def test_seeds_are_compared_at_the_steps_that_all_have(tmp_path):
     append_rows(tmp_path / "third.csv", [row(11, 29.0)])
     with pytest.raises(ValueError, match="no validation in common"):
         Reference("run", [first, tmp_path / "third.csv"])
+
+
+@pytest.fixture
+def figures(monkeypatch) -> dict[str, Figure]:
+    """The figures that are saved, by the name of their file."""
+    saved: dict[str, Figure] = {}
+    save = Figure.savefig
+
+    def spy(figure, path, **options):
+        saved[path.name.split(".")[1]] = figure  # of a temporary file
+        save(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    return saved
+
+
+def test_a_reference_is_drawn_beside_the_curve_of_the_same_name(tmp_path, reference, figures):
+    run = Run(tmp_path)
+    append_rows(run.psnr_log, [row(10, 28.0), row(20, 29.0), row(20, 25.0, "Set14")])
+    draw_curves(run, reference)
+    (axes,) = figures["psnr"].axes
+    (band,) = axes.collections
+    names = [line.get_label() for line in axes.lines]
+    assert names == ["Set5, gaussian8", "Set5, gaussian8: zoo_run", "Set14, gaussian8"]
+    assert band.get_datalim(axes.transData).extents == pytest.approx([10, 28 - BAND, 40, 31 + BAND])
+    assert list(figures) == ["psnr"]  # nothing is drawn without losses
+
+
+@pytest.mark.parametrize("values", [(3.0,), (3.0, 3.0), (0.0, 1.0), (-2.0, 5.0), (1e-9, 1e9), (inf, 1.0), (nan,)])
+def test_curves_of_any_values_are_drawn(values, tmp_path, figures):
+    run = Run(tmp_path)
+    append_rows(run.psnr_log, [row(10 * i, value) for i, value in enumerate(values)])
+    append_rows(run.loss_log, [{"step": i, "part": "l1", "value": value} for i, value in enumerate(values)])
+    draw_curves(run)
+    for name in ("psnr", "loss"):
+        assert (tmp_path / f"{name}.png").exists()
+        low, high = figures[name].axes[0].get_ylim()
+        assert all(low < value < high for value in values if isfinite(value))

@@ -62,9 +62,9 @@ def test_of_large_photographs_the_middle_is_shown(files, photo):
     turned[0x0112] = 6
     Image.fromarray(photo[:HEIGHT, :WIDTH]).save(files / "a.jpg", exif=turned)
     sizes = []
-    embedded = gallery.page.embedded
+    embedded = gallery.report.embedded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gallery.page, "embedded", lambda pixels: sizes.append(pixels.shape) or embedded(pixels))
+        patch.setattr(gallery.report, "embedded", lambda pixels: sizes.append(pixels.shape) or embedded(pixels))
         page = made(files, "a.jpg --networks KDSR_S_2.pt --crop 150")
     assert sizes == [(150, 2 * HEIGHT, 3)] * 2  # upright
     assert "bicubic | KDSR_S_2<" in page

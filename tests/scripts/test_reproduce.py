@@ -12,7 +12,7 @@ import torch
 
 from data.images import write_image
 from data.protocol import NAMED
-from evaluation import quality
+from evaluation import learned
 from model import NETWORKS, build, checkpoint, foreign
 from scripts import reproduce as program
 
@@ -127,7 +127,7 @@ def real_pairs(tmp_path):
 
 
 def test_real_pairs_are_measured(real_pairs, monkeypatch, capsys):
-    monkeypatch.setattr(quality, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
+    monkeypatch.setattr(learned, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
     with pytest.raises(SystemExit, match=r"^2$"):
         program.main(["kdsr3", *f"--weights {real_pairs} --data {real_pairs} --cpu --out {real_pairs}/o.json".split()])
     aim, ntire = json.loads((real_pairs / "o.json").read_text())["lines"]
@@ -152,7 +152,7 @@ def test_an_unknown_row_is_told_the_known_ones(tmp_path, reproduce):
 
 
 def test_all_measured_is_code_0_whatever_the_verdict(real_pairs, monkeypatch, reproduce):
-    monkeypatch.setattr(quality, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
+    monkeypatch.setattr(learned, "lpips", lambda features, device: lambda sr, hr: torch.full((len(sr),), 0.375))
     (real_pairs / "NTIRE2020/LR").symlink_to(real_pairs / "AIM2019/LR")
     result = reproduce("kdsr3", "--weights", real_pairs, "--data", real_pairs)
     assert (result.returncode, result.stdout.count("differs")) == (0, 2)

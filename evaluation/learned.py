@@ -1,4 +1,4 @@
-"""Learned metrics. Optional extras, from libraries that calibrated them on the authors' code.
+"""Learned metrics: optional extras, from libraries that checked theirs against the authors' code.
 
 LPIPS and DISTS: `pip install torchmetrics torchvision`. Metrics without a reference (MUSIQ, MANIQA, CLIP-IQA, ...):
 `pip install pyiqa`. It is large, but the only library with all of those that real-world papers report. Its licence
@@ -21,14 +21,14 @@ _PYIQA = "pip install pyiqa, whose licence allows no commercial use"
 def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Load LPIPS (Zhang et al., 2018): a function of SR and HR, (B, 3, H, W) in [0, 1] each, to (B,).
 
-    It is 0 for equal images, and takes whole images without cutting a border.
+    It is 0 for equal images. No border is cut.
 
     Args:
         features: "alex" for AlexNet's (CDSR's tables), or "vgg" for VGG16's (KDSR-GAN's). torchvision downloads their
             ImageNet weights once.
         device: where the network computes.
 
-    Raises ValueError, saying what to do, if the library or the weights cannot be had.
+    Raises ValueError, saying what to do, if the library or the weights are missing.
     """
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # pyright: ignore
@@ -48,8 +48,8 @@ def lpips(features: str, device: torch.device) -> Callable[[Tensor, Tensor], Ten
 def dists(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Load DISTS (Ding et al., 2020): a function of SR and HR, (B, 3, H, W) in [0, 1] each, to (B,).
 
-    It is 0 for equal images, and takes whole images as they are. torchvision downloads the ImageNet weights of VGG16.
-    Raises ValueError, saying what to do, if the library or the weights cannot be had.
+    It is 0 for equal images. No border is cut. torchvision downloads the ImageNet weights of VGG16.
+    Raises ValueError, saying what to do, if the library or the weights are missing.
     """
     try:
         from torchmetrics.functional.image.dists import DISTSNetwork  # pyright: ignore
@@ -64,7 +64,7 @@ def dists(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _loaded(metric: str, features: str, create: Callable[[], nn.Module]) -> Any:
-    """Return a network on features of torchvision. Raise ValueError if their weights cannot be had."""
+    """Return a network on features of torchvision. Raise ValueError if their weights are missing."""
     try:
         return create()
     except (OSError, RuntimeError, ImportError) as error:
@@ -79,7 +79,7 @@ def no_reference(name: str, device: torch.device) -> Callable[[Tensor], Tensor]:
 
     Images are scored one by one. The function raises ValueError for an image that the metric cannot take.
 
-    Raises ValueError, saying what to do, if pyiqa has no such metric, or it or its weights cannot be had.
+    Raises ValueError, saying what to do, if pyiqa has no such metric, or it or its weights are missing.
     """
     known = pyiqa_metrics(name)
     if name not in known:
