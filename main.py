@@ -30,6 +30,7 @@ import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
+from data.images import Log
 from data.pairs import Pairs
 from data.protocol_flags import build_protocol
 from data.testset import TestSet
@@ -106,7 +107,7 @@ def build_trainer(
         training.batch_size,
         images=sum(len(one.images.names) for one in sets),
     )
-    objective = objective_of(options, net, epoch_steps, ranks)
+    objective = objective_of(options, net, epoch_steps, ranks, run.log)
     if not objective.validates:
         run.log(f"`objective` {options.loss.objective} trains a part of the network, which is not validated yet")
         test_sets = []
@@ -194,12 +195,13 @@ def find_images(
     return sets, test_sets
 
 
-def objective_of(options: TrainOptions, net: BlindSR, epoch_steps: int, ranks: Ranks) -> Objective[Any]:
+def objective_of(options: TrainOptions, net: BlindSR, epoch_steps: int, ranks: Ranks, log: Log) -> Objective[Any]:
     """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
     loss = options.loss
     teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
     if teacher is not None and loss.objective == "distillation" and loss.pre_train is None:
         loss_factory.take_restoration(net, teacher)
+        log("the student starts with its teacher's SR network")
     with ranks.main_first():  # one downloads, the others find
         return loss_factory.objective(
             loss.objective,
@@ -355,7 +357,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         given, options = option.train_options(words, NAMES)
         if options.saving.check:
-            sys.exit(0 if preflight.check(given, options, check_run) else 1)
+            sys.exit(0 if not distributed.is_first() or preflight.check(given, options, check_run) else 1)
         if options.machine.n_GPUs > 1 and not distributed.launched():
             check_devices(n_GPUs=options.machine.n_GPUs, cpu=options.machine.cpu)
             distributed.launch(Path(__file__), options.machine.n_GPUs, words)

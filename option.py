@@ -177,6 +177,11 @@ ANISO_KERNEL = When(
 )
 
 
+def _or_training(when: When) -> When:
+    """Return the condition of a flag that both programs have, and that always acts in training."""
+    return When(f"training, or with {when.text}", when.test)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
     cpu: bool = flag(False, "run on the CPU even where there is a GPU", on_resume=True)
@@ -199,7 +204,7 @@ class LoadingOptions:
     )
     data_weights: str | None = flag(
         None,
-        "images drawn from each training folder for those from the others, joined by +, as in 2+1 (default: all images "
+        "proportions in which images are drawn from the training folders, joined by +, as in 2+1 (default: all images "
         "equally often)",
         when=SEVERAL,
     )
@@ -253,7 +258,7 @@ class ImageOptions:
         "folder of HR images, or a root with benchmark/<Set>/HR to test on and DF2K/HR to train on; or several, joined "
         "by +",
         on_resume=True,
-        when=ON_THE_FLY,
+        when=_or_training(ON_THE_FLY),
     )
     data_test: str = flag(
         AS_PUBLISHED,
@@ -265,7 +270,7 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationOptions:
-    degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation", when=RECIPE)
+    degradation: str = flag(AS_PUBLISHED, "recipe", registry="degradation", when=_or_training(RECIPE))
     recipe: str | dict[str, Any] = flag(
         "realesrgan",
         "ranges of second_order: realesrgan, as published; light: phones; none-jpeg; or a file (docs/recipes.md)",
@@ -286,14 +291,16 @@ class DegradationOptions:
         "strongest noise in training, the noise in tests: σ in grey levels of 255",
         low=0,
         high=255,
-        when=ON_THE_FLY,
+        when=_or_training(ON_THE_FLY),
     )
     noise_var: bool = flag(
         False,
         "draw another noise level for each block of 20x20 LR pixels (CDSR)",
         when=When("--noise above 0", lambda o: o["noise"] > 0),
     )
-    sv_mode: int = flag(0, "spatially variant blur of the test images, 1 to 6; 0: none", low=0, high=6, when=ON_THE_FLY)
+    sv_mode: int = flag(
+        0, "spatially variant blur of the test images, 1 to 6; 0: none", low=0, high=6, when=_or_training(ON_THE_FLY)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,7 +336,7 @@ class ProtocolOptions:
         "test kernels: gaussian8, ikc8, aniso9, manet9, bicubic, the name of a recipe (one draw for each image), "
         "crop128 (second_order on the centre, or real pairs cut to it), a protocol file (docs/protocols.md), or "
         "`flags`: the kernel of --sig or --lambda_1, --lambda_2, --theta",
-        when=PROTOCOL,
+        when=_or_training(PROTOCOL),
     )
     sig: float | None = flag(
         None, "width of an iso test kernel, in the units of --sig_max", low=0, high=1000, when=ISO_KERNEL
@@ -343,13 +350,15 @@ class ProtocolOptions:
     )
     lambda_2: float | None = flag(None, "second axis, in the same units", low=0, high=1000, when=ANISO_KERNEL)
     theta: float = flag(0.0, "rotation of an aniso test kernel, degrees", low=-360, high=360, when=ANISO_KERNEL)
-    jpeg_quality: float = flag(0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100, when=ON_THE_FLY)
+    jpeg_quality: float = flag(
+        0.0, "JPEG quality of the test images; 0: no JPEG", low=0, high=100, when=_or_training(ON_THE_FLY)
+    )
     metric: str = flag(
         AS_PUBLISHED,
         "planes that PSNR and SSIM compare: matlab (CDSR's tables), kdsr (KDSR's and DASR's), rgb; all: each of them, "
         "in test.py",
         choices=("matlab", "kdsr", "rgb", "all"),
-        when=HAS_HR,
+        when=_or_training(HAS_HR),
     )
 
 
@@ -393,7 +402,7 @@ class LossOptions:
     temperature: float = flag(0.15, "τ of the distillation", low=1e-6, high=1e6, when=TEACHER)
     kd_weight: float = flag(
         1.0,
-        "weight of the distillation; 0: learn without a teacher (adversarial)",
+        "weight of the distillation; 0 with --objective adversarial: learn without a teacher",
         low=0,
         high=1e6,
         when=When("a teacher", lambda o: o["has_teacher"] or o["kd_weight"] == 0),
@@ -697,6 +706,11 @@ def sections(options: type | TrainOptions | EvalOptions) -> dict[str, type]:
     return {name: hint for name, hint in hints if isinstance(hint, type) and dataclasses.is_dataclass(hint)}
 
 
+def title(section: type) -> str:
+    """Return the name of a section in words: `TrainingDegradationOptions` is "Training degradation"."""
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda letter: f" {letter[0].lower()}", section.__name__.removesuffix("Options"))
+
+
 def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
     """Return all flags as plain values, for config.json."""
     values: dict[str, Any] = {}
@@ -854,7 +868,7 @@ def _parser(options: type, positional: str | None, *, prog: str, names: Names) -
     usage = f"%(prog)s {f'[{positional} ...] ' if positional else ''}[--flag value ...]"
     parser = _Parser(prog=prog, allow_abbrev=False, usage=usage, description=options.__doc__)
     for section in sections(options).values():
-        group, hints = parser.add_argument_group(section.__name__), get_type_hints(section)
+        group, hints = parser.add_argument_group(title(section)), get_type_hints(section)
         for field in dataclasses.fields(section):
             if field.name != positional:  # its words may stand anywhere, which argparse does not take
                 _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
@@ -1032,7 +1046,7 @@ def _run_name(options: TrainOptions) -> str:
     saving, given = options.saving, options.degradation
     _check_save(saving.save)
     kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
-    if given.degradation in COMPLETE:
+    if given.degradation not in ("gaussian", "manet"):
         kind = given.degradation
     return f"{saving.save}_x{options.network.scale}_{kind}"
 
@@ -1180,6 +1194,10 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(f"--crop_size {loading.crop_size} is less than --patch_size {loading.patch_size}")
     if loading.pool_size and loading.pool_size < training.batch_size:
         raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
+    if training.batch_size % max(1, options.machine.n_GPUs):
+        raise ValueError(
+            f"--batch_size {training.batch_size} cannot be shared out evenly among --n_GPUs {options.machine.n_GPUs}"
+        )
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
     for name, when in (("compile", COMPILED), ("cuda_graph", GRAPHED)):

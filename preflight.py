@@ -45,7 +45,7 @@ from data.trainset import paired
 from evaluation import smallest_hr
 from loss import Perceptual
 from loss import factory as loss_factory
-from loss.perceptual import vgg19
+from loss.perceptual import load_vgg19, vgg19
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
 from option import Given, TrainOptions
@@ -338,6 +338,8 @@ def weights(options: TrainOptions) -> Iterator[Finding]:
     check_patch(options, net, recipe_of(options))
     if options.has_teacher:
         loss_factory.teacher(net, options.loss.pre_train_TA)
+    if option.PERCEPTUAL.test(option.flat(options)) and not options.resuming:
+        load_vgg19(vgg19(), options.loss.vgg)
     count = sum(parameter.numel() for parameter in net.parameters())
     yield fine(f"{options.network.model} x{options.network.scale}, {count / 1e6:.2f} M parameters")
 

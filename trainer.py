@@ -175,6 +175,7 @@ class Trainer:
                 if due.look:
                     self.recovery.keep(self._snapshot())
                 if due.validation:
+                    self._save()  # a validation may take longer than a launcher waits after its stop signal
                     self._end_epoch()
                 if due.save:
                     self._save()

@@ -135,18 +135,20 @@ def check_there(path: Path, remedy: str = "") -> None:
 
 def _photos(folder: Path, recursive: bool, log: Log) -> list[Path]:
     """Return the photographs of a folder, sorted, without hidden files and folders."""
-    found, others, below = [], [], []
+    found, others, below, linked = [], [], [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not path.is_symlink():  # which may lead in a circle
-            below.append(path)
+        if path.is_dir():
+            (linked if path.is_symlink() else below).append(path)
         elif path.suffix.lower() in PHOTO_SUFFIXES:
             found.append(path)
         elif path.suffix.lower() in OTHER_SUFFIXES:
             others.append(path.name)
     if others:
         log(f"{folder}: not read, because of their format: {', '.join(others)}")
+    if linked and recursive:  # they may lead in a circle
+        log(f"{folder}: links to folders are not followed: {', '.join(path.name for path in linked)}")
     if below and not recursive:
         log(f"{folder}: left out without `recursive`: {', '.join(path.name for path in below)}")
     return found + [path for sub in below if recursive for path in _photos(sub, recursive, log)]

@@ -259,7 +259,7 @@ class _Bar:
             self._bar.set_description_str(f"{name}, tile {done}/{total}", refresh=False)
             self._move(begun + megapixels * done / total)
 
-        self._bar.set_description_str(name)
+        self._bar.set_description_str(name, refresh=False)
         self._move(begun)
         return progress
 

@@ -66,7 +66,10 @@ def compiled(objective: Objective[Any], backend: str = "inductor") -> Callable[[
     backend: of `torch.compile`.
     """
     if objective.turns is None:
-        raise ValueError(f"`compile`: the steps of {type(objective).__name__} are not alike, or have several phases")
+        raise ValueError(
+            f"`compile`: {type(objective).__name__} has no `turns`: its steps are not alike or have several phases, or "
+            "it does not say at which steps they change"
+        )
     from torch._functorch import config  # private: where it changes, only `compile` fails
 
     @torch.compile(fullgraph=True, dynamic=False, backend=backend)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
@@ -158,7 +159,13 @@ def _places() -> list[Path]:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("BLINDSR_HOME") or Path.home() / ".cache" / "blindsr")
+    """Return the folder of downloads: BLINDSR_HOME, or one in the home folder, which a container may lack."""
+    if named := os.environ.get("BLINDSR_HOME"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "blindsr"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), "blindsr")
 
 
 def _sha256(path: Path) -> str:

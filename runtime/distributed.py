@@ -167,14 +167,25 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def is_first() -> bool:
+    """Return False in all processes of a launcher but the first; none need have joined."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
 def join(patience: timedelta | None = None) -> Ranks:
     """Meet the other processes of the launcher; return `Ranks()` where there is none.
 
     patience: how long each process waits for the others whenever they exchange something; `TIMEOUT` by default.
+
+    Raises ValueError where the launcher does not say which of its machine's processes this is.
     """
     if not launched():
         return Ranks()
-    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")), parent=os.getppid())
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or ("0" if world == 1 else None)
+    if local is None:
+        raise ValueError("RANK and WORLD_SIZE are set, but not LOCAL_RANK, which says what GPU a process has; set it")
+    ranks = Ranks(rank, world, int(local), parent=os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
         dist.init_process_group(backend, timeout=patience or TIMEOUT)

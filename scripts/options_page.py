@@ -110,17 +110,14 @@ def section(kind: type, names: Mapping[str, Sequence[str]]) -> str:
         hint = hints[field.name]
         plain = next((part for part in getattr(hint, "__args__", ()) if part is not type(None)), hint)
         spelt = ", ".join(f"`--{name}`" for name in (field.name, *flag.also))
+        if flag.positional:
+            spelt = f"`{field.name.upper()} ...`, without a flag"
         when = flag.when.text if flag.when else "always"
         resume = flag.on_resume if isinstance(flag.on_resume, str) else "yes" if flag.on_resume else "no"
         usual = IN_WORDS.get((kind.__name__, field.name)) or default(field.default)
         rows.append((spelt, flag.text, allowed(plain, flag, names), usual, when, resume))
     columns = len(head) - (kind is EvaluationOptions)  # which no run resumes with
     return table(head[:columns], [row[:columns] for row in rows])
-
-
-def title(kind: type) -> str:
-    """Return the name of a section in words: `TrainingDegradationOptions` is "Training degradation"."""
-    return re.sub(r"(?<=[a-z])[A-Z]", lambda letter: f" {letter[0].lower()}", kind.__name__.removesuffix("Options"))
 
 
 def value_of(name: str, setting: Mapping[str, str]) -> str:
@@ -154,10 +151,10 @@ def flags_page() -> str:
     parts = [HEAD]
     for kind in training.values():
         programs = "main.py and test.py" if kind in testing.values() else "main.py"
-        parts.append(f"## {title(kind)} ({programs})\n{section(kind, main_program.NAMES)}\n")
+        parts.append(f"## {option.title(kind)} ({programs})\n{section(kind, main_program.NAMES)}\n")
     for kind in testing.values():
         if kind not in training.values():
-            parts.append(f"## {title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
+            parts.append(f"## {option.title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -318,7 +318,7 @@ def test_a_run_is_continued_with_its_images(change, run_main, refused, photo_fol
         write_image(root / "train/HR/3.png", np.zeros((97, 112, 3), np.uint8))
     message = refused(f"{arguments} --resume", root)
     assert "is of a run on 5 training images" in message
-    assert f"--dir_data now holds {4 if change == 'one less' else 5}, or others" in message
+    assert f"--dir_data now holds other images ({4 if change == 'one less' else 5})" in message
 
 
 def test_a_run_is_continued_from_a_cache_of_its_images(run_main, tmp_path):

@@ -107,6 +107,7 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_S", "--pre_train_TA"),
         ("--model KDSR_T --objective distillation", "--model KDSR_S"),
         ("--model KDSR_S --objective contrast", "CDSR and DASR have"),
+        ("--model KDSR_T --batch_size 3 --n_GPUs 2 --cpu", "--batch_size 3 cannot be shared out evenly among"),
         ("--model KDSR_T --objective sftmd", "--objective sftmd is a stage of --model IKC, not of KDSR_T"),
         (
             "--model IKC --degradation gaussian",

@@ -102,3 +102,11 @@ def test_frames_have_numbers() -> None:
     assert [job.frame(0, 1), job.frame(0, 12), job.frame(1233, 1234)] == [
         *(Path("a_x4.png"), Path("a_x4_001.png"), Path("a_x4_1234.png"))
     ]
+
+
+def test_links_to_folders_are_named_and_not_followed(folder: Path, tmp_path: Path) -> None:
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    log: list[str] = []
+    jobs = plan([folder], ending="_x4", recursive=True, log=log.append)
+    assert not [job for job in jobs if "linked" in job.source.parts]
+    assert [line for line in log if line.endswith("links to folders are not followed: linked")]

@@ -224,3 +224,12 @@ def test_what_ships_loads_and_is_what_its_entry_says(entry):
         sr = net(torch.full((1, 3, 24, 24), 0.5), torch.full((1, 3, side, side), 0.5)).image
     assert (sr - 0.5).abs().mean() < 0.05
     assert (zoo.CLONE / entry.file).with_suffix(".md").is_file()
+
+
+def test_without_a_home_folder_what_is_here_is_found(toy, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BLINDSR_HOME")
+    monkeypatch.setattr(Path, "home", nobody)
+    assert zoo.resolve("toy_x4") == toy[0] / "toy.safetensors"

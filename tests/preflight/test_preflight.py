@@ -110,3 +110,11 @@ def test_validation_is_looked_at_as_it_will_be(options: Options) -> None:
     assert (asked.degradation.noise, asked.validation["noise"]) == (25, 10)
     (told,) = [found for found in preflight.test_images(asked, [], True) if "test set Set5" in found.text]
     assert told.text.endswith("lambda 4 1.5 theta 120 noise 10")
+
+
+def test_a_perceptual_loss_needs_its_network(options: Options, tmp_path: Path) -> None:
+    gan = f"--model KDSR_T --n_feats 8 --n_blocks 1 --objective adversarial --vgg {tmp_path / 'vgg.pth'}"
+    asked = options("--patch_size 16", network=gan)
+    (finding,) = (found for found in preflight.attempt(preflight.weights, asked) if found.grade is Grade.MEND)
+    assert str(finding).startswith("mend: --vgg")
+    assert Grade.MEND not in grades(preflight.weights(options("--patch_size 16 --perceptual_weight 0", network=gan)))

@@ -418,3 +418,37 @@ def test_what_is_dealt_out_is_the_whole(world):
     hands = [Ranks(rank, world).shard_state({"rows": rows, "count": 6}) for rank in range(world)]
     assert torch.equal(torch.cat([hand["rows"] for hand in hands]), rows)
     assert sum(hand["count"] for hand in hands) == 6
+
+
+@pytest.mark.parametrize(
+    ("variables", "local"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "1"}, 0),
+        ({"RANK": "0", "WORLD_SIZE": "1", "SLURM_LOCALID": "3"}, 3),
+        ({"RANK": "0", "WORLD_SIZE": "1", "SLURM_LOCALID": "3", "LOCAL_RANK": "2"}, 2),
+    ],
+)
+def test_launchers_need_not_number_the_processes_of_a_machine(variables, local, monkeypatch):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.join().local == local
+
+
+def test_but_of_several_processes_each_must_know_its_gpu(monkeypatch):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not distributed.is_first()
+    with pytest.raises(ValueError, match="LOCAL_RANK"):
+        distributed.join()
+
+
+def test_one_of_several_processes_looks_over_a_run(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--model", "KDSR_T", "--save", "s", "--dir_data", "nowhere", "--check"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "")
