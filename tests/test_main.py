@@ -563,7 +563,8 @@ def test_the_rates_of_both_players_are_those_that_are_given(run_main):
 
 def test_more_gpus_than_there_are(refused, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "--n_GPUs 9: PyTorch finds 0 CUDA devices here" in refused("--model CDSR --save s --n_GPUs 9 --cpu False")
+    words = "--model CDSR --save s --n_GPUs 9 --batch_size 9 --cpu False"
+    assert "--n_GPUs 9: PyTorch finds 0 CUDA devices here" in refused(words)
 
 
 def test_a_file_in_the_place_of_a_folder(refused, photo_folder):
