@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-T = TypeVar("T")
 AT_ONCE = 2**18  # pixels whose float32 copy `convolve_in_float32` makes at a time
 
 
 def spatial_mean(x: Tensor) -> Tensor:
     """Average (B, C, H, W) over all pixels; under autocast in float32 or better."""
-    return cast(Tensor, _SpatialMean.apply(x, _float32_at_least(x) if _autocasts(x.device.type) else x.dtype))  # (B, C)
+    return cast(Tensor, _SpatialMean.apply(x, _float32_at_least(x) if autocasts(x.device.type) else x.dtype))  # (B, C)
 
 
 def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     block, errors would accumulate.
     """
     kind = inputs[0].device.type
-    if not _autocasts(kind):
+    if not autocasts(kind):
         return compute(*inputs)
     with torch.autocast(kind, enabled=False):
         return compute(*(x.to(_float32_at_least(x)) for x in inputs))
@@ -41,7 +38,7 @@ def convolve_in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     kind = x.device.type
     dtype = _float32_at_least(x)
-    if not _autocasts(kind) or x.dtype == dtype:
+    if not autocasts(kind) or x.dtype == dtype:
         return in_float32(conv, x)
     with torch.autocast(kind, enabled=False):
         return cast(Tensor, _ConvolveExactly.apply(x, conv.weight, conv.bias, conv, dtype))
@@ -50,7 +47,7 @@ def convolve_in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype to which autocast would round x; its own without autocast."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if _autocasts(kind) else x.dtype
+    return torch.get_autocast_dtype(kind) if autocasts(kind) else x.dtype
 
 
 def to_autocast(x: Tensor) -> Tensor:
@@ -75,59 +72,13 @@ def add_scaled(x: Tensor, y: Tensor, scale: float) -> Tensor:
     return torch.add(x, y, alpha=scale) if x.dtype == y.dtype else cast(Tensor, _AddScaled.apply(x, y, scale))
 
 
-def _autocasts(kind: str) -> bool:
+def autocasts(kind: str) -> bool:
+    """Return True if autocast is on for this kind of device."""
     return kind != "meta" and torch.is_autocast_enabled(kind)  # which raises an error for meta
 
 
 def _float32_at_least(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
-    """Decorate a module's `forward` to round the weights of all `Conv2d` in the module together.
-
-    Autocast rounds each weight and bias where it is used, and their gradients where they arise: four small kernels for
-    each layer, and for small images those are most of a step.
-    """
-
-    layers_of: WeakKeyDictionary[nn.Module, list[Conv2d]] = WeakKeyDictionary()  # to look for them takes a while
-
-    @functools.wraps(forward)
-    def forward_with_rounded_weights(module: nn.Module, *args: Any, **kwargs: Any) -> T:
-        if torch.compiler.is_compiling():  # a compiler fuses them
-            return forward(module, *args, **kwargs)
-        if module not in layers_of:
-            layers_of[module] = [layer for layer in module.modules() if isinstance(layer, Conv2d)]
-        layers = layers_of[module]
-        if not layers or not _autocasts(layers[0].weight.device.type):
-            return forward(module, *args, **kwargs)
-        dtype = autocast_dtype(layers[0].weight)
-        weights = [weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None]
-        rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
-        try:
-            for layer in layers:  # not by nn.Module's own way, which first looks for parameters to register
-                bias = None if layer.bias is None else rounded[layer.bias]
-                vars(layer)["rounded"] = rounded[layer.weight], bias
-            return forward(module, *args, **kwargs)
-        finally:
-            for layer in layers:
-                vars(layer)["rounded"] = None
-
-    return forward_with_rounded_weights
-
-
-class Conv2d(nn.Conv2d):
-    """A convolution that uses the weights of `rounds_weights_once` where autocast would round its own."""
-
-    rounded: tuple[Tensor, Tensor | None] | None = None
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, *self.parameters_for(input))
-
-    def parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the weight and the bias with which to convolve x."""
-        rounded = self.rounded if _autocasts(x.device.type) else None
-        return rounded or (self.weight, self.bias)
 
 
 class _SpatialMean(torch.autograd.Function):
@@ -205,29 +156,3 @@ def _parts(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
     """Split (B, C, H, W) into samples that have `AT_ONCE` pixels together, as many as `like` has."""
     height, width = (x if like is None else like).shape[2:]
     return x.split(max(1, AT_ONCE // (height * width)))
-
-
-class _Round(torch.autograd.Function):
-    """Convert tensors to `dtype`, and their gradients back, by one call for all."""
-
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.dtypes = [t.dtype for t in tensors]
-        ctx.set_materialize_grads(False)
-        return tuple(_converted(tensors, [dtype] * len(tensors)))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        there = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        result: list[Tensor | None] = [None] * len(gradients)
-        converted = _converted([cast(Tensor, gradients[i]) for i in there], [ctx.dtypes[i] for i in there])
-        for i, gradient in zip(there, converted, strict=True):
-            result[i] = gradient
-        return None, *result
-
-
-def _converted(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
-    copies = [torch.empty_like(t, dtype=dtype) for t, dtype in zip(tensors, dtypes, strict=True)]
-    if copies:
-        torch._foreach_copy_(copies, list(tensors))  # pyright: ignore[reportPrivateImportUsage]
-    return copies

@@ -16,9 +16,11 @@ from typing import ClassVar, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from .autocast import Conv2d, in_float32, rounds_weights_once, spatial_mean
+from .autocast import in_float32, spatial_mean
+from .convolution import Conv2d, rounds_weights_once
 from .layer import (
     RDB,
+    SLOPE,
     ConvBlock,
     DAConv,
     Embedding,
@@ -134,12 +136,11 @@ class Fuse(nn.Module):
         self.compress = nn.Sequential(nn.Linear(dim, dim), nn.PReLU(), nn.Linear(dim, n_feats), nn.Sigmoid())
         self.dqa1, self.conv1 = DQA(n_feats), conv(n_feats, n_feats)
         self.dqa2, self.conv2 = DQA(n_feats), conv(n_feats, n_feats)
-        self.act = lrelu()
 
     def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
         """Map x (B, C, H, W), with what its DQAs take from the code, to (B, C, H, W)."""
-        y = self.act(self.conv1(self.dqa1(x, steering1)))  # (B, C, H, W)
-        return x + self.conv2(self.dqa2(y, steering2))  # (B, C, H, W)
+        y = self.conv1(self.dqa1(x, steering1), slope=SLOPE)  # (B, C, H, W)
+        return self.conv2(self.dqa2(y, steering2), beside=x)  # (B, C, H, W)
 
 
 def steer_all(fuses: Sequence[Fuse], code: Tensor) -> list[tuple[Steering, Steering]]:
@@ -185,7 +186,7 @@ class Restoration(nn.Module):
         head = in_float32(self.head, lr)  # (B, C, H, W)
         steerings = steer_all([cast(Block, block).fuse for block in self.blocks], code)
         x = self.blocks(head, steerings)  # (B, C, H, W)
-        return in_float32(self.tail, head + self.fuse(x))  # (B, 3, s·H, s·W)
+        return in_float32(self.tail, self.fuse(x, beside=head))  # (B, 3, s·H, s·W)
 
 
 class CDSR(ContrastiveSR):

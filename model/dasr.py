@@ -16,8 +16,10 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once
+from .autocast import in_float32
+from .convolution import rounds_weights_once
 from .layer import (
+    SLOPE,
     ConvBlock,
     DAConv,
     Embedding,
@@ -69,12 +71,11 @@ class DAB(nn.Module):
         super().__init__()
         self.da1, self.conv1 = DAConv(n_feats, reduction=8), conv(n_feats, n_feats)
         self.da2, self.conv2 = DAConv(n_feats, reduction=8), conv(n_feats, n_feats)
-        self.act = lrelu()
 
     def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
         """Map x (B, C, H, W), with what steers its DA convolutions, to (B, C, H, W)."""
-        y = self.act(self.conv1(self.da1(x, *steering1)))  # (B, C, H, W)
-        return x + self.conv2(self.da2(y, *steering2))  # (B, C, H, W)
+        y = self.conv1(self.da1(x, *steering1), slope=SLOPE)  # (B, C, H, W)
+        return self.conv2(self.da2(y, *steering2), beside=x)  # (B, C, H, W)
 
 
 class Group(nn.Module):
@@ -87,7 +88,7 @@ class Group(nn.Module):
 
     def forward(self, x: Tensor, steerings: Sequence[tuple[Steering, Steering]]) -> Tensor:
         """Map x (B, C, H, W), with what steers each of its blocks, to (B, C, H, W)."""
-        return x + self.conv(self.blocks(x, steerings))  # (B, C, H, W)
+        return self.conv(self.blocks(x, steerings), beside=x)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once
+from .autocast import in_float32
+from .convolution import rounds_weights_once
 from .layer import BlindSR, MeanShift, Trunk, conv
 from .upsampler import Upsampler, upsample_to_image
 
@@ -57,5 +58,5 @@ class EDSR(BlindSR):
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
-        image = upsample_to_image(self.upsample, self.tail, head + self.fuse(self.blocks(head)))
+        image = upsample_to_image(self.upsample, self.tail, self.fuse(self.blocks(head), beside=head))
         return self.add_mean(image / PEAK)  # (B, 3, s·H, s·W)

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once, spatial_mean, to_autocast
+from .autocast import in_float32, spatial_mean, to_autocast
+from .convolution import rounds_weights_once
 from .layer import Beside, BlindSR, Embedding, Pool, Restored, Trunk, conv, global_mean
 from .naming import Foreign, Names, State, count, shuffle_scale, width
 from .upsampler import FACTORS

@@ -19,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once
+from .autocast import in_float32
+from .convolution import rounds_weights_once
 from .layer import (
     BlindSR,
     DynamicDepthwise,
     Embedding,
+    Layers,
     MeanShift,
     Pool,
     Trunk,
@@ -45,7 +47,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        return x + self.body(x)  # (B, C, H, W)
+        first, act, last = self.body
+        return last(first(x, slope=act.negative_slope), beside=x)  # (B, C, H, W)
 
 
 class KDIDE(nn.Module):
@@ -54,7 +57,7 @@ class KDIDE(nn.Module):
     def __init__(self, planes: int, n_feats: int, n_resblocks: int) -> None:
         super().__init__()
         c = n_feats
-        self.features = nn.Sequential(
+        self.features = Layers(
             *(conv(planes, c), lrelu()),
             *(ResBlock(c) for _ in range(n_resblocks)),
             *(conv(c, 2 * c), lrelu(), conv(2 * c, 2 * c), lrelu(), conv(2 * c, 4 * c), lrelu()),
@@ -79,7 +82,8 @@ class IDRDCRB(nn.Module):
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Map x (B, C, H, W), with the IDR-DDC's weights (B, C, 3, 3) that follow from D, to (B, C, H, W)."""
-        return x + self.conv(self.ddc(x, kernel))  # (B, C, H, W)
+        x, y = self.ddc.beside(x, kernel)  # (B, C, H, W) each
+        return self.conv(y, beside=x)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
@@ -101,7 +105,7 @@ class Restoration(nn.Module):
         head = in_float32(self.head, self.sub_mean(lr))  # (B, C, H, W)
         kernels = weights_of_all([cast(IDRDCRB, block).ddc for block in self.blocks], code)  # (B, C, 3, 3) each
         x = self.blocks(head, [(kernel,) for kernel in kernels])  # (B, C, H, W)
-        image = upsample_to_image(self.upsample, self.tail, head + self.fuse(x))
+        image = upsample_to_image(self.upsample, self.tail, self.fuse(x, beside=head))
         return self.add_mean(image)  # (B, 3, s·H, s·W)
 
 

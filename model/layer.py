@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import zip_longest
 from math import ceil
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
@@ -17,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .autocast import Conv2d, add_scaled, in_float32, rounded_beside, spatial_mean, to_autocast
+from .autocast import in_float32, rounded_beside, spatial_mean, to_autocast
+from .convolution import Conv2d
 from .naming import Foreign
-from .op import attended_pointwise, dense_maps, dynamic_depthwise, two_layers
+from .op import attended_pointwise, beside_depthwise, dense_maps, dynamic_depthwise, two_layers
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
@@ -154,6 +156,20 @@ def lrelu() -> nn.LeakyReLU:
     return nn.LeakyReLU(SLOPE, inplace=True)
 
 
+class Layers(nn.Sequential):
+    """Layers in a row, of which a convolution and the LeakyReLU after it run as one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x, before = input, None
+        for layer, after in zip_longest(self, [*self][1:]):
+            if isinstance(layer, Conv2d) and isinstance(after, nn.LeakyReLU):
+                x = layer(x, slope=after.negative_slope)
+            elif not (isinstance(before, Conv2d) and isinstance(layer, nn.LeakyReLU)):
+                x = layer(x)
+            before = layer
+        return x
+
+
 class Beside(nn.Sequential):
     """A branch that runs beside the layers registered before it and reaches no further than they do."""
 
@@ -210,6 +226,10 @@ class DynamicDepthwise(nn.Module):
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Map x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, to (B, C, H, W)."""
         return dynamic_depthwise(x, kernel, SLOPE)  # (B, C, H, W)
+
+    def beside(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x, for a sum with what becomes of the result, and the result, (B, C, H, W) each."""
+        return beside_depthwise(x, kernel, SLOPE)
 
     def weights(self, code: Tensor) -> Tensor:
         """Map the code (B, C) to (B, C, 3, 3)."""
@@ -316,7 +336,7 @@ class RDB(nn.Module):
         *growing, last = cast(Sequence[Conv2d], self.convs)
         parameters = [cast(tuple[Tensor, Tensor], layer.parameters_for(seen)) for layer in growing]
         seen = dense_maps(seen, parameters, 0.2)  # (B, C + 4·growth, H, W)
-        return add_scaled(x, last(seen), 0.2)  # (B, C, H, W)
+        return last(seen, beside=x, scale=0.2)  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):

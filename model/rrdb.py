@@ -14,7 +14,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounds_weights_once
+from .autocast import in_float32
+from .convolution import rounds_weights_once
 from .layer import RDB, BlindSR, Trunk, conv
 from .naming import Foreign, Names, State, count, width
 from .upsampler import FACTORS
@@ -69,7 +70,7 @@ class RRDBNet(BlindSR):
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, lr)  # (B, C, H, W)
-        x = self.upsample(head + self.fuse(self.blocks(head)))  # (B, C, s·H, s·W)
+        x = self.upsample(self.fuse(self.blocks(head), beside=head))  # (B, C, s·H, s·W)
         return in_float32(self.tail[-1], self.tail[:-1](x))  # (B, 3, s·H, s·W)
 
 

@@ -28,7 +28,7 @@ from loss import Objective
 from loss.learner import Learner
 from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
-from model.op import attended, dense, depthwise, mlp, outer
+from model.op import attended, conv, dense, depthwise, mlp, outer
 from runtime.precision import Precision
 from scripts import formulation
 
@@ -96,6 +96,7 @@ def without_data() -> Iterator[None]:
     with (
         # Functions, not the mocks that `patch` makes by itself: those keep all their arguments.
         mock.patch.object(attended, "_has_kernel", new=_always),
+        mock.patch.object(conv, "_has_kernel", new=_always),
         mock.patch.object(dense, "_has_kernel", new=_always),
         mock.patch.object(depthwise, "_has_kernel", new=_always),
         mock.patch.object(mlp, "_has_kernel", new=_always),

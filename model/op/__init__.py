@@ -4,8 +4,9 @@ Each has a file with a plain reference, and one with its Triton kernels. `dispat
 """
 
 from .attended import attended_pointwise
+from .conv import convolution
 from .dense import dense_maps
-from .depthwise import dynamic_depthwise
+from .depthwise import beside_depthwise, dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
 from .mlp import two_layers
 from .outer import outer_attention
@@ -13,6 +14,8 @@ from .outer import outer_attention
 __all__ = [
     "OPERATORS",
     "attended_pointwise",
+    "beside_depthwise",
+    "convolution",
     "dense_maps",
     "dynamic_depthwise",
     "outer_attention",

@@ -39,13 +39,20 @@ def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
         >>> torch.equal(dynamic_depthwise(x, kernel, 0.1), F.leaky_relu(x, 0.1))
         True
     """
-    if _has_kernel(x, kernel):
-        dtype = autocast_dtype(x)
-        differentiated = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
-        if differentiated:
-            return cast(Tensor, _DynamicDepthwise.apply(x, kernel, slope, dtype))  # (B, C, H, W)
-        return correlate(x, kernel, slope, dtype, False)[0]  # (B, C, H, W)
-    return plain(x, kernel, slope)  # (B, C, H, W)
+    return beside_depthwise(x, kernel, slope)[1]  # (B, C, H, W)
+
+
+def beside_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return x and `dynamic_depthwise` of it, for a branch beside a trunk.
+
+    One pass over the map makes the gradient of the branch and adds that of the trunk.
+    """
+    if not _has_kernel(x, kernel):
+        return x, plain(x, kernel, slope)
+    dtype = autocast_dtype(x)
+    if torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad):
+        return cast(tuple[Tensor, Tensor], _DynamicDepthwise.apply(x, kernel, slope, dtype))
+    return x, correlate(x, kernel, slope, dtype, False)[0]
 
 
 def plain(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
@@ -69,9 +76,9 @@ def disagreement(kernels: Any, device: torch.device) -> str:
                 x, kernel, dy = (t.to(device, dtype) for t in exact)
                 x = x.contiguous(memory_format=memory_format)
                 y, kept = kernels.forward(x, kernel, slope, dtype, True)
-                found = (y, *kernels.backward(dy, kept, kernel, y, slope, dtype))
+                found = (y, *kernels.backward(dy, kept, kernel, y, slope, dtype, kept))
                 x, kernel, dy, result = (t.cpu().double() for t in (x, kernel, dy, y))
-                expected = (plain(x, kernel, slope), *_plain_backward(dy, x, kernel, result, slope))
+                expected = (plain(x, kernel, slope), *_plain_backward(dy, x, kernel, result, slope, x))
                 for name, ours, theirs in zip(("result", "dx", "dk"), found, expected, strict=True):
                     if not (ours.cpu().double() - theirs).abs().max() <= tolerance * theirs.abs().max():
                         return f"their {name} in {dtype} is not that of the grouped convolution"
@@ -103,7 +110,7 @@ def correlate(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep:
 
 
 def _fake_backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, beside: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     dx = torch.empty_like(x, dtype=dtype, memory_format=dispatch.layout(x))
     return dx, torch.empty_like(kernel, memory_format=torch.contiguous_format)
@@ -111,30 +118,37 @@ def _fake_backward(
 
 @dispatch.operator(_fake_backward)
 def correlate_backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, beside: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x, as `dtype`, and of kernel, as its own, from that of the result y."""
+    """Return the gradients of x, as `dtype`, and of kernel, as its own, from that of the result y.
+
+    `beside`: another gradient of x, which is added to the first.
+    """
     if dispatch.runs_kernels("depthwise", x):
         from . import depthwise_triton as kernels
 
-        return kernels.backward(dy, x, kernel, y, slope, dtype)
-    dx, dk = _plain_backward(dy.to(y.dtype), x.to(y.dtype), kernel.to(y.dtype), y, slope)
+        return kernels.backward(dy, x, kernel, y, slope, dtype, beside)
+    dx, dk = _plain_backward(dy.to(y.dtype), x.to(y.dtype), kernel.to(y.dtype), y, slope, beside)
     return dx.to(dtype).contiguous(memory_format=dispatch.layout(x)), dk.to(kernel.dtype)
 
 
 class _DynamicDepthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         rounds = dtype != x.dtype
         y, rounded = correlate(x, kernel, slope, dtype, rounds)
         ctx.slope, ctx.dtype = slope, x.dtype
         ctx.save_for_backward(rounded if rounds else x, kernel, y)
-        return y
+        ctx.set_materialize_grads(False)  # where x has no other gradient
+        return x.view_as(x), y
 
     @staticmethod
     @once_differentiable  # kernels have no gradient of their own
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        dx, dk = correlate_backward(*gradients, *ctx.saved_tensors, ctx.slope, ctx.dtype)
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        beside, dy = gradients
+        if dy is None:
+            return beside, None, None, None
+        dx, dk = correlate_backward(dy, *ctx.saved_tensors, ctx.slope, ctx.dtype, beside)
         return dx, dk, None, None
 
 
@@ -143,7 +157,9 @@ def _has_kernel(x: Tensor, kernel: Tensor) -> bool:
     return dispatch.has_kernels("depthwise", x) and x.dtype in TOLERANCE and kernel.shape[-2:] == (3, 3) and small
 
 
-def _plain_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+def _plain_backward(
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, beside: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     b, c = x.shape[:2]
     maps, kernels = _groups(x, kernel)
     g = torch.ops.aten.leaky_relu_backward(dy, y, slope, True)  # (B, C, H, W)
@@ -152,7 +168,8 @@ def _plain_backward(dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: flo
         *(g.reshape(maps.shape), maps, kernels, None),
         *([1, 1], padding, [1, 1], False, [0, 0], b * c, [True, True, False]),
     )
-    return dx.view(x.shape), dk.view(kernel.shape)
+    dx = dx.view(x.shape)
+    return dx if beside is None else dx + beside, dk.view(kernel.shape)
 
 
 def _groups(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,11 @@ from torch import Tensor
 
 from . import dispatch
 
-ROWS, BW, BC, WARPS = 16, 16, 32, 4  # four elements a thread: the backward's nine sums of them fill 128 registers
-TILE = {"ROWS": ROWS, "BW": BW, "BC": BC, "num_warps": WARPS}
+BW, BC, WARPS = 16, 32, 4  # four elements a thread: the backward's nine sums of them fill 128 registers
+TILE = {"BW": BW, "BC": BC, "num_warps": WARPS}
+ROWS = 16
+LONG = 64  # rows of the backward, which writes sums at the end, where the programs still are `MANY`
+MANY = 512  # an H100 or H200 has 132 processors
 
 
 def forward(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: bool) -> tuple[Tensor, Tensor]:
@@ -35,23 +38,34 @@ def forward(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: b
     kept = torch.empty_like(y) if keep else y.new_empty(0)
     if y.numel():
         grid = (triton.cdiv(w, BW) * triton.cdiv(c, BC), triton.cdiv(h, ROWS), b)
-        forward_kernel[grid](x, kernel.contiguous(), y, kept, h, w, c, *strides, slope, KEEP=keep, **TILE)
+        forward_kernel[grid](x, kernel.contiguous(), y, kept, h, w, c, *strides, slope, KEEP=keep, ROWS=ROWS, **TILE)
     return y, kept
 
 
 def backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, beside: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and of the kernels from that of y, (B, C, H, W) of `dtype` and (B, C, 3, 3)."""
+    """Return the gradients of x and of the kernels from that of y, (B, C, H, W) of `dtype` and (B, C, 3, 3).
+
+    `beside`: another gradient of x, (B, C, H, W), which is added to the first.
+    """
     x, strides = _dense(x)
-    dy, y = (t.contiguous(memory_format=dispatch.layout(x)) for t in (dy, y))
+    layout = dispatch.layout(x)
+    dy, y = (t.contiguous(memory_format=layout) for t in (dy, y))
     b, c, h, w = x.shape
     dx = torch.empty_like(x, dtype=dtype)
-    columns, rows = triton.cdiv(w, BW), triton.cdiv(h, ROWS)
+    others = dx if beside is None else beside.contiguous(memory_format=layout)
+    columns, chunks = triton.cdiv(w, BW), triton.cdiv(c, BC)
+    height = LONG if columns * chunks * b * triton.cdiv(h, LONG) >= MANY else ROWS
+    rows = triton.cdiv(h, height)
     sums = torch.empty(rows * columns, b, c, 3, 3, dtype=torch.float32, device=x.device)  # one per program
     if dx.numel():
-        grid = (columns * triton.cdiv(c, BC), rows, b)
-        backward_kernel[grid](dy, x, kernel.contiguous(), y, dx, sums, b, h, w, c, *strides, slope, **TILE)
+        backward_kernel[columns * chunks, rows, b](
+            *(dy, x, kernel.contiguous(), y, others, dx, sums, b, h, w, c, *strides, slope),
+            BESIDE=beside is not None,
+            ROWS=height,
+            **TILE,
+        )
     return dx, sums.sum(0).to(kernel.dtype)
 
 
@@ -158,6 +172,7 @@ def backward_kernel(
     x,
     kernel,
     y,
+    beside,
     dx,
     sums,
     B,
@@ -169,6 +184,7 @@ def backward_kernel(
     stride_h,
     stride_w,
     slope,
+    BESIDE: tl.constexpr,
     ROWS: tl.constexpr,
     BW: tl.constexpr,
     BC: tl.constexpr,
@@ -176,6 +192,7 @@ def backward_kernel(
     w, c = _tile(W, C, BW, BC)
     sample = tl.program_id(2).to(tl.int64)
     dy += sample * stride_b
+    beside += sample * stride_b
     x += sample * stride_b
     y += sample * stride_b
     dx += sample * stride_b
@@ -210,6 +227,8 @@ def backward_kernel(
         s20 += x_below * left
         s21 += x_below * middle
         s22 += x_below * right
+        if BESIDE:
+            above += _load(beside, row - 1, w, c, H, W, C, stride_c, stride_h, stride_w)
         _store(dx, above, row - 1, begin, end, w, c, W, C, stride_c, stride_h, stride_w)
         above, here = here, below
         x_above, x_here = x_here, x_below

@@ -16,6 +16,7 @@ from torch import Tensor
 # can decide what is run when it is run. Named after the package, which goes by two names (`model`, `blindsr`).
 NAMESPACE = __name__.partition(".")[0]
 OPERATORS = {  # files beside this one, each with a `disagreement`, and what they do
+    "conv": "what follows convolutions",
     "depthwise": "dynamic convolutions",
     "outer": "content queries",
     "mlp": "weights from queried codes",

@@ -6,17 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import build
-from model.autocast import (
-    Conv2d,
-    add_scaled,
-    convolve_in_float32,
-    in_float32,
-    rounded_beside,
-    rounds_weights_once,
-    spatial_mean,
-    to_autocast,
-)
+from model.autocast import add_scaled, convolve_in_float32, in_float32, rounded_beside, spatial_mean, to_autocast
 from model.cdsr import ContentQuery
+from model.convolution import Conv2d, rounds_weights_once
 from model.discriminator import UNetDiscriminator
 from model.layer import RDB
 from model.moco import MoCo

@@ -25,8 +25,9 @@ def compare(size, layout, dtype, out, slope):
     keep = out != dtype
     y, kept = kernels.forward(x, kernel, slope, out, keep)
     read = kept if keep else x
-    dx, dk = kernels.backward(dy, read, kernel, y, slope, dtype)
-    again = kernels.backward(dy, read, kernel, y, slope, dtype)
+    beside = torch.randn(size).to(dtype) if keep else None
+    dx, dk = kernels.backward(dy, read, kernel, y, slope, dtype, beside)
+    again = kernels.backward(dy, read, kernel, y, slope, dtype, beside)
     torch.empty, torch.empty_like = empty, empty_like
     assert (y.dtype, dx.dtype, dk.dtype) == (out, dtype, torch.float32)
     assert y.stride() == dx.stride() == x.stride()
@@ -35,7 +36,8 @@ def compare(size, layout, dtype, out, slope):
     if keep:
         torch.testing.assert_close(kept, x.to(out), rtol=2**-7, atol=0)
     dy, x, read, kernel, exact = (t.double() for t in (dy, x, read, kernel, y))
-    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, read, kernel, exact, slope)
+    beside = None if beside is None else beside.double()
+    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, read, kernel, exact, slope, beside)
     for ours, theirs in zip((y, dx, dk), expected, strict=True):
         # The interpreter cuts off where a GPU rounds to the nearest.
         tolerance = {torch.float32: 2e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[ours.dtype]
@@ -52,8 +54,10 @@ whole = torch.randn(1, 4, 9, 20)
 part, kernel, dy = whole[:, 1:3, ::2, 3:], torch.randn(1, 2, 3, 3), torch.randn(1, 2, 5, 17)  # with gaps
 y, _ = kernels.forward(part, kernel, 0.1, torch.float32, False)
 torch.testing.assert_close(y, depthwise.plain(part, kernel, 0.1))
-gradients = kernels.backward(dy.expand(1, 2, 5, 17), part, kernel, y, 0.1, torch.float32)
+gradients = kernels.backward(dy.expand(1, 2, 5, 17), part, kernel, y, 0.1, torch.float32, None)
 for ours, theirs in zip(gradients, depthwise._plain_backward(dy, part, kernel, y, 0.1), strict=True):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+kernels.MANY = 1  # tall tiles
+compare((1, 2, 70, 3), torch.channels_last, torch.float32, torch.bfloat16, 0.1)
 depthwise.TOLERANCE = {torch.float32: depthwise.TOLERANCE[torch.float32]}  # all three would take a minute
 assert depthwise.disagreement(kernels, torch.device("cpu")) == ""

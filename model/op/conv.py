@@ -1,0 +1,191 @@
+"""A convolution and what follows it: its bias, LeakyReLU, and the sum with the map that it runs beside.
+
+PyTorch launches a kernel for each of them, and the backward sums the gradient of the bias up by a slow one. On a GPU
+one kernel of ours follows the convolution, and one precedes its backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..autocast import add_scaled, to_autocast
+from . import dispatch
+
+
+def convolution(
+    x: Tensor,
+    parameters: tuple[Tensor, Tensor | None],
+    *,
+    stride: tuple[int, ...] = (1, 1),
+    padding: tuple[int, ...] = (0, 0),
+    slope: float = 1.0,
+    beside: Tensor | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """Return LeakyReLU(W∗x + b), or beside + scale·(W∗x + b), (B, C', H', W').
+
+    Args:
+        x: (B, C, H, W).
+        parameters: weight W (C', C, k, k) and bias b (C',) or None; under autocast they are rounded, as x is.
+        stride, padding: of the convolution.
+        slope: of LeakyReLU below 0, positive; 1 leaves it out.
+        beside: (B, C', H', W'), not rounded; None leaves the sum out.
+        scale: of the sum.
+
+    Raises:
+        ValueError: both LeakyReLU and the sum are asked for.
+
+    Examples:
+        >>> x, ones = torch.rand(2, 4, 5, 6), torch.ones(4)
+        >>> identity = torch.eye(4)[:, :, None, None]
+        >>> torch.equal(convolution(x, (identity, ones)), x + 1)
+        True
+        >>> torch.equal(convolution(x, (-identity, None), beside=x, scale=2.0), -x)
+        True
+    """
+    if slope != 1 and beside is not None:
+        raise ValueError(f"`slope` {slope}: LeakyReLU cannot come before a sum")
+    weight, bias = parameters
+    if bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # a compiler fuses by itself
+        x, weight, bias = map(to_autocast, (x, weight, bias))
+        if x.dtype in dispatch.DTYPES and _suits(x, weight):
+            return cast(Tensor, _Convolution.apply(x, weight, bias, beside, stride, padding, slope, scale))
+    y = F.conv2d(x, weight, bias, stride, padding)
+    y = y if slope == 1 else F.leaky_relu_(y, slope)
+    if beside is None:
+        return y
+    return beside + y if scale == 1 else add_scaled(beside, y, scale)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        beside: Tensor | None,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        slope: float,
+        scale: float,
+    ) -> Tensor:
+        y = F.conv2d(x, weight, None, stride, padding)
+        out = follow(y, bias, beside, slope, scale)
+        ctx.how = stride, padding, slope, scale
+        ctx.save_for_backward(x, weight, None if slope == 1 else out)
+        return out
+
+    @staticmethod
+    @once_differentiable  # kernels have no gradient of their own
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, out = ctx.saved_tensors
+        stride, padding, slope, scale = ctx.how
+        (d,) = gradients
+        of_x, of_weight, of_bias, of_beside, *_ = ctx.needs_input_grad
+        dy, dbias = precede(d, out, slope, scale, x.dtype)
+        dx, dweight, _ = torch.ops.aten.convolution_backward(
+            *(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [of_x, of_weight, False])
+        )
+        of_others = None, None, None, None
+        return dx, dweight, dbias.to(x.dtype) if of_bias else None, d if of_beside else None, *of_others
+
+
+def plain(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
+    """Return what `follow` returns, by PyTorch's own operators."""
+    exact = y.to(torch.promote_types(y.dtype, torch.float32)) + bias[:, None, None]
+    if beside is None:
+        return F.leaky_relu(exact, slope).to(y.dtype)
+    return (beside + scale * exact).to(torch.promote_types(y.dtype, beside.dtype))
+
+
+def plain_backward(
+    d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return what `precede` returns, by PyTorch's own operators."""
+    exact = scale * d.to(torch.promote_types(d.dtype, torch.float32))
+    exact = exact if out is None else torch.where(out > 0, exact, slope * exact)
+    return exact.to(dtype), exact.sum((0, 2, 3))
+
+
+def disagreement(kernels: Any, device: torch.device) -> str:
+    """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
+    generator = torch.Generator().manual_seed(0)
+    y, beside, d = (
+        torch.randn(2, 33, 19, 37, generator=generator).contiguous(memory_format=torch.channels_last) for _ in range(3)
+    )
+    bias = torch.randn(33, generator=generator)
+    for dtype in dispatch.DTYPES:
+        for added, slope, scale in ((None, 0.1, 1.0), (beside, 1.0, 0.2)):
+            rounded = [t.to(device, dtype) for t in (y, bias)]
+            result = kernels.follow(*rounded, None if added is None else added.to(device), slope, scale)
+            out, gradient = None if slope == 1 else result, d.to(device, result.dtype)
+            ours = result, *kernels.precede(gradient, out, slope, scale, dtype)
+            exact = [t.cpu().double() for t in (*rounded, gradient, result)]
+            expected = (
+                plain(*exact[:2], None if added is None else added.double(), slope, scale),
+                *plain_backward(exact[2], None if out is None else exact[3], slope, scale, torch.float64),
+            )
+            for name, found, theirs in zip(("result", "gradient", "sum of gradients"), ours, expected, strict=True):
+                tolerance = max(torch.finfo(found.dtype).eps, 1e-5)
+                if not (found.cpu().double() - theirs).abs().max() <= tolerance * theirs.abs().max():
+                    return f"the {name} after a convolution in {dtype} is not that of PyTorch"
+    return ""
+
+
+# ----------------------------------------------------------------------------------------------- the operators
+
+
+def _fake(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
+    dtype = y.dtype if beside is None else torch.promote_types(y.dtype, beside.dtype)
+    return torch.empty_like(y, dtype=dtype, memory_format=torch.channels_last)
+
+
+@dispatch.operator(_fake)
+def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
+    """Return LeakyReLU(y + b), or beside + scale·(y + b), (B, C, H, W), channels last.
+
+    Args: y (B, C, H, W), bias (C,), beside (B, C, H, W) or None.
+    """
+    if dispatch.runs_kernels("conv", y):
+        from . import conv_triton as kernels
+
+        return kernels.follow(y, bias, beside, slope, scale)
+    return plain(y, bias, beside, slope, scale).contiguous(memory_format=torch.channels_last)
+
+
+def _fake_backward(
+    d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    exact = torch.promote_types(d.dtype, torch.float32)
+    dy = torch.empty_like(d, dtype=dtype, memory_format=torch.channels_last)
+    return dy, d.new_empty(d.shape[1], dtype=exact)
+
+
+@dispatch.operator(_fake_backward)
+def precede(d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the gradients of y, (B, C, H, W) of `dtype`, channels last, and of the bias, (C,).
+
+    `out`: the result of `follow`, whose sign tells what LeakyReLU did; None where there was none.
+    """
+    if dispatch.runs_kernels("conv", d):
+        from . import conv_triton as kernels
+
+        return kernels.precede(d, out, slope, scale, dtype)
+    dy, dbias = plain_backward(d, out, slope, scale, dtype)
+    return dy.contiguous(memory_format=torch.channels_last).clone(), dbias
+
+
+def _has_kernel(x: Tensor) -> bool:
+    return dispatch.has_kernels("conv", x)
+
+
+def _suits(x: Tensor, weight: Tensor) -> bool:
+    """Return True for maps whose convolutions are laid out channels last, and that 32 bits address."""
+    largest = x.numel() // x.shape[1] * max(weight.shape[:2])
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous() and largest < dispatch.INDEX
