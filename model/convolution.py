@@ -19,8 +19,8 @@ T = TypeVar("T")
 def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
     """Decorate a module's `forward` to round the weights of all `Conv2d` in the module together.
 
-    Autocast rounds each weight and bias where it is used, and their gradients where they arise: four small kernels for
-    each layer, and for small images those are most of a step.
+    Autocast rounds each weight where it is used, and its gradient where it arises: two small kernels for each layer,
+    and for small images those are most of a step.
     """
 
     layers_of: WeakKeyDictionary[nn.Module, list[Conv2d]] = WeakKeyDictionary()  # to look for them takes a while
@@ -35,12 +35,10 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
         if not layers or not autocasts(layers[0].weight.device.type):
             return forward(module, *args, **kwargs)
         dtype = autocast_dtype(layers[0].weight)
-        weights = [weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None]
-        rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
+        rounded = cast(tuple[Tensor, ...], _Round.apply(dtype, *(layer.weight for layer in layers)))
         try:
-            for layer in layers:  # not by nn.Module's own way, which first looks for parameters to register
-                bias = None if layer.bias is None else rounded[layer.bias]
-                vars(layer)["rounded"] = rounded[layer.weight], bias
+            for layer, weight in zip(layers, rounded, strict=True):
+                vars(layer)["rounded"] = weight  # nn.Module's own way first looks for parameters to register
             return forward(module, *args, **kwargs)
         finally:
             for layer in layers:
@@ -50,9 +48,9 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with zero padding, with the weights of `rounds_weights_once` where autocast would round its own."""
+    """A convolution with zero padding, with the weight of `rounds_weights_once` where autocast would round its own."""
 
-    rounded: tuple[Tensor, Tensor | None] | None = None
+    rounded: Tensor | None = None
 
     def forward(self, input: Tensor, *, slope: float = 1.0, beside: Tensor | None = None, scale: float = 1.0) -> Tensor:
         """Map (B, C, H, W) to (B, C', H', W'), with what follows; see `op.convolution`.
@@ -68,7 +66,7 @@ class Conv2d(nn.Conv2d):
     def parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias with which to convolve x."""
         rounded = self.rounded if autocasts(x.device.type) else None
-        return rounded or (self.weight, self.bias)
+        return self.weight if rounded is None else rounded, self.bias
 
 
 class _Round(torch.autograd.Function):

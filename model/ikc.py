@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .autocast import in_float32, spatial_mean, to_autocast
 from .convolution import rounds_weights_once
-from .layer import Beside, BlindSR, Embedding, Pool, Restored, Trunk, conv, global_mean
+from .layer import Beside, BlindSR, Embedding, Layers, Pool, Restored, Trunk, conv, global_mean
 from .naming import Foreign, Names, State, count, shuffle_scale, width
 from .upsampler import FACTORS
 
@@ -35,7 +35,7 @@ class SFT(nn.Module):
     def __init__(self, n_feats: int) -> None:
         super().__init__()
         inner = n_feats // 2
-        self.scale = nn.Sequential(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats), nn.Sigmoid())
+        self.scale = Layers(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats), nn.Sigmoid())
         self.shift = Beside(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, 10) to (B, C, H, W)."""
         y = self.conv1(F.relu(self.sft1(x, code)))  # (B, C, H, W)
-        return x + self.conv2(F.relu(self.sft2(y, code)))  # (B, C, H, W)
+        return self.conv2(F.relu(self.sft2(y, code)), beside=x)  # (B, C, H, W)
 
 
 class SFTMD(nn.Module):
@@ -64,7 +64,7 @@ class SFTMD(nn.Module):
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
         c = n_feats
-        self.head = nn.Sequential(conv(3, c), _act(), conv(c, c), _act(), conv(c, c))
+        self.head = Layers(conv(3, c), _act(), conv(c, c), _act(), conv(c, c))
         self.blocks = Trunk((Block(c) for _ in range(n_blocks)), group=1)
         self.sft = SFT(c)
         self.fuse = conv(c, c)
@@ -89,11 +89,11 @@ class Corrector(nn.Module):
         super().__init__()
         c = n_feats
         strides = (1, 2, 1, 2, 1, 1, 1)
-        self.image = nn.Sequential(
+        self.image = Layers(
             *(layer for i, s in enumerate(strides) for layer in (conv(c if i else 3, c, 5, stride=s), _act()))
         )
         self.code = nn.Sequential(nn.Linear(DIM, c), _act(), nn.Linear(c, c), _act())
-        self.both = nn.Sequential(conv(2 * c, 2 * c, 1), _act(), conv(2 * c, c, 1), _act(), conv(c, DIM, 1))
+        self.both = Layers(conv(2 * c, 2 * c, 1), _act(), conv(2 * c, c, 1), _act(), conv(c, DIM, 1))
 
     @rounds_weights_once
     def changes(self, sr: Tensor, code: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class IKC(BlindSR):
         super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks)
         c = n_feats
         outputs = (c, c, c, c, c, DIM)
-        self.predictor = nn.Sequential(
+        self.predictor = Layers(
             *(
                 layer
                 for i, n in enumerate(outputs)

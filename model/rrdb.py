@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .autocast import in_float32
 from .convolution import rounds_weights_once
-from .layer import RDB, BlindSR, Trunk, conv
+from .layer import RDB, BlindSR, Layers, Trunk, conv
 from .naming import Foreign, Names, State, count, width
 from .upsampler import FACTORS
 
@@ -33,7 +33,7 @@ class RRDB(nn.Module):
         return torch.add(x, self.rdbs(x), alpha=0.2)  # (B, C, H, W)
 
 
-class NearestUpsampler(nn.Sequential):
+class NearestUpsampler(Layers):
     """ESRGAN's upsampler: [nearest, conv, LReLU], twice for ×4."""
 
     def __init__(self, scale: int, n_feats: int) -> None:
@@ -64,7 +64,7 @@ class RRDBNet(BlindSR):
         self.blocks = Trunk((RRDB(n_feats) for _ in range(n_blocks)), group=1)
         self.fuse = conv(n_feats, n_feats)
         self.upsample = NearestUpsampler(scale, n_feats)
-        self.tail = nn.Sequential(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
+        self.tail = Layers(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
 
     @rounds_weights_once
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:

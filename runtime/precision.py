@@ -78,7 +78,7 @@ class Precision:
     @property
     def memory_format(self) -> torch.memory_format:
         """The layout of a network's weights, which its maps follow: tensor cores want channels last."""
-        return torch.channels_last if self.precision in _REDUCED else torch.contiguous_format
+        return torch.contiguous_format if self.precision == "fp32" else torch.channels_last
 
     def inference_format(self, device: torch.device) -> torch.memory_format:
         """The layout of a network's weights for inference: on a CPU channels last, which is faster in float32 too.

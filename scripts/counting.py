@@ -223,7 +223,8 @@ def counted_inference(
         stack.enter_context(without_data())
         if released:
             stack.enter_context(formulation.networks())
-        net, lr = make().eval(), torch.rand(1, 3, *size)
+        layout = torch.contiguous_format if released else Precision(precision).inference_format(torch.device("cuda"))
+        net, lr = make().eval().to(memory_format=layout), torch.rand(1, 3, *size)
         with Ledger() as ledger, torch.no_grad(), Precision(precision).autocast(torch.device("cpu")):
             net(lr)
     return ledger

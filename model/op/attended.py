@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autocast import to_autocast
-from . import dispatch
+from . import conv, dispatch
 
 
 def attended_pointwise(
     y: Tensor, parameters: tuple[Tensor, Tensor], x: Tensor, attention: Tensor, slope: float
 ) -> Tensor:
-    """Return LeakyReLU(W·y + b + attention·x), (B, C', H, W); under autocast all of them are rounded.
+    """Return LeakyReLU(W·y + b + attention·x), (B, C', H, W); under autocast all of them but b are rounded.
 
     Args:
         y: (B, C, H, W).
@@ -33,7 +33,9 @@ def attended_pointwise(
         >>> torch.equal(attended_pointwise(x, identity, x, nothing, 0.1), x)
         True
     """
-    return cast(Tensor, _AttendedPointwise.apply(*map(to_autocast, (y, *parameters, x, attention)), slope))
+    weight, bias = parameters
+    y, weight, x, attention = map(to_autocast, (y, weight, x, attention))
+    return cast(Tensor, _AttendedPointwise.apply(y, weight, bias, x, attention, slope))
 
 
 class _AttendedPointwise(torch.autograd.Function):
@@ -45,7 +47,7 @@ class _AttendedPointwise(torch.autograd.Function):
             out = attend(F.conv2d(y, weight), bias, x, attention, slope)
         else:
             # Not in place: PyTorch 2.11 would lose the gradients when it compiles this.
-            out = F.leaky_relu(F.conv2d(y, weight, bias) + x * attention, slope)
+            out = F.leaky_relu(F.conv2d(y, weight, to_autocast(bias)) + x * attention, slope)
         ctx.slope = slope
         ctx.save_for_backward(y, weight, x, attention, out)
         return out
@@ -54,10 +56,7 @@ class _AttendedPointwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         y, weight, x, attention, out = ctx.saved_tensors
         *of_convolution, of_x, of_attention, _ = ctx.needs_input_grad
-        d = torch.ops.aten.leaky_relu_backward(gradients[0], out, ctx.slope, True)
-        dy, dweight, dbias = torch.ops.aten.convolution_backward(
-            *(d, y, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, of_convolution)
-        )
+        d, dy, dweight, dbias = conv.backward_before(gradients[0], out, ctx.slope, y, weight, of_convolution)
         dx = d * attention if of_x else None
         dattention = (d * x).sum((2, 3), keepdim=True) if of_attention else None
         return dy, dweight, dbias, dx, dattention, None
@@ -65,7 +64,7 @@ class _AttendedPointwise(torch.autograd.Function):
 
 def plain(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
     """Return what `attend` returns, by PyTorch's own operators."""
-    return F.leaky_relu(y + bias[:, None, None] + x * attention, slope)
+    return F.leaky_relu(y + bias[:, None, None] + x * attention, slope).to(x.dtype)
 
 
 def disagreement(kernels: Any, device: torch.device) -> str:

@@ -6,6 +6,7 @@ one kernel of ours follows the convolution, and one precedes its backward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -31,7 +32,7 @@ def convolution(
 
     Args:
         x: (B, C, H, W).
-        parameters: weight W (C', C, k, k) and bias b (C',) or None; under autocast they are rounded, as x is.
+        parameters: weight W (C', C, k, k) and bias b (C',) or None; under autocast W is rounded, as x is.
         stride, padding: of the convolution.
         slope: of LeakyReLU below 0, positive; 1 leaves it out.
         beside: (B, C', H', W'), not rounded; None leaves the sum out.
@@ -52,10 +53,11 @@ def convolution(
         raise ValueError(f"`slope` {slope}: LeakyReLU cannot come before a sum")
     weight, bias = parameters
     if bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # a compiler fuses by itself
-        x, weight, bias = map(to_autocast, (x, weight, bias))
-        if x.dtype in dispatch.DTYPES and _suits(x, weight):
+        x, weight = to_autocast(x), to_autocast(weight)
+        if x.dtype in dispatch.DTYPES and _suits(x, len(weight)):
             return cast(Tensor, _Convolution.apply(x, weight, bias, beside, stride, padding, slope, scale))
-    y = F.conv2d(x, weight, bias, stride, padding)
+    # Not by autocast itself, which would keep the rounded bias, whatever becomes of the other.
+    y = F.conv2d(x, weight, None if bias is None else to_autocast(bias), stride, padding)
     y = y if slope == 1 else F.leaky_relu_(y, slope)
     if beside is None:
         return y
@@ -93,7 +95,23 @@ class _Convolution(torch.autograd.Function):
             *(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [of_x, of_weight, False])
         )
         of_others = None, None, None, None
-        return dx, dweight, dbias.to(x.dtype) if of_bias else None, d if of_beside else None, *of_others
+        return dx, dweight, dbias if of_bias else None, d if of_beside else None, *of_others
+
+
+def backward_before(
+    d: Tensor, out: Tensor, slope: float, x: Tensor, weight: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of y, x, weight and bias from that of out = LeakyReLU(y), y = W∗x + b; W is 1×1.
+
+    `wanted`: which of the last three.
+    """
+    how = [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+    if _has_kernel(d) and _suits(d):
+        dy, dbias = precede(d, out, slope, 1.0, out.dtype)
+        dx, dweight, _ = torch.ops.aten.convolution_backward(dy, x, weight, None, *how, [*wanted[:2], False])
+        return dy, dx, dweight, dbias if wanted[2] else None
+    dy = torch.ops.aten.leaky_relu_backward(d, out, slope, True)
+    return dy, *torch.ops.aten.convolution_backward(dy, x, weight, [len(weight)], *how, wanted)
 
 
 def plain(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
@@ -185,7 +203,7 @@ def _has_kernel(x: Tensor) -> bool:
     return dispatch.has_kernels("conv", x)
 
 
-def _suits(x: Tensor, weight: Tensor) -> bool:
-    """Return True for maps whose convolutions are laid out channels last, and that 32 bits address."""
-    largest = x.numel() // x.shape[1] * max(weight.shape[:2])
+def _suits(x: Tensor, channels: int = 0) -> bool:
+    """Return True for maps that are laid out channels last, and that 32 bits address with so many channels."""
+    largest = x.numel() // x.shape[1] * max(channels, x.shape[1])
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous() and largest < dispatch.INDEX

@@ -41,12 +41,13 @@ def test_only_maps_are_rounded(name, dtype):
     net = build(name, scale=2, **SMALL[name]).train()
     paths, put_out = {module: path for path, module in net.named_modules()}, {}
 
-    def look(module, inputs, output):
-        put_out[paths[module]] = (inputs[0].dtype, output.dtype, output.shape[2:])
+    def look(module, inputs, named, output):
+        summed = named.get("beside") is not None  # as float32, if what it is added to is
+        put_out[paths[module]] = (inputs[0].dtype, dtype if summed else output.dtype, output.shape[2:])
 
     for module in paths:
         if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(look)
+            module.register_forward_hook(look, with_kwargs=True)
     with autocast(dtype):
         restored = net(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 48, 48))
     assert restored.image.dtype == restored.embedding.code.dtype == restored.embedding.projection.dtype == torch.float32
