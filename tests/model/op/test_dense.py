@@ -218,13 +218,19 @@ def test_the_self_check_tells_what_is_wrong():
         append = staticmethod(lambda seen, y, bias, slope: dense.plain(seen, y, bias, 0.101))
 
     class PeelsWrongly(Right):
-        peel = staticmethod(lambda *args: dense.plain_peel(*args[:-1], 0.101))
+        @staticmethod
+        def peel(gradient, more, seen, dys, sums, slope):
+            return dense.plain_peel(gradient, more, seen, dys, sums, 0.101)
 
     class SumsNothing(Right):
-        peel = staticmethod(lambda *args: dense.plain_peel(*args[:-2], torch.empty_like(args[-2]), args[-1]))
+        @staticmethod
+        def peel(gradient, more, seen, dys, sums, slope):
+            return dense.plain_peel(gradient, more, seen, dys, torch.empty_like(sums), slope)
 
     class KeepsNoCopy(Right):
-        peel = staticmethod(lambda *args: dense.plain_peel(*args[:3], torch.empty_like(args[3]), *args[4:]))
+        @staticmethod
+        def peel(gradient, more, seen, dys, sums, slope):
+            return dense.plain_peel(gradient, more, seen, torch.empty_like(dys), sums, slope)
 
     cpu = torch.device("cpu")
     assert dense.disagreement(Right, cpu) == ""
