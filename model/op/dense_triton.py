@@ -1,7 +1,11 @@
-"""The Triton kernel of `dense`: a map gets its bias and LeakyReLU, and is appended to those before it.
+"""The Triton kernels of `dense`: a map gets its bias and LeakyReLU, and is appended to those before it; and back.
 
-Maps without gaps are matrices to it: a row for each pixel where channels lie side by side (channels_last), else one for
-each sample. A program writes BLOCK elements of the result, whichever rows they belong to.
+Maps without gaps are matrices to them: a row for each pixel where channels lie side by side (channels_last), else one
+for each sample. A program that appends writes BLOCK elements of the result, whichever rows they belong to.
+
+The way back is for channels_last alone. A program takes ROWS pixels of CHANNELS channels: either of those that are only
+added, or of those that go through LeakyReLU and are summed up over pixels. It stores its sums, and the host adds those
+of all programs in order. So nothing depends on which program runs first.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -15,8 +19,10 @@ import triton.language as tl
 from torch import Tensor
 
 from . import dispatch
+from .dense import ROWS
 
 BLOCK, WARPS = 1024, 4  # eight elements a thread, so 16 bytes in bf16
+CHANNELS = 32  # as many as most layers have: of ROWS pixels 16 elements a thread, so twice 16 bytes in bf16
 
 
 def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
@@ -45,3 +51,81 @@ def append_kernel(seen, y, bias, out, N, OLD, NEW, RUN, slope, BLOCK: tl.constex
     value = tl.where(value > 0, value, value * slope)
     value = tl.where(old, tl.load(seen + row * OLD + column, inside & old, 0.0).to(tl.float32), value)
     tl.store(out + at, value, inside)
+
+
+def peel(
+    gradient: Tensor, more: Tensor | None, seen: Tensor, dys: Tensor, sums: Tensor, slope: float
+) -> tuple[Tensor, Tensor]:
+    """Return and write what `dense.peel` does."""
+    b, growth, h, w = seen.shape
+    n = gradient.shape[1] - growth
+    adds = more is not None
+
+    def empty(channels: int) -> Tensor:
+        size = b, channels, h, w
+        return torch.empty(size, dtype=seen.dtype, device=seen.device, memory_format=torch.channels_last)
+
+    rest, dy = empty(n) if adds else seen.new_empty(0), empty(growth)
+    if pixels := b * h * w:
+        tiles = (triton.cdiv(n, CHANNELS) if adds else 0) + triton.cdiv(growth, CHANNELS)
+        more = more.contiguous(memory_format=torch.channels_last) if adds else gradient
+        peel_kernel[triton.cdiv(pixels, ROWS) * tiles,](
+            *(gradient, more, seen, rest, dy, dys, sums),
+            *(pixels, n, growth, _width(gradient), _width(seen), _width(dys), sums.stride(0), slope),
+            ADDS=adds,
+            ROWS=ROWS,
+            CHANNELS=CHANNELS,
+            num_warps=WARPS,
+        )
+    return rest, dy
+
+
+def _width(x: Tensor) -> int:
+    """Return how far pixels are apart in a slice of channels, side by side, of (B, C, H, W)."""
+    _, _, h, w = x.shape
+    return x.stride(3) if w > 1 else x.stride(2) if h > 1 else x.stride(0)  # strides of one row or column mean nothing
+
+
+@triton.jit
+def peel_kernel(
+    gradient,
+    more,
+    seen,
+    rest,
+    dy,
+    dys,
+    sums,
+    PIXELS,
+    N,
+    GROWTH,
+    WIDTH,
+    SEEN,
+    DYS,
+    SUMS,
+    slope,
+    ADDS: tl.constexpr,
+    ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    below = tl.cdiv(N, CHANNELS) if ADDS else 0  # programs for the channels that are only added
+    tiles = below + tl.cdiv(GROWTH, CHANNELS)
+    tile, part = tl.program_id(0) % tiles, tl.program_id(0) // tiles  # side by side in memory, side by side in time
+    row = (part * ROWS + tl.arange(0, ROWS))[:, None]
+    if tile < below:
+        c = (tile * CHANNELS + tl.arange(0, CHANNELS))[None, :]
+        inside = (row < PIXELS) & (c < N)
+        value = tl.load(gradient + row * WIDTH + c, inside, 0.0).to(tl.float32)
+        value += tl.load(more + row * (N + GROWTH) + c, inside, 0.0).to(tl.float32)
+        tl.store(rest + row * N + c, value, inside)
+    else:
+        columns = (tile - below) * CHANNELS + tl.arange(0, CHANNELS)
+        c = columns[None, :]
+        inside = (row < PIXELS) & (c < GROWTH)
+        value = tl.load(gradient + row * WIDTH + N + c, inside, 0.0).to(tl.float32)
+        if ADDS:
+            value += tl.load(more + row * (N + GROWTH) + N + c, inside, 0.0).to(tl.float32)
+        sign = tl.load(seen + row * SEEN + c, inside, 0.0)
+        value = tl.where(sign > 0, value, value * slope)
+        tl.store(dy + row * GROWTH + c, value, inside)
+        tl.store(dys + row * DYS + c, value, inside)
+        tl.store(sums + part * SUMS + columns, tl.sum(value, 0), columns < GROWTH)

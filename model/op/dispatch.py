@@ -28,8 +28,10 @@ INDEX = 2**31  # kernels address what they read and write by 32 bits
 _switched_on = set(OPERATORS) if importlib.util.find_spec("triton") is not None else set()
 
 
-def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+def operator(fake: Callable[..., Any], mutates: Iterable[str] = ()) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function to be an operator of PyTorch's without a gradient; `fake` makes its results without data.
+
+    It writes into those of its arguments that `mutates` names.
 
     `torch.library.custom_op` would do the same, but takes more than twice as long for each call, and small images wait
     for the host that launches.
@@ -42,7 +44,7 @@ def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
         if short in libraries:
             libraries.pop(short)._destroy()
         libraries[short] = library = torch.library.Library(NAMESPACE, "FRAGMENT")
-        torch.library.define(name, torch.library.infer_schema(compute, mutates_args=()), lib=library)
+        torch.library.define(name, torch.library.infer_schema(compute, mutates_args=mutates), lib=library)
         torch.library.impl(name, ("cpu", "cuda"), compute, lib=library)
         torch.library.register_fake(name, fake, lib=library)
         return getattr(namespace, short).default
