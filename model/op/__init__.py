@@ -9,6 +9,7 @@ from .depthwise import dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
 from .mlp import two_layers
 from .outer import outer_attention
+from .shuffle import shuffled_convolutions
 
 __all__ = [
     "OPERATORS",
@@ -17,6 +18,7 @@ __all__ = [
     "dynamic_depthwise",
     "outer_attention",
     "self_check",
+    "shuffled_convolutions",
     "switch_off",
     "two_layers",
 ]
