@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import convolve_in_float32, in_float32
+from .autocast import Conv2d, convolve_in_float32, in_float32
 from .layer import conv
+from .op import shuffled_convolutions
 
 FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}  # of the enlargements, one after the other, that make a scale
 FOLD_FROM = 32  # LR pixels a side, on a CPU; below, the borders cost more than the rest saves
@@ -33,11 +34,16 @@ class Upsampler(nn.Sequential):
         stages = ((conv(n_feats, r * r * n_feats), nn.PixelShuffle(r)) for r in FACTORS[scale])
         super().__init__(*(layer for stage in stages for layer in stage))
 
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, s·H, s·W)."""
+        stages = [(layer.parameters_for(input), shuffle.upscale_factor) for layer, shuffle in self.stages]
+        return shuffled_convolutions(input, cast(list[tuple[tuple[Tensor, Tensor], int]], stages))
+
     @property
-    def stages(self) -> list[tuple[nn.Conv2d, nn.PixelShuffle]]:
+    def stages(self) -> list[tuple[Conv2d, nn.PixelShuffle]]:
         """Return each convolution with the shuffle after it."""
         layers = list(self)
-        return [(cast(nn.Conv2d, a), cast(nn.PixelShuffle, b)) for a, b in zip(layers[::2], layers[1::2], strict=True)]
+        return [(cast(Conv2d, a), cast(nn.PixelShuffle, b)) for a, b in zip(layers[::2], layers[1::2], strict=True)]
 
 
 def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ def without_data() -> Iterator[None]:
         mock.patch.object(depthwise, "_has_kernel", new=_always),
         mock.patch.object(mlp, "_has_kernel", new=_always),
         mock.patch.object(outer, "_has_kernel", new=_always),
+        mock.patch.object(shuffle, "_has_kernel", new=_always),
         mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),
         mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),
         mock.patch.object(nn.Module, "to", _to),

@@ -10,6 +10,7 @@ from .depthwise import beside_depthwise, dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
 from .mlp import two_layers
 from .outer import outer_attention
+from .shuffle import shuffled_convolutions
 
 __all__ = [
     "OPERATORS",
@@ -20,6 +21,7 @@ __all__ = [
     "dynamic_depthwise",
     "outer_attention",
     "self_check",
+    "shuffled_convolutions",
     "switch_off",
     "two_layers",
 ]

@@ -1,0 +1,35 @@
+"""Run with TRITON_INTERPRET=1: compares the Triton kernels with float64, with all fresh memory full of NaN."""
+
+import torch
+
+from model.op import dispatch, shuffle
+from model.op import shuffle_triton as kernels
+
+empty = torch.empty
+torch.manual_seed(0)
+kernels.PROGRAMS = 3  # each takes more than one tile
+for b, c, h, w in [(1, 1, 1, 1), (2, 5, 7, 9), (1, 64, 5, 6), (1, 33, 7, 9), (1, 70, 1, 3)]:
+    for factor in (2, 3):
+        for dtype in dispatch.DTYPES:
+            y = torch.randn(b, c * factor**2, h, w, dtype=dtype)
+            dy = torch.randn(b, c, factor * h, factor * w, dtype=dtype)
+            bias = torch.randn(2 * c * factor**2, dtype=dtype)[::2]  # with gaps
+            expected = (
+                shuffle.plain(y.double(), bias.double(), factor),
+                *shuffle.plain_backward(dy.double(), factor),
+            )
+            for layout in (torch.contiguous_format, torch.channels_last):
+                given, gradient = (t.contiguous(memory_format=layout) for t in (y, dy))
+                torch.empty = lambda *args, **kwargs: empty(*args, **kwargs).fill_(float("nan"))
+                found = kernels.shuffle(given, bias, factor), *kernels.unshuffle(gradient, factor)
+                torch.empty = empty
+                for ours, theirs in zip(found, expected, strict=True):
+                    assert ours.dtype == dtype
+                    assert ours.ndim == 1 or ours.is_contiguous(memory_format=torch.channels_last)
+                    torch.testing.assert_close(ours.double(), theirs, rtol=torch.finfo(dtype).eps, atol=1e-5)
+assert kernels.shuffle(torch.rand(2, 8, 0, 3), torch.rand(8), 2).shape == (2, 2, 0, 6)
+g, dbias = kernels.unshuffle(torch.rand(2, 2, 0, 6), 2)
+assert g.shape == (2, 8, 0, 3)
+assert torch.equal(dbias, torch.zeros(8))
+kernels.TILE = 2**16  # the interpreter takes as long for a small tile
+assert shuffle.disagreement(kernels, torch.device("cpu")) == ""
