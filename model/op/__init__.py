@@ -7,6 +7,7 @@ from .attended import attended_pointwise
 from .dense import dense_maps
 from .depthwise import dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
+from .last import last_convolution
 from .mlp import two_layers
 from .outer import outer_attention
 
@@ -15,6 +16,7 @@ __all__ = [
     "attended_pointwise",
     "dense_maps",
     "dynamic_depthwise",
+    "last_convolution",
     "outer_attention",
     "self_check",
     "switch_off",

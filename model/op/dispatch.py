@@ -21,6 +21,7 @@ OPERATORS = {  # files beside this one, each with a `disagreement`, and what the
     "mlp": "weights from queried codes",
     "dense": "dense blocks",
     "attended": "channel attentions",
+    "last": "last convolutions",
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INDEX = 2**31  # kernels address what they read and write by 32 bits
