@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .autocast import in_float32, rounds_weights_once
 from .layer import RDB, BlindSR, Trunk, conv
 from .naming import Foreign, Names, State, count, width
+from .op import last_convolution
 from .upsampler import FACTORS
 
 
@@ -70,7 +71,7 @@ class RRDBNet(BlindSR):
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, lr)  # (B, C, H, W)
         x = self.upsample(head + self.fuse(self.blocks(head)))  # (B, C, s·H, s·W)
-        return in_float32(self.tail[-1], self.tail[:-1](x))  # (B, 3, s·H, s·W)
+        return last_convolution(cast(nn.Conv2d, self.tail[-1]), self.tail[:-1](x))  # (B, 3, s·H, s·W)
 
 
 def _act() -> nn.LeakyReLU:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry, register_flop_formula
 
 import loss
 import model
@@ -28,11 +28,21 @@ from loss import Objective
 from loss.learner import Learner
 from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
-from model.op import attended, dense, depthwise, mlp, outer
+from model.op import attended, dense, depthwise, last, mlp, outer
 from runtime.precision import Precision
 from scripts import formulation
 
 FLOPS, BYTES = 790e12, 4.3e12  # a second, of an H200 in bf16; in float32 products (TF32) half as many FLOPs
+
+
+@register_flop_formula(last.convolve.overloadpacket)
+def _flops_of_last(x: list[int], weight: list[int], *_: Any, out_shape: list[int], **__: Any) -> int:
+    return conv_flop_count(x, weight, out_shape)
+
+
+@register_flop_formula(last.convolve_backward.overloadpacket)
+def _flops_of_last_backward(dy: list[int], x: list[int], weight: list[int], **__: Any) -> int:
+    return 2 * conv_flop_count(x, weight, dy)  # gradients of maps and of weights
 
 
 class Ledger(TorchDispatchMode):
@@ -98,6 +108,7 @@ def without_data() -> Iterator[None]:
         mock.patch.object(attended, "_has_kernel", new=_always),
         mock.patch.object(dense, "_has_kernel", new=_always),
         mock.patch.object(depthwise, "_has_kernel", new=_always),
+        mock.patch.object(last, "_has_kernel", new=_always),
         mock.patch.object(mlp, "_has_kernel", new=_always),
         mock.patch.object(outer, "_has_kernel", new=_always),
         mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),

@@ -29,7 +29,7 @@ from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
 from data.sampler import Crop
 from model import cdsr, layer, upsampler
-from model.op import attended, dense, depthwise, mlp, outer
+from model.op import attended, dense, depthwise, last, mlp, outer
 
 SIZE = 21  # side of the kernels, pixels
 
@@ -38,7 +38,7 @@ SIZE = 21  # side of the kernels, pixels
 def networks() -> Iterator[None]:
     """Let networks compute as the released ones in this block, backward passes included."""
     with ExitStack() as stack:
-        for part in (attended, dense, depthwise, mlp, outer):
+        for part in (attended, dense, depthwise, last, mlp, outer):
             stack.enter_context(mock.patch.object(part, "_has_kernel", new=_never))
         stack.enter_context(mock.patch.object(depthwise, "plain", new=_grouped))
         stack.enter_context(mock.patch.object(layer, "dense_maps", new=_maps_one_by_one))

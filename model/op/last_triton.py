@@ -11,8 +11,8 @@ maps, and times the maps that of the weights, whose sum it carries along. The ho
 nothing depends on which program runs first.
 
 The few outputs fill no tile of a matrix product, so these are padded: 3 of 4 columns are used forward, 27 of 32
-backward. Sums are float32. Products are in TF32 or float32; in TF32 the maps are exact, while weights and gradients
-are rounded.
+backward. Sums are float32. Products are in TF32, which has all bits of bf16 and fp16: it rounds weights and gradients
+alone. (In float32 Triton has no tensor cores and too few registers.)
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -28,14 +28,14 @@ from torch import Tensor
 from . import dispatch
 
 ROWS, BW = 16, 64
-BP, PROGRAMS = 64, 1024
+BP, PROGRAMS = 32, 1584  # twelve for each processor of an H200, which holds two or three at a time
 WARPS = 4
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor, tf32: bool) -> Tensor:
+def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the convolution, (B, N, H, W) float32, channels last.
 
-    Args: x (B, C, H, W), weight (N, C, 3, 3) and bias (N,) float32, products in TF32 or not.
+    Args: x (B, C, H, W) bf16 or fp16, weight (N, C, 3, 3) and bias (N,) float32, N at most 3.
     """
     x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
     b, c, h, w = x.shape
@@ -43,16 +43,17 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, tf32: bool) -> Tensor:
     y = torch.empty((b, n, h, w), dtype=weight.dtype, device=x.device, memory_format=torch.channels_last)
     if y.numel():
         grid = (triton.cdiv(w, BW), triton.cdiv(h, ROWS), b)
-        forward_kernel[grid](x, weight, bias.contiguous(), y, h, w, c, ROWS=ROWS, BW=BW, **_constants(n, c, tf32))
+        forward_kernel[grid](x, weight, bias.contiguous(), y, h, w, c, ROWS=ROWS, BW=BW, **_constants(n, c))
     return y
 
 
-def backward(dy: Tensor, x: Tensor, weight: Tensor, tf32: bool) -> tuple[Tensor, Tensor]:
+def backward(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of x, as x, and of weight, (N, C, 3, 3) float32, both channels last, from that of y."""
     x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
     dy = dy.contiguous(memory_format=dispatch.layout(dy))
     b, c, h, w = x.shape
     n = len(weight)
+    strides = (n * h * w, h * w, 1) if dispatch.layout(dy) == torch.contiguous_format else (n * h * w, 1, n)
     dx = torch.empty_like(x)
     of_sample = triton.cdiv(h * w, BP)
     tiles = b * of_sample
@@ -60,14 +61,13 @@ def backward(dy: Tensor, x: Tensor, weight: Tensor, tf32: bool) -> tuple[Tensor,
     sums = torch.empty((programs, n, 3, 3, c), dtype=torch.float32, device=x.device)
     if dx.numel():
         backward_kernel[programs,](
-            *(dy, x, weight, dx, sums, tiles, of_sample, h, w, c, *dy.stride()), BP=BP, **_constants(n, c, tf32)
+            *(dy, x, weight, dx, sums, tiles, of_sample, h, w, c, *strides), BP=BP, **_constants(n, c)
         )
     return dx, sums.sum(0).permute(0, 3, 1, 2)
 
 
-def _constants(n: int, c: int, tf32: bool) -> dict[str, int | str]:
-    precision = "tf32" if tf32 else "ieee"
-    return {"N": n, "BC": max(16, triton.next_power_of_2(c)), "PRECISION": precision, "num_warps": WARPS}
+def _constants(n: int, c: int) -> dict[str, int]:
+    return {"N": n, "BC": max(16, triton.next_power_of_2(c)), "num_warps": WARPS}
 
 
 @triton.jit
@@ -97,7 +97,6 @@ def forward_kernel(
     ROWS: tl.constexpr,
     BW: tl.constexpr,
     BC: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):
     w = tl.program_id(0) * BW + tl.arange(0, BW)
     c = tl.arange(0, BC)
@@ -116,9 +115,9 @@ def forward_kernel(
     before = tl.zeros((BW, 16), tl.float32)  # products of the row two above the one that is read
     above = tl.zeros((BW, 16), tl.float32)  # of the one above; a zero of its own, see depthwise_triton.py
     for row in range(begin - 1, end + 1):
-        here = tl.dot(_load(x, row, w - 1, c, H, W, C), left, input_precision=PRECISION)
-        here = tl.dot(_load(x, row, w, c, H, W, C), middle, here, input_precision=PRECISION)
-        here = tl.dot(_load(x, row, w + 1, c, H, W, C), right, here, input_precision=PRECISION)
+        here = tl.dot(_load(x, row, w - 1, c, H, W, C), left, input_precision="tf32")
+        here = tl.dot(_load(x, row, w, c, H, W, C), middle, here, input_precision="tf32")
+        here = tl.dot(_load(x, row, w + 1, c, H, W, C), right, here, input_precision="tf32")
         seen = tl.where((i == 0)[None, :], before, tl.where((i == 1)[None, :], above, here))
         value = tl.sum(tl.reshape(seen, (BW, 4, 4)), 1) + offset[None, :]  # of the row above
         inside = ((row > begin) & (w < W))[:, None] & (out < N)[None, :]
@@ -140,17 +139,16 @@ def backward_kernel(
     C,
     stride_b,
     stride_n,
-    stride_h,
     stride_w,
     N: tl.constexpr,
     BP: tl.constexpr,
     BC: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):
     c = tl.arange(0, BC)
     k = tl.arange(0, 32)
     used = k < 9 * N
     o, i, j = k // 9, k // 3 % 3, k % 3
+    tap = o * stride_n + ((1 - i) * W + 1 - j) * stride_w
     of_weights = used[:, None] & (c < C)[None, :]
     weights = tl.load(weight + k[:, None] * C + c[None, :], of_weights, 0.0)  # (32, BC)
     total = tl.zeros((32, BC), tl.float32)
@@ -161,11 +159,11 @@ def backward_kernel(
         h = (pixel // W)[:, None] + 1 - i[None, :]  # of the output that sees the pixel through tap (i, j)
         w = (pixel % W)[:, None] + 1 - j[None, :]
         inside = there[:, None] & used[None, :] & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        g = tl.load(dy + sample * stride_b + (o[None, :] * stride_n + h * stride_h + w * stride_w), inside, 0.0)
+        g = tl.load(dy + sample * stride_b + (pixel * stride_w)[:, None] + tap[None, :], inside, 0.0)  # (BP, 32)
         at = sample * (H * W * C) + (pixel[:, None] * C + c[None, :])
         of_maps = there[:, None] & (c < C)[None, :]
         maps = tl.load(x + at, of_maps, 0.0).to(tl.float32)  # (BP, BC)
-        tl.store(dx + at, tl.dot(g, weights, input_precision=PRECISION), of_maps)
-        total = tl.dot(tl.trans(g), maps, total, input_precision=PRECISION)
+        tl.store(dx + at, tl.dot(g, weights, input_precision="tf32"), of_maps)
+        total = tl.dot(tl.trans(g), maps, total, input_precision="tf32")
     at = tl.program_id(0).to(tl.int64) * (9 * N * C) + (k[:, None] * C + c[None, :])
     tl.store(sums + at, total, of_weights)
