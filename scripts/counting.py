@@ -1,7 +1,8 @@
 """Count what a step or inference would do on a GPU, without one: kernels launched, bytes held and moved, arithmetic.
 
-It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic convolutions and attentions are the
-operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but it can be bounded.
+It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic and last convolutions and attentions
+are the operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but it can be
+bounded.
 """
 
 from __future__ import annotations

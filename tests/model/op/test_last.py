@@ -1,6 +1,7 @@
 """The last convolution, of rounded maps in float32."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -23,11 +24,14 @@ def arguments(dtype=torch.bfloat16, layout=torch.channels_last):
     return [t.requires_grad_() for t in (x, weight, torch.randn(3, dtype=weight.dtype))]
 
 
+class Layer(NamedTuple):
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
 def last_of(x, weight, bias):
-    """As `last_convolution`, of the weights alone."""
-    layer = SimpleNamespace(weight=weight, bias=bias)
     with torch.autocast("cpu", torch.bfloat16):
-        return last_convolution(layer, x)  # pyright: ignore[reportArgumentType]
+        return last_convolution(Layer(weight, bias), x)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture
@@ -56,15 +60,18 @@ def test_the_operator_gives_what_pytorch_gives(at_once, dtype, layout, monkeypat
 
 
 def test_its_gradients_are_right():
-    assert torch.autograd.gradcheck(last._LastConvolution.apply, arguments(torch.float64))
+    x, weight, bias = (t.detach() for t in arguments(torch.float64))
+    inputs = x[:2, :2, :3].clone(), weight[:, :2].clone(), bias
+    assert torch.autograd.gradcheck(last._LastConvolution.apply, [t.requires_grad_() for t in inputs])
 
 
 @pytest.mark.usefixtures("everywhere")
 def test_what_is_not_rounded_is_left_to_pytorch():
     layer, x = conv(6, 3), torch.randn(1, 6, 4, 5)
-    assert torch.equal(last_convolution(layer, x), layer(x))
+    expected = layer(x)
+    assert torch.equal(last_convolution(layer, x), expected)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(last_convolution(layer, x), layer.float()(x.double().float()))
+        assert torch.equal(last_convolution(layer, x), expected)
     layer, x = layer.bfloat16(), x.bfloat16()
     assert torch.equal(last_convolution(layer, x), layer(x))
 
@@ -123,7 +130,7 @@ def test_other_convolutions_have_no_kernel(monkeypatch):
 @pytest.mark.parametrize(("precision", "runs"), [("tf32", True), ("ieee", False)])
 def test_kernels_run_where_convolutions_may_multiply_in_tf32(precision, runs, monkeypatch):
     monkeypatch.setattr(last.dispatch, "runs_kernels", lambda name, x: True)
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", precision)  # pyright: ignore
+    monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision=precision))
     assert last._runs_kernels(torch.rand(1)) == runs
 
 
@@ -168,11 +175,9 @@ def test_the_triton_kernels_compile_without_spills_and_move_16_bytes_at_once(cap
                 assert "ld.global.v4" in code or "cp.async.cg.shared.global" in code
 
 
-@pytest.mark.parametrize(("name", "values"), [("forward_kernel", 2), ("backward_kernel", 1)])
-def test_the_compiler_carries_every_row_and_sum_on(name, values):
+def test_the_compiler_carries_the_products_of_two_rows_on():
     """Triton drops what it takes to be the same in every turn of a loop; its interpreter cannot show that."""
-    binary = compiled_last(name, 90, "bf16", 64)
-    assert carried(binary) >= values
+    assert carried(compiled_last("forward_kernel", 90, "bf16", 64)) == 2
 
 
 def compiled_last(name, capability, dtype, c):
