@@ -132,8 +132,8 @@ class _ConvolveExactly(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.padding, ctx.dtype, ctx.bias = conv.padding, dtype, None if bias is None else list(bias.shape)
-        parts = [conv(part.to(dtype)) for part in _parts(x)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        images = [conv(part.to(dtype)) for part in parts(x)]
+        return images[0] if len(images) == 1 else torch.cat(images)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -141,18 +141,18 @@ class _ConvolveExactly(torch.autograd.Function):
         wanted = ctx.needs_input_grad[:3]
         dx = torch.empty_like(x) if wanted[0] else None
         sums: list[Tensor | None] = [None, None]  # of weight and bias
-        for i, (part, dy) in enumerate(zip(_parts(x), _parts(gradients[0], like=x), strict=True)):
+        for i, (part, dy) in enumerate(zip(parts(x), parts(gradients[0], like=x), strict=True)):
             wide, *found = torch.ops.aten.convolution_backward(
                 *(dy, part.to(ctx.dtype), weight, ctx.bias, [1, 1], ctx.padding, [1, 1], False, [0, 0], 1, wanted)
             )
             if dx is not None:
-                _parts(dx)[i].copy_(wide)
+                parts(dx)[i].copy_(wide)
             del wide  # before the next part needs the room
             sums = [new if old is None else old + new for old, new in zip(sums, found, strict=True)]
         return dx, *sums, None, None
 
 
-def _parts(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
+def parts(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
     """Split (B, C, H, W) into samples that have `AT_ONCE` pixels together, as many as `like` has."""
     height, width = (x if like is None else like).shape[2:]
     return x.split(max(1, AT_ONCE // (height * width)))

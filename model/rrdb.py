@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from .autocast import in_float32
 from .convolution import rounds_weights_once
 from .layer import RDB, BlindSR, Layers, Trunk, conv
 from .naming import Foreign, Names, State, count, width
+from .op import last_convolution
 from .upsampler import FACTORS
 
 
@@ -71,7 +72,7 @@ class RRDBNet(BlindSR):
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, lr)  # (B, C, H, W)
         x = self.upsample(self.fuse(self.blocks(head), beside=head))  # (B, C, s·H, s·W)
-        return in_float32(self.tail[-1], self.tail[:-1](x))  # (B, 3, s·H, s·W)
+        return last_convolution(cast(nn.Conv2d, self.tail[-1]), self.tail[:-1](x))  # (B, 3, s·H, s·W)
 
 
 def _act() -> nn.LeakyReLU:

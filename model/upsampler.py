@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import Conv2d, convolve_in_float32, in_float32
+from .autocast import in_float32
+from .convolution import Conv2d
 from .layer import conv
-from .op import shuffled_convolutions
+from .op import last_convolution, shuffled_convolutions
 
 FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}  # of the enlargements, one after the other, that make a scale
 FOLD_FROM = 32  # LR pixels a side, on a CPU; below, the borders cost more than the rest saves
@@ -74,7 +75,7 @@ def upsample_to_image(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor
 
 
 def _layers(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:
-    return convolve_in_float32(tail, upsample(x))  # (B, 3, s·H, s·W)
+    return last_convolution(tail, upsample(x))  # (B, 3, s·H, s·W)
 
 
 def _folded(upsample: Upsampler, tail: nn.Conv2d, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Count what a step or inference would do on a GPU, without one: kernels launched, bytes held and moved, arithmetic.
 
-It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic convolutions and attentions are the
-operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but it can be bounded.
+It runs on tensors that have shapes and no data (`FakeTensorMode`), where dynamic and last convolutions and attentions
+are the operators that a GPU runs. A host read (`.item()`, `if tensor:`) raises. Time cannot be counted, but it can be
+bounded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry, register_flop_formula
 
 import loss
 import model
@@ -28,11 +30,21 @@ from loss import Objective
 from loss.learner import Learner
 from model import BlindSR, upsampler
 from model.discriminator import UNetDiscriminator
-from model.op import attended, conv, dense, depthwise, mlp, outer
+from model.op import OPERATORS, last
 from runtime.precision import Precision
 from scripts import formulation
 
 FLOPS, BYTES = 790e12, 4.3e12  # a second, of an H200 in bf16; in float32 products (TF32) half as many FLOPs
+
+
+@register_flop_formula(last.convolve.overloadpacket)
+def _flops_of_last(x: list[int], weight: list[int], *_: Any, out_shape: list[int], **__: Any) -> int:
+    return conv_flop_count(x, weight, out_shape)
+
+
+@register_flop_formula(last.convolve_backward.overloadpacket)
+def _flops_of_last_backward(dy: list[int], x: list[int], weight: list[int], **__: Any) -> int:
+    return 2 * conv_flop_count(x, weight, dy)  # gradients of maps and of weights
 
 
 class Ledger(TorchDispatchMode):
@@ -93,20 +105,17 @@ class Ledger(TorchDispatchMode):
 @contextmanager
 def without_data() -> Iterator[None]:
     """Let tensors made in this block have no data, and networks run the operators that a GPU runs."""
-    with (
-        # Functions, not the mocks that `patch` makes by itself: those keep all their arguments.
-        mock.patch.object(attended, "_has_kernel", new=_always),
-        mock.patch.object(conv, "_has_kernel", new=_always),
-        mock.patch.object(dense, "_has_kernel", new=_always),
-        mock.patch.object(depthwise, "_has_kernel", new=_always),
-        mock.patch.object(mlp, "_has_kernel", new=_always),
-        mock.patch.object(outer, "_has_kernel", new=_always),
-        mock.patch.object(shuffle, "_has_kernel", new=_always),
-        mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),
-        mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),
-        mock.patch.object(nn.Module, "to", _to),
-        FakeTensorMode(),
-    ):
+    with ExitStack() as stack:
+        for name in OPERATORS:
+            # A function, not the mock that `patch` makes by itself: that keeps all its arguments.
+            stack.enter_context(mock.patch.object(import_module(f"model.op.{name}"), "_has_kernel", new=_always))
+        for patch in (
+            mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),
+            mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),
+            mock.patch.object(nn.Module, "to", _to),
+            FakeTensorMode(),
+        ):
+            stack.enter_context(patch)
         yield
 
 

@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from importlib import import_module
 from math import ceil, inf, log2, pi
 from pathlib import Path
 from unittest import mock
@@ -29,7 +30,7 @@ from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
 from data.sampler import Crop
 from model import cdsr, layer, upsampler
-from model.op import attended, conv, dense, depthwise, mlp, outer
+from model.op import OPERATORS, depthwise
 
 SIZE = 21  # side of the kernels, pixels
 
@@ -38,7 +39,8 @@ SIZE = 21  # side of the kernels, pixels
 def networks() -> Iterator[None]:
     """Let networks compute as the released ones in this block, backward passes included."""
     with ExitStack() as stack:
-        for part in (attended, conv, dense, depthwise, mlp, outer):
+        for name in OPERATORS:
+            part = import_module(f"model.op.{name}")
             stack.enter_context(mock.patch.object(part, "_has_kernel", new=_never))
         stack.enter_context(mock.patch.object(depthwise, "plain", new=_grouped))
         stack.enter_context(mock.patch.object(layer, "dense_maps", new=_maps_one_by_one))

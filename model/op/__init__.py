@@ -8,6 +8,7 @@ from .conv import convolution
 from .dense import dense_maps
 from .depthwise import beside_depthwise, dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
+from .last import last_convolution
 from .mlp import two_layers
 from .outer import outer_attention
 from .shuffle import shuffled_convolutions
@@ -19,6 +20,7 @@ __all__ = [
     "convolution",
     "dense_maps",
     "dynamic_depthwise",
+    "last_convolution",
     "outer_attention",
     "self_check",
     "shuffled_convolutions",

@@ -27,7 +27,7 @@ def dense_maps(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], slope: float)
     """Return x and the maps of all layers, (B, C + Σ growth, H, W).
 
     Each layer is a convolution with zero padding that keeps the size, and LeakyReLU. It sees x and the maps of all
-    layers before it. Under autocast all of them are rounded.
+    layers before it. Under autocast maps and weights are rounded.
 
     Args:
         x: (B, C, H, W).
@@ -43,7 +43,7 @@ def dense_maps(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], slope: float)
     x = to_autocast(x)
     by_kernels = dispatch.layout(x) == torch.channels_last and _has_kernel(x, *weights)
     function = _DenseMapsByKernels if by_kernels else _DenseMaps
-    return cast(Tensor, function.apply(x, slope, *map(to_autocast, (*weights, *biases))))
+    return cast(Tensor, function.apply(x, slope, *map(to_autocast, weights), *biases))
 
 
 class _DenseMaps(torch.autograd.Function):
@@ -118,7 +118,7 @@ class _DenseMapsByKernels(_DenseMaps):
                 # Without gaps: one gradient with gaps, and autocast would convert those of all weights one by one.
                 found[i] = block.contiguous(memory_format=torch.channels_last)
         if any(of_parameters[len(weights) :]):
-            dbias = sums.sum(0).to(seen.dtype)
+            dbias = sums.sum(0)
             found[len(weights) :] = [dbias[stop - n : stop] for n, stop in zip(widths, stops, strict=True)]
         return dx, None, *found
 
@@ -128,7 +128,7 @@ def _grown(seen: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
     padding = weight.shape[-1] // 2
     if _has_kernel(seen, weight):
         return append(seen, F.conv2d(seen, weight, padding=padding), bias, slope)
-    return torch.cat((seen, F.leaky_relu_(F.conv2d(seen, weight, bias, padding=padding), slope)), 1)
+    return torch.cat((seen, F.leaky_relu_(F.conv2d(seen, weight, bias.to(seen.dtype), padding=padding), slope)), 1)
 
 
 def disagreement(kernels: Any, device: torch.device) -> str:
@@ -179,7 +179,7 @@ def _wrongly_peeled(kernels: Any, device: torch.device) -> str:
 
 def plain(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     """Return what `append` returns, by PyTorch's own operators."""
-    return torch.cat((seen, F.leaky_relu(y + bias[:, None, None], slope)), 1)
+    return torch.cat((seen, F.leaky_relu(y + bias[:, None, None], slope).to(seen.dtype)), 1)
 
 
 def plain_peel(

@@ -23,6 +23,7 @@ OPERATORS = {  # files beside this one, each with a `disagreement`, and what the
     "dense": "dense blocks",
     "attended": "channel attentions",
     "shuffle": "upsamplers",
+    "last": "last convolutions",
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INDEX = 2**31  # kernels address what they read and write by 32 bits

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..autocast import to_autocast
 from . import dispatch
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}  # of the largest value
 
 
 def shuffled_convolutions(x: Tensor, stages: Sequence[tuple[tuple[Tensor, Tensor], int]]) -> Tensor:
-    """Return x enlarged by one stage after the other; under autocast all of them are rounded.
+    """Return x enlarged by one stage after the other; under autocast maps and weights are rounded.
 
     Each stage is a convolution with zero padding that keeps the size, and a pixel shuffle.
 
@@ -45,9 +46,9 @@ def shuffled_convolutions(x: Tensor, stages: Sequence[tuple[tuple[Tensor, Tensor
         # function of ours would hold the gradient of the result throughout its backward.
         if channels_last and _has_kernel(x, weight):
             x = F.conv2d(x, weight, padding=padding)
-            x = cast(Tensor, _Shuffle.apply(x, bias.to(x.dtype), factor))
+            x = cast(Tensor, _Shuffle.apply(x, bias, factor))
         else:
-            x = F.conv2d(x, weight, bias, padding=padding)
+            x = F.conv2d(x, weight, to_autocast(bias), padding=padding)
             x = F.pixel_shuffle(x, factor)
     return x
 
@@ -66,19 +67,19 @@ class _Shuffle(torch.autograd.Function):
 
 def plain(y: Tensor, bias: Tensor, factor: int) -> Tensor:
     """Return what `shuffle` returns, by PyTorch's own operators."""
-    return F.pixel_shuffle(y + bias[:, None, None], factor)
+    return F.pixel_shuffle((y + bias[:, None, None]).to(y.dtype), factor)
 
 
 def plain_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """Return what `unshuffle` returns, by PyTorch's own operators."""
     g = F.pixel_unshuffle(dy, factor)
-    return g, g.sum((0, 2, 3))
+    return g, g.sum((0, 2, 3), dtype=_exact(g))
 
 
 def disagreement(kernels: Any, device: torch.device) -> str:
     """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
-    # Widths that kernels read in 16 bytes, and others. The first map has pixels for two turns of the backward's programs.
+    # Widths that kernels read in 16 bytes, and others; the first map takes the backward's programs two turns.
     for factor, c, size in ((2, 64, 75), (2, 33, 19), (3, 33, 19)):
         shapes = (2, c * factor**2, size, size + 2), (c * factor**2,), (2, c, factor * size, factor * (size + 2))
         exact = [torch.randn(shape, generator=generator) for shape in shapes]
@@ -122,7 +123,7 @@ def shuffle(y: Tensor, bias: Tensor, factor: int) -> Tensor:
 
 def _fake_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     b, c, h, w = dy.shape
-    return empty(dy, (b, c * factor**2, h // factor, w // factor)), dy.new_empty(c * factor**2)
+    return empty(dy, (b, c * factor**2, h // factor, w // factor)), dy.new_empty(c * factor**2, dtype=_exact(dy))
 
 
 @dispatch.operator(_fake_backward)
@@ -134,6 +135,10 @@ def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
         return kernels.unshuffle(dy, factor)
     g, dbias = plain_backward(dy, factor)
     return g.contiguous(memory_format=torch.channels_last), dbias
+
+
+def _exact(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _has_kernel(x: Tensor, weight: Tensor) -> bool:

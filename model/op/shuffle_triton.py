@@ -53,7 +53,7 @@ def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     if g.numel():
         grid = programs, triton.cdiv(c, tile["BC"])
         unshuffle_kernel[grid](dy, g, sums, b * h * w, w, c, **tile, num_warps=WARPS)
-    return g, sums.sum(0).to(g.dtype)
+    return g, sums.sum(0)
 
 
 def sizes(factor: int) -> dict[str, int]:
