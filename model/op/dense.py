@@ -97,9 +97,9 @@ class _DenseMapsByKernels(_DenseMaps):
         more: Tensor | None = None
         for i, (weight, stop) in reversed(list(enumerate(zip(weights, stops, strict=True)))):
             growth, n = weight.shape[:2]
-            known, own = gradient[:, : n + growth], slice(stop - growth, stop)
-            rest, dy = peel(known, more, seen[:, n : n + growth], dys[:, own], sums[:, own], ctx.slope)
-            gradient = known[:, :n] if more is None else rest
+            own = slice(stop - growth, stop)
+            rest, dy = peel(gradient, more, seen[:, n : n + growth], dys[:, own], sums[:, own], ctx.slope)
+            gradient = gradient[:, :n] if more is None else rest
             if i > 0 or of_x:  # by the shape of what the layer has seen: cuDNN copies no slice whose values it ignores
                 more, _, _ = torch.ops.aten.convolution_backward(
                     *(dy, seen[:, :n], weight, None, *convolution, [True, False, False])
