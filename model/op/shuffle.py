@@ -79,7 +79,7 @@ def plain_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
 def disagreement(kernels: Any, device: torch.device) -> str:
     """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
-    # Widths that kernels read in 16 bytes, and others; the first map takes the backward's programs two turns.
+    # Widths that kernels read in 16 bytes, and others. Of the first map, the backward's programs take two tiles.
     for factor, c, size in ((2, 64, 75), (2, 33, 19), (3, 33, 19)):
         shapes = (2, c * factor**2, size, size + 2), (c * factor**2,), (2, c, factor * size, factor * (size + 2))
         exact = [torch.randn(shape, generator=generator) for shape in shapes]

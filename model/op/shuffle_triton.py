@@ -1,8 +1,8 @@
 """The Triton kernels of `shuffle`: bias and shuffle by one pass over the maps, the way back and a sum by another.
 
-Channels last, a pixel's C·r² values before the shuffle lie side by side, and after it those of each pixel in its r×r
-block: C in a row, r such rows of C beside each other. A program reads a tile of BP pixels as it lies, turns it
-around in the multiprocessor's shared memory, and writes it as it shall lie; so both sides move 16 bytes at once.
+Channels last, a pixel's C·r² values lie side by side, channel by channel; shuffled they are an r×r block, in each row
+of which r·C lie side by side, pixel by pixel. A program reads a tile of BP pixels as it lies, turns it around in the
+multiprocessor's shared memory, and writes it as it shall lie; so at r = 2 both sides move 16 bytes at once.
 
 The backward's programs take tile after tile and keep Σ g of each channel as a tile, which they sum up at the end; the
 host adds the programs' sums in order. So nothing depends on which program runs first.
