@@ -35,10 +35,14 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
         if not layers or not autocasts(layers[0].weight.device.type):
             return forward(module, *args, **kwargs)
         dtype = autocast_dtype(layers[0].weight)
-        rounded = cast(tuple[Tensor, ...], _Round.apply(dtype, *(layer.weight for layer in layers)))
+        weights = [layer.weight for layer in layers]
+        if not torch.is_grad_enabled():  # with gradients, a kernel that adds biases has theirs as float32
+            weights += [layer.bias for layer in layers if layer.bias is not None]
+        rounded = dict(zip(weights, cast(tuple[Tensor, ...], _Round.apply(dtype, *weights)), strict=True))
         try:
-            for layer, weight in zip(layers, rounded, strict=True):
-                vars(layer)["rounded"] = weight  # nn.Module's own way first looks for parameters to register
+            for layer in layers:  # not by nn.Module's own way, which first looks for parameters to register
+                bias = None if layer.bias is None else rounded.get(layer.bias, layer.bias)
+                vars(layer)["rounded"] = rounded[layer.weight], bias
             return forward(module, *args, **kwargs)
         finally:
             for layer in layers:
@@ -48,9 +52,9 @@ def rounds_weights_once(forward: Callable[..., T]) -> Callable[..., T]:
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with zero padding, with the weight of `rounds_weights_once` where autocast would round its own."""
+    """A convolution with zero padding, with the weights of `rounds_weights_once` where autocast would round its own."""
 
-    rounded: Tensor | None = None
+    rounded: tuple[Tensor, Tensor | None] | None = None
 
     def forward(self, input: Tensor, *, slope: float = 1.0, beside: Tensor | None = None, scale: float = 1.0) -> Tensor:
         """Map (B, C, H, W) to (B, C', H', W'), with what follows; see `op.convolution`.
@@ -66,7 +70,7 @@ class Conv2d(nn.Conv2d):
     def parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias with which to convolve x."""
         rounded = self.rounded if autocasts(x.device.type) else None
-        return self.weight if rounded is None else rounded, self.bias
+        return rounded or (self.weight, self.bias)
 
 
 class _Round(torch.autograd.Function):

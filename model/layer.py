@@ -170,7 +170,7 @@ class Layers(nn.Sequential):
         return x
 
 
-class Beside(nn.Sequential):
+class Beside(Layers):
     """A branch that runs beside the layers registered before it and reaches no further than they do."""
 
 

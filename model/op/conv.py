@@ -52,7 +52,8 @@ def convolution(
     if slope != 1 and beside is not None:
         raise ValueError(f"`slope` {slope}: LeakyReLU cannot come before a sum")
     weight, bias = parameters
-    if bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # a compiler fuses by itself
+    followed = torch.is_grad_enabled() or slope != 1 or beside is not None
+    if followed and bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # compilers fuse, too
         x, weight = to_autocast(x), to_autocast(weight)
         if x.dtype in dispatch.DTYPES and _suits(x, len(weight)):
             return cast(Tensor, _Convolution.apply(x, weight, bias, beside, stride, padding, slope, scale))
@@ -77,8 +78,9 @@ class _Convolution(torch.autograd.Function):
         slope: float,
         scale: float,
     ) -> Tensor:
-        y = F.conv2d(x, weight, None, stride, padding)
-        out = follow(y, bias, beside, slope, scale)
+        y = F.conv2d(x, weight, None, stride, padding).contiguous(memory_format=torch.channels_last)
+        out = y if beside is None else torch.empty_like(y, dtype=torch.promote_types(y.dtype, beside.dtype))
+        follow(y, bias, beside, slope, scale, out)
         ctx.how = stride, padding, slope, scale
         ctx.save_for_backward(x, weight, None if slope == 1 else out)
         return out
@@ -115,7 +117,7 @@ def backward_before(
 
 
 def plain(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
-    """Return what `follow` returns, by PyTorch's own operators."""
+    """Return what `follow` writes, by PyTorch's own operators."""
     exact = y.to(torch.promote_types(y.dtype, torch.float32)) + bias[:, None, None]
     if beside is None:
         return F.leaky_relu(exact, slope).to(y.dtype)
@@ -141,7 +143,8 @@ def disagreement(kernels: Any, device: torch.device) -> str:
     for dtype in dispatch.DTYPES:
         for added, slope, scale in ((None, 0.1, 1.0), (beside, 1.0, 0.2)):
             rounded = [t.to(device, dtype) for t in (y, bias)]
-            result = kernels.follow(*rounded, None if added is None else added.to(device), slope, scale)
+            result = torch.empty_like(rounded[0], dtype=dtype if added is None else torch.float32)
+            kernels.follow(*rounded, None if added is None else added.to(device), slope, scale, result)
             out, gradient = None if slope == 1 else result, d.to(device, result.dtype)
             ours = result, *kernels.precede(gradient, out, slope, scale, dtype)
             exact = [t.cpu().double() for t in (*rounded, gradient, result)]
@@ -159,22 +162,21 @@ def disagreement(kernels: Any, device: torch.device) -> str:
 # ----------------------------------------------------------------------------------------------- the operators
 
 
-def _fake(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
-    dtype = y.dtype if beside is None else torch.promote_types(y.dtype, beside.dtype)
-    return torch.empty_like(y, dtype=dtype, memory_format=torch.channels_last)
+def _fake(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float, out: Tensor) -> None: ...
 
 
-@dispatch.operator(_fake)
-def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
-    """Return LeakyReLU(y + b), or beside + scale·(y + b), (B, C, H, W), channels last.
+@dispatch.operator(_fake, mutates=("out",))
+def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float, out: Tensor) -> None:
+    """Write LeakyReLU(y + b), or beside + scale·(y + b), to out, which may be y itself.
 
-    Args: y (B, C, H, W), bias (C,), beside (B, C, H, W) or None.
+    Args: y, beside (or None) and out (B, C, H, W), y and out channels last; bias (C,).
     """
     if dispatch.runs_kernels("conv", y):
         from . import conv_triton as kernels
 
-        return kernels.follow(y, bias, beside, slope, scale)
-    return plain(y, bias, beside, slope, scale).contiguous(memory_format=torch.channels_last)
+        kernels.follow(y, bias, beside, slope, scale, out)
+    else:
+        out.copy_(plain(y, bias, beside, slope, scale))
 
 
 def _fake_backward(

@@ -19,22 +19,16 @@ BP, BC = 32, 64  # pixels and channels of a tile of the backward: sixteen elemen
 PROGRAMS = 1024  # of the backward, for all channels of a tile
 
 
-def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
-    """Return LeakyReLU(y + b), or beside + scale·(y + b), (B, C, H, W), channels last."""
-    y = y.contiguous(memory_format=torch.channels_last)
-    dtype = y.dtype
-    if beside is not None:
-        beside = beside.contiguous(memory_format=torch.channels_last)
-        dtype = torch.promote_types(dtype, beside.dtype)
-    out = torch.empty_like(y, dtype=dtype)
+def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float, out: Tensor) -> None:
+    """Write LeakyReLU(y + b), or beside + scale·(y + b), to out, which may be y; both (B, C, H, W), channels last."""
+    added = y if beside is None else beside.contiguous(memory_format=torch.channels_last)
     if n := y.numel():
         follow_kernel[triton.cdiv(n, BLOCK),](
-            *(y, bias.contiguous(), y if beside is None else beside, out, n, y.shape[1], slope, scale),
+            *(y, bias.contiguous(), added, out, n, y.shape[1], slope, scale),
             BESIDE=beside is not None,
             BLOCK=BLOCK,
             num_warps=WARPS,
         )
-    return out
 
 
 def precede(d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

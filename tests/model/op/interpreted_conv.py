@@ -18,7 +18,8 @@ def compare(size, dtype, beside, slope, scale):
     y, d = (torch.randn(size).contiguous(memory_format=torch.channels_last) for _ in range(2))
     y, bias = y.to(dtype), torch.randn(size[1]).to(dtype)
     torch.empty, torch.empty_like = poisoned(empty), poisoned(empty_like)
-    result = kernels.follow(y, bias, beside, slope, scale)
+    result = y.clone() if beside is None else torch.empty_like(y, dtype=torch.float32)
+    kernels.follow(result if beside is None else y, bias, beside, slope, scale, result)
     d, out = d.to(result.dtype), None if slope == 1 else result
     dy, dbias = kernels.precede(d, out, slope, scale, dtype)
     torch.empty, torch.empty_like = empty, empty_like
