@@ -92,7 +92,7 @@ def build_trainer(
         log=run.log,
     )
     if device.type == "cuda":  # all ranks compute alike, or gradients would not be those of one network
-        failed = ranks.any_rank(*(not op.self_check(name, device) for name in op.OPERATORS))
+        failed = ranks.any_rank(*(not op.self_check(name, device, precision.dtype) for name in op.OPERATORS))
         op.switch_off(compress(op.OPERATORS, failed))
     torch.manual_seed(loading.seed)
     recipe = preflight.recipe_of(options)

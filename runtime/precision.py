@@ -76,6 +76,11 @@ class Precision:
         return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the maps within a network."""
+        return _REDUCED.get(self.precision, torch.float32)
+
+    @property
     def memory_format(self) -> torch.memory_format:
         """The layout of a network's weights, which its maps follow: tensor cores want channels last."""
         return torch.contiguous_format if self.precision == "fp32" else torch.channels_last

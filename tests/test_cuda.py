@@ -24,10 +24,11 @@ GPU = torch.device("cuda")
 MAIN = Path(__file__).parents[1] / "main.py"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", op.OPERATORS)
-def test_the_triton_kernels_give_what_pytorch_gives(name):
+def test_the_triton_kernels_give_what_pytorch_gives(name, dtype):
     pytest.importorskip("triton")
-    assert op.self_check(name, torch.device("cuda", 0))
+    assert op.self_check(name, torch.device("cuda", 0), dtype)
 
 
 @pytest.mark.parametrize(("file", "network"), [("kdsr", "KDSR_S_M_x4"), ("kdsr", "KDSR_S_L_x4"), ("cdsr", "CDSR_x2")])

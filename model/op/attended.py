@@ -14,6 +14,8 @@ from torch import Tensor
 from ..autocast import to_autocast
 from . import conv, dispatch
 
+DTYPES = dispatch.DTYPES
+
 
 def attended_pointwise(
     y: Tensor, parameters: tuple[Tensor, Tensor], x: Tensor, attention: Tensor, slope: float
@@ -67,20 +69,19 @@ def plain(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -
     return F.leaky_relu(y + bias[:, None, None] + x * attention, slope).to(x.dtype)
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare the Triton kernel with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     maps, vector, weights = (2, 33, 19, 37), (33,), (2, 33, 1, 1)
     exact = [torch.randn(size, generator=generator) for size in (maps, vector, maps, weights)]
-    for dtype in dispatch.DTYPES:
-        for layout in (torch.contiguous_format, torch.channels_last):
-            y, bias, x, attention = (t.to(device, dtype) for t in exact)
-            y, x = (t.contiguous(memory_format=layout) for t in (y, x))
-            found = kernels.attend(y, bias, x, attention, 0.1).cpu().double()
-            y, bias, x, attention = (t.cpu().double() for t in (y, bias, x, attention))
-            expected = plain(y, bias, x, attention, 0.1)
-            if not (found - expected).abs().max() <= torch.finfo(dtype).eps * expected.abs().max():
-                return f"their sum with an attention in {dtype} is not that of PyTorch"
+    for layout in (torch.contiguous_format, torch.channels_last):
+        y, _, x, attention = (t.to(device, dtype) for t in exact)
+        y, bias, x = y.contiguous(memory_format=layout), exact[1].to(device), x.contiguous(memory_format=layout)
+        found = kernels.attend(y, bias, x, attention, 0.1).cpu().double()
+        y, bias, x, attention = (t.cpu().double() for t in (y, bias, x, attention))
+        expected = plain(y, bias, x, attention, 0.1)
+        if not (found - expected).abs().max() <= torch.finfo(dtype).eps * expected.abs().max():
+            return f"their sum with an attention in {dtype} is not that of PyTorch"
     return ""
 
 
@@ -97,7 +98,7 @@ def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) 
 
     Args: y and x (B, C, H, W), bias (C,), attention (B, C, 1, 1).
     """
-    if dispatch.runs_kernels("attended", x):
+    if dispatch.runs_kernels("attended", x, x.dtype):
         from . import attended_triton as kernels
 
         return kernels.attend(y, bias, x, attention, slope)

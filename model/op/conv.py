@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from ..autocast import add_scaled, to_autocast
 from . import dispatch
 
+DTYPES = dispatch.DTYPES
+
 
 def convolution(
     x: Tensor,
@@ -55,7 +57,7 @@ def convolution(
     followed = torch.is_grad_enabled() or slope != 1 or beside is not None
     if followed and bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # compilers fuse, too
         x, weight = to_autocast(x), to_autocast(weight)
-        if x.dtype in dispatch.DTYPES and _suits(x, len(weight)):
+        if x.dtype in DTYPES and _suits(x, len(weight)):
             return cast(Tensor, _Convolution.apply(x, weight, bias, beside, stride, padding, slope, scale))
     # Not by autocast itself, which would keep the rounded bias, whatever becomes of the other.
     y = F.conv2d(x, weight, None if bias is None else to_autocast(bias), stride, padding)
@@ -133,29 +135,28 @@ def plain_backward(
     return exact.to(dtype), exact.sum((0, 2, 3))
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     y, beside, d = (
         torch.randn(2, 33, 19, 37, generator=generator).contiguous(memory_format=torch.channels_last) for _ in range(3)
     )
     bias = torch.randn(33, generator=generator)
-    for dtype in dispatch.DTYPES:
-        for added, slope, scale in ((None, 0.1, 1.0), (beside, 1.0, 0.2)):
-            rounded = [t.to(device, dtype) for t in (y, bias)]
-            result = torch.empty_like(rounded[0], dtype=dtype if added is None else torch.float32)
-            kernels.follow(*rounded, None if added is None else added.to(device), slope, scale, result)
-            out, gradient = None if slope == 1 else result, d.to(device, result.dtype)
-            ours = result, *kernels.precede(gradient, out, slope, scale, dtype)
-            exact = [t.cpu().double() for t in (*rounded, gradient, result)]
-            expected = (
-                plain(*exact[:2], None if added is None else added.double(), slope, scale),
-                *plain_backward(exact[2], None if out is None else exact[3], slope, scale, torch.float64),
-            )
-            for name, found, theirs in zip(("result", "gradient", "sum of gradients"), ours, expected, strict=True):
-                tolerance = max(torch.finfo(found.dtype).eps, 1e-5)
-                if not (found.cpu().double() - theirs).abs().max() <= tolerance * theirs.abs().max():
-                    return f"the {name} after a convolution in {dtype} is not that of PyTorch"
+    for added, slope, scale in ((None, 0.1, 1.0), (beside, 1.0, 0.2)):
+        rounded = [y.to(device, dtype), bias.to(device)]
+        result = torch.empty_like(rounded[0], dtype=dtype if added is None else torch.float32)
+        kernels.follow(*rounded, None if added is None else added.to(device), slope, scale, result)
+        out, gradient = None if slope == 1 else result, d.to(device, result.dtype)
+        ours = result, *kernels.precede(gradient, out, slope, scale, dtype)
+        exact = [t.cpu().double() for t in (*rounded, gradient, result)]
+        expected = (
+            plain(*exact[:2], None if added is None else added.double(), slope, scale),
+            *plain_backward(exact[2], None if out is None else exact[3], slope, scale, torch.float64),
+        )
+        for name, found, theirs in zip(("result", "gradient", "sum of gradients"), ours, expected, strict=True):
+            tolerance = max(torch.finfo(found.dtype).eps, 1e-5)
+            if not (found.cpu().double() - theirs).abs().max() <= tolerance * theirs.abs().max():
+                return f"the {name} after a convolution in {dtype} is not that of PyTorch"
     return ""
 
 
@@ -171,7 +172,7 @@ def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: 
 
     Args: y, beside (or None) and out (B, C, H, W), y and out channels last; bias (C,).
     """
-    if dispatch.runs_kernels("conv", y):
+    if dispatch.runs_kernels("conv", y, y.dtype):
         from . import conv_triton as kernels
 
         kernels.follow(y, bias, beside, slope, scale, out)
@@ -193,7 +194,7 @@ def precede(d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: to
 
     `out`: the result of `follow`, whose sign tells what LeakyReLU did; None where there was none.
     """
-    if dispatch.runs_kernels("conv", d):
+    if dispatch.runs_kernels("conv", d, dtype):
         from . import conv_triton as kernels
 
         return kernels.precede(d, out, slope, scale, dtype)

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from ..autocast import to_autocast
 from . import dispatch
 
+DTYPES = dispatch.DTYPES
 ROWS = 64  # pixels whose gradients of biases a program of the kernels sums up
 
 
@@ -131,49 +132,47 @@ def _grown(seen: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
     return torch.cat((seen, F.leaky_relu_(F.conv2d(seen, weight, bias.to(seen.dtype), padding=padding), slope)), 1)
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
-    return _wrongly_appended(kernels, device) or _wrongly_peeled(kernels, device)
+    return _wrongly_appended(kernels, device, dtype) or _wrongly_peeled(kernels, device, dtype)
 
 
-def _wrongly_appended(kernels: Any, device: torch.device) -> str:
+def _wrongly_appended(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     generator = torch.Generator().manual_seed(0)
     exact = [torch.randn(size, generator=generator) for size in ((2, 33, 19, 37), (2, 7, 19, 37), (7,))]
-    for dtype in dispatch.DTYPES:
-        for layout in (torch.contiguous_format, torch.channels_last):
-            seen, y, bias = (t.to(device, dtype) for t in exact)
-            seen, y = (t.contiguous(memory_format=layout) for t in (seen, y))
-            found = kernels.append(seen, y, bias, 0.1)
-            seen, y, bias = (t.cpu().double() for t in (seen, y, bias))
-            expected = plain(seen, y, bias, 0.1)
-            error = (found.cpu().double() - expected).abs()
-            if not (error <= 2 * torch.finfo(dtype).eps * expected.abs()).all():
-                return f"what they append in {dtype} is not what PyTorch appends"
+    for layout in (torch.contiguous_format, torch.channels_last):
+        seen, y = (t.to(device, dtype).contiguous(memory_format=layout) for t in exact[:2])
+        bias = exact[2].to(device)
+        found = kernels.append(seen, y, bias, 0.1)
+        seen, y, bias = (t.cpu().double() for t in (seen, y, bias))
+        expected = plain(seen, y, bias, 0.1)
+        error = (found.cpu().double() - expected).abs()
+        if not (error <= 2 * torch.finfo(dtype).eps * expected.abs()).all():
+            return f"what they append in {dtype} is not what PyTorch appends"
     return ""
 
 
-def _wrongly_peeled(kernels: Any, device: torch.device) -> str:
+def _wrongly_peeled(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     generator = torch.Generator().manual_seed(0)
     b, h, w = 2, 19, 37
     for n, growth in ((64, 32), (33, 7)):
         own = slice(8, 8 + growth)  # of the channels of more layers
         exact = [torch.randn((b, c, h, w), generator=generator) for c in (n + growth + 5, n + growth, n + growth)]
-        for dtype in dispatch.DTYPES:
-            maps = [t.to(device, dtype).contiguous(memory_format=torch.channels_last) for t in exact]
-            for adds in (False, True):
-                results = []
-                for compute, there, kind in ((kernels.peel, device, dtype), (plain_peel, "cpu", torch.float64)):
-                    gradient, more, seen = (t.to(there, kind) for t in maps)
-                    dys = _empty(seen, (b, growth + 16, h, w)).zero_()
-                    sums = dys.new_zeros((-(-b * h * w // ROWS), growth + 16), dtype=_exact(seen))
-                    given = gradient[:, : n + growth], more if adds else None, seen[:, n:]
-                    found = compute(*given, dys[:, own], sums[:, own], 0.1)
-                    results.append((*found, dys, sums.sum(0)))
-                for name, ours, theirs in zip(("rest", "dy", "copy of dy", "db"), *results, strict=True):
-                    error, limits = (ours.cpu().double() - theirs).abs(), torch.finfo(ours.dtype)
-                    size = b * h * w if name == "db" else limits.tiny + theirs.abs()
-                    if not (error <= 2 * limits.eps * size).all():
-                        return f"the {name} that they peel off in {dtype} is not that of PyTorch"
+        maps = [t.to(device, dtype).contiguous(memory_format=torch.channels_last) for t in exact]
+        for adds in (False, True):
+            results = []
+            for compute, there, kind in ((kernels.peel, device, dtype), (plain_peel, "cpu", torch.float64)):
+                gradient, more, seen = (t.to(there, kind) for t in maps)
+                dys = _empty(seen, (b, growth + 16, h, w)).zero_()
+                sums = dys.new_zeros((-(-b * h * w // ROWS), growth + 16), dtype=_exact(seen))
+                given = gradient[:, : n + growth], more if adds else None, seen[:, n:]
+                found = compute(*given, dys[:, own], sums[:, own], 0.1)
+                results.append((*found, dys, sums.sum(0)))
+            for name, ours, theirs in zip(("rest", "dy", "copy of dy", "db"), *results, strict=True):
+                error, limits = (ours.cpu().double() - theirs).abs(), torch.finfo(ours.dtype)
+                size = b * h * w if name == "db" else limits.tiny + theirs.abs()
+                if not (error <= 2 * limits.eps * size).all():
+                    return f"the {name} that they peel off in {dtype} is not that of PyTorch"
     return ""
 
 
@@ -216,7 +215,7 @@ def _fake(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
 @dispatch.operator(_fake)
 def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     """Return `seen` (B, C, H, W) and LeakyReLU(y + bias), (B, growth, H, W), as one map in the `layout` of `seen`."""
-    if dispatch.runs_kernels("dense", seen):
+    if dispatch.runs_kernels("dense", seen, seen.dtype):
         from . import dense_triton as kernels
 
         return kernels.append(seen, y, bias, slope)
@@ -254,7 +253,7 @@ def peel(
         Sums of the first n channels, (B, n, H, W), if there is something to add, else an empty tensor; and the gradient
         of the layer, (B, growth, H, W).
     """
-    if dispatch.runs_kernels("dense", seen):
+    if dispatch.runs_kernels("dense", seen, seen.dtype):
         from . import dense_triton as kernels
 
         return kernels.peel(gradient, more, seen, dys, sums, slope)

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from ..autocast import autocast_dtype
 from . import dispatch
 
+DTYPES = dispatch.DTYPES
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest value
 
 
@@ -65,23 +66,22 @@ def plain(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
     return y if b == 1 else y.view(b, c, h, w)  # (B, C, H, W)
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     shape, slope = (2, 33, 19, 37), 0.1
     exact = [torch.randn(size, generator=generator, dtype=torch.float64) for size in (shape, (2, 33, 3, 3), shape)]
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for dtype, tolerance in TOLERANCE.items():
-            for memory_format in (torch.contiguous_format, torch.channels_last):
-                x, kernel, dy = (t.to(device, dtype) for t in exact)
-                x = x.contiguous(memory_format=memory_format)
-                y, kept = kernels.forward(x, kernel, slope, dtype, True)
-                found = (y, *kernels.backward(dy, kept, kernel, y, slope, dtype, kept))
-                x, kernel, dy, result = (t.cpu().double() for t in (x, kernel, dy, y))
-                expected = (plain(x, kernel, slope), *_plain_backward(dy, x, kernel, result, slope, x))
-                for name, ours, theirs in zip(("result", "dx", "dk"), found, expected, strict=True):
-                    if not (ours.cpu().double() - theirs).abs().max() <= tolerance * theirs.abs().max():
-                        return f"their {name} in {dtype} is not that of the grouped convolution"
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            x, kernel, dy = (t.to(device, dtype) for t in exact)
+            x = x.contiguous(memory_format=memory_format)
+            y, kept = kernels.forward(x, kernel, slope, dtype, True)
+            found = (y, *kernels.backward(dy, kept, kernel, y, slope, dtype, kept))
+            x, kernel, dy, result = (t.cpu().double() for t in (x, kernel, dy, y))
+            expected = (plain(x, kernel, slope), *_plain_backward(dy, x, kernel, result, slope, x))
+            for name, ours, theirs in zip(("result", "dx", "dk"), found, expected, strict=True):
+                if not (ours.cpu().double() - theirs).abs().max() <= TOLERANCE[dtype] * theirs.abs().max():
+                    return f"their {name} in {dtype} is not that of the grouped convolution"
     return ""
 
 
@@ -100,7 +100,7 @@ def correlate(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep:
     `keep`: return x as `dtype`, too, else an empty tensor. The backward then reads that, so a float32 trunk need not
     wait for it in memory.
     """
-    if dispatch.runs_kernels("depthwise", x):
+    if dispatch.runs_kernels("depthwise", x, dtype):
         from . import depthwise_triton as kernels
 
         return kernels.forward(x, kernel, slope, dtype, keep)
@@ -124,7 +124,7 @@ def correlate_backward(
 
     `beside`: another gradient of x, which is added to the first.
     """
-    if dispatch.runs_kernels("depthwise", x):
+    if dispatch.runs_kernels("depthwise", x, y.dtype):
         from . import depthwise_triton as kernels
 
         return kernels.backward(dy, x, kernel, y, slope, dtype, beside)

@@ -227,9 +227,11 @@ def backward_kernel(
         s20 += x_below * left
         s21 += x_below * middle
         s22 += x_below * right
+        inside = ((row > begin) & (row <= end) & (w < W))[:, None] & (c < C)[None, :]
+        at = (row - 1) * stride_h + w[:, None] * stride_w + c[None, :] * stride_c
         if BESIDE:
-            above += _load(beside, row - 1, w, c, H, W, C, stride_c, stride_h, stride_w)
-        _store(dx, above, row - 1, begin, end, w, c, W, C, stride_c, stride_h, stride_w)
+            above += tl.load(beside + at, inside, 0.0).to(tl.float32)
+        tl.store(dx + at, above, inside)
         above, here = here, below
         x_above, x_here = x_here, x_below
     program = tl.program_id(1) * tl.cdiv(W, BW) + tl.program_id(0) % tl.cdiv(W, BW)

@@ -15,7 +15,7 @@ from torch import Tensor
 # Operators are opaque to torch.compile, unlike a `triton_op`: there is nothing to fuse them with, and the self-check
 # can decide what is run when it is run. Named after the package, which goes by two names (`model`, `blindsr`).
 NAMESPACE = __name__.partition(".")[0]
-OPERATORS = {  # files beside this one, each with a `disagreement`, and what they do
+OPERATORS = {  # files beside this one, each with its `DTYPES` and a `disagreement`, and what they do
     "conv": "what follows convolutions",
     "depthwise": "dynamic convolutions",
     "outer": "content queries",
@@ -69,23 +69,29 @@ def has_kernels(name: str, x: Tensor) -> bool:
     return name in _switched_on and x.is_cuda
 
 
-def runs_kernels(name: str, x: Tensor) -> bool:
+def runs_kernels(name: str, x: Tensor, dtype: torch.dtype) -> bool:
     """Return True if the Triton kernels of an operator run where x is: on the current GPU, where Triton launches."""
-    return has_kernels(name, x) and x.get_device() == torch.cuda.current_device() and self_check(name, x.device)
+    return has_kernels(name, x) and x.get_device() == torch.cuda.current_device() and self_check(name, x.device, dtype)
+
+
+def self_check(name: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Return True if the Triton kernels of an operator give on this GPU what PyTorch's own give; else warn.
+
+    The check runs at the first call, with maps of this dtype, or of another if there are no kernels for it: to compile
+    all kernels would take a minute or two. Later calls return its answer. Ranks that compute together must agree: call
+    it on all before they begin, and `switch_off` on all what failed on one.
+    """
+    kinds = importlib.import_module(f"{__package__}.{name}").DTYPES
+    return _check(name, device, dtype if dtype in kinds else kinds[0])
 
 
 @functools.cache
-def self_check(name: str, device: torch.device) -> bool:
-    """Return True if the Triton kernels of an operator give on this GPU what PyTorch's own give; else warn.
-
-    The check runs at the first call; later calls return its answer. Ranks that compute together must agree: call it on
-    all before they begin, and `switch_off` on all what failed on one.
-    """
+def _check(name: str, device: torch.device, dtype: torch.dtype) -> bool:
     try:
         kernels = importlib.import_module(f"{__package__}.{name}_triton")
-        wrong = importlib.import_module(f"{__package__}.{name}").disagreement(kernels, device)
+        wrong = importlib.import_module(f"{__package__}.{name}").disagreement(kernels, device, dtype)
     except Exception as error:  # no Triton, no compiler, a GPU it does not know: it fails in a dozen ways
         wrong = f"they fail: {type(error).__name__}: {str(error).strip()[:200]}"
     if wrong:
-        warnings.warn(f"{OPERATORS[name]} run without Triton's kernels, more slowly: {wrong}", stacklevel=2)
+        warnings.warn(f"{OPERATORS[name]} run without Triton's kernels, more slowly: {wrong}", stacklevel=3)
     return not wrong

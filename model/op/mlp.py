@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from ..autocast import in_float32
 from . import dispatch
 
+DTYPES = (torch.float32,)
 LARGEST = 64  # channels: a program of the kernel holds the first layer
 
 
@@ -48,7 +49,7 @@ def plain(x: Tensor, first: Tensor, second: Tensor, slope: float) -> tuple[Tenso
     return F.linear(hidden, second), hidden
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare the Triton kernel with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     for c in (64, 33):
@@ -71,7 +72,7 @@ def _fake(x: Tensor, first: Tensor, second: Tensor, slope: float) -> tuple[Tenso
 @dispatch.operator(_fake)
 def mlp(x: Tensor, first: Tensor, second: Tensor, slope: float) -> tuple[Tensor, Tensor]:
     """Return what `two_layers` returns, (B, C''), and LeakyReLU(W₁·x), (B, C')."""
-    if dispatch.runs_kernels("mlp", x):
+    if dispatch.runs_kernels("mlp", x, x.dtype):
         from . import mlp_triton as kernels
 
         return kernels.mlp(x, first, second, slope)

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from ..autocast import in_float32
 from . import dispatch
 
+DTYPES = (torch.float32,)
 LARGEST = 64  # channels: a program of the kernels holds the weights of one sample
 
 
@@ -72,7 +73,7 @@ def plain_backward(
     return dq @ weight, dq, dk, moved.sum(1), (dy * found).sum(1)
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare forward and backward of the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     for c in (64, 33):
@@ -108,7 +109,7 @@ def attention(
     mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, code: Tensor, gamma: Tensor
 ) -> Tensor:
     """Return what `outer_attention` returns; of float32 arguments on a GPU by one kernel."""
-    if dispatch.runs_kernels("outer", mean):
+    if dispatch.runs_kernels("outer", mean, mean.dtype):
         from . import outer_triton as kernels
 
         return kernels.forward(mean, weight, bias, key, value, code, gamma)
@@ -127,7 +128,7 @@ def attention_backward(
     dy: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, key: Tensor, value: Tensor, gamma: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of mean, query, key and value, (B, C), and of γ by samples, (B,)."""
-    if dispatch.runs_kernels("outer", mean):
+    if dispatch.runs_kernels("outer", mean, mean.dtype):
         from . import outer_triton as kernels
 
         return kernels.backward(dy, mean, weight, bias, key, value, gamma)

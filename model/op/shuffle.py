@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from ..autocast import to_autocast
 from . import dispatch
 
+DTYPES = dispatch.DTYPES
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}  # of the largest value
 
 
@@ -76,22 +77,21 @@ def plain_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     return g, g.sum((0, 2, 3), dtype=_exact(g))
 
 
-def disagreement(kernels: Any, device: torch.device) -> str:
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
     # Widths that kernels read in 16 bytes, and others. Of the first map, the backward's programs take two tiles.
     for factor, c, size in ((2, 64, 75), (2, 33, 19), (3, 33, 19)):
         shapes = (2, c * factor**2, size, size + 2), (c * factor**2,), (2, c, factor * size, factor * (size + 2))
         exact = [torch.randn(shape, generator=generator) for shape in shapes]
-        for dtype, tolerance in TOLERANCE.items():
-            y, bias, dy = (t.to(device, dtype) for t in exact)
-            y, dy = (t.contiguous(memory_format=torch.channels_last) for t in (y, dy))
-            ours = kernels.shuffle(y, bias, factor), *kernels.unshuffle(dy, factor)
-            y, bias, dy = (t.cpu().double() for t in (y, bias, dy))
-            theirs = plain(y, bias, factor), *plain_backward(dy, factor)
-            for name, found, expected in zip(("result", "dy", "db"), ours, theirs, strict=True):
-                if not (found.cpu().double() - expected).abs().max() <= tolerance * expected.abs().max():
-                    return f"the {name} of their shuffle in {dtype} is not that of PyTorch"
+        y, bias, dy = (t.to(device, kind) for t, kind in zip(exact, (dtype, torch.float32, dtype), strict=True))
+        y, dy = (t.contiguous(memory_format=torch.channels_last) for t in (y, dy))
+        ours = kernels.shuffle(y, bias, factor), *kernels.unshuffle(dy, factor)
+        y, bias, dy = (t.cpu().double() for t in (y, bias, dy))
+        theirs = plain(y, bias, factor), *plain_backward(dy, factor)
+        for name, found, expected in zip(("result", "dy", "db"), ours, theirs, strict=True):
+            if not (found.cpu().double() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max():
+                return f"the {name} of their shuffle in {dtype} is not that of PyTorch"
     return ""
 
 
@@ -114,7 +114,7 @@ def shuffle(y: Tensor, bias: Tensor, factor: int) -> Tensor:
 
     Args: y (B, C·r², H, W), bias (C·r²,), factor r.
     """
-    if dispatch.runs_kernels("shuffle", y):
+    if dispatch.runs_kernels("shuffle", y, y.dtype):
         from . import shuffle_triton as kernels
 
         return kernels.shuffle(y, bias, factor)
@@ -129,7 +129,7 @@ def _fake_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
 @dispatch.operator(_fake_backward)
 def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """Return the gradients of y, (B, C·r², H, W), channels last, and of bias, (C·r²,), from that of the result."""
-    if dispatch.runs_kernels("shuffle", dy):
+    if dispatch.runs_kernels("shuffle", dy, dy.dtype):
         from . import shuffle_triton as kernels
 
         return kernels.unshuffle(dy, factor)

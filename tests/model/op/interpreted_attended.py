@@ -21,4 +21,5 @@ for b, c, h, w in [(1, 1, 1, 1), (2, 5, 7, 9), (1, 64, 5, 6), (3, 33, 4, 11), (2
                 assert found.dtype == dtype
                 assert found.stride() == x.stride()
                 torch.testing.assert_close(found.double(), expected, rtol=torch.finfo(dtype).eps, atol=2e-6)
-assert attended.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in attended.DTYPES:
+    assert attended.disagreement(kernels, torch.device("cpu"), dtype) == ""

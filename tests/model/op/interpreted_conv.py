@@ -43,4 +43,5 @@ for size, dtype in itertools.product(SIZES, (torch.float32, torch.bfloat16, torc
     compare(size, dtype, torch.randn(size).contiguous(memory_format=torch.channels_last), 1.0, 0.2)
 kernels.PROGRAMS = 2  # which take several turns
 compare((2, 3, 9, 13), torch.bfloat16, None, 0.1, 1.0)
-assert conv.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in conv.DTYPES:
+    assert conv.disagreement(kernels, torch.device("cpu"), dtype) == ""

@@ -51,4 +51,5 @@ for b, n, growth, h, w in [(1, 1, 1, 1, 1), (2, 5, 3, 7, 9), (1, 64, 32, 9, 8), 
             assert torch.equal(dys, dy)
             for before, t in zip(around, (all_dys, all_sums), strict=True):  # what others have written stays
                 assert torch.equal(torch.cat((t[:, :2], t[:, -3:]), 1), before)
-assert dense.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in dense.DTYPES:
+    assert dense.disagreement(kernels, torch.device("cpu"), dtype) == ""

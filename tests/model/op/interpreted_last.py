@@ -44,4 +44,5 @@ x, weight = torch.randn(1, 4, 5, 3).bfloat16(), torch.randn(3, 4, 3, 3)
 dy = torch.randn(1, 3, 1, 1).expand(1, 3, 5, 3)  # as the gradient of a sum, and maps of another layout
 for ours, theirs in zip(kernels.backward(dy, x, weight), last.plain_backward(dy, x, weight), strict=True):
     torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-5)
-assert last.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in last.DTYPES:
+    assert last.disagreement(kernels, torch.device("cpu"), dtype) == ""

@@ -20,4 +20,5 @@ def compare(b, c, inner, n):
 torch.manual_seed(0)
 for size in [(1, 1, 1, 1), (2, 5, 3, 65), (3, 33, 64, 297), (2, 64, 64, 576)]:
     compare(*size)
-assert mlp.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in mlp.DTYPES:
+    assert mlp.disagreement(kernels, torch.device("cpu"), dtype) == ""

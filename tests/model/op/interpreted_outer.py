@@ -35,4 +35,5 @@ torch.manual_seed(0)
 for b, c in [(1, 1), (2, 5), (3, 33), (2, 64)]:
     compare(b, c)
 compare(2, 64, scale=20.0)  # logits of some hundreds, that must not overflow
-assert outer.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in outer.DTYPES:
+    assert outer.disagreement(kernels, torch.device("cpu"), dtype) == ""

@@ -32,4 +32,5 @@ g, dbias = kernels.unshuffle(torch.rand(2, 2, 0, 6), 2)
 assert g.shape == (2, 8, 0, 3)
 assert torch.equal(dbias, torch.zeros(8))
 kernels.TILE = 2**16  # the interpreter takes as long for a small tile
-assert shuffle.disagreement(kernels, torch.device("cpu")) == ""
+for dtype in shuffle.DTYPES:
+    assert shuffle.disagreement(kernels, torch.device("cpu"), dtype) == ""

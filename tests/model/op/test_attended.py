@@ -88,8 +88,8 @@ def test_the_self_check_tells_what_is_wrong():
     class Right:
         attend = staticmethod(attended.plain)
 
-    assert "attention" in attended.disagreement(Wrong, torch.device("cpu"))
-    assert attended.disagreement(Right, torch.device("cpu")) == ""
+    assert "attention" in attended.disagreement(Wrong, torch.device("cpu"), torch.float32)
+    assert attended.disagreement(Right, torch.device("cpu"), torch.float32) == ""
 
 
 @pytest.mark.slow

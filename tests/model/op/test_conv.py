@@ -134,8 +134,8 @@ def test_the_self_check_tells_what_is_wrong():
     class Wrong(Right):
         precede = staticmethod(lambda d, out, slope, scale, dtype: conv.plain_backward(d, out, slope, 1.01, dtype))
 
-    assert conv.disagreement(Right, torch.device("cpu")) == ""
-    assert "gradient after a convolution" in conv.disagreement(Wrong, torch.device("cpu"))
+    assert conv.disagreement(Right, torch.device("cpu"), torch.float32) == ""
+    assert "gradient after a convolution" in conv.disagreement(Wrong, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.slow

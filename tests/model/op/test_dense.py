@@ -233,11 +233,11 @@ def test_the_self_check_tells_what_is_wrong():
             return dense.plain_peel(gradient, more, seen, torch.empty_like(dys), sums, slope)
 
     cpu = torch.device("cpu")
-    assert dense.disagreement(Right, cpu) == ""
-    assert "append" in dense.disagreement(AppendsWrongly, cpu)
-    assert "the dy that they peel off in torch.float32" in dense.disagreement(PeelsWrongly, cpu)
-    assert "the db" in dense.disagreement(SumsNothing, cpu)
-    assert "the copy of dy" in dense.disagreement(KeepsNoCopy, cpu)
+    assert dense.disagreement(Right, cpu, torch.float32) == ""
+    assert "append" in dense.disagreement(AppendsWrongly, cpu, torch.float32)
+    assert "the dy that they peel off in torch.float32" in dense.disagreement(PeelsWrongly, cpu, torch.float32)
+    assert "the db" in dense.disagreement(SumsNothing, cpu, torch.float32)
+    assert "the copy of dy" in dense.disagreement(KeepsNoCopy, cpu, torch.float32)
 
 
 @pytest.mark.slow

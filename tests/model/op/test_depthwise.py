@@ -140,7 +140,7 @@ def test_the_self_check_tells_what_is_wrong():
         forward = staticmethod(lambda x, kernel, slope, dtype, keep: (depthwise.plain(x, kernel, slope), x))
         backward = staticmethod(lambda dy, x, kernel, y, slope, dtype, beside: (torch.full_like(x, torch.nan), kernel))
 
-    assert "dx in torch.float32" in depthwise.disagreement(Wrong, torch.device("cpu"))
+    assert "dx in torch.float32" in depthwise.disagreement(Wrong, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.slow
@@ -172,9 +172,16 @@ def compiled_depthwise(name, capability, x, y, unit, rows=16):
     from model.op import depthwise_triton
 
     kernel = getattr(depthwise_triton, name)
-    types = {"x": f"*{x}", "dx": f"*{x}", "y": f"*{y}", "dy": f"*{y}", "kept": f"*{y}"}
+    # The backward reads x as it is kept, and makes the gradient of x as it was.
+    types = {
+        "x": f"*{y if name == 'backward_kernel' else x}",
+        "dx": f"*{x}",
+        "y": f"*{y}",
+        "dy": f"*{y}",
+        "kept": f"*{y}",
+    }
     types |= {"kernel": "*fp32", "sums": "*fp32", "slope": "fp32"}
-    types["beside"] = types["x"]
+    types["beside"] = types["dx"]
     constants = {key: depthwise_triton.TILE[key] for key in ("BW", "BC")} | {"ROWS": rows, unit: 1, "BESIDE": True}
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
     constants |= {"KEEP": x != y} if "KEEP" in kernel.arg_names else {}

@@ -129,7 +129,7 @@ def test_other_convolutions_have_no_kernel(monkeypatch):
 
 @pytest.mark.parametrize(("precision", "runs"), [("tf32", True), ("ieee", False)])
 def test_kernels_run_where_convolutions_may_multiply_in_tf32(precision, runs, monkeypatch):
-    monkeypatch.setattr(last.dispatch, "runs_kernels", lambda name, x: True)
+    monkeypatch.setattr(last.dispatch, "runs_kernels", lambda name, x, dtype: True)
     monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision=precision))
     assert last._runs_kernels(torch.rand(1)) == runs
 
@@ -145,13 +145,15 @@ def test_the_operator_keeps_the_rules_of_pytorch(layout):
 
 def test_the_self_check_tells_what_is_wrong():
     right = SimpleNamespace(forward=last.plain, backward=last.plain_backward)
-    assert last.disagreement(right, CPU) == ""
+    assert last.disagreement(right, CPU, torch.bfloat16) == ""
     right.forward = lambda *args: 1.003 * last.plain(*args)
-    assert "result of maps in torch.bfloat16" in last.disagreement(right, CPU)
+    assert "result of maps in torch.bfloat16" in last.disagreement(right, CPU, torch.bfloat16)
     for i, name in enumerate(("dx", "dw")):
         factors = [1.02 if i == j else 1 for j in range(2)]
         wrong = lambda *args, by=factors: [f * t for f, t in zip(by, last.plain_backward(*args), strict=True)]  # noqa: E731
-        assert f"their {name} of maps" in last.disagreement(SimpleNamespace(forward=last.plain, backward=wrong), CPU)
+        assert f"their {name} of maps" in last.disagreement(
+            SimpleNamespace(forward=last.plain, backward=wrong), CPU, torch.float16
+        )
 
 
 @pytest.mark.slow

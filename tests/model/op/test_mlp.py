@@ -55,8 +55,8 @@ def test_the_operator_keeps_the_rules_of_pytorch(monkeypatch):
 
 def test_the_self_check_tells_what_is_wrong():
     right, wrong = (SimpleNamespace(mlp=lambda *args, by=by: [by * t for t in mlp.plain(*args)]) for by in (1, 1.001))
-    assert mlp.disagreement(right, torch.device("cpu")) == ""
-    assert "do not give what PyTorch's give" in mlp.disagreement(wrong, torch.device("cpu"))
+    assert mlp.disagreement(right, torch.device("cpu"), torch.float32) == ""
+    assert "do not give what PyTorch's give" in mlp.disagreement(wrong, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.slow

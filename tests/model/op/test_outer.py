@@ -61,7 +61,7 @@ def test_the_self_check_tells_what_is_wrong():
         forward = staticmethod(outer.plain)
         backward = staticmethod(lambda *args: (torch.zeros(3, 64),) * 5)
 
-    assert "the gradient of the mean" in outer.disagreement(Wrong, torch.device("cpu"))
+    assert "the gradient of the mean" in outer.disagreement(Wrong, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.slow

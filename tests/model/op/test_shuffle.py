@@ -129,9 +129,9 @@ class WrongOrder(Right):
 
 def test_the_self_check_tells_what_is_wrong():
     cpu = torch.device("cpu")
-    assert "the result of their shuffle" in operator.disagreement(WrongBias, cpu)
-    assert "the dy of their shuffle" in operator.disagreement(WrongOrder, cpu)
-    assert operator.disagreement(Right, cpu) == ""
+    assert "the result of their shuffle" in operator.disagreement(WrongBias, cpu, torch.float32)
+    assert "the dy of their shuffle" in operator.disagreement(WrongOrder, cpu, torch.float32)
+    assert operator.disagreement(Right, cpu, torch.float32) == ""
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def assert_compiles(function, inputs):
         torch.testing.assert_close(ours, theirs)
 
 
-def compiled(kernel, capability, types, constants, warps):
+def compiled(kernel, capability, types, constants, warps, **options):
     """Compile a kernel for a GPU of this generation. types: of arguments that are neither int32 nor constants."""
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
@@ -43,7 +43,7 @@ def compiled(kernel, capability, types, constants, warps):
     plain = {"constexpr", "fp32"}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind not in plain}
     source = ASTSource(kernel, signature, constants, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
 
 
 def usage(binary, folder):
