@@ -143,15 +143,14 @@ def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     )
     bias = torch.randn(33, generator=generator)
     for added, slope, scale in ((None, 0.1, 1.0), (beside, 1.0, 0.2)):
-        rounded = [y.to(device, dtype), bias.to(device)]
-        result = torch.empty_like(rounded[0], dtype=dtype if added is None else torch.float32)
-        kernels.follow(*rounded, None if added is None else added.to(device), slope, scale, result)
-        out, gradient = None if slope == 1 else result, d.to(device, result.dtype)
+        maps, there = y.to(device, dtype), None if added is None else added.to(device)
+        result = torch.empty_like(maps, dtype=dtype if added is None else torch.float32)
+        kernels.follow(maps, bias.to(device), there, slope, scale, result)
+        gradient, out = d.to(device, result.dtype), None if slope == 1 else result
         ours = result, *kernels.precede(gradient, out, slope, scale, dtype)
-        exact = [t.cpu().double() for t in (*rounded, gradient, result)]
         expected = (
-            plain(*exact[:2], None if added is None else added.double(), slope, scale),
-            *plain_backward(exact[2], None if out is None else exact[3], slope, scale, torch.float64),
+            plain(maps.cpu().double(), bias.double(), None if added is None else added.double(), slope, scale),
+            *plain_backward(gradient.cpu().double(), None if out is None else out.cpu(), slope, scale, torch.float64),
         )
         for name, found, theirs in zip(("result", "gradient", "sum of gradients"), ours, expected, strict=True):
             tolerance = max(torch.finfo(found.dtype).eps, 1e-5)

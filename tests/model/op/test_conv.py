@@ -1,5 +1,7 @@
 """A convolution with what follows it: bias, LeakyReLU, the sum with the map beside it."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from model.layer import Layers, lrelu
 from model.op import conv, convolution
 from tests.model.op.triton_tools import assert_compiles, compiled, interpret, usage
 
-HOW = {"stride": (2, 1), "padding": (1, 1)}
+STRIDE, PADDING = (2, 1), (1, 1)
 FOLLOWED = [{}, {"slope": 0.1}, {"scale": 0.2}, {"scale": 1.0}]  # with a scale, by a sum
 
 
@@ -21,23 +23,23 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-def arguments(dtype=torch.float32, rounded=torch.float32):
+def arguments(dtype=torch.float32):
     """Return x, weight, bias and the map beside the result, channels last."""
     torch.manual_seed(0)
     shapes = (2, 4, 8, 7), (5, 4, 3, 3), (5,), (2, 5, 4, 7)
     x, weight, bias, beside = (torch.randn(shape, dtype=dtype) for shape in shapes)
     x, beside = (t.contiguous(memory_format=torch.channels_last) for t in (x, beside))
-    return [t.requires_grad_() for t in (x.to(rounded) if rounded != torch.float32 else x, weight, bias, beside)]
+    return [t.requires_grad_() for t in (x, weight, bias, beside)]
 
 
-def ours(x, weight, bias, beside, scale=None, **followed):
+def ours(x, weight, bias, beside, scale=None, **followed: Any):
     if scale is not None:
         followed |= {"beside": beside, "scale": scale}
-    return convolution(x, (weight, bias), **HOW, **followed)
+    return convolution(x, (weight, bias), stride=STRIDE, padding=PADDING, **followed)
 
 
-def theirs(x, weight, bias, beside, scale=None, slope=1.0):
-    y = F.conv2d(x, weight, bias, **HOW)
+def theirs(x, weight, bias, beside, scale: Any = None, slope: Any = 1.0):
+    y = F.conv2d(x, weight, bias, STRIDE, PADDING)
     return F.leaky_relu(y, slope) if scale is None else beside + scale * y
 
 
@@ -80,7 +82,7 @@ def test_without_kernels_it_computes_as_before_to_the_bit(monkeypatch):
 def test_a_sum_follows_no_activation():
     x, weight, bias, beside = arguments()
     with pytest.raises(ValueError, match=r"`slope` 0\.1"):
-        convolution(x, (weight, bias), **HOW, slope=0.1, beside=beside)
+        convolution(x, (weight, bias), stride=STRIDE, padding=PADDING, slope=0.1, beside=beside)
 
 
 @pytest.mark.parametrize("frozen", range(4))
@@ -128,7 +130,10 @@ def test_the_operators_keep_the_rules_of_pytorch():
 
 def test_the_self_check_tells_what_is_wrong():
     class Right:
-        follow = staticmethod(lambda *given: given[-1].copy_(conv.plain(*given[:-1])))
+        @staticmethod
+        def follow(y, bias, beside, slope, scale, out):
+            out.copy_(conv.plain(y, bias, beside, slope, scale))
+
         precede = staticmethod(conv.plain_backward)
 
     class Wrong(Right):
