@@ -167,6 +167,8 @@ def test_what_faster_steps_need(options: Options, told: Told, monkeypatch: pytes
     assert "mend: --compile: no compiler" in text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert told(preflight.fast_steps(asked)) == "fine: torch.compile works here"
+    assert "--cuda_graph spares the host" in told(preflight.fast_steps(options("--cpu False")))
+    assert not told(preflight.fast_steps(options("--cpu False --precision fp16")))
 
 
 # ----------------------------------------------------------------------------------------- cores and memory
