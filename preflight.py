@@ -174,9 +174,7 @@ def fast_steps(options: TrainOptions) -> Iterator[Finding]:
     if options.training.cuda_graph and device.type == "cpu":
         yield mend("`cuda_graph` needs a GPU, and there is none here: leave it out")
     elif device.type == "cuda" and not options.training.cuda_graph and option.GRAPHED.test(option.flat(options)):
-        yield note(
-            "`cuda_graph` spares the host: in bf16 an H200 took 1/8 (CDSR) to 6/7 (KDSR-L) of the time"
-        )
+        yield note("`cuda_graph` spares the host: in bf16 an H200 took 1/8 (CDSR) to 6/7 (KDSR-L) of the time")
     if options.training.compile:
         check_compiler(device)
         yield fine("torch.compile works here")

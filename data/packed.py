@@ -165,7 +165,7 @@ def _verify(data: Path, images: Sequence[Packed]) -> None:
         return zlib.crc32(flat[image.offset : image.offset + 3 * image.height * image.width].data)
 
     with ThreadPoolExecutor() as pool:
-        found = tqdm(pool.map(crc32, images), f"verifying {data}", len(images), unit="image", leave=False)
+        found = tqdm(pool.map(crc32, images), f"verifying {data}", len(images), unit="image", leave=False, disable=None)
         changed = [image.name for image, one in zip(images, found, strict=True) if one != image.crc32]
     if changed:
         raise ValueError(f"{data} is damaged: the pixels of {listing(changed)} have changed; pack the images again")
@@ -199,7 +199,7 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
     with atomic_write(data) as temporary:
         with temporary.open("wb") as flat:
             stamps = [_stamp(path) for path in paths]  # before reading: a later change must show
-            decoded = tqdm(_decode_ahead(paths), total=len(paths), desc=f"packing {folder}", unit="image")
+            decoded = tqdm(_decode_ahead(paths), total=len(paths), desc=f"packing {folder}", unit="image", disable=None)
             for path, stamp, found in zip(paths, stamps, decoded, strict=True):
                 if isinstance(found, BadImage):
                     if not skip_bad:

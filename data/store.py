@@ -111,7 +111,9 @@ class Resident:
 
         with ThreadPoolExecutor() as pool:
             done = pool.map(read, range(len(self.sizes)))
-            deque(tqdm(done, f"reading images into {device.type}", len(self.sizes), unit="image"), maxlen=0)
+            deque(
+                tqdm(done, f"reading images into {device.type}", len(self.sizes), unit="image", disable=None), maxlen=0
+            )
 
     def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, 3) uint8 RGB, in main memory a view."""

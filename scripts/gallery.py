@@ -168,7 +168,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
         test_set = Degraded("the gallery", images, replace(rule, cases=(case,)))
         test_set.check(at_least=max(map(smallest_hr, nets.values())))
         views, about = degraded(test_set), {**about, "images": f"HR images, degraded by {rule}{kernel}"}
-    sections = [section(view, nets, given.crop) for view in tqdm(views, total=len(images), unit="image")]
+    sections = [section(view, nets, given.crop) for view in tqdm(views, total=len(images), unit="image", disable=None)]
     if not sections:
         raise BadImage("none of the photographs can be shown")
     given.out.parent.mkdir(parents=True, exist_ok=True)

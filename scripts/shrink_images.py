@@ -78,7 +78,7 @@ def run(given: Namespace) -> None:
         raise ValueError(f"`dir`: these would get one name: {', '.join(twice[:5])}; rename some")
     given.out.mkdir(parents=True, exist_ok=True)
     written, kept = 0, 0
-    for path in tqdm(paths, desc=f"shrinking {given.dir}", unit="image"):
+    for path in tqdm(paths, desc=f"shrinking {given.dir}", unit="image", disable=None):
         if (given.out / f"{path.stem}.png").exists() or (given.out / f"{path.stem}_00_00.png").exists():
             kept += 1
             continue
