@@ -82,7 +82,7 @@ class IDRDCRB(nn.Module):
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Map x (B, C, H, W), with the IDR-DDC's weights (B, C, 3, 3) that follow from D, to (B, C, H, W)."""
-        x, y = self.ddc.beside(x, kernel)  # (B, C, H, W) each
+        x, y = self.ddc(x, kernel)  # (B, C, H, W) each
         return self.conv(y, beside=x)  # (B, C, H, W)
 
 

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from .autocast import in_float32, rounded_beside, spatial_mean, to_autocast
 from .convolution import Conv2d
 from .naming import Foreign
-from .op import attended_pointwise, beside_depthwise, dense_maps, dynamic_depthwise, two_layers
+from .op import attended_pointwise, dense_maps, dynamic_depthwise, two_layers
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, range [0, 1]
 SLOPE = 0.1  # of LeakyReLU in KDSR, CDSR and DASR
@@ -223,13 +223,12 @@ class DynamicDepthwise(nn.Module):
             nn.Linear(n_feats, n_feats, bias=False), lrelu(), nn.Linear(n_feats, 9 * n_feats, bias=False)
         )
 
-    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Map x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, to (B, C, H, W)."""
-        return dynamic_depthwise(x, kernel, SLOPE)  # (B, C, H, W)
+    def forward(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, to (B, C, H, W).
 
-    def beside(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x, for a sum with what becomes of the result, and the result, (B, C, H, W) each."""
-        return beside_depthwise(x, kernel, SLOPE)
+        Return x, too, for what runs beside this layer; see `op.dynamic_depthwise`.
+        """
+        return dynamic_depthwise(x, kernel, SLOPE)
 
     def weights(self, code: Tensor) -> Tensor:
         """Map the code (B, C) to (B, C, 3, 3)."""
@@ -309,7 +308,7 @@ class DAConv(nn.Module):
             attention: weights of the channels, (B, C, 1, 1).
         """
         x = to_autocast(x)  # once for both branches
-        y = self.depthwise(x, kernel)  # (B, C, H, W)
+        x, y = self.depthwise(x, kernel)  # (B, C, H, W) each
         parameters = cast(tuple[Tensor, Tensor], self.pointwise.parameters_for(y))
         return attended_pointwise(y, parameters, x, attention, SLOPE)  # (B, C, H, W)
 

@@ -6,7 +6,7 @@ Each has a file with a plain reference, and one with its Triton kernels. `dispat
 from .attended import attended_pointwise
 from .conv import convolution
 from .dense import dense_maps
-from .depthwise import beside_depthwise, dynamic_depthwise
+from .depthwise import dynamic_depthwise
 from .dispatch import OPERATORS, self_check, switch_off
 from .last import last_convolution
 from .mlp import two_layers
@@ -16,7 +16,6 @@ from .shuffle import shuffled_convolutions
 __all__ = [
     "OPERATORS",
     "attended_pointwise",
-    "beside_depthwise",
     "convolution",
     "dense_maps",
     "dynamic_depthwise",

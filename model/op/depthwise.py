@@ -23,7 +23,7 @@ DTYPES = dispatch.DTYPES
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest value
 
 
-def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
+def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> tuple[Tensor, Tensor]:
     """Correlate each channel of each sample with its own k×k kernel, zero padding k//2; then apply LeakyReLU.
 
     Args:
@@ -31,22 +31,18 @@ def dynamic_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> Tensor:
         kernel: (B, C, k, k), k odd.
         slope: of LeakyReLU below 0, positive; 1 leaves the correlation as it is.
 
+    Returns:
+        x and the result, (B, C, H, W) each: x for what runs beside it, such as a trunk to which it is added. One pass
+        over the map makes the gradient of the result and adds that of what ran beside.
+
     Examples:
         >>> kernel = torch.zeros(2, 4, 3, 3)
         >>> kernel[:, :, 1, 1] = 1  # the identity
         >>> x = torch.rand(2, 4, 5, 6) - 0.5
-        >>> torch.equal(dynamic_depthwise(x, kernel), x)
+        >>> torch.equal(dynamic_depthwise(x, kernel)[1], x)
         True
-        >>> torch.equal(dynamic_depthwise(x, kernel, 0.1), F.leaky_relu(x, 0.1))
+        >>> torch.equal(dynamic_depthwise(x, kernel, 0.1)[1], F.leaky_relu(x, 0.1))
         True
-    """
-    return beside_depthwise(x, kernel, slope)[1]  # (B, C, H, W)
-
-
-def beside_depthwise(x: Tensor, kernel: Tensor, slope: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return x and `dynamic_depthwise` of it, for a branch beside a trunk.
-
-    One pass over the map makes the gradient of the branch and adds that of the trunk.
     """
     if not _has_kernel(x, kernel):
         return x, plain(x, kernel, slope)
