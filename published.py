@@ -91,7 +91,7 @@ def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]
     for setting in (recipe if recipe == "second_order" else blur, objective):
         values |= PUBLISHED.get(setting, {}) | PUBLISHED.get(f"{model} {setting}", {})
     if objective != values["objective"]:
-        values["epochs_encoder"] = -1
+        values["epochs_encoder"] = -1  # the published warm-up is that of the published objective
     values.setdefault("crop_size", given.get("patch_size", values["patch_size"]))
     pooled = POOLED * given.get("batch_size", values["batch_size"]) if recipe == "second_order" else 0
     values.setdefault("pool_size", pooled)
