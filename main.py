@@ -56,9 +56,9 @@ from trainer import Trainer
 from utility import Run, git_commit
 
 NAMES = {
-    "model": [*(name for name in NETWORKS if name != "BICUBIC"), "blindsr"],
-    "degradation": [*DEGRADATIONS],
-    "objective": [*OBJECTIVES],
+    "model": {name: kind for name, kind in NETWORKS.items() if name != "BICUBIC"} | {"blindsr": None},
+    "degradation": DEGRADATIONS,
+    "objective": OBJECTIVES,
 }
 
 # Options that may differ between the processes of a run, since these may be on several machines.
@@ -199,7 +199,7 @@ def objective_of(options: TrainOptions, net: BlindSR, epoch_steps: int, ranks: R
     """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
     loss = options.loss
     teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
-    if teacher is not None and loss.objective == "distillation" and loss.pre_train is None:
+    if teacher is not None and options.objective_class.needs_teacher and loss.pre_train is None:
         loss_factory.take_restoration(net, teacher)
         log("the student starts with its teacher's SR network")
     with ranks.main_first():  # one downloads, the others find

@@ -30,7 +30,7 @@ REQUIRED = object()
 OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # not taken from the config.json of another run
 
 Given = dict[str, Any]  # the values given on the command line, by the name of the field
-Names = Mapping[str, Sequence[str]]  # the names in each registry: model, degradation, objective
+Names = Mapping[str, Mapping[str, Any]]  # what each registry holds, by name: model, degradation, objective
 
 
 class When(NamedTuple):
@@ -109,22 +109,19 @@ LAMBDAS = When(
     lambda o: ONE_BLUR.test(o) and o["degradation"] != "manet" and o["blur_type"] == "aniso_gaussian",
 )
 TEACHER = When("a teacher", lambda o: o["has_teacher"])
-STUDENT = _objective("distillation", "adversarial")
+STUDENT = When("an --objective that takes a teacher", lambda o: o["objective_class"].takes_teacher)
 CONTRAST = _objective("contrast")
 GAN = _objective("adversarial")
 PERCEPTUAL = When("--objective adversarial and a perceptual loss", lambda o: GAN.test(o) and o["perceptual_weight"] > 0)
-# Of an objective that is added, `loss.compiled` and `runtime.graph` say whether its steps are alike.
 COMPILED = When(  # PyTorch cannot compile a BatchNorm over several GPUs
-    "every --objective but adversarial and correction, contrast on one GPU only",
-    lambda o: (
-        o["objective"] not in ("adversarial", "correction")
-        and (o["objective"] != "contrast" or o["n_GPUs"] <= 1 or o["cpu"])
-    ),
+    "an --objective whose steps are alike; contrast on one GPU only",
+    lambda o: o["objective_class"].turns is not None and (not CONTRAST.test(o) or o["n_GPUs"] <= 1 or o["cpu"]),
 )
 GRAPHED = When(
-    "one GPU and every --objective but adversarial, sftmd and correction, without --accumulate and fp16",
+    "one GPU and an --objective whose steps are alike and need no codes, without --accumulate and fp16",
     lambda o: (
-        o["objective"] not in ("adversarial", "sftmd", "correction")
+        o["objective_class"].turns is not None
+        and not o["objective_class"].needs_codes
         and o["n_GPUs"] == 1
         and not o["cpu"]
         and o["accumulate"] == 1
@@ -652,6 +649,7 @@ class TrainOptions:
     run_dir: Path
     resuming: bool
     has_teacher: bool
+    objective_class: Any  # its attributes say what it trains and needs
 
     @property
     def warmup_epochs(self) -> int:
@@ -660,8 +658,7 @@ class TrainOptions:
     @property
     def epochs(self) -> int:
         """Epochs of the whole run. For a student the published number includes the warm-up."""
-        included = self.loss.objective == "distillation"
-        return self.training.epochs_sr + (0 if included else self.warmup_epochs)
+        return self.training.epochs_sr + (0 if self.objective_class.epochs_include_warmup else self.warmup_epochs)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -959,21 +956,22 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     if "dir_lr" in given and given.get("mix", 1) == 1:
         values["data_test"] = "held-out"  # no set here is degraded as given pairs are
     values |= given
-    student = STUDENT.test(values)
-    if ("pre_train" in given or ("pre_train_TA" in given and student)) and not values["warm_start"]:
+    objective = names["objective"][values["objective"]]
+    if ("pre_train" in given or ("pre_train_TA" in given and objective.takes_teacher)) and not values["warm_start"]:
         values |= {name: given.get(name) for name in _sizes()}  # else those of the file
     values |= weights(values) | _contents(values)
-    draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False)
+    draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, objective_class=objective)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
     resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
     was = Run(run_dir).config() if resuming else {}
     kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
-    has_teacher = student and (draft.loss.pre_train_TA is not None or was.get("pre_train_TA") is not None)
+    has_teacher = (draft.loss.pre_train_TA or was.get("pre_train_TA")) is not None and objective.takes_teacher
     resolved = {"run_dir": run_dir, "resuming": resuming, "has_teacher": has_teacher}
-    options = _build(TrainOptions, values | kept, **resolved)
+    options = _build(TrainOptions, values | kept, **resolved, objective_class=objective)
     _check_degradation(options, given)
     _check_training(options)
+    _check_network(options, names["model"])
     _check_epochs(options)
     for name, when in without_effect(given, options).items():
         if name in ("recipe", "mix"):  # a run of days on other images than was meant
@@ -1078,7 +1076,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
 
 def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:
     """Return the flags that were given but do not act, each with the condition under which it would."""
-    values = flat(options) | {"has_teacher": getattr(options, "has_teacher", False), "given": given.keys()}
+    values = {**vars(options), **flat(options), "given": given.keys()}
     conditions = {name: field.metadata["flag"].when for name, field in flags_of(options).items()}
     return {
         name: conditions[name].text
@@ -1185,7 +1183,7 @@ def _check_photos(options: EvalOptions, given: Given) -> None:
 
 
 def _check_training(options: TrainOptions) -> None:
-    drawn, loss, network = options.training_degradation, options.loss, options.network
+    drawn, name, objective = options.training_degradation, options.loss.objective, options.objective_class
     for low, high in (("sig_min", "sig_max"), ("lambda_min", "lambda_max")):
         if getattr(drawn, low) > getattr(drawn, high):
             raise ValueError(f"--{low} {getattr(drawn, low):g} is more than --{high} {getattr(drawn, high):g}")
@@ -1200,9 +1198,9 @@ def _check_training(options: TrainOptions) -> None:
         )
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
-    for name, when in (("compile", COMPILED), ("cuda_graph", GRAPHED)):
-        if getattr(training, name) and not when.test(flat(options)):
-            raise ValueError(f"--{name} takes {when.text}: leave it out")
+    for switch, when in (("compile", COMPILED), ("cuda_graph", GRAPHED)):
+        if getattr(training, switch) and not when.test({**vars(options), **flat(options)}):
+            raise ValueError(f"--{switch} takes {when.text}: leave it out")
     if options.test_degradation.metric == "all":
         raise ValueError(
             "--metric all belongs to test.py: one PSNR decides which weights are the best; name its planes"
@@ -1211,41 +1209,41 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError("--mix 0: no batch has given pairs; leave out --dir_lr and --mix")
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
-    if loss.objective == "contrast" and (training.accumulate > 1 or loading.pool_size):
+    if objective.views > 1 and (training.accumulate > 1 or loading.pool_size):
         raise ValueError(
-            "--objective contrast compares the images of a batch, and two crops of each: "
-            "leave out --accumulate and --pool_size"
+            f"--objective {name} compares the images of a batch, and several crops of each: "
+            "take --accumulate 1 and --pool_size 0"
         )
+    if objective.steps > 1 and training.accumulate > 1:
+        raise ValueError(f"--objective {name} takes {objective.steps} steps on each batch: leave out --accumulate")
     if 0 < drawn.jpeg_low < 1:
         raise ValueError(f"--jpeg_low {drawn.jpeg_low:g} must be in 1..100, or 0 for no JPEG")
-    if loss.pre_train_TA is not None and network.model != "KDSR_S":
-        raise ValueError(f"--pre_train_TA: a student learns from a teacher, --model KDSR_S, not {network.model}")
-    if loss.objective == "distillation":
-        if network.model != "KDSR_S":
-            raise ValueError(f"--objective distillation trains a student, --model KDSR_S, not {network.model}")
-        if loss.pre_train_TA is None and not options.resuming:
-            raise ValueError(
-                "--model KDSR_S learns from a teacher: name its checkpoint with --pre_train_TA "
-                "(train one with --model KDSR_T), or leave the teacher out with --objective pixel"
-            )
-    if loss.objective == "adversarial" and network.model == "KDSR_S" and loss.kd_weight and not options.has_teacher:
-        raise ValueError(
-            "--model KDSR_S --objective adversarial learns from a teacher, too: name its checkpoint with "
-            "--pre_train_TA, or leave the teacher out with --kd_weight 0"
-        )
-    if loss.objective == "contrast" and network.model not in ("CDSR", "DASR"):
-        raise ValueError(
-            f"--objective contrast trains an encoder, which CDSR and DASR have and {network.model} has not"
-        )
-    if loss.objective in ("sftmd", "correction"):
-        _check_coded(options)
 
 
-def _check_coded(options: TrainOptions) -> None:
+def _check_network(options: TrainOptions, networks: Mapping[str, Any]) -> None:
+    """Raise ValueError for a network that the objective does not train, or for one without its teacher."""
+    loss, objective, model = options.loss, options.objective_class, options.network.model
+    trained = [name for name, network in networks.items() if network and issubclass(network, objective.trains)]
+    students = [name for name, network in networks.items() if network and network.teacher]
+    if model not in trained:
+        raise ValueError(f"--objective {loss.objective} trains --model {' or '.join(trained)}, not {model}")
+    if model not in students and (objective.needs_teacher or loss.pre_train_TA is not None):
+        flag = f"objective {loss.objective}" if objective.needs_teacher else "pre_train_TA"
+        raise ValueError(f"--{flag}: a student learns from a teacher, --model {' or '.join(students)}, not {model}")
+    learns = model in students and objective.takes_teacher and (objective.needs_teacher or loss.kd_weight)
+    if learns and not options.has_teacher:
+        without = "--objective pixel" if objective.needs_teacher else "--kd_weight 0"
+        raise ValueError(
+            f"--model {model} --objective {loss.objective} learns from a teacher: name its checkpoint with "
+            f"--pre_train_TA (train one with --model {networks[model].teacher}), or leave it out with {without}"
+        )
+    if objective.needs_codes:
+        _check_codes(options)
+
+
+def _check_codes(options: TrainOptions) -> None:
     """Raise ValueError for contradictions in the stages of IKC, which learn from the codes of the drawn kernels."""
-    objective, model, recipe = options.loss.objective, options.network.model, options.degradation.degradation
-    if model != "IKC":
-        raise ValueError(f"--objective {objective} is a stage of --model IKC, not of {model}")
+    objective, recipe = options.loss.objective, options.degradation.degradation
     if recipe != "ikc" or options.loading.pool_size:
         raise ValueError(
             f"--objective {objective} learns from the codes of kernels, which --degradation ikc draws: leave out "
@@ -1256,23 +1254,20 @@ def _check_coded(options: TrainOptions) -> None:
             f"--objective {objective} learns from the codes of the kernels that were drawn, which given pairs do not "
             "tell: leave out --dir_lr"
         )
-    if objective == "correction":
-        if options.training.accumulate > 1:
-            raise ValueError("--objective correction takes eight steps on each batch: leave out --accumulate")
-        if options.loss.pre_train is None and not options.resuming:
-            raise ValueError(
-                "--objective correction learns to correct the images of a trained SFTMD: name its checkpoint with "
-                "--pre_train (train one with --objective sftmd)"
-            )
+    if objective == "correction" and options.loss.pre_train is None and not options.resuming:
+        raise ValueError(
+            "--objective correction learns to correct the images of a trained SFTMD: name its checkpoint with "
+            "--pre_train (train one with --objective sftmd)"
+        )
 
 
 def _check_epochs(options: TrainOptions) -> None:
     training, objective, warmup = options.training, options.loss.objective, options.warmup_epochs
     if options.epochs == 0:
         raise ValueError(f"--model {options.network.model} --epochs_sr 0: there is nothing to train")
-    if warmup and objective not in ("distillation", "contrast"):
+    if warmup and not options.objective_class.warms_up:
         raise ValueError(f"--epochs_encoder {warmup}: --objective {objective} gives an encoder nothing to learn alone")
-    if warmup and objective == "distillation" and warmup >= training.epochs_sr:
+    if warmup and options.objective_class.epochs_include_warmup and warmup >= training.epochs_sr:
         raise ValueError(
             f"--epochs_encoder {warmup} leaves none of the --epochs_sr {training.epochs_sr} for the SR network"
         )

@@ -239,6 +239,8 @@ def footprint(options: TrainOptions) -> Footprint:
             net,
             teacher=teacher,
             pretrained=False,
+            warmup_steps=0,
+            freeze_step=0,
             lr_sr=1.0,
             **dataclasses.asdict(loss) | {"perceptual_weight": 0.0},
         )

@@ -39,6 +39,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "KDSR_T second_order": {**_REAL, "epochs_sr": 1000, "lr_decay_sr": 1000},
     "KDSR_S second_order": {**_REAL, "epochs_sr": 1000, "lr_sr": 2e-4, "lr_decay_sr": 600},
     "KDSR_S adversarial": {"epochs_sr": 400, "lr_sr": 1e-4, "lr_decay_sr": 400},
+    "contrast": {"pool_size": 0},  # the crops of an image stay together
     "CDSR": {**PLAIN, **_CONTRAST, "degradation": "manet", "metric": "matlab"},
     "DASR": {**PLAIN, **_CONTRAST, "epochs_encoder": 100},
     "IKC": {
@@ -89,11 +90,11 @@ def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]
     objective = given.get("objective", values["objective"])
     for setting in (recipe if recipe == "second_order" else blur, objective):
         values |= PUBLISHED.get(setting, {}) | PUBLISHED.get(f"{model} {setting}", {})
-    if objective not in ("distillation", "contrast"):
-        values["epochs_encoder"] = -1
+    if objective != values["objective"]:
+        values["epochs_encoder"] = -1  # the published warm-up is that of the published objective
     values.setdefault("crop_size", given.get("patch_size", values["patch_size"]))
-    pooled = recipe == "second_order" and objective != "contrast"
-    values["pool_size"] = POOLED * given.get("batch_size", values["batch_size"]) if pooled else 0
+    pooled = POOLED * given.get("batch_size", values["batch_size"]) if recipe == "second_order" else 0
+    values.setdefault("pool_size", pooled)
     values["sig_min"], values["sig_max"] = _widths(model, recipe, blur, scale)
     values["lambda_max"] = LAMBDA_MAX
     iso, aniso = PROTOCOLS.get(recipe, (recipe, recipe))

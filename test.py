@@ -50,7 +50,7 @@ from runtime.distributed import Ranks
 from runtime.precision import Precision
 from utility import Run, argument, bar_interval, call
 
-NAMES = {"model": [*NETWORKS, "blindsr"], "degradation": [*DEGRADATIONS]}
+NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
 LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on

@@ -101,6 +101,7 @@ class Adversarial(Objective[BlindSR]):
         rate_share: learning rate of the discriminator, relative to the network's.
     """
 
+    takes_teacher: ClassVar[bool] = True
     constant: ClassVar[tuple[str, ...]] = ("teacher", "perceptual")
 
     def __init__(
@@ -129,6 +130,50 @@ class Adversarial(Objective[BlindSR]):
         self.rate_share = rate_share
         self.pixel = PixelLoss(loss)
         self.weights = {self.pixel.name: l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
+
+    @classmethod
+    def from_flags(
+        cls,
+        *,
+        teacher: BlindSR | None = None,
+        d_feats: int = 64,
+        gan: str = "vanilla",
+        vgg: Path | None = None,
+        pretrained: bool = True,
+        perceptual_weight: float = 1.0,
+        lr_sr: float,
+        lr_d: float,
+        sharpen: bool = False,
+        loss: str = "1*L1",
+        l1_weight: float = 1.0,
+        gan_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        temperature: float = 0.15,
+    ) -> Adversarial:
+        """Build the objective with its discriminator and, where it has a weight, the perceptual loss.
+
+        Args:
+            d_feats: channels of the discriminator.
+            gan: a name in `GAN`.
+            vgg: VGG19's weights; None: downloaded once.
+            pretrained: False leaves VGG19's weights to `load_state_dict`.
+            lr_sr, lr_d: learning rates of network and discriminator.
+        """
+        perceptual = Perceptual(weights=vgg, pretrained=pretrained) if perceptual_weight else None
+        return cls(
+            UNetDiscriminator(n_feats=d_feats),
+            perceptual=perceptual,
+            teacher=teacher,
+            gan=GAN[gan],
+            sharpen=sharpen,
+            loss=loss,
+            l1_weight=l1_weight,
+            perceptual_weight=perceptual_weight,
+            gan_weight=gan_weight,
+            kd_weight=kd_weight,
+            temperature=temperature,
+            rate_share=lr_d / lr_sr,
+        )
 
     def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
         lr, hr, _ = batch
@@ -162,46 +207,3 @@ class Adversarial(Objective[BlindSR]):
 
     def _logits(self, image: Tensor) -> Tensor:
         return self.discriminator(image).float()
-
-
-def build_adversarial(
-    *,
-    teacher: BlindSR | None = None,
-    d_feats: int = 64,
-    gan: str = "vanilla",
-    vgg: Path | None = None,
-    pretrained: bool = True,
-    perceptual_weight: float = 1.0,
-    lr_sr: float,
-    lr_d: float,
-    sharpen: bool = False,
-    loss: str = "1*L1",
-    l1_weight: float = 1.0,
-    gan_weight: float = 1.0,
-    kd_weight: float = 1.0,
-    temperature: float = 0.15,
-) -> Adversarial:
-    """Build the objective with its discriminator and, where it has a weight, the perceptual loss.
-
-    Args:
-        d_feats: channels of the discriminator.
-        gan: a name in `GAN`.
-        vgg: VGG19's weights; None: downloaded once.
-        pretrained: False leaves VGG19's weights to `load_state_dict`.
-        lr_sr, lr_d: learning rates of network and discriminator.
-    """
-    perceptual = Perceptual(weights=vgg, pretrained=pretrained) if perceptual_weight else None
-    return Adversarial(
-        UNetDiscriminator(n_feats=d_feats),
-        perceptual=perceptual,
-        teacher=teacher,
-        gan=GAN[gan],
-        sharpen=sharpen,
-        loss=loss,
-        l1_weight=l1_weight,
-        perceptual_weight=perceptual_weight,
-        gan_weight=gan_weight,
-        kd_weight=kd_weight,
-        temperature=temperature,
-        rate_share=lr_d / lr_sr,
-    )

@@ -13,6 +13,7 @@ from torch import Tensor
 from data.pairs import Batch
 from loss.objective import Objective, Phase
 from loss.pixel import PixelLoss
+from model import BlindSR
 from model.moco import ContrastiveSR, MoCo
 
 
@@ -29,7 +30,10 @@ class Contrast(Objective[ContrastiveSR]):
         loss: see `PixelLoss`.
     """
 
+    trains: ClassVar[type[BlindSR]] = ContrastiveSR
+    warms_up: ClassVar[bool] = True
     views: ClassVar[int] = 2
+    turns = ()
 
     def __init__(
         self,

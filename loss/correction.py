@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from data.pairs import Batch
 from loss.objective import Objective, Phase
 from loss.sftmd import true_code
-from model import IKC
+from model import IKC, BlindSR
 from model.ikc import STEPS
 
 
@@ -22,6 +22,8 @@ class Correction(Objective[IKC]):
     parameter learns in both kinds of phases, so one Adam does what the released code does with two.
     """
 
+    trains: ClassVar[type[BlindSR]] = IKC
+    needs_codes: ClassVar[bool] = True
     steps: ClassVar[int] = 1 + STEPS
 
     def phases(self, net: IKC, batch: Batch, step: int) -> Iterator[Phase]:

@@ -32,7 +32,12 @@ class Distillation(Objective[BlindSR]):
         loss: see `PixelLoss`.
     """
 
+    takes_teacher: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
+    warms_up: ClassVar[bool] = True
+    epochs_include_warmup: ClassVar[bool] = True
     constant: ClassVar[tuple[str, ...]] = ("teacher",)
+    turns = ()
 
     def __init__(
         self,

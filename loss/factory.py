@@ -9,25 +9,26 @@ from typing import Any
 import torch
 
 import model
-from loss.adversarial import build_adversarial
+from loss.adversarial import Adversarial
 from loss.contrast import Contrast
 from loss.correction import Correction
 from loss.distillation import Distillation
 from loss.objective import Objective
 from loss.pixel import Pixel
 from loss.sftmd import SFTMD
-from model import BlindSR
+from model import NETWORKS, BlindSR
 from utility import argument, call, listing
 
-# An entry is given those of the flags that it takes by name, and, where it takes them: `net`, `teacher` (None: there is
-# none), `warmup_steps` and `freeze_step`, and `pretrained` (False: its weights come with the state of a run).
-OBJECTIVES: dict[str, Callable[..., Objective[Any]]] = {
+# A constructor, or `from_flags` where there is one, is given those of the flags that it takes by name, and, where it
+# takes them: `net`, `teacher` (None: there is none), `warmup_steps` and `freeze_step`, and `pretrained` (False: its
+# weights come with the state of a run).
+OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "pixel": Pixel,
     "distillation": Distillation,
     "contrast": Contrast,
     "sftmd": SFTMD,
     "correction": Correction,
-    "adversarial": build_adversarial,
+    "adversarial": Adversarial,
 }
 
 
@@ -46,7 +47,7 @@ def sizes_of_weights(
         if path is not None:
             with argument(argument_name):
                 source = model.load_model(path)
-            if model.name_of(source) == name or (name == "KDSR_S" and source.sees_hr):
+            if model.name_of(source) in (name, NETWORKS[name].teacher):
                 return {key: value for key, value in source.config.items() if key != "scale"} | asked
     return asked
 
@@ -76,9 +77,9 @@ def network(
         source = model.load_model(pre_train)
     if warm_start:
         return _from_any(model.build(name, scale=scale, **sizes), source, pre_train, log)
-    if name == "KDSR_S" and source.sees_hr:
+    if model.name_of(source) == NETWORKS[name].teacher:
         require(source, "pre_train", pre_train, scale=scale, **sizes)
-        student = model.build("KDSR_S", **source.config)
+        student = model.build(name, **source.config)
         take_restoration(student, source)
         log(f"{pre_train}: the teacher's SR network is taken, the estimator starts afresh")
         return student
@@ -130,10 +131,10 @@ def require(net: BlindSR, argument: str, path: Path, **asked: str | int | None) 
 def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (published name)
     """Return the teacher of a student; without a file an empty one, whose weights come with the state of a run."""
     if pre_train_TA is None:
-        return model.build("KDSR_T", **net.config)
+        return model.build(net.teacher, **net.config)
     with argument("pre_train_TA"):
         loaded = model.load_model(pre_train_TA)
-    require(loaded, "pre_train_TA", pre_train_TA, model="KDSR_T", **net.config)
+    require(loaded, "pre_train_TA", pre_train_TA, model=net.teacher, **net.config)
     return loaded
 
 
@@ -158,4 +159,5 @@ def objective(name: str, net: BlindSR, **values: Any) -> Objective[Any]:
         name: one of `OBJECTIVES`.
         values: the flags, and what else the comment on `OBJECTIVES` lists.
     """
-    return call(OBJECTIVES[name], net=net, **values)
+    kind = OBJECTIVES[name]
+    return call(getattr(kind, "from_flags", kind), net=net, **values)

@@ -28,6 +28,12 @@ class Objective(nn.Module, Generic[Net]):
     Its trainable parameters (a discriminator) are the optimiser's second group.
     """
 
+    trains: ClassVar[type[BlindSR]] = BlindSR  # base class of the networks that it can train
+    takes_teacher: ClassVar[bool] = False  # a student's, as the argument `teacher`; None: there is none
+    needs_teacher: ClassVar[bool] = False  # is never without it; a fresh student starts with its SR network
+    warms_up: ClassVar[bool] = False  # the encoder may learn alone at first, for `warmup_steps`
+    epochs_include_warmup: ClassVar[bool] = False  # else the warm-up comes before the epochs of full training
+    needs_codes: ClassVar[bool] = False  # learns from the codes of kernels that the recipe ikc draws
     views: ClassVar[int] = 1  # crops of each image in a batch
     constant: ClassVar[tuple[str, ...]] = ()  # submodules that never change: snapshots need not copy them again
     steps: ClassVar[int] = 1  # optimiser steps in a batch
@@ -35,7 +41,8 @@ class Objective(nn.Module, Generic[Net]):
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
     turns: tuple[float, ...] | None = None
     """The steps at which `phases` begins to compute something else. Between two of them all steps must be alike, of one
-    phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike."""
+    phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike. A class
+    whose instances have turns says () itself."""
 
     def is_constant(self, name: str) -> bool:
         """Return True for the name of a tensor of `state_dict` that never changes."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from data.pairs import Batch
 from loss.objective import Objective, Phase
 from loss.pixel import PixelLoss
-from model import IKC
+from model import IKC, BlindSR
 
 
 def true_code(batch: Batch) -> Tensor:
@@ -31,6 +31,8 @@ class SFTMD(Objective[IKC]):
         loss: see `PixelLoss`.
     """
 
+    trains: ClassVar[type[BlindSR]] = IKC
+    needs_codes: ClassVar[bool] = True
     turns = ()
     validates: ClassVar[bool] = False  # in a test the Predictor, which is untrained, would give the code
 

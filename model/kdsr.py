@@ -127,6 +127,7 @@ class KDSRStudent(BlindSR):
         (torch.Size([1, 3, 24, 28]), torch.Size([1, 8]))
     """
 
+    teacher: ClassVar[str] = "KDSR_T"
     foreign: ClassVar[tuple[Foreign, ...]]  # set below
 
     def __init__(self, *, scale: int, n_feats: int = 64, n_blocks: int = 53, n_resblocks: int = 9) -> None:
@@ -157,6 +158,7 @@ class KDSRTeacher(KDSRStudent):
     """
 
     sees_hr: ClassVar[bool] = True
+    teacher: ClassVar[str] = ""
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
         """Embed the degradation between lr (B, 3, H, W) and hr (B, 3, s·H, s·W)."""

@@ -59,6 +59,7 @@ class BlindSR(nn.Module):
     """
 
     sees_hr: ClassVar[bool] = False  # a teacher needs the ground truth too
+    teacher: ClassVar[str] = ""  # of a student: the name of the network that teaches it, with the same sizes
     min_size: ClassVar[int] = 1  # LR pixels a side
     foreign: ClassVar[tuple[Foreign, ...]] = ()  # formats of published weights; the first is the one that is written
 

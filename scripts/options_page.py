@@ -22,7 +22,7 @@ import main as main_program
 import option
 import published
 import test as test_program
-from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag, TrainOptions
+from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag, Names, TrainOptions
 from scripts.program import program
 from utility import atomic_write
 
@@ -76,7 +76,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(re.sub(r"([|<])", r"\\\1", cell) for cell in line) + " |" for line in lines)
 
 
-def allowed(kind: Any, flag: Flag, names: Mapping[str, Sequence[str]]) -> str:
+def allowed(kind: Any, flag: Flag, names: Names) -> str:
     """Return in words which values a flag takes."""
     choices = names[flag.registry] if flag.registry else flag.choices
     if choices:
@@ -101,7 +101,7 @@ def default(value: Any) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def section(kind: type, names: Mapping[str, Sequence[str]]) -> str:
+def section(kind: type, names: Names) -> str:
     """Return the table of the flags of a section."""
     hints, rows = get_type_hints(kind), []
     head = ("Flag", "Meaning", "Values", "Default", "Acts with", "Resume")

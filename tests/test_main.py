@@ -6,18 +6,23 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import main
 import option
 import test
 from data.images import write_image
-from model import build, checkpoint, foreign, load_model, zoo
+from data.pairs import Batch
+from loss import OBJECTIVES, Objective, Phase
+from model import NETWORKS, BlindSR, build, checkpoint, foreign, load_model, zoo
+from model.kdsr import KDSRStudent
 from runtime.signals import INTERRUPTED, STOPPED
 from utility import ROOT, append_rows, listing
 
@@ -68,6 +73,47 @@ def test_teacher_then_student(run_main):
     config = json.loads((student / "config.json").read_text())
     assert config["model"] == "KDSR_S"
     assert torch.__version__.startswith(config["versions"]["torch"])
+
+
+class Mimicry(Objective[BlindSR]):
+    """The student's code alone, then its image too, against the teacher's."""
+
+    takes_teacher = needs_teacher = warms_up = True
+
+    def __init__(self, teacher: BlindSR, *, warmup_steps: int) -> None:
+        super().__init__()
+        self.teacher, self.warmup_steps = teacher.requires_grad_(False), warmup_steps
+
+    def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
+        goal = self.teacher(batch.lr, batch.hr)
+        code = F.l1_loss(net.embed(batch.lr).code, goal.embedding.code)
+        if step < self.warmup_steps:
+            yield Phase({"code": code}, code)
+        else:
+            image = F.l1_loss(net(batch.lr).image, goal.image)
+            yield Phase({"code": code, "image": image}, code + image)
+
+
+class Pupil(KDSRStudent):
+    """A network of one's own with KDSR's teacher."""
+
+
+def test_an_objective_and_a_network_of_ones_own_have_teacher_and_warm_up(run_main, refused, monkeypatch, tmp_path):
+    monkeypatch.setitem(OBJECTIVES, "mimicry", Mimicry)
+    for networks in (NETWORKS, main.NAMES["model"]):
+        monkeypatch.setitem(networks, "PUPIL", Pupil)
+    torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
+    mimicry = "--model PUPIL --save m --objective mimicry"
+    assert "name its checkpoint with --pre_train_TA (train one with --model KDSR_T)" in refused(mimicry)
+    taught = f"{mimicry} --pre_train_TA {tmp_path / 'TA.pt'}"
+    assert "a student learns from a teacher, --model KDSR_S or PUPIL, not EDSR" in refused(f"{taught} --model EDSR")
+    assert "--compile takes an --objective whose steps are alike" in refused(f"{taught} --compile")
+    run = run_main(f"{taught} --epochs_encoder 1 --epochs_sr 1")
+    log = (run / "log.txt").read_text()
+    assert "the student starts with its teacher's SR network" in log
+    assert "has no effect" not in log
+    assert "step 2/4  lr 0.0002  code" in log  # the estimator alone; its epochs come before the others
+    assert re.search(r"step 3/4  lr 0.0001  code \S+  image", log)
 
 
 def test_student_with_warm_up_and_aniso_kernels(run_main, tmp_path):
