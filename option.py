@@ -34,7 +34,10 @@ Names = Mapping[str, Mapping[str, Any]]  # what each registry holds, by name: mo
 
 
 class When(NamedTuple):
-    """The condition under which a flag acts: its wording in help and notes, and the test on the values of all flags."""
+    """The condition under which a flag acts: its wording in help and notes, and the test on the values of all flags.
+
+    In training the test is given the fields of `TrainOptions`, too: `has_teacher`, `objective_class`.
+    """
 
     text: str
     test: Callable[[Mapping[str, Any]], bool]
@@ -89,8 +92,8 @@ def flag(
 # ------------------------------------------------------------------------------------------- when flags act
 
 
-def _objective(*names: str) -> When:
-    return When(f"--objective {' or '.join(names)}", lambda o: o["objective"] in names)
+def _objective(name: str) -> When:
+    return When(f"--objective {name}", lambda o: o["objective"] == name)
 
 
 COMPLETE = ("second_order", "ikc")  # recipes that draw everything themselves
