@@ -1077,9 +1077,19 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
 # ------------------------------------------------------------------------------------------- contradictions
 
 
+def _known(options: TrainOptions | EvalOptions) -> dict[str, Any]:
+    """Return what the tests of `When` are given."""
+    return {**vars(options), **flat(options)}
+
+
+def acts(when: When, options: TrainOptions | EvalOptions) -> bool:
+    """Return True if a flag with this condition acts, whether it was given or not."""
+    return when.test(_known(options))
+
+
 def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:
     """Return the flags that were given but do not act, each with the condition under which it would."""
-    values = {**vars(options), **flat(options), "given": given.keys()}
+    values = {**_known(options), "given": given.keys()}
     conditions = {name: field.metadata["flag"].when for name, field in flags_of(options).items()}
     return {
         name: conditions[name].text
@@ -1202,7 +1212,7 @@ def _check_training(options: TrainOptions) -> None:
     if training.batch_size % training.accumulate:
         raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
     for switch, when in (("compile", COMPILED), ("cuda_graph", GRAPHED)):
-        if getattr(training, switch) and not when.test({**vars(options), **flat(options)}):
+        if getattr(training, switch) and not acts(when, options):
             raise ValueError(f"--{switch} takes {when.text}: leave it out")
     if options.test_degradation.metric == "all":
         raise ValueError(
