@@ -57,6 +57,8 @@ torch.testing.assert_close(y, depthwise.plain(part, kernel, 0.1))
 gradients = kernels.backward(dy.expand(1, 2, 5, 17), part, kernel, y, 0.1, torch.float32, None)
 for ours, theirs in zip(gradients, depthwise._plain_backward(dy, part, kernel, y, 0.1), strict=True):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-kernels.MANY = 1  # tall tiles
-compare((1, 2, 70, 3), torch.channels_last, torch.float32, torch.bfloat16, 0.1)
-assert depthwise.disagreement(kernels, torch.device("cpu"), torch.float32) == ""  # all three would take a minute
+kernels.MANY, kernels.LONG = 1, 4  # the backward takes rows of its own
+compare((1, 2, 6, 3), torch.channels_last, torch.float32, torch.bfloat16, 0.1)
+kernels.BW = kernels.BC = 64  # the interpreter takes as long for a small tile
+kernels.TILE |= {"BW": 64, "BC": 64}
+assert depthwise.disagreement(kernels, torch.device("cpu"), torch.float32) == ""

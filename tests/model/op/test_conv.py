@@ -23,10 +23,11 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-def arguments(dtype=torch.float32):
+def arguments(dtype=torch.float32, channels=4, size=(8, 7)):
     """Return x, weight, bias and the map beside the result, channels last."""
     torch.manual_seed(0)
-    shapes = (2, 4, 8, 7), (5, 4, 3, 3), (5,), (2, 5, 4, 7)
+    height, width = size
+    shapes = (2, channels, height, width), (5, channels, 3, 3), (5,), (2, 5, -(-height // 2), width)
     x, weight, bias, beside = (torch.randn(shape, dtype=dtype) for shape in shapes)
     x, beside = (t.contiguous(memory_format=torch.channels_last) for t in (x, beside))
     return [t.requires_grad_() for t in (x, weight, bias, beside)]
@@ -64,7 +65,7 @@ def test_it_is_a_convolution_and_what_follows(followed, autocast, kernel):
 def test_its_gradients_are_right(followed, monkeypatch):
     monkeypatch.setattr(conv, "_has_kernel", lambda x: True)
     monkeypatch.setattr(conv.dispatch, "DTYPES", (torch.float64,))
-    assert torch.autograd.gradcheck(lambda *inputs: ours(*inputs, **followed), arguments(torch.float64))
+    assert torch.autograd.gradcheck(lambda *inputs: ours(*inputs, **followed), arguments(torch.float64, 2, (3, 2)))
 
 
 def test_without_kernels_it_computes_as_before_to_the_bit(monkeypatch):
