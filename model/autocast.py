@@ -13,7 +13,7 @@ AT_ONCE = 2**18  # pixels whose float32 copy `convolve_in_float32` makes at a ti
 
 def spatial_mean(x: Tensor) -> Tensor:
     """Average (B, C, H, W) over all pixels; under autocast in float32 or better."""
-    return cast(Tensor, _SpatialMean.apply(x, _float32_at_least(x) if autocasts(x.device.type) else x.dtype))  # (B, C)
+    return cast(Tensor, _SpatialMean.apply(x, float32_at_least(x) if autocasts(x.device.type) else x.dtype))  # (B, C)
 
 
 def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def in_float32(compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     if not autocasts(kind):
         return compute(*inputs)
     with torch.autocast(kind, enabled=False):
-        return compute(*(x.to(_float32_at_least(x)) for x in inputs))
+        return compute(*(x.to(float32_at_least(x)) for x in inputs))
 
 
 def convolve_in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def convolve_in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
     A float32 copy of all of x, and then its gradient, would be the largest tensors of a training step.
     """
     kind = x.device.type
-    dtype = _float32_at_least(x)
+    dtype = float32_at_least(x)
     if not autocasts(kind) or x.dtype == dtype:
         return in_float32(conv, x)
     with torch.autocast(kind, enabled=False):
@@ -77,7 +77,8 @@ def autocasts(kind: str) -> bool:
     return kind != "meta" and torch.is_autocast_enabled(kind)  # which raises an error for meta
 
 
-def _float32_at_least(x: Tensor) -> torch.dtype:
+def float32_at_least(x: Tensor) -> torch.dtype:
+    """Return float32, or the dtype of x if that is wider."""
     return torch.promote_types(x.dtype, torch.float32)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..autocast import add_scaled, to_autocast
+from ..autocast import add_scaled, float32_at_least, to_autocast
 from . import dispatch
 
 DTYPES = dispatch.DTYPES
@@ -120,7 +120,7 @@ def backward_before(
 
 def plain(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
     """Return what `follow` writes, by PyTorch's own operators."""
-    exact = y.to(torch.promote_types(y.dtype, torch.float32)) + bias[:, None, None]
+    exact = y.to(float32_at_least(y)) + bias[:, None, None]
     if beside is None:
         return F.leaky_relu(exact, slope).to(y.dtype)
     return (beside + scale * exact).to(torch.promote_types(y.dtype, beside.dtype))
@@ -130,7 +130,7 @@ def plain_backward(
     d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return what `precede` returns, by PyTorch's own operators."""
-    exact = scale * d.to(torch.promote_types(d.dtype, torch.float32))
+    exact = scale * d.to(float32_at_least(d))
     exact = exact if out is None else torch.where(out > 0, exact, slope * exact)
     return exact.to(dtype), exact.sum((0, 2, 3))
 
@@ -182,9 +182,8 @@ def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: 
 def _fake_backward(
     d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    exact = torch.promote_types(d.dtype, torch.float32)
     dy = torch.empty_like(d, dtype=dtype, memory_format=torch.channels_last)
-    return dy, d.new_empty(d.shape[1], dtype=exact)
+    return dy, d.new_empty(d.shape[1], dtype=float32_at_least(d))
 
 
 @dispatch.operator(_fake_backward)
@@ -208,4 +207,4 @@ def _has_kernel(x: Tensor) -> bool:
 def _suits(x: Tensor, channels: int = 0) -> bool:
     """Return True for maps that are laid out channels last, and that 32 bits address with so many channels."""
     largest = x.numel() // x.shape[1] * max(channels, x.shape[1])
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous() and largest < dispatch.INDEX
+    return dispatch.is_channels_last(x) and largest < dispatch.INDEX

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..autocast import to_autocast
+from ..autocast import float32_at_least, to_autocast
 from . import dispatch
 
 DTYPES = dispatch.DTYPES
@@ -93,8 +93,8 @@ class _DenseMapsByKernels(_DenseMaps):
         k, widths = weights[0].shape[-1], [len(weight) for weight in weights]
         stops = list(itertools.accumulate(widths))
         convolution = [1, 1], [k // 2] * 2, [1, 1], False, [0, 0], 1
-        dys = _empty(seen, (b, sum(widths), h, w))
-        sums = seen.new_empty((-(-b * h * w // ROWS), sum(widths)), dtype=_exact(seen))
+        dys = dispatch.empty(seen, (b, sum(widths), h, w))
+        sums = seen.new_empty((-(-b * h * w // ROWS), sum(widths)), dtype=float32_at_least(seen))
         more: Tensor | None = None
         for i, (weight, stop) in reversed(list(enumerate(zip(weights, stops, strict=True)))):
             growth, n = weight.shape[:2]
@@ -110,7 +110,7 @@ class _DenseMapsByKernels(_DenseMaps):
         if any(of_parameters[: len(weights)]):
             # For all pairs of maps and layers, also where the layer has not seen the map: 1.7 times the arithmetic for
             # CDSR. In return one kernel does it, and what each layer has seen is not copied.
-            like = _empty(seen, (sum(widths), c, k, k))
+            like = dispatch.empty(seen, (sum(widths), c, k, k))
             _, dweight, _ = torch.ops.aten.convolution_backward(
                 *(dys, seen, like, None, *convolution, [False, True, False])
             )
@@ -163,8 +163,8 @@ def _wrongly_peeled(kernels: Any, device: torch.device, dtype: torch.dtype) -> s
             results = []
             for compute, there, kind in ((kernels.peel, device, dtype), (plain_peel, "cpu", torch.float64)):
                 gradient, more, seen = (t.to(there, kind) for t in maps)
-                dys = _empty(seen, (b, growth + 16, h, w)).zero_()
-                sums = dys.new_zeros((-(-b * h * w // ROWS), growth + 16), dtype=_exact(seen))
+                dys = dispatch.empty(seen, (b, growth + 16, h, w)).zero_()
+                sums = dys.new_zeros((-(-b * h * w // ROWS), growth + 16), dtype=float32_at_least(seen))
                 given = gradient[:, : n + growth], more if adds else None, seen[:, n:]
                 found = compute(*given, dys[:, own], sums[:, own], 0.1)
                 results.append((*found, dys, sums.sum(0)))
@@ -186,21 +186,13 @@ def plain_peel(
 ) -> tuple[Tensor, Tensor]:
     """Return and write what `peel` does, by PyTorch's own operators."""
     n = gradient.shape[1] - seen.shape[1]
-    total = gradient.to(_exact(seen))
+    total = gradient.to(float32_at_least(seen))
     total = total if more is None else total + more
     dy = torch.ops.aten.leaky_relu_backward(total[:, n:], seen, slope, True)
     dys.copy_(dy)
     sums.zero_()
     sums[:1] = dy.sum((0, 2, 3))
     return seen.new_empty(0) if more is None else total[:, :n].to(seen.dtype), dy.to(seen.dtype)
-
-
-def _exact(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _empty(like: Tensor, size: tuple[int, ...]) -> Tensor:
-    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 # ----------------------------------------------------------------------------------------------- the operators
@@ -227,7 +219,8 @@ def _fake_peel(
 ) -> tuple[Tensor, Tensor]:
     b, growth, h, w = seen.shape
     n = gradient.shape[1] - growth
-    return seen.new_empty(0) if more is None else _empty(seen, (b, n, h, w)), _empty(seen, (b, growth, h, w))
+    rest = seen.new_empty(0) if more is None else dispatch.empty(seen, (b, n, h, w))
+    return rest, dispatch.empty(seen, (b, growth, h, w))
 
 
 @dispatch.operator(_fake_peel, mutates=("dys", "sums"))

@@ -61,11 +61,8 @@ def peel(
     n = gradient.shape[1] - growth
     adds = more is not None
 
-    def empty(channels: int) -> Tensor:
-        size = b, channels, h, w
-        return torch.empty(size, dtype=seen.dtype, device=seen.device, memory_format=torch.channels_last)
-
-    rest, dy = empty(n) if adds else seen.new_empty(0), empty(growth)
+    rest = dispatch.empty(seen, (b, n, h, w)) if adds else seen.new_empty(0)
+    dy = dispatch.empty(seen, (b, growth, h, w))
     if pixels := b * h * w:
         tiles = (triton.cdiv(n, CHANNELS) if adds else 0) + triton.cdiv(growth, CHANNELS)
         more = more.contiguous(memory_format=torch.channels_last) if adds else gradient

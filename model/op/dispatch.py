@@ -59,6 +59,16 @@ def layout(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
+def empty(like: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return a map of this size, (B, C, H, W), channels last, of the dtype of another."""
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Return True if x lies channels last without gaps, and not also as PyTorch does by default."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
 def switch_off(names: Iterable[str]) -> None:
     """Let GPUs run PyTorch's own operators in place of the Triton kernels of these `OPERATORS`."""
     _switched_on.difference_update(names)
@@ -81,8 +91,13 @@ def self_check(name: str, device: torch.device, dtype: torch.dtype) -> bool:
     all kernels would take a minute or two. Later calls return its answer. Ranks that compute together must agree: call
     it on all before they begin, and `switch_off` on all what failed on one.
     """
-    kinds = importlib.import_module(f"{__package__}.{name}").DTYPES
+    kinds = _kinds(name)
     return _check(name, device, dtype if dtype in kinds else kinds[0])
+
+
+@functools.cache
+def _kinds(name: str) -> tuple[torch.dtype, ...]:
+    return importlib.import_module(f"{__package__}.{name}").DTYPES  # not looked for at each launch
 
 
 @functools.cache

@@ -139,7 +139,7 @@ def _has_kernel(x: Tensor, weight: Tensor) -> bool:
     _, c, h, w = x.shape
     small = h * w * max(c, len(weight)) < dispatch.INDEX  # they address one sample at a time
     fits = weight.shape[2:] == (3, 3) and c <= LARGEST and len(weight) <= MOST
-    as_is = x.dtype in TOLERANCE and x.is_contiguous(memory_format=torch.channels_last)
+    as_is = x.dtype in DTYPES and x.is_contiguous(memory_format=torch.channels_last)
     return dispatch.has_kernels("last", x) and as_is and fits and small
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..autocast import to_autocast
+from ..autocast import float32_at_least, to_autocast
 from . import dispatch
 
 DTYPES = dispatch.DTYPES
@@ -42,10 +42,9 @@ def shuffled_convolutions(x: Tensor, stages: Sequence[tuple[tuple[Tensor, Tensor
     """
     for (weight, bias), factor in stages:
         padding = weight.shape[-1] // 2
-        channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         # In steps: without gradients, each frees what the step before has read. The convolution is left to autograd: a
         # function of ours would hold the gradient of the result throughout its backward.
-        if channels_last and _has_kernel(x, weight):
+        if dispatch.is_channels_last(x) and _has_kernel(x, weight):
             x = F.conv2d(x, weight, padding=padding)
             x = cast(Tensor, _Shuffle.apply(x, bias, factor))
         else:
@@ -74,7 +73,7 @@ def plain(y: Tensor, bias: Tensor, factor: int) -> Tensor:
 def plain_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """Return what `unshuffle` returns, by PyTorch's own operators."""
     g = F.pixel_unshuffle(dy, factor)
-    return g, g.sum((0, 2, 3), dtype=_exact(g))
+    return g, g.sum((0, 2, 3), dtype=float32_at_least(g))
 
 
 def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
@@ -98,14 +97,9 @@ def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
 # ----------------------------------------------------------------------------------------------- the operator
 
 
-def empty(like: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return a map of this size, channels last."""
-    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
 def _fake(y: Tensor, bias: Tensor, factor: int) -> Tensor:
     b, c, h, w = y.shape
-    return empty(y, (b, c // factor**2, factor * h, factor * w))
+    return dispatch.empty(y, (b, c // factor**2, factor * h, factor * w))
 
 
 @dispatch.operator(_fake)
@@ -123,7 +117,8 @@ def shuffle(y: Tensor, bias: Tensor, factor: int) -> Tensor:
 
 def _fake_backward(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     b, c, h, w = dy.shape
-    return empty(dy, (b, c * factor**2, h // factor, w // factor)), dy.new_empty(c * factor**2, dtype=_exact(dy))
+    g = dispatch.empty(dy, (b, c * factor**2, h // factor, w // factor))
+    return g, dy.new_empty(c * factor**2, dtype=float32_at_least(dy))
 
 
 @dispatch.operator(_fake_backward)
@@ -135,10 +130,6 @@ def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
         return kernels.unshuffle(dy, factor)
     g, dbias = plain_backward(dy, factor)
     return g.contiguous(memory_format=torch.channels_last), dbias
-
-
-def _exact(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _has_kernel(x: Tensor, weight: Tensor) -> bool:

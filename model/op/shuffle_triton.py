@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .shuffle import empty
+from . import dispatch
 
 TILE, WARPS = 2048, 4  # elements of a program: 16 a thread, twice 16 bytes in bf16
 WIDTH = 256  # of these elements, how many belong to one pixel before the shuffle
@@ -33,7 +33,7 @@ def shuffle(y: Tensor, bias: Tensor, factor: int) -> Tensor:
     y = y.contiguous(memory_format=torch.channels_last)
     b, c, h, w = y.shape
     c //= factor**2
-    out = empty(y, (b, c, factor * h, factor * w))
+    out = dispatch.empty(y, (b, c, factor * h, factor * w))
     if out.numel():
         tile = sizes(factor)
         grid = triton.cdiv(b * h * w, tile["BP"]), triton.cdiv(c, tile["BC"])
@@ -46,7 +46,7 @@ def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     dy = dy.contiguous(memory_format=torch.channels_last)
     b, c, h, w = dy.shape
     h, w = h // factor, w // factor
-    g = empty(dy, (b, c * factor**2, h, w))
+    g = dispatch.empty(dy, (b, c * factor**2, h, w))
     tile = sizes(factor)
     programs = min(PROGRAMS, triton.cdiv(b * h * w, tile["BP"]))
     sums = torch.empty(programs, c * factor**2, dtype=torch.float32, device=dy.device)

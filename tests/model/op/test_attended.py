@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.autocast import to_autocast
 from model.op import attended, attended_pointwise
-from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, interpret
+from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, assert_trains_alone, interpret
 
 SLOPE = 0.1
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -63,14 +63,7 @@ def test_it_compiles(kernel, monkeypatch):
 
 @pytest.mark.parametrize("frozen", range(6))
 def test_only_what_is_trained_gets_a_gradient(frozen):
-    found = []
-    for frozen_too in (False, True):
-        tensors = [t.detach().requires_grad_(not (frozen_too and i == frozen)) for i, t in enumerate(arguments())]
-        ours(*tensors).square().sum().backward()
-        found.append([t.grad for t in tensors])
-    for i, (all_, some) in enumerate(zip(*found, strict=True)):
-        assert (some is None) == (i == frozen)
-        assert some is None or torch.equal(all_, some)
+    assert_trains_alone(ours, arguments, {frozen})
 
 
 @pytest.mark.slow

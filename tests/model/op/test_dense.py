@@ -10,6 +10,7 @@ from model.op import dense, dense_maps
 from tests.model.op.triton_tools import (
     assert_compiles,
     assert_moves_16_bytes_at_once,
+    assert_trains_alone,
     compiled,
     interpret,
     usage,
@@ -167,16 +168,7 @@ def test_a_whole_block_compiles_in_bf16():
 def test_only_what_is_trained_gets_a_gradient(frozen, kernel, monkeypatch):
     """x, then weight and bias of both layers; the others' gradients stay the same."""
     monkeypatch.setattr(dense, "_has_kernel", lambda *_: kernel)
-    found = []
-    for frozen_too in (False, True):
-        tensors = [
-            in_channels_last(t.detach()).requires_grad_(not (frozen_too and i < frozen)) for i, t in enumerate(FLAT)
-        ]
-        of_flat(*tensors).square().sum().backward()
-        found.append([t.grad for t in tensors])
-    for i, (all_, some) in enumerate(zip(*found, strict=True)):
-        assert (some is None) == (i < frozen)
-        assert some is None or torch.equal(all_, some)
+    assert_trains_alone(of_flat, lambda: map(in_channels_last, FLAT), set(range(frozen)))
 
 
 @pytest.mark.parametrize("trained", [0, 1, 2, 3, 4])

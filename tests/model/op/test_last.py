@@ -9,7 +9,7 @@ from torch import nn
 
 from model.layer import conv
 from model.op import last, last_convolution
-from tests.model.op.triton_tools import assert_compiles, carried, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, carried, compiled, interpret, usage
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 CPU = torch.device("cpu")
@@ -79,14 +79,7 @@ def test_what_is_not_rounded_is_left_to_pytorch():
 @pytest.mark.parametrize("frozen", [{0}, {1}, {2}, {1, 2}, {0, 1}])
 @pytest.mark.usefixtures("everywhere")
 def test_only_what_is_trained_gets_a_gradient(frozen):
-    found = []
-    for left_out in (set(), frozen):
-        tensors = [t.detach().requires_grad_(i not in left_out) for i, t in enumerate(arguments())]
-        last_of(*tensors).square().sum().backward()
-        found.append([t.grad for t in tensors])
-    for i, (all_, some) in enumerate(zip(*found, strict=True)):
-        assert (some is None) == (i in frozen)
-        assert some is None or torch.equal(all_, some)
+    assert_trains_alone(last_of, arguments, frozen)
 
 
 @pytest.mark.usefixtures("everywhere")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.op import shuffle as operator
 from model.op import shuffled_convolutions
-from tests.model.op.triton_tools import assert_compiles, carried, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, carried, compiled, interpret, usage
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -85,14 +85,7 @@ def test_it_compiles():
 @pytest.mark.usefixtures("has_kernel")
 @pytest.mark.parametrize("frozen", range(4))
 def test_only_what_is_trained_gets_a_gradient(frozen):
-    found = []
-    for frozen_too in (False, True):
-        tensors = [t.detach().requires_grad_(not (frozen_too and i == frozen)) for i, t in enumerate(arguments())]
-        ours(*tensors).square().sum().backward()
-        found.append([t.grad for t in tensors])
-    for i, (all_, some) in enumerate(zip(*found, strict=True)):
-        assert (some is None) == (i == frozen)
-        assert some is None or torch.equal(all_, some)
+    assert_trains_alone(ours, arguments, {frozen})
 
 
 def test_a_second_derivative_is_refused(monkeypatch):

@@ -33,6 +33,18 @@ def assert_compiles(function, inputs):
         torch.testing.assert_close(ours, theirs)
 
 
+def assert_trains_alone(function, arguments, frozen):
+    """Only what is not frozen gets a gradient, the same as if nothing was. arguments: makes the tensors anew."""
+    found = []
+    for left_out in (set(), frozen):
+        tensors = [t.detach().requires_grad_(i not in left_out) for i, t in enumerate(arguments())]
+        function(*tensors).square().sum().backward()
+        found.append([t.grad for t in tensors])
+    for i, (all_, some) in enumerate(zip(*found, strict=True)):
+        assert (some is None) == (i in frozen)
+        assert some is None or torch.equal(all_, some)
+
+
 def compiled(kernel, capability, types, constants, warps, **options):
     """Compile a kernel for a GPU of this generation. types: of arguments that are neither int32 nor constants."""
     triton = pytest.importorskip("triton")
