@@ -37,13 +37,14 @@ from data.testset import TestSet
 from data.training_folders import sources
 from data.trainset import TrainingSet, hold_out, training_sets
 from evaluation import smallest_hr
+from flags import Given, flat
 from loss import OBJECTIVES, Objective
 from loss import factory as loss_factory
 from loss.learner import Learner
 from model import NETWORKS, BlindSR, op, zoo
 from model.checkpoint import read_file
 from model.memory import freed_blocks_kept, out_of_memory
-from option import Given, TrainOptions
+from option import TrainOptions
 from runtime import distributed
 from runtime.curves import Reference
 from runtime.device import check_devices
@@ -148,7 +149,7 @@ def build_trainer(
         test_sets=test_sets,
         schedule=schedule_of(options, epoch_steps),
         run=run,
-        config=option.flat(options) | option.sizes_of(net.config) | {"epoch_steps": epoch_steps},
+        config=flat(options) | option.sizes_of(net.config) | {"epoch_steps": epoch_steps},
         metric=options.test_degradation.metric,
         collapse=training.collapse,
         n_threads=loading.n_threads,
@@ -274,7 +275,7 @@ def check_ranks(options: TrainOptions, ranks: Ranks) -> None:
     """Raise ValueError unless all processes have the same code and the same options, paths of a machine aside."""
     if ranks.world == 1:
         return
-    told = {f"`{name}`": value for name, value in option.flat(options).items() if name not in OF_A_MACHINE}
+    told = {f"`{name}`": value for name, value in flat(options).items() if name not in OF_A_MACHINE}
     told |= {"`resume`": options.resuming, "the code": git_commit(), "PyTorch": torch.__version__}
     if differing := ranks.differing(told):
         name, values = next(iter(differing.items()))

@@ -7,87 +7,23 @@ is there a run to resume, and did it have a teacher?
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import difflib
-import math
 import os
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
+from typing import Any
 
 import published
+from flags import AS_PUBLISHED, IF_GIVEN, REQUIRED, Given, Names, When, build, flag, flags_of, flat, plain
+from flags import parse as parse_flags
 from utility import Run, argument, read_json
 
 DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
 BESIDE_FOLDER = Path()  # of --data_cache without a value
-AS_PUBLISHED = object()  # the default comes from published.py
-REQUIRED = object()
 OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # not taken from the config.json of another run
-
-Given = dict[str, Any]  # the values given on the command line, by the name of the field
-Names = Mapping[str, Mapping[str, Any]]  # what each registry holds, by name: model, degradation, objective
-
-
-class When(NamedTuple):
-    """The condition under which a flag acts: its wording in help and notes, and the test on the values of all flags.
-
-    In training the test is given the fields of `TrainOptions`, too: `has_teacher`, `objective_class`.
-    """
-
-    text: str
-    test: Callable[[Mapping[str, Any]], bool]
-
-
-class Flag(NamedTuple):
-    text: str
-    also: Sequence[str]
-    choices: Sequence[str]
-    registry: str | None
-    low: float
-    high: float
-    bare: Any
-    when: When | None
-    on_resume: bool | str
-    positional: bool
-
-
 FOLLOWS = {"crop_size": "patch_size", "pool_size": "batch_size"}  # flags whose default hangs on another one
-IF_GIVEN = "if given"  # a resumed run may be given another value, but one that is left out must not change it
-
-
-def flag(
-    default: Any,
-    text: str,
-    *,
-    also: Sequence[str] = (),
-    choices: Sequence[str] = (),
-    registry: str | None = None,
-    low: float = -math.inf,
-    high: float = math.inf,
-    bare: Any = None,
-    when: When | None = None,
-    on_resume: bool | str = False,
-    positional: bool = False,
-) -> Any:
-    """Return a dataclass field that is a flag.
-
-    Args:
-        also: other names.
-        choices: allowed words; or `registry`, which names a table of them.
-        low, high: inclusive range.
-        bare: the value of a flag that is given without one.
-        when: the condition under which it acts (default: always).
-        on_resume: a resumed run may be given another value; `IF_GIVEN`: only on the command line.
-        positional: it has no name on the command line, and takes all words that belong to no flag.
-    """
-    meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume, positional)
-    return dataclasses.field(default=default, metadata={"flag": meta})
-
 
 # ------------------------------------------------------------------------------------------- when flags act
 
@@ -555,7 +491,13 @@ class EvaluationOptions:
     )
     zoo: bool = flag(False, "list the weights that come with the code, and do nothing else")
     model: str | None = flag(None, "network that the checkpoint must hold; BICUBIC needs none", registry="model")
-    scale: int | None = flag(None, "factor that the checkpoint must have", low=2, high=4)
+    scale: int | None = flag(
+        None,
+        "factor that the checkpoint must have",
+        low=2,
+        high=4,
+        beyond="--outscale enlarges photographs by any factor",
+    )
     n_feats: int | None = flag(None, "channels that the checkpoint must have", low=1, when=CHECKPOINT)
     n_blocks: int | None = flag(None, "blocks that the checkpoint must have", low=1, when=CHECKPOINT)
     n_resblocks: int | None = flag(None, "residual blocks that it must have", low=1, when=CHECKPOINT)
@@ -696,33 +638,6 @@ class EvalOptions:
     machine: MachineOptions
 
 
-Options = TypeVar("Options", TrainOptions, EvalOptions)
-
-
-def sections(options: type | TrainOptions | EvalOptions) -> dict[str, type]:
-    """Return the sections of a set of options by the name of their field."""
-    kind = options if isinstance(options, type) else type(options)
-    hints = get_type_hints(kind).items()
-    return {name: hint for name, hint in hints if isinstance(hint, type) and dataclasses.is_dataclass(hint)}
-
-
-def title(section: type) -> str:
-    """Return the name of a section in words: `TrainingDegradationOptions` is "Training degradation"."""
-    return re.sub(r"(?<=[a-z])[A-Z]", lambda letter: f" {letter[0].lower()}", section.__name__.removesuffix("Options"))
-
-
-def flat(options: TrainOptions | EvalOptions) -> dict[str, Any]:
-    """Return all flags as plain values, for config.json."""
-    values: dict[str, Any] = {}
-    for name in sections(options):
-        values |= dataclasses.asdict(getattr(options, name))
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
 def sizes_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a network, besides its scale, that were asked for.
 
@@ -734,13 +649,13 @@ def sizes_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes() -> list[str]:
-    return [field.name for field in dataclasses.fields(NetworkOptions) if field.name not in ("model", "scale")]
+    return [field.name for field in fields(NetworkOptions) if field.name not in ("model", "scale")]
 
 
 def differences(options: TrainOptions) -> str:
     """Return a table of the flags whose value is not the default; config.json holds all."""
     usual = _usual(options.network.model, options.network.scale, {})
-    rows = {name: value for name, value in flat(options).items() if value is not None and value != _plain(usual[name])}
+    rows = {name: value for name, value in flat(options).items() if value is not None and value != plain(usual[name])}
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
@@ -751,12 +666,7 @@ def _usual(model: str, scale: int, given: Given) -> dict[str, Any]:
     return values | published.defaults(model, scale, given) | {"data_test": TRAINING_TEST_SET}
 
 
-def flags_of(options: type | TrainOptions | EvalOptions) -> dict[str, dataclasses.Field[Any]]:
-    """Return the dataclass field behind every flag."""
-    return {field.name: field for section in sections(options).values() for field in dataclasses.fields(section)}
-
-
-# ------------------------------------------------------------------------------------------------ the parser
+# ---------------------------------------------------------------------------------------- from words to options
 
 
 ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_from.md has the rest), and former ones
@@ -791,120 +701,12 @@ ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_fr
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-    def unknown(self, words: list[str]) -> NoReturn:
-        word = next((word for word in words if word.startswith("-")), words[0]).split("=")[0]
-        if not word.startswith("-"):
-            self.error(f"{words[0]!r} belongs to no flag; {self.prog} --help lists all")
-        name = word.lstrip("-")
-        known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-        if hint := ELSEWHERE.get(name.replace("-", "_")):
-            elsewhere = "main.py" if self.prog == "test.py" else "test.py"
-            other = "" if set(re.findall(r"--(\w+)", hint)) <= set(known) else f"in {elsewhere} "
-            self.error(f"there is no {word} here; {other}{hint}")
-
-        def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
-            return sorted(option) == sorted(name), difflib.SequenceMatcher(None, name, option).ratio()
-
-        close = max(known, key=likeness)
-        hint = f"did you mean --{close}?" if likeness(close)[1] > 0.6 else f"{self.prog} --help lists all"
-        self.error(f"there is no {word}; {hint}")
-
-
-TRUTH = ("True", "False")
-NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
-
-
-def _truth(word: str) -> bool:
-    if word not in TRUTH:
-        raise argparse.ArgumentTypeError(f"{word} is neither True nor False")
-    return word == "True"
-
-
-def _switch(words: Sequence[str], switches: set[str]) -> list[str]:
-    """Write `--cpu` as `--cpu=True` unless True or False follows, so that it does not consume the next word."""
-    following = [*words, ""][1:]
-    return [
-        f"{word}=True" if word in switches and after not in TRUTH else word
-        for word, after in zip(words, following, strict=True)
-    ]
-
-
-def _with_negatives(words: Sequence[str]) -> list[str]:
-    """Write `--lr_sr -1e-4` as `--lr_sr=-1e-4`: argparse takes -1e-4 for a flag, and would miss the value."""
-    joined: list[str] = []
-    for word in words:
-        if joined and NEGATIVE.fullmatch(word) and joined[-1].startswith("--") and "=" not in joined[-1]:
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
-def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Names) -> None:
-    """Add a flag to the parser; its type is the dataclass field's (`float` for `float | None`)."""
-    kind = next((a for a in getattr(hint, "__args__", ()) if a is not type(None)), hint)
-    notes = {AS_PUBLISHED: ["default: as published"], REQUIRED: ["required"], None: []}
-    note = notes.get(default, [f"default: {default}"]) + ([f"acts with {flag.when.text}"] if flag.when else [])
-    bare = True if kind is bool else flag.bare
-    choices = names[flag.registry] if flag.registry else flag.choices
-    group.add_argument(
-        *(f"--{n}" for n in (name, *flag.also)),
-        dest=name,
-        type=_truth if kind is bool else kind,
-        default=argparse.SUPPRESS,
-        choices=choices or None,
-        help=(flag.text + (f" ({'; '.join(note)})" if note else "")).replace("%", "%%"),
-        metavar=None if choices else kind.__name__.upper(),
-        **({"nargs": "?", "const": bare} if bare is not None else {}),
-    )
-
-
-def _parser(options: type, positional: str | None, *, prog: str, names: Names) -> _Parser:
-    """Return the parser of all flags, by sections; `parse` takes the words that belong to `positional`."""
-    usage = f"%(prog)s {f'[{positional} ...] ' if positional else ''}[--flag value ...]"
-    parser = _Parser(prog=prog, allow_abbrev=False, usage=usage, description=options.__doc__)
-    for section in sections(options).values():
-        group, hints = parser.add_argument_group(title(section)), get_type_hints(section)
-        for field in dataclasses.fields(section):
-            if field.name != positional:  # its words may stand anywhere, which argparse does not take
-                _add(group, field.name, hints[field.name], field.default, field.metadata["flag"], names)
-    return parser
-
-
 def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
-    """Return the values that a command line gives. Exit with a message for a misspelt flag or a value out of range."""
-    fields = flags_of(options)
-    positional = next((name for name, field in fields.items() if field.metadata["flag"].positional), None)
-    switches = {f"--{name}" for name, field in fields.items() if isinstance(field.default, bool)}
-    parser = _parser(options, positional, prog=prog, names=names)
-    words = _with_negatives(sys.argv[1:] if argv is None else argv)
-    namespace, unknown = parser.parse_known_args(_switch(words, switches))
-    if unknown and (positional is None or any(word.startswith("-") for word in unknown)):
-        parser.unknown(unknown)
-    contents: Given = {}  # of a recipe file, which are no word
-    if (path := vars(namespace).get("config")) is not None:  # where a flag stands twice, its last value counts
-        before = values_of_config(path)
-        contents = {name: value for name, value in before.items() if isinstance(value, dict)}
-        earlier = [f"--{name}={value}" for name, value in before.items() if name not in contents]
-        namespace, _ = parser.parse_known_args(_switch([*earlier, *words], switches))
-    given = contents | vars(namespace)
-    if positional and unknown:
-        given[positional] = tuple(map(Path, unknown))
-    if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
-        resuming = given.get("resume", "no") not in ("no", "-1") and path is None
-        told = "; a resumed run needs its flags again, or --config with its config.json" if resuming else ""
-        parser.error(f"{' and '.join(missing)} must be given{told}")
-    for name, value in given.items():
-        flag = fields[name].metadata["flag"]
-        if isinstance(value, (int, float)) and not (flag.low <= value <= flag.high and math.isfinite(value)):
-            allowed = f"{flag.low:g} at least" if math.isinf(flag.high) else f"in {flag.low:g}..{flag.high:g}"
-            other = f"; --outscale {value} enlarges photographs so" if name == "scale" and "outscale" in fields else ""
-            parser.error(f"--{name} {value} must be {allowed}{other}")
-    return given
+    """Return the values that a command line gives, and those of the config.json that it names.
+
+    Exit with a message for a flag that does not exist, or a value out of range.
+    """
+    return parse_flags(options, argv, prog=prog, names=names, hints=ELSEWHERE, read_config=values_of_config)
 
 
 def values_of_config(path: Path) -> Given:
@@ -923,7 +725,7 @@ def values_of_config(path: Path) -> Given:
     return {
         name: value
         for name, value in told.items()
-        if name in ("model", "scale") or (name not in OF_ONE_RUN and value != _plain(usual[name]))
+        if name in ("model", "scale") or (name not in OF_ONE_RUN and value != plain(usual[name]))
     }
 
 
@@ -931,17 +733,6 @@ def as_flags(message: object) -> str:
     """Return a message as users of the command line know it: arguments in backticks become flags."""
     known = flags_of(TrainOptions) | flags_of(EvalOptions)
     return re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in known else name[0], str(message))
-
-
-# ---------------------------------------------------------------------------------------- from words to options
-
-
-def _build(options: type[Options], values: Mapping[str, Any], **resolved: Any) -> Options:
-    parts = {}
-    for name, section in sections(options).items():
-        known = {f.name: values[f.name] for f in dataclasses.fields(section) if f.name in values}
-        parts[name] = section(**known)
-    return options(**parts, **resolved)
 
 
 def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, TrainOptions]:
@@ -963,7 +754,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     if ("pre_train" in given or ("pre_train_TA" in given and objective.takes_teacher)) and not values["warm_start"]:
         values |= {name: given.get(name) for name in _sizes()}  # else those of the file
     values |= weights(values) | _contents(values)
-    draft = _build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, objective_class=objective)
+    draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, objective_class=objective)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
     resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
@@ -971,7 +762,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
     has_teacher = (draft.loss.pre_train_TA or was.get("pre_train_TA")) is not None and objective.takes_teacher
     resolved = {"run_dir": run_dir, "resuming": resuming, "has_teacher": has_teacher}
-    options = _build(TrainOptions, values | kept, **resolved, objective_class=objective)
+    options = build(TrainOptions, values | kept, **resolved, objective_class=objective)
     _check_degradation(options, given)
     _check_training(options)
     _check_network(options, names["model"])
@@ -1064,7 +855,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
     values["precision"] = "auto" if given.get("data_test", default) == "Demo" else "fp32"
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
-    options = _build(EvalOptions, values | given | _contents(given))
+    options = build(EvalOptions, values | given | _contents(given))
     if options.testing.save is not None:
         _check_save(options.testing.save)
     if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):

@@ -43,12 +43,13 @@ from data.testset import HELD_OUT, TestSet
 from data.training_folders import Source, caches, sources
 from data.trainset import paired
 from evaluation import smallest_hr
+from flags import Given, flat
 from loss import Perceptual
 from loss import factory as loss_factory
 from loss.perceptual import load_vgg19, vgg19
 from model import BlindSR
 from model.discriminator import UNetDiscriminator
-from option import Given, TrainOptions
+from option import TrainOptions
 from runtime.compiler import check_compiler
 from runtime.precision import has_bf16
 from trainer import Trainer
@@ -342,7 +343,7 @@ def weights(options: TrainOptions) -> Iterator[Finding]:
     check_patch(options, net, recipe_of(options))
     if options.has_teacher:
         loss_factory.teacher(net, options.loss.pre_train_TA)
-    if option.PERCEPTUAL.test(option.flat(options)) and not options.resuming:
+    if option.PERCEPTUAL.test(flat(options)) and not options.resuming:
         load_vgg19(vgg19(), options.loss.vgg)
     count = sum(parameter.numel() for parameter in net.parameters())
     yield fine(f"{options.network.model} x{options.network.scale}, {count / 1e6:.2f} M parameters")

@@ -39,10 +39,11 @@ from data.testset import Prepared, Sample, TestSet
 from evaluation import Score, best_step, cost, evaluate, metric, report, results, smallest_hr, tables
 from evaluation.photo_scores import PhotoScores, by_file
 from evaluation.photographs import Enlarger, Target
+from flags import Given, flags_of
 from loss.factory import require
 from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
-from option import EvalOptions, Given
+from option import EvalOptions, TrainOptions
 from runtime import distributed
 from runtime.device import check_devices
 from runtime.device import device as choose_device
@@ -71,7 +72,7 @@ def released_words(words: Sequence[str]) -> list[str]:
     Flags that only training reads are left out.
     """
     parser_words = [word for word in words if word != "--test_only"]
-    ours, theirs = option.flags_of(EvalOptions), option.flags_of(option.TrainOptions)
+    ours, theirs = flags_of(EvalOptions), flags_of(TrainOptions)
     known = {alias for name, field in ours.items() for alias in (name, *field.metadata["flag"].also)}
     dropped = {alias for name, field in theirs.items() for alias in (name, *field.metadata["flag"].also)} - known
     kept: list[str] = []

@@ -19,10 +19,10 @@ from typing import Any, get_type_hints
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main as main_program
-import option
 import published
 import test as test_program
-from option import AS_PUBLISHED, REQUIRED, EvalOptions, EvaluationOptions, Flag, Names, TrainOptions
+from flags import AS_PUBLISHED, REQUIRED, Flag, Names, flags_of, sections, title
+from option import EvalOptions, EvaluationOptions, TrainOptions
 from scripts.program import program
 from utility import atomic_write
 
@@ -124,7 +124,7 @@ def value_of(name: str, setting: Mapping[str, str]) -> str:
     """Return the published default of a flag in a setting, at ×4; a dash where the flag does not act."""
     given = {key: value for key, value in setting.items() if key != "model"}
     values = {"blur_type": "iso_gaussian", **published.defaults(setting["model"], 4, given), **setting}
-    when = option.flags_of(TrainOptions)[name].metadata["flag"].when
+    when = flags_of(TrainOptions)[name].metadata["flag"].when
     if when is not None and not when.test(values):
         return "–"
     value = values.get(name, "–")
@@ -147,20 +147,20 @@ def widths() -> str:
 
 def flags_page() -> str:
     """Return docs/options.md: every flag."""
-    training, testing = option.sections(TrainOptions), option.sections(EvalOptions)
+    training, testing = sections(TrainOptions), sections(EvalOptions)
     parts = [HEAD]
     for kind in training.values():
         programs = "main.py and test.py" if kind in testing.values() else "main.py"
-        parts.append(f"## {option.title(kind)} ({programs})\n{section(kind, main_program.NAMES)}\n")
+        parts.append(f"## {title(kind)} ({programs})\n{section(kind, main_program.NAMES)}\n")
     for kind in testing.values():
         if kind not in training.values():
-            parts.append(f"## {option.title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
+            parts.append(f"## {title(kind)} (test.py)\n{section(kind, test_program.NAMES)}\n")
     return "\n".join(parts).rstrip() + "\n"
 
 
 def defaults_page() -> str:
     """Return docs/defaults.md: what the papers fix."""
-    fields = option.flags_of(TrainOptions)
+    fields = flags_of(TrainOptions)
     names = [name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test"]
     rows = [(f"`--{name}`", *(value_of(name, setting) for setting in SETTINGS.values())) for name in names]
     return "\n".join([PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL])

@@ -29,16 +29,9 @@ import option
 from data.degradation import Degradation
 from data.images import read_image
 from data.testset import to_pixels
+from flags import REQUIRED, Given, flag, flags_of, parse
 from main import NAMES
-from option import (
-    DEFAULT_SCALE,
-    REQUIRED,
-    DegradationOptions,
-    Given,
-    TrainingDegradationOptions,
-    TrainOptions,
-    flag,
-)
+from option import DEFAULT_SCALE, DegradationOptions, TrainingDegradationOptions, TrainOptions
 from preflight import recipe_of
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, plain, table
@@ -75,7 +68,7 @@ def options_of(argv: Sequence[str]) -> tuple[Given, SheetOptions, TrainOptions]:
     words = list(argv)
     if words and not words[0].startswith("-"):
         words.insert(0, "--image")
-    given = option.parse(PreviewOptions, words, prog="preview_degradation.py", names=NAMES)
+    given = parse(PreviewOptions, words, prog="preview_degradation.py", names=NAMES)
     sheet = SheetOptions(**{f.name: given[f.name] for f in dataclasses.fields(SheetOptions) if f.name in given})
     run = f"--model {sheet.model} --scale {sheet.scale} --save preview --objective pixel --epochs_sr 1".split()
     for section in (DegradationOptions, TrainingDegradationOptions):
@@ -182,7 +175,7 @@ def run(given: Given, sheet: SheetOptions, options: TrainOptions) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with one_line("preview_degradation.py", {name: f"--{name}" for name in option.flags_of(PreviewOptions)}):
+    with one_line("preview_degradation.py", {name: f"--{name}" for name in flags_of(PreviewOptions)}):
         given, sheet, options = options_of(sys.argv[1:] if argv is None else argv)
         for name in without_effect(given, sheet, options):
             print(f"note: --{name} has no effect here")

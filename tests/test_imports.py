@@ -14,12 +14,13 @@ import pytest
 
 from utility import ROOT
 
-HALLWAY = {"main", "test", "option", "published", "preflight", "trainer", "utility", "hubconf", "conftest"}
+HALLWAY = {"main", "test", "option", "flags", "published", "preflight", "trainer", "utility", "hubconf", "conftest"}
 ROOMS = {"model", "data", "loss", "runtime", "evaluation"}
 ARROWS = {  # what each may import of ours
     "model": set(),
     "utility": set(),
     "published": set(),
+    "flags": set(),
     "hubconf": set(),  # loads model/ as the package blindsr
     "conftest": set(),
     "runtime": {"utility"},
@@ -27,8 +28,8 @@ ARROWS = {  # what each may import of ours
     "loss": {"model", "data", "runtime", "utility"},
     "evaluation": {"model", "data", "runtime", "utility"},
     "trainer": {"loss", "model", "data", "evaluation", "runtime", "utility"},
-    "option": {"published", "utility"},
-    "preflight": {"option", "trainer", "utility", *ROOMS},
+    "option": {"flags", "published", "utility"},
+    "preflight": {"option", "flags", "trainer", "utility", *ROOMS},
     "main": (HALLWAY | ROOMS) - {"main", "hubconf", "conftest"},
     "test": (HALLWAY | ROOMS) - {"main", "test", "hubconf", "conftest"},
 }

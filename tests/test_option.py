@@ -14,6 +14,7 @@ import option
 import published
 import test
 from data.testset import HELD_OUT
+from flags import Given, flags_of, flat
 from option import EvalOptions, TrainOptions
 from utility import ROOT
 
@@ -33,7 +34,7 @@ def train(text: str) -> TrainOptions:
     return option.train_options(text.split(), main.NAMES)[1]
 
 
-def evaluate(text: str, model: str = "KDSR_S", scale: int = 4) -> tuple[option.Given, EvalOptions]:
+def evaluate(text: str, model: str = "KDSR_S", scale: int = 4) -> tuple[Given, EvalOptions]:
     given = option.parse(EvalOptions, text.split(), prog="test.py", names=test.NAMES)
     return given, option.eval_options(given, model=model, scale=scale)
 
@@ -46,7 +47,7 @@ def idle(text: str) -> list[str]:
 def test_the_published_cdsr_command():
     options = train(CDSR)
     assert options.run_dir.as_posix() == "experiment/cdsr_x2_bicubic_aniso"
-    values = option.flat(options)
+    values = flat(options)
     published = {
         "degradation": "manet",
         "draw_per": "image",
@@ -97,7 +98,7 @@ def test_the_official_kdsr_flags():
     ],
 )
 def test_published_defaults(arguments, expected):
-    values = option.flat(train(f"{arguments} --save s --dir_data d"))
+    values = flat(train(f"{arguments} --save s --dir_data d"))
     assert {name: values[name] for name in expected} == expected
 
 
@@ -237,7 +238,7 @@ def test_a_note_names_the_condition(text, condition):
 
 def test_a_resumed_run_is_told_of_the_flag_that_was_given_and_not_of_what_follows_from_it():
     place = "--model KDSR_S --objective pixel --save s --dir_data d --degradation second_order"
-    before = option.flat(train(f"{place} --batch_size 4 --patch_size 32"))
+    before = flat(train(f"{place} --batch_size 4 --patch_size 32"))
     given, now = option.train_options(f"{place} --batch_size 6 --patch_size 24".split(), main.NAMES)
     assert option.changed(given, now, before) == ["--patch_size 32 (now 24)", "--batch_size 4 (now 6)"]
 
@@ -268,7 +269,7 @@ def test_flags_of_other_projects_are_known(flag, capsys):
         for name, hint in option.ELSEWHERE.items():
             with pytest.raises(SystemExit):
                 read(f"--{name}")
-            ours = {word[2:] for word in re.findall(r"--\w+", hint)} <= option.flags_of(kind).keys()
+            ours = {word[2:] for word in re.findall(r"--\w+", hint)} <= flags_of(kind).keys()
             said = capsys.readouterr().err
             assert said.startswith(f"{program}: error: there is no --{name} here; ")
             assert hint in said
@@ -328,7 +329,7 @@ def test_an_unlikely_flag_is_not_guessed(name, capsys):
 
 def test_what_a_resumed_run_may_not_change(tmp_path):
     place = f"--save s --dir_experiment {tmp_path}"
-    before = option.flat(train(f"--model KDSR_T {place} --noise 15"))
+    before = flat(train(f"--model KDSR_T {place} --noise 15"))
     words = f"--model KDSR_T {place} --n_threads 7 --epochs_sr 900 --gan hinge --lr_encoder 1e-5 --resume"
     given, now = option.train_options(words.split(), main.NAMES)
     assert option.changed(given, now, before) == ["--noise 15.0 (now left out)"]  # the GAN is none of this run
@@ -338,7 +339,7 @@ def test_what_a_resumed_run_may_not_change(tmp_path):
 
 def test_a_resumed_run_must_be_given_what_has_no_default_again(tmp_path):
     place = f"--model KDSR_T --save s --dir_experiment {tmp_path}"
-    before = option.flat(train(f"{place} --test_every 60 --n_feats 16")) | {"epoch_steps": 60}
+    before = flat(train(f"{place} --test_every 60 --n_feats 16")) | {"epoch_steps": 60}
     given, now = option.train_options(f"{place} --resume".split(), main.NAMES)
     assert option.changed(given, now, before) == ["--n_feats 16 (now left out)", "--test_every 60 (now left out)"]
     del before["epoch_steps"]  # an older run, which may have got its length from its images
@@ -362,12 +363,12 @@ def test_a_resumed_run_gets_another_learning_rate_only_if_it_is_given(name, tmp_
         return option.train_options(words.split(), main.NAMES)
 
     given, now = resuming(f"--{name} {RATES[name]}")
-    usual = option.flat(resuming("")[1])
+    usual = flat(resuming("")[1])
     assert option.changed(given, now, usual) == []
     assert option.retold(given, now, usual) == {name: (usual[name], RATES[name])}
     given, left_out = resuming("")
-    assert option.changed(given, left_out, option.flat(now)) == [f"--{name} {RATES[name]} (now left out)"]
-    assert option.retold(given, left_out, option.flat(now)) == {}
+    assert option.changed(given, left_out, flat(now)) == [f"--{name} {RATES[name]} (now left out)"]
+    assert option.retold(given, left_out, flat(now)) == {}
 
 
 @pytest.mark.parametrize(("protocol", "expected"), [("", []), ("--protocol gaussian8", ["blur_type"])])
@@ -605,7 +606,7 @@ def test_the_table_of_differences():
 
 def test_values_survive_config_json():
     options = train(CDSR)
-    values = json.loads(json.dumps(option.flat(options)))
+    values = json.loads(json.dumps(flat(options)))
     assert option.changed({}, options, values) == []
 
 
@@ -614,7 +615,7 @@ def test_a_recipe_file_is_kept_by_its_content(tmp_path):
     words = f"--model KDSR_T --save s --degradation second_order --recipe {file}"
     assert train(words).degradation.recipe == str(file)  # there is no such file: the recipe refuses it as a name
     file.write_text('{"first": {"share": 0.5}}')
-    before = json.loads(json.dumps(option.flat(train(words))))
+    before = json.loads(json.dumps(flat(train(words))))
     assert before["recipe"] == {"name": "phone", "first": {"share": 0.5}}
     assert option.changed({}, train(words), before) == []
     (tmp_path / "config.json").write_text(json.dumps(before))
@@ -646,5 +647,5 @@ def test_every_flag_is_used_somewhere():
                 used.add(node.arg)
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and file not in hallway:
                 used.add(node.target.id)  # the fields of a dataclass are its parameters
-    names = option.flags_of(TrainOptions).keys() | option.flags_of(EvalOptions).keys()
+    names = flags_of(TrainOptions).keys() | flags_of(EvalOptions).keys()
     assert names - used == set()

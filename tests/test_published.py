@@ -9,9 +9,10 @@ import pytest
 import published
 from data.degradation import DEGRADATIONS
 from data.protocol import NAMED
+from flags import AS_PUBLISHED, flags_of
 from loss import OBJECTIVES
 from model import NETWORKS
-from option import AS_PUBLISHED, TrainOptions, flags_of
+from option import TrainOptions
 
 MODELS = [name for name in NETWORKS if name != "BICUBIC"]
 DF2K = 3450  # images

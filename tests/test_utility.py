@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 
-import option
+from flags import flags_of
+from option import TrainOptions
 from utility import (
     ENVIRONMENT,
     LAST,
@@ -150,7 +151,7 @@ def test_the_environment_tells_what_the_bits_depend_on():
     assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert found["processor"]
     assert tuple(found) == ENVIRONMENT  # by which pages tell it from the options
-    assert not found.keys() & option.flags_of(option.TrainOptions).keys()  # both stand in config.json
+    assert not found.keys() & flags_of(TrainOptions).keys()  # both stand in config.json
 
 
 @pytest.mark.parametrize(

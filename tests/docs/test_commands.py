@@ -18,6 +18,7 @@ import main
 import option
 import test
 from data.images import write_image
+from flags import flags_of
 from model import build, save_model
 from option import EvalOptions
 from utility import ROOT
@@ -87,7 +88,7 @@ def test_a_command_names_flags_and_files_that_exist(command):
         given = set(re.findall(r"--(\w+)", " ".join(command.words)))
         known = {
             alias
-            for name, field in option.flags_of(option.TrainOptions).items()
+            for name, field in flags_of(option.TrainOptions).items()
             for alias in (name, *field.metadata["flag"].also)
         }
         added = {"box_radius", "gradient_weight"} if command.page == "add.md" else set()

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from option import EvalOptions, TrainOptions, flags_of
+from flags import flags_of
+from option import EvalOptions, TrainOptions
 from scripts import options_page
 
 

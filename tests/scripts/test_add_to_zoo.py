@@ -7,6 +7,7 @@ import pytest
 
 import main
 import option
+from flags import flat
 from model import load_model, zoo
 from scripts import add_to_zoo
 
@@ -57,7 +58,7 @@ def test_a_run_becomes_an_entry(place, photo_folder):
     assert str(place) not in card
     options = option.train_options(command.split()[2:], main.NAMES)[1]
     before = json.loads((run / "config.json").read_text())
-    differing = {name for name, value in option.flat(options).items() if value != before[name]}
+    differing = {name for name, value in flat(options).items() if value != before[name]}
     assert differing == {"dir_data", "dir_experiment", "n_threads"}
     assert (place / "zoo/toy_x2.csv").read_text() == (run / "psnr_log.csv").read_text()
     assert json.loads((place / "zoo.json").read_text())["toy_x2"]["network"] == "KDSR_T"
