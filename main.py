@@ -32,7 +32,6 @@ from data.degradation import DEGRADATIONS
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.images import Log
 from data.pairs import Pairs
-from data.protocol_flags import build_protocol
 from data.testset import TestSet
 from data.training_folders import sources
 from data.trainset import TrainingSet, hold_out, training_sets
@@ -173,7 +172,7 @@ def find_images(
     need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
     """
     loading, images, scale = options.loading, options.images, options.network.scale
-    protocol = build_protocol(options.test_degradation.protocol, scale=scale, **options.validation)
+    protocol = preflight.protocol_of(options)
     folders = sources(images.dir_data, **options.training_folders)
     with ranks.main_first():
         sets = training_sets(

@@ -7,6 +7,7 @@ is there a run to resume, and did it have a teacher?
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -32,20 +33,22 @@ def _objective(name: str) -> When:
     return When(f"--objective {name}", lambda o: o["objective"] == name)
 
 
-COMPLETE = ("second_order", "ikc")  # recipes that draw everything themselves
-SECOND = When("--degradation second_order", lambda o: o["degradation"] == "second_order")
+def _drawn(name: str, text: str) -> When:
+    """Return the condition that the recipe of a training run takes the flag of this name."""
+    return When(text, lambda o: name in o["recipe_takes"])
+
+
 SECOND_DRAWN = When(
     "second_order, in training or as --protocol",
     lambda o: "second_order" in (o.get("protocol"), o["degradation"] if "objective" in o else None),
 )
-ONE_BLUR = When("gaussian, manet and the like", lambda o: o["degradation"] not in COMPLETE)
 WIDTHS = When(
     "--blur_type iso_gaussian, manet, or ikc",
-    lambda o: o["degradation"] in ("manet", "ikc") or (ONE_BLUR.test(o) and o["blur_type"] == "iso_gaussian"),
+    lambda o: "sig_max" in o["recipe_takes"] and not LAMBDAS.test(o),
 )
 LAMBDAS = When(
     "--blur_type aniso_gaussian, but not with manet",
-    lambda o: ONE_BLUR.test(o) and o["degradation"] != "manet" and o["blur_type"] == "aniso_gaussian",
+    lambda o: "lambda_max" in o["recipe_takes"] and o["blur_type"] == "aniso_gaussian",
 )
 TEACHER = When("a teacher", lambda o: o["has_teacher"])
 STUDENT = When("an --objective that takes a teacher", lambda o: o["objective_class"].takes_teacher)
@@ -89,12 +92,16 @@ RECIPE = When(
     lambda o: "objective" in o or _chosen(o, "flags"),
 )
 BLUR = When(
-    "gaussian, manet and the like; in tests with --protocol flags, --sv_mode, or without --protocol",
-    lambda o: ONE_BLUR.test(o) if "objective" in o else o["sv_mode"] > 0 or _chosen(o, "flags", "gaussian", "manet"),
+    "gaussian and manet; in tests with --protocol flags, --sv_mode, or without --protocol",
+    lambda o: (
+        "blur_type" in o["recipe_takes"]
+        if "objective" in o
+        else o["sv_mode"] > 0 or _chosen(o, "flags", "gaussian", "manet")
+    ),
 )
 SAMPLER = When(
-    "gaussian, manet and the like, and images that are degraded here",
-    lambda o: ONE_BLUR.test(o) and ON_THE_FLY.test(o),
+    "gaussian and manet, and images that are degraded here",
+    lambda o: "sample_mode" in o["recipe_takes"] if "objective" in o else ON_THE_FLY.test(o),
 )
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
 PHOTOS = When("photographs", lambda o: o["data_test"] == "Demo")
@@ -252,16 +259,23 @@ class TrainingDegradationOptions:
     lambda_min: float = flag(0.2, "narrowest axis of an aniso kernel: σ in HR pixels", low=0, high=1000, when=LAMBDAS)
     lambda_max: float = flag(AS_PUBLISHED, "widest axis, in the same units", low=0, high=1000, when=LAMBDAS)
     jpeg_low: float = flag(
-        0.0, "lowest JPEG quality, drawn from here to 100; 0: no JPEG", low=0, high=100, when=ONE_BLUR
+        0.0,
+        "lowest JPEG quality, drawn from here to 100; 0: no JPEG",
+        low=0,
+        high=100,
+        when=_drawn("jpeg_low", "gaussian and manet"),
     )
     codec: str = flag(
         "realesrgan",
         "JPEG of second_order: Real-ESRGAN's, as published, or one nearer to real files",
         choices=("realesrgan", "libjpeg"),
-        when=SECOND,
+        when=_drawn("codec", "--degradation second_order"),
     )
     draw_per: str = flag(
-        AS_PUBLISHED, "draw one degradation for each batch or each image", choices=("batch", "image"), when=ONE_BLUR
+        AS_PUBLISHED,
+        "draw one degradation for each batch or each image",
+        choices=("batch", "image"),
+        when=_drawn("draw_per", "gaussian and manet"),
     )
 
 
@@ -595,6 +609,7 @@ class TrainOptions:
     resuming: bool
     has_teacher: bool
     objective_class: Any  # its attributes say what it trains and needs
+    recipe_takes: frozenset[str]  # the flags that the builder of the recipe takes
 
     @property
     def warmup_epochs(self) -> int:
@@ -743,7 +758,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     """
     given = parse(TrainOptions, argv, prog="main.py", names=names)
     if given["model"] == "blindsr":
-        forget_released(given)
+        published.forget_released(given)
         given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
     values = _usual(model, scale, given) | published.validation(model, given)
@@ -754,7 +769,9 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     if ("pre_train" in given or ("pre_train_TA" in given and objective.takes_teacher)) and not values["warm_start"]:
         values |= {name: given.get(name) for name in _sizes()}  # else those of the file
     values |= weights(values) | _contents(values)
-    draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, objective_class=objective)
+    takes = frozenset(inspect.signature(names["degradation"][values["degradation"]]).parameters)
+    classes = {"objective_class": objective, "recipe_takes": takes}
+    draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, **classes)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
     resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
@@ -762,8 +779,8 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
     has_teacher = (draft.loss.pre_train_TA or was.get("pre_train_TA")) is not None and objective.takes_teacher
     resolved = {"run_dir": run_dir, "resuming": resuming, "has_teacher": has_teacher}
-    options = build(TrainOptions, values | kept, **resolved, objective_class=objective)
-    _check_degradation(options, given)
+    options = build(TrainOptions, values | kept, **resolved, **classes)
+    _check_kernels(options, given)
     _check_training(options)
     _check_network(options, names["model"])
     _check_epochs(options)
@@ -810,25 +827,6 @@ def _contents(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"recipe": {"name": path.stem, **content}}
 
 
-def forget_released(given: Given) -> None:
-    """Drop flags that the programs of the released KDSR ignore from one of its command lines (`--model blindsr`).
-
-    They validate and test isotropic blur on eight widths, whatever --sig says. Their --model names no network.
-    """
-    if given.get("model") != "blindsr":
-        return
-    del given["model"]
-    if given.get("blur_type") == "iso_gaussian":
-        given.pop("sig", None)
-
-
-def released_test(given: Given) -> None:
-    """Turn a test command of the released KDSR into one of ours: without --noise, anisotropic blur gets noise 10."""
-    if given.get("model") == "blindsr" and given.get("blur_type") == "aniso_gaussian":
-        given.setdefault("noise", published.NOISY_LEVEL)
-    forget_released(given)
-
-
 def _check_save(save: str) -> None:
     if not save or Path(save).name != save or save in (".", ".."):
         raise ValueError(f"--save {save!r} names a run: one word for a folder under --dir_experiment, not a path")
@@ -837,9 +835,9 @@ def _check_save(save: str) -> None:
 def _run_name(options: TrainOptions) -> str:
     saving, given = options.saving, options.degradation
     _check_save(saving.save)
-    kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
-    if given.degradation not in ("gaussian", "manet"):
-        kind = given.degradation
+    kind = given.degradation
+    if "blur_type" in options.recipe_takes:  # as the released trainers name their runs
+        kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
     return f"{saving.save}_x{options.network.scale}_{kind}"
 
 
@@ -860,7 +858,7 @@ def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
         _check_save(options.testing.save)
     if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):
         raise ValueError("--oracle takes whole images as they are: leave out --tile and --self_ensemble")
-    _check_degradation(options, given)
+    _check_kernels(options, given)
     _check_photos(options, given)
     return options
 
@@ -939,33 +937,17 @@ def _may_change(name: str, given: Given) -> bool:
     return name in given if allowed == IF_GIVEN else bool(allowed)
 
 
-def _check_degradation(options: TrainOptions | EvalOptions, given: Given) -> None:
+def _check_kernels(options: TrainOptions | EvalOptions, given: Given) -> None:
+    """Raise ValueError for kernels that were given beside others. What they miss, `build_protocol` says."""
     degradation, test = options.degradation, options.test_degradation
-    manet = degradation.degradation == "manet" or test.protocol == "manet9" or degradation.sv_mode
-    plain = not (degradation.noise or test.jpeg_quality) and degradation.sample_mode == "bicubic"
-    if degradation.sample_mode == "s-fold" and manet:
-        raise ValueError(
-            "--sample_mode s-fold: CDSR's released code has the names of its samplers swapped. Its `bicubic`, the "
-            "default here, takes every s-th pixel; leave --sample_mode out with manet and --sv_mode"
-        )
-    drawn = [test.protocol] if isinstance(options, EvalOptions) else [test.protocol, degradation.degradation]
-    if (complete := [name for name in COMPLETE if name in drawn]) and not plain:
-        raise ValueError(f"{complete[0]} draws everything itself: leave out --noise, --jpeg_quality and --sample_mode")
-    if 0 < test.jpeg_quality < 1:
-        raise ValueError(f"--jpeg_quality {test.jpeg_quality:g} must be in 1..100, or 0 for no JPEG")
     if degradation.sv_mode and given.keys() & {"protocol", "lambda_1", "lambda_2"}:
         raise ValueError(
             f"--sv_mode {degradation.sv_mode} has its own kernels: leave out --protocol, --lambda_1 and --lambda_2"
         )
     if degradation.sv_mode and degradation.blur_type == "aniso_gaussian" and test.sig is not None:
         raise ValueError(f"--sv_mode {degradation.sv_mode} takes --sig with --blur_type iso_gaussian only")
-    iso = degradation.blur_type == "iso_gaussian"
-    if test.protocol == "flags" and not degradation.sv_mode:
-        needed = ("sig",) if iso else ("lambda_1", "lambda_2")
-        missing = [f"--{name}" for name in needed if getattr(test, name) is None]
-        if missing:
-            raise ValueError(f"--protocol flags with --blur_type {degradation.blur_type} needs {' and '.join(missing)}")
-    elif not degradation.sv_mode and (test.sig, test.lambda_1, test.lambda_2) != (None, None, None):
+    named = test.protocol != "flags" and not degradation.sv_mode
+    if named and (test.sig, test.lambda_1, test.lambda_2) != (None, None, None):
         raise ValueError(f"--protocol {test.protocol} has its own kernels: leave out --sig, --lambda_1 and --lambda_2")
 
 
@@ -987,10 +969,7 @@ def _check_photos(options: EvalOptions, given: Given) -> None:
 
 
 def _check_training(options: TrainOptions) -> None:
-    drawn, name, objective = options.training_degradation, options.loss.objective, options.objective_class
-    for low, high in (("sig_min", "sig_max"), ("lambda_min", "lambda_max")):
-        if getattr(drawn, low) > getattr(drawn, high):
-            raise ValueError(f"--{low} {getattr(drawn, low):g} is more than --{high} {getattr(drawn, high):g}")
+    name, objective = options.loss.objective, options.objective_class
     loading, training = options.loading, options.training
     if loading.crop_size < loading.patch_size:
         raise ValueError(f"--crop_size {loading.crop_size} is less than --patch_size {loading.patch_size}")
@@ -1020,8 +999,6 @@ def _check_training(options: TrainOptions) -> None:
         )
     if objective.steps > 1 and training.accumulate > 1:
         raise ValueError(f"--objective {name} takes {objective.steps} steps on each batch: leave out --accumulate")
-    if 0 < drawn.jpeg_low < 1:
-        raise ValueError(f"--jpeg_low {drawn.jpeg_low:g} must be in 1..100, or 0 for no JPEG")
 
 
 def _check_network(options: TrainOptions, networks: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ from data.degradation.sharpen import SMALLEST as SHARPENED
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.images import BadImage, Size, list_images
 from data.packed import why_repack
+from data.protocol import Protocol
 from data.protocol_flags import build_protocol
 from data.store import RESIDENT, ImageFolder, leave_out, residence, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
@@ -112,7 +113,7 @@ def check(given: Given, options: TrainOptions, check_run: Callable[[Given, Train
 
 def cheap(options: TrainOptions) -> Iterator[Finding]:
     """Check the machine, memory and disk, in about a second. Read no image and no checkpoint."""
-    for look in (packages, gpu, fast_steps, cores, run_directory, numbered_checkpoints, space):
+    for look in (degradations, packages, gpu, fast_steps, cores, run_directory, numbered_checkpoints, space):
         yield from attempt(look, options)
 
 
@@ -124,6 +125,12 @@ def before_start(options: TrainOptions, log: Callable[[str], None]) -> None:
             log(str(finding))
     if broken := [finding.text for finding in findings if finding.grade is Grade.MEND]:
         raise ValueError("\n  ".join(broken))
+
+
+def degradations(options: TrainOptions) -> None:
+    """Raise ValueError if recipe or protocol do not take the flags of this run."""
+    recipe_of(options)
+    protocol_of(options)
 
 
 # ------------------------------------------------------------------------------------------------- the machine
@@ -384,6 +391,11 @@ def recipe_of(options: TrainOptions) -> Degradation[Any]:
     )
 
 
+def protocol_of(options: TrainOptions) -> Protocol:
+    """Return the protocol by which a training run is validated."""
+    return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)
+
+
 def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -> None:
     """Raise ValueError for patches that the network or discriminator cannot take, or that cannot be degraded."""
     loading, loss, scale = options.loading, options.loss, options.network.scale
@@ -528,9 +540,8 @@ def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Seque
 def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) -> Iterator[Finding]:
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
-    protocol = build_protocol(options.test_degradation.protocol, scale=network.scale, **options.validation)
     found, missing = named_test_sets(
-        options.images.data_test, dir_data=dir_data, protocol=protocol, seed=options.loading.seed
+        options.images.data_test, dir_data=dir_data, protocol=protocol_of(options), seed=options.loading.seed
     )
     if missing and need_test_sets:
         yield mend(missing_test_sets(missing, dir_data))

@@ -151,3 +151,22 @@ def weights_path(path: Path) -> Path:
     latest = path.with_name("model_latest.pt")
     released = path.name in ("model_TA_last.pt", "model_ST_last.pt", "model_last.pt")
     return latest if released and not path.exists() and latest.exists() else path
+
+
+def forget_released(given: dict[str, Any]) -> None:
+    """Drop flags that the programs of the released KDSR ignore from one of its command lines (`--model blindsr`).
+
+    They validate and test isotropic blur on eight widths, whatever --sig says. Their --model names no network.
+    """
+    if given.get("model") != "blindsr":
+        return
+    del given["model"]
+    if given.get("blur_type") == "iso_gaussian":
+        given.pop("sig", None)
+
+
+def released_test(given: dict[str, Any]) -> None:
+    """Turn a test command of the released KDSR into one of ours: without --noise, anisotropic blur gets noise 10."""
+    if given.get("model") == "blindsr" and given.get("blur_type") == "aniso_gaussian":
+        given.setdefault("noise", NOISY_LEVEL)
+    forget_released(given)

@@ -8,6 +8,7 @@ python test.py photo.jpg FOLDER --out RESULTS
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +55,6 @@ from utility import Run, argument, bar_interval, call
 NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
 LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
-TRAINED_FOR = ("degradation", "recipe", "blur_type", "noise")  # decide what a network is tested on
 PATIENCE = timedelta(days=30)  # processes that share photographs may finish hours apart
 
 
@@ -95,8 +95,8 @@ def from_zoo(given: Given, log: Log) -> str:
         scale = scale or option.DEFAULT_SCALE
         defaults = published.defaults(network or "KDSR_S", scale, given)
         degradation = None if protocol else given.get("degradation", defaults["degradation"])
-        # One recipe draws its blur itself; a protocol says which it has.
-        blur = None if protocol or degradation == "second_order" else given.get("blur_type", "iso_gaussian")
+        # Some recipes draw their blur themselves; a protocol says which it has.
+        blur = given.get("blur_type", "iso_gaussian") if degradation and takes_blur(degradation) else None
         found = zoo.choose(scale=scale, network=network, degradation=degradation, blur_type=blur, protocol=protocol)
         wanted = protocol or f"{degradation}{f', {blur}' if blur else ''}"
     if found is None:
@@ -110,18 +110,24 @@ def from_zoo(given: Given, log: Log) -> str:
             f"that it has, {resized}docs/train.md says how to train some, and --model BICUBIC "
             f"--scale {scale or option.DEFAULT_SCALE} needs none"
         )
-    blur = "" if found.degradation in option.COMPLETE else f", {found.blur_type}"
+    blur = f", {found.blur_type}" if takes_blur(found.degradation) else ""
     log(f"weights: {found.name}, {found.network} x{found.config['scale']}, trained for {found.degradation}{blur}")
     if wanted == "photographs" and found.degradation != "second_order":
         log("note: they sharpen blur, but take noise and JPEG blocks for detail; the zoo has none for those")
     return found.name
 
 
+def takes_blur(degradation: str) -> bool:
+    """Return True if --blur_type says what blur a recipe draws."""
+    return "blur_type" in inspect.signature(DEGRADATIONS[degradation]).parameters
+
+
 def trained_for(checkpoint: Path) -> dict[str, Any]:
     """Return the degradation that a checkpoint was trained for, as flags and values, by its run or the zoo."""
     if entry := zoo.entry_of(checkpoint):
-        drawn = entry.degradation in option.COMPLETE  # it draws its own blur, too
-        return {"degradation": entry.degradation} | ({} if drawn else {"blur_type": entry.blur_type})
+        return {"degradation": entry.degradation} | (
+            {"blur_type": entry.blur_type} if takes_blur(entry.degradation) else {}
+        )
     if (run := results.run_of(checkpoint)) is not None:
         with suppress(ValueError):  # any folder may hold a config.json
             return Run(run).config()
@@ -130,7 +136,7 @@ def trained_for(checkpoint: Path) -> dict[str, Any]:
 
 def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
     """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
-    option.released_test(given)
+    published.released_test(given)
     name, scale = given.get("model"), given.get("scale")
     if "pre_train" not in given and name == "BICUBIC":
         net = build(name, scale=scale or option.DEFAULT_SCALE)
@@ -225,8 +231,8 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
             found.append(f"the images of {test_set.hr_paths[0].parent} are degraded; --hr_dir names their HR images")
     if options.testing.pre_train and "protocol" not in given and any(not test_set.real for test_set in test_sets):
         tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
-        unnamed = [name for name in TRAINED_FOR if name not in given]
-        other = [name for name in unnamed if trained.get(name, tested[name]) != tested[name]]
+        unnamed = tested.keys() - given.keys() - {"sv_mode"}  # which is of test images alone
+        other = [name for name in tested if name in unnamed and trained.get(name, tested[name]) != tested[name]]
         if other:
             values = {name: trained[name] for name in other}
             if "recipe" in values:

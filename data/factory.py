@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 import torch
 
 from data.degradation import DEGRADATIONS, Degradation
+from data.degradation.params import refuse
 from data.draws import Draws
 from data.images import Log
 from data.sampler import PatchBatches, PatchSampler
 from data.store import RESIDENT, Resident, residence
 from data.trainset import TrainingSet, combine
 from runtime.distributed import Ranks
-from utility import call
+
+SETTINGS = ("noise", "noise_var", "sample_mode")  # that would be missed if a recipe passed over them in silence
 
 
 def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
@@ -28,7 +31,7 @@ def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
         flags: any flags in published units; the builder gets those that its signature names.
 
     Raises:
-        ValueError: the name is unknown, or the flags make no sense.
+        ValueError: the name is unknown, the flags make no sense, or the recipe does not take one of `SETTINGS`.
 
     Examples:
         >>> degradation("gaussian", scale=4, sig_min=0.2, sig_max=4.0, codec="libjpeg").width
@@ -36,7 +39,9 @@ def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     """
     if name not in DEGRADATIONS:
         raise ValueError(f"`degradation` {name} is none of {', '.join(DEGRADATIONS)}")
-    return call(DEGRADATIONS[name], scale=scale, **flags)
+    taken = inspect.signature(DEGRADATIONS[name]).parameters
+    refuse(f"`degradation` {name}", {key: flags.get(key) for key in SETTINGS if key not in taken})
+    return DEGRADATIONS[name](scale=scale, **{key: value for key, value in flags.items() if key in taken})
 
 
 def draws(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.degradation import DEGRADATIONS
+from data.degradation.params import given_quality, refuse
 from data.protocol import NAMED, Case, Protocol, manet_sv, one_draw
 from data.protocol_file import read_protocol
 from utility import argument
@@ -59,6 +60,7 @@ def build_protocol(
         >>> build_protocol("flags", scale=4, degradation="gaussian", sig=2.6).cases
         (Case(name='sig 2.6', width=(2.6, 2.6), theta=0.0),)
     """
+    quality = given_quality(jpeg_quality, "jpeg_quality")
     changes = {"noise": noise, "noise_var": noise_var, "sample_mode": sample_mode, "jpeg_quality": jpeg_quality}
     if sv_mode:
         rule = manet_sv(scale, sv_mode, sig=_sig_of_blocks(sig) if blur_type == "iso_gaussian" else None)
@@ -67,35 +69,27 @@ def build_protocol(
     elif name in NAMED:
         rule = NAMED[name](scale)
         if rule.draws:
-            _refuse(name, changes)
+            refuse(f"`protocol` {name}", changes)
             return rule
     elif name in DEGRADATIONS:
         known = inspect.signature(DEGRADATIONS[name]).parameters
-        _refuse(name, {key: value for key, value in changes.items() if key not in known})
+        refuse(f"`protocol` {name}", {key: value for key, value in changes.items() if key not in known})
         return one_draw(name, scale, {**flags, **changes, "blur_type": blur_type})
     elif Path(name).is_file():
-        _refuse(name, changes)
+        refuse(f"`protocol` {name}", changes)
         with argument("protocol"):
             return read_protocol(Path(name), scale)
     else:
         raise ValueError(f"`protocol` {name} is none of {', '.join((*NAMED, *DEGRADATIONS))}, flags, and no file")
     if rule.recipe == "ikc":
-        _refuse(str(rule), changes)
+        refuse(f"`protocol` {rule}", changes)
     if sample_mode == "s-fold":
         if rule.recipe != "gaussian":
             raise ValueError(f"`sample_mode` s-fold: {rule} takes every s-th pixel already")
         rule = replace(rule, name=f"{rule.name} s-fold", recipe="gaussian s-fold")
     if noise_var and rule.recipe not in ("manet", "manet_sv"):
         raise ValueError(f"`noise_var` belongs to the degradations of CDSR (manet); {rule} is another one")
-    return replace(rule, noise=noise / 255, noise_var=bool(noise_var and noise), quality=float(jpeg_quality) or None)
-
-
-def _refuse(name: str, changes: dict[str, Any]) -> None:
-    """Raise ValueError if any of these settings is given beside a protocol that fixes all of them."""
-    if given := [key for key, value in changes.items() if value and value != "bicubic"]:
-        raise ValueError(
-            f"`protocol` {name} fixes all settings itself: leave out {', '.join(f'`{key}`' for key in given)}"
-        )
+    return replace(rule, noise=noise / 255, noise_var=bool(noise_var and noise), quality=quality)
 
 
 def _sig_of_blocks(sig: float | None) -> float:

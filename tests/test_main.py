@@ -552,7 +552,7 @@ def same(a, b):
         (f"--model CDSR {REAL}", ["--objective contrast", "--pool_size"]),
         (
             f"--model KDSR_T {REAL} --protocol second_order --noise 5",
-            ["second_order draws everything itself", "--noise"],
+            ["--degradation second_order takes no --noise"],
         ),
     ],
 )

@@ -115,25 +115,15 @@ def test_published_defaults(arguments, expected):
             "codes of kernels, which --degradation ikc draws: leave out --degradation",
         ),
         ("--model IKC --pool_size 64", "leave out --degradation and --pool_size"),
-        ("--model IKC --noise 10", "ikc draws everything itself: leave out --noise"),
         ("--model IKC --objective correction", "name its checkpoint with --pre_train"),
         ("--model IKC --objective correction --pre_train f.pt --accumulate 2", "leave out --accumulate"),
-        ("--model CDSR --sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
-        ("--model KDSR_T --blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
-        ("--model CDSR --sample_mode s-fold", "--sample_mode s-fold"),
-        ("--model KDSR_T --protocol flags", "needs --sig"),
-        ("--model KDSR_T --blur_type aniso_gaussian --lambda_1 2", "needs --lambda_2"),
         ("--model KDSR_T --protocol bicubic --sig 2", "--protocol bicubic has its own kernels"),
         ("--model KDSR_T --epochs_sr 0", "nothing to train"),
         ("--model KDSR_T --epochs_encoder 2", "--epochs_encoder 2"),
         ("--model KDSR_S --pre_train_TA t --epochs_encoder 600", "--epochs_encoder 600 leaves none"),
         ("--model CDSR --epochs_encoder 5 --freeze_epoch 4", "--freeze_epoch 4 comes before"),
         ("--model KDSR_T --sv_mode 2 --protocol aniso9", "--sv_mode 2 has its own kernels"),
-        ("--model KDSR_T --sample_mode s-fold --protocol manet9", "--sample_mode s-fold"),
-        ("--model KDSR_T --sample_mode s-fold --sv_mode 1", "--sample_mode s-fold"),
-        ("--model KDSR_T --degradation second_order --noise 5", "leave out --noise"),
         ("--model KDSR_S --objective adversarial", "or leave it out with --kd_weight 0"),
-        ("--model KDSR_T --jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
         (
             "--model KDSR_T --objective adversarial --compile",
             "--compile takes an --objective whose steps are alike",
@@ -223,7 +213,7 @@ def test_flags_without_effect_beside_others(text, without_effect):
         ("--c_weight 2", "--objective contrast"),
         ("--gamma_sr 0.1 --decay_type none", "--decay_type step"),
         ("--lr_decay_sr 3 --decay_type none", "a learning rate that decays"),
-        ("--blur_type aniso_gaussian --degradation ikc", "gaussian, manet and the like"),
+        ("--blur_type aniso_gaussian --degradation ikc", "gaussian and manet"),
         ("--lambda_max 3", "--blur_type aniso_gaussian"),
         ("--temperature 1", "a teacher"),
         ("--lr_encoder 1e-3", "--epochs_encoder above 0"),
@@ -508,7 +498,7 @@ SETS = "Set5+Set14+B100+Urban100+MANGA109"
 def test_the_test_commands_of_kdsr(words, name, save, protocol):
     text = f"{TESTING} {words} --pre_train_ST experiment/{name}.pt --save {save}"
     given = option.parse(EvalOptions, test.released_words(text.split()), prog="test.py", names=test.NAMES)
-    option.released_test(given)
+    published.released_test(given)
     options = option.eval_options(given, model="KDSR_S", scale=4)
     assert option.notes(given, options) == []
     assert (options.testing.pre_train, options.testing.save) == (Path(f"experiment/{name}.pt"), save)
@@ -526,7 +516,7 @@ def test_the_test_commands_of_kdsr(words, name, save, protocol):
 def test_a_noise_that_is_given_is_that_of_the_test():
     words = f"{TESTING} --data_test Set14 --blur_type=aniso_gaussian --noise 3 --pre_train_ST s.pt"
     given = option.parse(EvalOptions, test.released_words(words.split()), prog="test.py", names=test.NAMES)
-    option.released_test(given)
+    published.released_test(given)
     assert given["noise"] == 3
 
 

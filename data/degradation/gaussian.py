@@ -13,7 +13,7 @@ from torch import Tensor
 from data.degradation.blur import blur, blur_separable
 from data.degradation.finish import finish
 from data.degradation.kernel import gaussian_kernel, gaussian_profile
-from data.degradation.params import Params, Ranges, check_hr, given_range, move_all, repeat, uniform
+from data.degradation.params import Params, Ranges, check_hr, given_quality, given_range, move_all, repeat, uniform
 from data.degradation.resize import bicubic_matrices
 from data.degradation.shrink import blur_and_shrink
 
@@ -78,7 +78,7 @@ class Gaussian(Ranges):
             iso=iso,
             width=given_range(low, high, names=names, recipe="gaussian"),
             noise=noise / 255,
-            quality=jpeg_low or None,
+            quality=given_quality(jpeg_low, "jpeg_low"),
             per_batch=draw_per == "batch",
             sampling="s-fold" if sample_mode == "s-fold" else "bicubic",
         )

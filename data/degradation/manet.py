@@ -12,7 +12,17 @@ from data.degradation.blur import AT_ONCE, blur
 from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
 from data.degradation.noise import CLEAN
-from data.degradation.params import Params, Ranges, check_hr, given_range, in_parts, move_all, repeat, uniform
+from data.degradation.params import (
+    Params,
+    Ranges,
+    check_hr,
+    given_quality,
+    given_range,
+    in_parts,
+    move_all,
+    repeat,
+    uniform,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,7 @@ class MANet(Ranges):
         *,
         scale: int,
         blur_type: str = "iso_gaussian",
+        sample_mode: str = "bicubic",
         noise: float = 0.0,
         noise_var: bool = False,
         sig_min: float | None = None,
@@ -50,6 +61,7 @@ class MANet(Ranges):
         Args:
             scale: HR pixels per LR pixel, along each side.
             blur_type: iso_gaussian or aniso_gaussian.
+            sample_mode: bicubic, by which CDSR's released code means every s-th pixel.
             noise: strongest noise, σ in grey levels of 255.
             noise_var: another noise level in every block of 20×20 LR pixels.
             sig_min, sig_max: range of the kernels, HR pixels: **standard deviations** of an iso kernel, **variances**
@@ -63,6 +75,11 @@ class MANet(Ranges):
             >>> MANet.from_flags(scale=2, blur_type="iso_gaussian", sig_min=0.25, sig_max=4).width
             (0.25, 4.0)
         """
+        if sample_mode == "s-fold":
+            raise ValueError(
+                "`sample_mode` s-fold: CDSR's released code has the names of its samplers swapped. Its `bicubic`, the "
+                "default here, takes every s-th pixel; leave `sample_mode` out with manet"
+            )
         iso = blur_type == "iso_gaussian"
         low, high = given_range(sig_min, sig_max, names=("sig_min", "sig_max"), recipe="manet")
         return cls(
@@ -70,7 +87,7 @@ class MANet(Ranges):
             iso=iso,
             width=(low, high) if iso else (low**0.5, high**0.5),
             noise=noise / 255,
-            quality=jpeg_low or None,
+            quality=given_quality(jpeg_low, "jpeg_low"),
             per_batch=draw_per == "batch",
             noise_var=noise_var,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -249,7 +249,7 @@ class Ranges:
 
 
 def given_range(low: float | None, high: float | None, *, names: tuple[str, str], recipe: str) -> tuple[float, float]:
-    """Return (low, high) as floats. Raise ValueError, naming both flags, where one is None.
+    """Return (low, high) as floats. Raise ValueError, naming both flags, where one is None or low the larger.
 
     Examples:
         >>> given_range(0.2, None, names=("sig_min", "sig_max"), recipe="gaussian")
@@ -258,7 +258,34 @@ def given_range(low: float | None, high: float | None, *, names: tuple[str, str]
     """
     if low is None or high is None:
         raise ValueError(f"`{names[0]}` and `{names[1]}`: the range that {recipe} draws its kernels from needs both")
+    if low > high:
+        raise ValueError(f"`{names[0]}` {low:g} is more than `{names[1]}` {high:g}")
     return float(low), float(high)
+
+
+def given_quality(value: float, name: str) -> float | None:
+    """Return a JPEG quality, None for 0. Raise ValueError, naming the flag, for what is neither 0 nor 1..100.
+
+    Examples:
+        >>> given_quality(50, "jpeg_low"), given_quality(0, "jpeg_low")
+        (50.0, None)
+    """
+    if value and not 1 <= value <= 100:
+        raise ValueError(f"`{name}` {value:g} must be in 1..100, or 0 for no JPEG")
+    return float(value) or None
+
+
+def refuse(what: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError if any of these settings, which `what` does not take, is another than none.
+
+    Examples:
+        >>> refuse("`protocol` ikc8", {"noise": 0.0, "sample_mode": "bicubic"})
+        >>> refuse("`protocol` ikc8", {"noise": 15.0, "sample_mode": "bicubic"})
+        Traceback (most recent call last):
+        ValueError: `protocol` ikc8 takes no `noise`: leave it out
+    """
+    if given := [f"`{name}`" for name, value in settings.items() if value and value != "bicubic"]:
+        raise ValueError(f"{what} takes no {' and no '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out")
 
 
 def check_hr(hr: Tensor, scale: int, draws: int) -> None:

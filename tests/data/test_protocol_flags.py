@@ -35,10 +35,14 @@ def test_the_kernel_of_flags(
         ("flags", {"blur_type": "aniso_gaussian", "lambda_1": 1.0}, "needs `lambda_1` and `lambda_2`"),
         ("flags", {"degradation": "second_order", "sig": 1.0}, "second_order draws its own"),
         ("flags", {"degradation": "ikc", "blur_type": "aniso_gaussian"}, "ikc has isotropic kernels"),
-        ("ikc8", {"noise": 5.0}, "`protocol` ikc8 fixes all settings itself: leave out `noise`"),
+        ("ikc8", {"noise": 5.0}, "`protocol` ikc8 takes no `noise`: leave it out"),
         ("nothing", {}, "`protocol` nothing is none of bicubic, gaussian8"),
-        ("second_order", {"noise": 5.0}, "`protocol` second_order fixes all settings itself: leave out `noise`"),
-        ("second_order", {"jpeg_quality": 50.0, "sample_mode": "s-fold"}, "leave out `sample_mode`, `jpeg_quality`"),
+        ("second_order", {"noise": 5.0}, "`protocol` second_order takes no `noise`: leave it out"),
+        (
+            "second_order",
+            {"jpeg_quality": 50.0, "sample_mode": "s-fold"},
+            "takes no `sample_mode` and no `jpeg_quality`: leave them out",
+        ),
         ("manet9", {"sample_mode": "s-fold"}, "`sample_mode` s-fold"),
         ("gaussian8", {"noise": 5.0, "noise_var": True}, "`noise_var`"),
         ("", {"sv_mode": 3}, "`sv_mode` with `blur_type` iso_gaussian gives every block the kernel of `sig`"),
@@ -54,7 +58,7 @@ def test_a_protocol_file_says_all_of_itself(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('{"recipe": "gaussian", "kernels": [[1, 1, 0]]}')
     assert build_protocol(str(path), scale=4, blur_type="aniso_gaussian").name == "mine"
-    with pytest.raises(ValueError, match=r"mine\.json fixes all settings itself: leave out `noise`"):
+    with pytest.raises(ValueError, match=r"mine\.json takes no `noise`: leave it out"):
         build_protocol(str(path), scale=4, noise=5)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"^`protocol`: .*mine\.json is not a protocol"):

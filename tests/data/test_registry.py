@@ -53,7 +53,7 @@ def hr() -> Tensor:
 
 
 def test_it_is_built_from_the_flags_that_it_takes() -> None:
-    assert factory.degradation("box", scale=4, gain=7.0, noise=15, codec="libjpeg") == Box(scale=4, gain=7.0)
+    assert factory.degradation("box", scale=4, gain=7.0, sig_max=3.0, codec="libjpeg") == Box(scale=4, gain=7.0)
 
 
 def test_it_trains(hr: Tensor) -> None:
@@ -88,8 +88,10 @@ def test_its_settings_are_part_of_the_definition() -> None:
 
 
 def test_what_it_does_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match="`protocol` box fixes all settings itself: leave out `noise`"):
+    with pytest.raises(ValueError, match="`protocol` box takes no `noise`: leave it out"):
         build_protocol("box", scale=4, noise=15)
+    with pytest.raises(ValueError, match="`degradation` box takes no `noise`: leave it out"):
+        factory.degradation("box", scale=4, noise=15)
 
 
 def test_every_recipe_that_is_registered_works_as_a_protocol(hr: Tensor) -> None:

@@ -34,6 +34,32 @@ def test_a_run_starts_with_a_note(options: Options, monkeypatch: pytest.MonkeyPa
     assert not [text for text in log if text.startswith("fine")]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
+        ("--blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
+        ("--degradation manet --sample_mode s-fold", "--sample_mode s-fold: CDSR's released code"),
+        ("--sample_mode s-fold --protocol manet9", "--sample_mode s-fold: manet9 takes every s-th pixel"),
+        ("--sample_mode s-fold --sv_mode 1 --sig 2", "--sample_mode s-fold"),
+        ("--protocol flags", "needs --sig"),
+        ("--blur_type aniso_gaussian --lambda_1 2", "needs --lambda_1 and --lambda_2"),
+        ("--degradation second_order --protocol bicubic --noise 5", "--degradation second_order takes no --noise"),
+        ("--degradation ikc --protocol bicubic --noise 10", "--degradation ikc takes no --noise: leave it out"),
+        ("--noise 5 --noise_var", "--degradation gaussian takes no --noise_var"),
+        ("--protocol second_order --noise 5", "--protocol second_order takes no --noise"),
+        ("--jpeg_low 0.5", "--jpeg_low 0.5 must be in 1..100"),
+        ("--jpeg_quality 0.5", "--jpeg_quality 0.5 must be in 1..100"),
+    ],
+)
+def test_recipe_and_protocol_refuse_flags_that_they_do_not_take(
+    options: Options, arguments: str, message: str, told: Callable[..., str]
+) -> None:
+    refused = [line for line in told(preflight.cheap(options(arguments))).splitlines() if line.startswith("mend: ")]
+    assert len(refused) == 1
+    assert message in refused[0]
+
+
 def test_a_run_does_not_start_before_it_is_mended(options: Options, tmp_path: Path) -> None:
     (tmp_path / "experiment").write_text("a file in the way")
     with pytest.raises(ValueError, match="`dir_experiment`"):

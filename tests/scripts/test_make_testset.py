@@ -160,7 +160,7 @@ def test_names_that_some_systems_refuse(make, tmp_path, photo):
     [
         ("--protocol nothing", "--protocol nothing is none of bicubic"),
         ("--protocol manet9 --noise 300", "300 is not a number from 0 to 255"),
-        ("--protocol second_order --noise 5", "fixes all settings itself"),
+        ("--protocol second_order --noise 5", "second_order takes no --noise"),
         ("--protocol manet9 --sv_mode 2", "go together"),
         ("--protocol manet9 --hr nowhere", "--hr: there is no folder nowhere"),
     ],
