@@ -44,7 +44,7 @@ class Trainer:
     Args:
         learner: takes the steps.
         pairs, batches: HR patches, and how they become LR and HR images.
-        test_sets: validated at the end of each epoch; the first decides which weights are the best.
+        test_sets: validated at the end of each epoch; the first decides which weights are the best, if PSNR does.
         schedule: the learning rate of each step, the number of steps, and that in an epoch.
         config: written to config.json.
         metric: planes of PSNR and SSIM.
@@ -304,7 +304,7 @@ class Trainer:
         if self.test_sets:
             psnr = self.validate(report)
             if self.epoch > 0:  # the weights that a run starts from are not its own
-                if better := self.best is None or psnr > self.best:
+                if better := self.objective.ranked_by_psnr and (self.best is None or psnr > self.best):
                     self.best = psnr
                 if self.ranks.is_main:
                     self._save_models(psnr, better)

@@ -102,6 +102,7 @@ class Adversarial(Objective[BlindSR]):
     """
 
     takes_teacher: ClassVar[bool] = True
+    ranked_by_psnr: ClassVar[bool] = False
     constant: ClassVar[tuple[str, ...]] = ("teacher", "perceptual")
 
     def __init__(

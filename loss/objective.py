@@ -38,6 +38,7 @@ class Objective(nn.Module, Generic[Net]):
     constant: ClassVar[tuple[str, ...]] = ()  # submodules that never change: snapshots need not copy them again
     steps: ClassVar[int] = 1  # optimiser steps in a batch
     validates: ClassVar[bool] = True  # the whole network can be scored while it learns
+    ranked_by_psnr: ClassVar[bool] = True  # the weights with the best PSNR are the best; those of a GAN are not
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
     turns: tuple[float, ...] | None = None
     """The steps at which `phases` begins to compute something else. Between two of them all steps must be alike, of one

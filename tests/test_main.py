@@ -476,6 +476,8 @@ def test_the_three_stages_of_the_real_world(run_main, tmp_path):
     log = (whole / "log.txt").read_text()
     for part in ("l1", "gan", "kl", "d_real", "d_fake", "second_order  PSNR"):
         assert part in log
+    assert (student / "model/model_best.pt").exists()
+    assert not (whole / "model/model_best.pt").exists()  # the PSNR of a GAN falls while its images get better
     config = json.loads((whole / "config.json").read_text())
     assert (config["ema"], config["beta2"], config["augment"], config["lr_sr"]) == (0.999, 0.99, "mirror", 1e-4)
 

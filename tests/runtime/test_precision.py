@@ -243,7 +243,7 @@ def test_training(objective, precision, run_main):
     losses = [float(value) for _, part, value in lines[1:] if part != "gradient"]  # which may overflow in float16
     assert len(losses) >= 4
     assert all(map(math.isfinite, losses))
-    assert load_model(run / "model" / "model_best.pt").scale == 2
+    assert load_model(run / "model" / "model_latest.pt").scale == 2
 
 
 def test_the_scale_of_float16_losses_survives_a_restart(run_main):
