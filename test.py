@@ -48,7 +48,7 @@ from runtime.device import check_devices
 from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
-from utility import Run, argument, bar_interval, call
+from utility import Run, argument, bar_interval, call, print_any_name
 
 NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
 LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
@@ -450,6 +450,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    print_any_name()
     try:
         with StopSignals():
             run(argv)

@@ -18,6 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
 TIME = "%Y-%m-%d %H:%M:%S"  # before the lines of log.txt
+ESCAPES = "backslashreplace"  # how text is encoded: file names may hold any bytes
 LAST = 3000  # spans that the clock remembers
 
 
@@ -78,6 +80,32 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, whole or not at all, with escapes for what UTF-8 lacks; see `printable`.
+
+    Raises OSError, naming `path`, if it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=ESCAPES)
+
+
+def printable(text: str) -> str:
+    r"""Return a text with escapes for what UTF-8 lacks: bytes of a file name in another encoding.
+
+    Examples:
+        >>> print(printable(os.fsdecode(b"caf\xe9.png")))
+        caf\udce9.png
+    """
+    return text.encode("utf-8", ESCAPES).decode()
+
+
+def print_any_name() -> None:
+    """Let `print` write escapes for what the encoding of the screen lacks; by default that is an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # not in a notebook
+            stream.reconfigure(errors=ESCAPES)
 
 
 @contextmanager
@@ -220,8 +248,7 @@ class Run:
             self._write_config({**before, **changes})
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        with atomic_write(self.path / "config.json") as temporary:
-            temporary.write_text(json.dumps(config, indent=1))
+        write_text(self.path / "config.json", json.dumps(config, indent=1))
 
     def sync_tables(self) -> None:
         """Wait until the rows of the tables are on the disk."""
@@ -253,7 +280,7 @@ class Run:
 
     def _write(self, text: str) -> None:
         path = self.path / "log.txt"
-        with naming_file(path), path.open("a", encoding="utf-8") as file:
+        with naming_file(path), path.open("a", encoding="utf-8", errors=ESCAPES) as file:
             file.write(text)
 
 
@@ -262,7 +289,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     new = not path.exists() or not path.stat().st_size
-    with naming_file(path), path.open("a", newline="", encoding="utf-8") as file:
+    with naming_file(path), path.open("a", newline="", encoding="utf-8", errors=ESCAPES) as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         if new:
             writer.writeheader()

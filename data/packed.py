@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data.images import BadImage, Size, list_images, read_image
 from data.store import leave_out, too_small
-from utility import TEMPORARY, atomic_write, listing, read_json
+from utility import TEMPORARY, atomic_write, listing, read_json, write_text
 
 VERSION = 1
 
@@ -220,8 +220,7 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
 
 def write_index(index: Index, cache: str | Path) -> None:
     """Write `<cache>.json`, whole or not at all."""
-    with atomic_write(_paths(cache)[1]) as temporary:
-        temporary.write_text(_to_json(index), encoding="utf-8")
+    write_text(_paths(cache)[1], _to_json(index))
 
 
 def why_repack(folder: str | Path, cache: str | Path) -> str | None:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from utility import printable
+
 DPI = 64  # a power of two: pixels as inches and back are the same pixels
 FONT = 12  # pixels, like those below
 LETTER = 7.23  # width of any letter of DejaVu Sans Mono, which matplotlib brings along
@@ -85,7 +87,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], heading: str) -> Figure:
     def write(text: Sequence[str], left: int, top: int, weight: str = "normal") -> None:
         for i, line in enumerate(text):
             at = left / width, 1 - (top + LINE * i) / height
-            figure.text(*at, line, size=FONT * 72 / DPI, family="DejaVu Sans Mono", weight=weight, va="top")
+            figure.text(*at, printable(line), size=FONT * 72 / DPI, family="DejaVu Sans Mono", weight=weight, va="top")
 
     write(above, GAP, GAP)
     top = 2 * GAP + LINE * len(above)

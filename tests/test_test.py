@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ from data.photo_writer import Form, writing
 from data.protocol import manet9
 from evaluation import evaluate, learned, metric
 from model import BlindSR, build, checkpoint, foreign, load_model, save_folder
+
+NAMES_OF_BYTES = pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 
 
 @pytest.fixture
@@ -597,6 +601,23 @@ def test_a_damaged_photograph_does_not_stop_the_others(photographs, tmp_path, ca
     with pytest.raises(SystemExit, match=r"(?s)not super-resolved:\n  \S+a\.jpg cannot be read.*phone\.heic"):
         test.main(command.split())
     assert len(list((tmp_path / "own").rglob("*.png"))) == 2
+
+
+@NAMES_OF_BYTES
+def test_names_that_are_no_utf8(photo, photo_folder, student, tmp_path, capsys):
+    """Files keep their names, texts show an escape."""
+    for root in ("in", "data/HR"):
+        (tmp_path / root).mkdir(parents=True)
+        Image.fromarray(photo[:96, :112]).save(tmp_path / root / os.fsdecode(b"caf\xe9.png"))
+    test.main(f"--pre_train {student} {tmp_path}/in".split())
+    assert "/in/caf\\udce9.png -> " in capsys.readouterr().out
+    assert os.listdir(os.fsencode(tmp_path / "in_x2")) == [b"caf\xe9_x2.png"]  # noqa: PTH208
+    test.main(f"--pre_train {student} --data_test {tmp_path}/data --sig 2 --save_results".split())
+    folder = tmp_path / "run/results/student/sig_2"
+    assert os.fsdecode(b"caf\xe9_sig_2.png") in os.listdir(folder / "data")  # noqa: PTH208
+    (row,) = csv.DictReader((folder / "data/scores_kdsr.csv").open(encoding="utf-8"))
+    assert row["image"] == "caf\\udce9"
+    assert "caf\\udce9, sig 2" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_photographs_go_where_they_belong_and_a_second_call_goes_on(photo, tmp_path, capsys):

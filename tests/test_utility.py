@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, logs that can be cut, times that can be read."""
 
+import os
 import re
 import time
 
@@ -20,7 +21,10 @@ from utility import (
     environment,
     forget_after,
     host_copy,
+    print_any_name,
+    printable,
     read_rows,
+    write_text,
 )
 
 
@@ -91,6 +95,15 @@ def test_a_run_is_written_by_one(tmp_path):
         second.open({}, resumed=False)
     second.open({}, resumed=True)
     second.unlock()
+
+
+def test_any_name_can_be_written_and_printed(tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.png")
+    print_any_name()
+    print(name)
+    assert capsys.readouterr().out == "caf\\udce9.png\n"
+    write_text(tmp_path / "a.txt", f"é {name}")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == f"é {printable(name)}" == "é caf\\udce9.png"
 
 
 def test_rows_after_a_step_are_forgotten(tmp_path):
