@@ -1,9 +1,11 @@
 """`test.py` as its users call it: scores, prepared sets, pictures of one's own."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -601,6 +603,29 @@ def test_a_damaged_photograph_does_not_stop_the_others(photographs, tmp_path, ca
     with pytest.raises(SystemExit, match=r"(?s)not super-resolved:\n  \S+a\.jpg cannot be read.*phone\.heic"):
         test.main(command.split())
     assert len(list((tmp_path / "own").rglob("*.png"))) == 2
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_others(photo, student, tmp_path):
+    names = ["a.png", "b.png", f"{'long' * 62}.png"]  # too long with its ending
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out/a_x2.png").mkdir(parents=True)
+    for name in names:
+        Image.fromarray(photo[:24, :30]).save(tmp_path / "in" / name)
+    message = refused(f"{tmp_path}/in --out {tmp_path}/out --overwrite --pre_train {student}")
+    assert message.startswith("test.py: error: 2 not super-resolved:\n")
+    for name, why in ((names[0], "directory"), (names[2], "File name too long")):
+        assert re.search(rf"/in/{name}: its result cannot be written: .*{why}", message)
+    assert "cannot be read" not in message
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x2.png", "b_x2.png"]
+
+
+def test_a_full_disk_ends_photographs_at_once(photographs, student, tmp_path, monkeypatch):
+    def full(*about, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("evaluation.photographs.writing", full)
+    message = refused(f"{photographs} --out {tmp_path}/out --pre_train {student}")
+    assert message.count("No space left on device") == message.count("x2.png") == 1
 
 
 @NAMES_OF_BYTES
