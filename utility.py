@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
 import hashlib
 import inspect
 import json
@@ -33,6 +34,7 @@ TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
 TIME = "%Y-%m-%d %H:%M:%S"  # before the lines of log.txt
 ESCAPES = "backslashreplace"  # how text is encoded: file names may hold any bytes
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what file systems without locks answer
 LAST = 3000  # spans that the clock remembers
 
 
@@ -119,6 +121,24 @@ def naming_file(path: Path) -> Iterator[None]:
         raise
 
 
+def file_lock(path: Path) -> FileLock:
+    """Return a lock that ends with its process: none is imitated by the mere presence of a file."""
+    return FileLock(path, fallback_to_soft=False)
+
+
+def acquire(lock: FileLock, *, log: Callable[[str], None], blocking: bool = False) -> None:
+    """Acquire a lock, or log that the file system has none and go on without it.
+
+    Raises Timeout if another process holds the lock, unless `blocking` waits for it.
+    """
+    try:
+        lock.acquire(blocking=blocking)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log(f"note: {lock.lock_file} cannot be locked ({error.strerror}): let no other process write there meanwhile")
+
+
 @contextmanager
 def argument(name: str) -> Iterator[None]:
     """Put "`name`: " before the message of a ValueError or OSError that this block raises."""
@@ -191,7 +211,7 @@ class Run:
         self.psnr_log = path / "psnr_log.csv"
         self.loss_log = path / "loss_log.csv"
         self._pending: list[str] | None = []  # lines for log.txt until the run is open
-        self._lock = FileLock(path / ".lock", blocking=False)
+        self._lock = file_lock(path / ".lock")
 
     @property
     def exists(self) -> bool:
@@ -199,10 +219,13 @@ class Run:
         return any(self.models.glob("*.pt"))
 
     def lock(self) -> None:
-        """Keep other processes out until `unlock` or the end of this one. Raises BlockingIOError if one is in."""
+        """Keep other processes out until `unlock` or the end of this one, where the file system has locks.
+
+        Raises BlockingIOError if another process is in.
+        """
         self.models.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire()
+            acquire(self._lock, log=self.log)
         except Timeout:
             raise BlockingIOError(
                 f"`save`: another process is writing {self.path}; wait for its end, or give this run another name"

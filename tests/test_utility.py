@@ -1,7 +1,9 @@
 """Files that appear whole or not at all, logs that can be cut, times that can be read."""
 
+import errno
 import os
 import re
+import sys
 import time
 
 import pytest
@@ -95,6 +97,20 @@ def test_a_run_is_written_by_one(tmp_path):
         second.open({}, resumed=False)
     second.open({}, resumed=True)
     second.unlock()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
+@pytest.mark.parametrize("answer", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_noted(answer, tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    run = Run(tmp_path / "run")
+    run.open({}, resumed=False)
+    assert re.search(r"note: \S+\.lock cannot be locked \(.+\): let no other", (run.path / "log.txt").read_text())
+    run.unlock()
+    run.open({}, resumed=True)
 
 
 def test_any_name_can_be_written_and_printed(tmp_path, capsys):
