@@ -1,4 +1,4 @@
-"""Entry points for torch.hub: one for each network, with fresh weights or those of a file.
+"""Entry points for torch.hub: one for each network of `NETWORKS`, with fresh weights or those of a file.
 
     net = torch.hub.load(REPO, "kdsr_s", source="local", scale=4, weights="kdsr_s_x4.safetensors")
     sr = net.upscale(image)
@@ -7,67 +7,14 @@ The folder model/ is loaded as `blindsr`, so that it does not clash with a modul
 """
 
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 dependencies = ["torch", "numpy", "safetensors"]
-
-
-def kdsr_t(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return KDSR's teacher, which needs the HR image too. Sizes: n_feats, n_blocks, n_resblocks.
-
-    As for all entry points: `scale` is 2, 3 or 4, by default that of the file, or 4; `weights` is a file that
-    `load_model` reads; ValueError if the file holds another network or other sizes. The network is in eval mode.
-    """
-    return _network("KDSR_T", scale, weights, sizes)
-
-
-def kdsr_s(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return KDSR's student. Sizes: n_feats, n_blocks, n_resblocks."""
-    return _network("KDSR_S", scale, weights, sizes)
-
-
-def cdsr(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return CDSR. Sizes: n_feats, n_blocks."""
-    return _network("CDSR", scale, weights, sizes)
-
-
-def dasr(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return DASR. Sizes: n_feats, n_blocks."""
-    return _network("DASR", scale, weights, sizes)
-
-
-def ikc(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return IKC. Sizes: n_feats, n_blocks."""
-    return _network("IKC", scale, weights, sizes)
-
-
-def edsr(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return EDSR-baseline. Sizes: n_feats, n_blocks."""
-    return _network("EDSR", scale, weights, sizes)
-
-
-def rrdb(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return RRDBNet. Sizes: n_feats, n_blocks."""
-    return _network("RRDB", scale, weights, sizes)
-
-
-def bicubic(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
-    """Return bicubic interpolation, which has no weights and no sizes."""
-    return _network("BICUBIC", scale, weights, sizes)
-
-
-def _network(name: str, scale: int | None, weights: str | None, sizes: dict[str, int]) -> Any:
-    package = _package()
-    if weights is None:
-        return package.build(name, scale=4 if scale is None else scale, **sizes).eval()
-    net = package.load_model(weights)
-    wanted = sizes if scale is None else {"scale": scale, **sizes}
-    if package.name_of(net) != name or any(net.config.get(key) != value for key, value in wanted.items()):
-        raise ValueError(f"`weights`: {weights} holds {package.name_of(net)} {net.config}, not {name} {wanted}")
-    return net
 
 
 def _package() -> ModuleType:
@@ -87,3 +34,28 @@ def _package() -> ModuleType:
         del sys.modules["blindsr"]
         raise
     return package
+
+
+def _entry(name: str) -> Callable[..., Any]:
+    """Return the entry point of a network."""
+    package = _package()
+
+    def entry(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
+        if weights is None:
+            return package.build(name, scale=4 if scale is None else scale, **sizes).eval()
+        net = package.load_model(weights)
+        wanted = sizes if scale is None else {"scale": scale, **sizes}
+        if package.name_of(net) != name or any(net.config.get(key) != value for key, value in wanted.items()):
+            raise ValueError(f"`weights`: {weights} holds {package.name_of(net)} {net.config}, not {name} {wanted}")
+        return net
+
+    sizes = [size for size in inspect.signature(package.NETWORKS[name]).parameters if size != "scale"]
+    entry.__doc__ = f"""Return {name} in eval mode. Sizes: {", ".join(sizes) or "none"}.
+
+    `scale` is 2, 3 or 4, by default that of the file, or 4; `weights` is a file that `load_model` reads. Raises
+    ValueError if the file holds another network or other sizes.
+    """
+    return entry
+
+
+globals().update({name.lower(): _entry(name) for name in _package().NETWORKS})

@@ -53,7 +53,7 @@ from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.schedule import Schedule
 from trainer import Trainer
-from utility import Run, git_commit
+from utility import Run, git_commit, print_any_name
 
 NAMES = {
     "model": {name: kind for name, kind in NETWORKS.items() if name != "BICUBIC"} | {"blindsr": None},
@@ -349,6 +349,7 @@ def train(given: Given, options: TrainOptions, begun: float) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> None:
     words, begun = list(sys.argv[1:] if argv is None else argv), time.perf_counter()
+    print_any_name()
     if "--test_only" in words:
         import test
 

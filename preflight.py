@@ -488,7 +488,7 @@ def _folder(
     yield from attempt(partial(leave_out, bad, left=usable, skip_bad=skip_bad, log=left_out.append))
     yield from map(note, left_out)
     if strays := [path.name for path in unlisted(folder)]:
-        yield note(f"named like images in {folder}, but folders or broken links: {listing(strays)}")
+        yield note(f"named like images in {folder}, but no files: {listing(strays)}")
     for form, count in sorted(Counter(form for one in intact for form in one.form).items()):
         yield note(f"{count} of the training images: {form}; training {FORMS[form]}")
     if twice := [" = ".join(path.name for path in group) for group in copies(intact)]:

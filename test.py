@@ -50,7 +50,7 @@ from runtime.device import check_devices
 from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
-from utility import Run, argument, bar_interval, call
+from utility import Run, argument, bar_interval, call, print_any_name
 
 NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
 LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
@@ -347,7 +347,7 @@ def report_scores(tested: Tested, scores: Sequence[Score], crops: Mapping[str, r
 def enlarge(tested: Tested, ranks: Ranks, log: Log) -> None:
     """Super-resolve this process's share of the photographs, and score the results if asked to.
 
-    Exits with 1, naming them, if photographs could not be super-resolved or scored.
+    Exits with 1, counting and naming them, if photographs could not be super-resolved or scored.
     """
     net, photos, testing = tested.net, tested.options.photos, tested.options.testing
     if net.sees_hr:
@@ -384,7 +384,9 @@ def enlarge(tested: Tested, ranks: Ranks, log: Log) -> None:
         results.write_images_scores(demo / "no_reference", found, made=tested.setup.about(net))
         print(f"written to {demo / 'no_reference'}.csv, .json and others")
     failed = {"super-resolved": failures, "scored": unscored}
-    if listed := ["\n  ".join([f"not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each]:
+    if listed := [
+        "\n  ".join([f"{len(each)} not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each
+    ]:
         sys.exit("test.py: error: " + "\n".join(listed) if ranks.is_main else 1)
 
 
@@ -457,6 +459,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    print_any_name()
     try:
         with StopSignals():
             run(argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
 import hashlib
 import inspect
 import json
@@ -18,6 +19,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,8 @@ ROOT = Path(__file__).resolve().parent
 TEMPORARY = ".tmp"
 NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
 TIME = "%Y-%m-%d %H:%M:%S"  # before the lines of log.txt
+ESCAPES = "backslashreplace"  # how text is encoded: file names may hold any bytes
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what file systems without locks answer
 LAST = 3000  # spans that the clock remembers
 
 
@@ -80,6 +84,32 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, whole or not at all, with escapes for what UTF-8 lacks; see `printable`.
+
+    Raises OSError, naming `path`, if it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=ESCAPES)
+
+
+def printable(text: str) -> str:
+    r"""Return a text with escapes for what UTF-8 lacks: bytes of a file name in another encoding.
+
+    Examples:
+        >>> print(printable(os.fsdecode(b"caf\xe9.png")))
+        caf\udce9.png
+    """
+    return text.encode("utf-8", ESCAPES).decode()
+
+
+def print_any_name() -> None:
+    """Let `print` write escapes for what the encoding of the screen lacks; by default that is an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # not in a notebook
+            stream.reconfigure(errors=ESCAPES)
+
+
 @contextmanager
 def naming_file(path: Path) -> Iterator[None]:
     """Make an OSError in this block name the file, which the error about a full disk does not."""
@@ -89,6 +119,24 @@ def naming_file(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+def file_lock(path: Path) -> FileLock:
+    """Return a lock that ends with its process: none is imitated by the mere presence of a file."""
+    return FileLock(path, fallback_to_soft=False)
+
+
+def acquire(lock: FileLock, *, log: Callable[[str], None], blocking: bool = False) -> None:
+    """Acquire a lock, or log that the file system has none and go on without it.
+
+    Raises Timeout if another process holds the lock, unless `blocking` waits for it.
+    """
+    try:
+        lock.acquire(blocking=blocking)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log(f"note: {lock.lock_file} cannot be locked ({error.strerror}): let no other process write there meanwhile")
 
 
 @contextmanager
@@ -163,7 +211,7 @@ class Run:
         self.psnr_log = path / "psnr_log.csv"
         self.loss_log = path / "loss_log.csv"
         self._pending: list[str] | None = []  # lines for log.txt until the run is open
-        self._lock = FileLock(path / ".lock", blocking=False)
+        self._lock = file_lock(path / ".lock")
 
     @property
     def exists(self) -> bool:
@@ -171,10 +219,13 @@ class Run:
         return any(self.models.glob("*.pt"))
 
     def lock(self) -> None:
-        """Keep other processes out until `unlock` or the end of this one. Raises BlockingIOError if one is in."""
+        """Keep other processes out until `unlock` or the end of this one, where the file system has locks.
+
+        Raises BlockingIOError if another process is in.
+        """
         self.models.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire()
+            acquire(self._lock, log=self.log)
         except Timeout:
             raise BlockingIOError(
                 f"`save`: another process is writing {self.path}; wait for its end, or give this run another name"
@@ -220,8 +271,7 @@ class Run:
             self._write_config({**before, **changes})
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        with atomic_write(self.path / "config.json") as temporary:
-            temporary.write_text(json.dumps(config, indent=1))
+        write_text(self.path / "config.json", json.dumps(config, indent=1))
 
     def sync_tables(self) -> None:
         """Wait until the rows of the tables are on the disk."""
@@ -253,7 +303,7 @@ class Run:
 
     def _write(self, text: str) -> None:
         path = self.path / "log.txt"
-        with naming_file(path), path.open("a", encoding="utf-8") as file:
+        with naming_file(path), path.open("a", encoding="utf-8", errors=ESCAPES) as file:
             file.write(text)
 
 
@@ -262,7 +312,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     new = not path.exists() or not path.stat().st_size
-    with naming_file(path), path.open("a", newline="", encoding="utf-8") as file:
+    with naming_file(path), path.open("a", newline="", encoding="utf-8", errors=ESCAPES) as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         if new:
             writer.writeheader()

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
 from data.images import BadImage, Size, list_images, read_image
 from data.store import leave_out, too_small
-from utility import TEMPORARY, atomic_write, listing, read_json
+from utility import TEMPORARY, acquire, atomic_write, file_lock, listing, read_json, write_text
 
 VERSION = 1
 
@@ -177,12 +177,12 @@ def _alone(cache: str | Path, log: Callable[[str], None]) -> Iterator[None]:
     paths = _paths(cache)
     folder, name = paths[0].parent, Path(cache).name
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{name}.lock")
+    lock = file_lock(folder / f".{name}.lock")
     try:
-        lock.acquire(blocking=False)
+        acquire(lock, log=log)
     except Timeout:
         log(f"another process is packing {paths[0]}; waiting for it to end")
-        lock.acquire()
+        acquire(lock, log=log, blocking=True)
     try:
         for path in paths:
             for left in folder.glob(f".{escape(path.name)}.*{TEMPORARY}"):
@@ -220,8 +220,7 @@ def _pack(folder: str | Path, cache: str | Path, *, skip_bad: bool) -> Index:
 
 def write_index(index: Index, cache: str | Path) -> None:
     """Write `<cache>.json`, whole or not at all."""
-    with atomic_write(_paths(cache)[1]) as temporary:
-        temporary.write_text(_to_json(index), encoding="utf-8")
+    write_text(_paths(cache)[1], _to_json(index))
 
 
 def why_repack(folder: str | Path, cache: str | Path) -> str | None:

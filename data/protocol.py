@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.degradation import DEGRADATIONS, IKC, Degradation, Gaussian, MANet, Params, SpatiallyVariant
 from data.degradation.recipe import read_recipe
-from utility import argument
+from utility import argument, printable
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
 CROPPED = "crop128"  # the protocol that tests the centre of real pairs, too
@@ -105,7 +105,8 @@ class Protocol:
         The pixels are the same on any device: they are computed in float64, so that no tie of rounding hangs on the
         order of a sum, and the noise is drawn on the CPU. `seed` names the random draws.
         """
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))  # always on the CPU
+        number = zlib.crc32(printable(f"{seed}/{case.name}").encode())
+        generator = torch.Generator().manual_seed(number)  # always on the CPU
         recipe = self._degradation(hr.shape[1], hr.shape[2])
         if case.width is None or self.sv_mode:
             params = recipe.sample(1, generator=generator)

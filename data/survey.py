@@ -111,5 +111,5 @@ def leaks(train: Sequence[Look], test: Sequence[Look]) -> list[Leak]:
 
 
 def unlisted(folder: Path) -> list[Path]:
-    """Return paths that are named like images but are no files: folders, and links that lead nowhere."""
+    """Return paths that are named like images but are no files: folders, pipes, and links that lead nowhere."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_file())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -28,6 +30,7 @@ STRIP = 64  # rows that are resized and written at once
 DECODING = 20  # bytes that an LR pixel takes while it is decoded and its degradation estimated
 EDGE = 8  # LR pixels that are mirrored around a photograph: networks pad with zeros, which would show at corners
 TRIAL = 96  # LR pixels a side of the tile on which precisions are compared
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next result would not fit either
 CLOSE = 0.5  # grey levels of 255 by which bf16 may differ on average
 
 Log = Callable[[str], None]
@@ -96,32 +99,25 @@ class Enlarger:
         """Write the results, and return a message for each photograph that failed, which does not stop the others.
 
         Existing results are kept and logged, so that an interrupted call goes on when it is repeated. `on_result` is
-        called with each file that was written.
+        called with each file that was written. Raises OSError where no result can be written any more (`FULL`).
         """
         failures: list[str] = []
         todo: list[tuple[Job, list[int], float]] = []  # frames, and the megapixels of one
         for job in jobs:
-            try:
+            with _noting(job, failures):
                 with open_photo(job.source) as file:
-                    todo.append((job, self._missing(job, file.frames), self._megapixels(file.size)))
-            except BadImage as error:
-                failures.append(str(error))
+                    frames, each = file.frames, self._megapixels(file.size)
+                todo.append((job, self._missing(job, frames), each))
         if todo and not any(frames for _, frames, _ in todo):
             self.log("nothing is left to do: all results are there; another `out` keeps those of other networks apart")
             return failures
         with _Bar(sum(len(frames) * each for _, frames, each in todo)) as bar:
             for number, (job, frames, each) in enumerate(todo, 1):
-                try:
+                with _noting(job, failures):
                     # Reading is a generator, so that only read errors, not write errors, are blamed on the photograph.
                     for photo, out, name in self._read(job, frames):
                         self._write(job, photo, out, bar.part(f"{number}/{len(todo)} {name}", each))
                         on_result(out)
-                except BadImage as error:
-                    failures.append(str(error))
-                except (MemoryError, RuntimeError) as error:
-                    if not out_of_memory(error):
-                        raise
-                    failures.append(f"{job.source}: out of memory; a smaller `tile` needs less ({error})")
         return failures
 
     def _megapixels(self, size: Size) -> float:
@@ -198,6 +194,23 @@ class Enlarger:
     def _try(self, lr: Tensor, precision: str) -> Tensor:
         with Precision(precision=precision).autocast(self.device):
             return self.net.upscale(lr).clamp(0, 1)
+
+
+@contextmanager
+def _noting(job: Job, failures: list[str]) -> Iterator[None]:
+    """Turn an error of this block that concerns one photograph into a message; others may still succeed."""
+    try:
+        yield
+    except BadImage as error:
+        failures.append(str(error))
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        failures.append(f"{job.source}: its result cannot be written: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        failures.append(f"{job.source}: out of memory; a smaller `tile` needs less ({error})")
 
 
 class _Rows:

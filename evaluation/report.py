@@ -27,7 +27,7 @@ from data.testset import Sample, to_pixels
 from evaluation import metric, tables
 from evaluation.evaluate import Score
 from runtime.curves import PICTURES, Reference, draw_curves
-from utility import ENVIRONMENT, Run, atomic_write, duration, read_rows
+from utility import ENVIRONMENT, Run, duration, read_rows, write_text
 
 NAME = "report.html"
 SIDE, MOST = 96, 6  # of a crop, HR pixels; crops on a page
@@ -224,8 +224,7 @@ class RunReport:
         with _noting(self.run.log):
             draw_curves(self.run, self.reference)
             text = self.html()
-            with atomic_write(self.run.path / NAME) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(self.run.path / NAME, text)
 
     def html(self) -> str:
         """Return the page. Raises ValueError or OSError if a file of the run cannot be read."""
@@ -281,7 +280,4 @@ def write_results(
         parts = ["<h2>Scores</h2>", tables.render(tables.rows(scores), "html")]
         parts += ["<h2>Where SR and bicubic differ most</h2>", crops.html()]
         parts += ["<h2>How it was made</h2>", table(about), _command(made.get("command", []))]
-        with atomic_write(folder / NAME) as temporary:
-            temporary.write_text(
-                document(f"{made['network']} ×{made['scale']}, {folder.name}", parts), encoding="utf-8"
-            )
+        write_text(folder / NAME, document(f"{made['network']} ×{made['scale']}, {folder.name}", parts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
 from model.checkpoint import FOLDER_WEIGHTS
-from utility import atomic_write, environment, file_name
+from utility import append_rows, atomic_write, environment, file_name, write_text
 
 LABELS = ("set", "protocol", "image", "case")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
@@ -180,19 +179,14 @@ def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:
 def _write(stem: Path, scores: Sequence[Score], table: Callable[[tables.Form], str], made: Mapping[str, Any]) -> None:
     """Write scores as <stem>.csv, their table in every form, and how they were made as <stem>.json."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    names = list(scores[0].values)
-    with atomic_write(Path(f"{stem}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*LABELS, *names])
-        for score in scores:
-            writer.writerow([*map(harmless, score[:4]), *(score.values[name] for name in names)])
+    rows = [{**dict(zip(LABELS, map(harmless, score[:4]), strict=True)), **score.values} for score in scores]
+    with atomic_write(Path(f"{stem}.csv")) as temporary:
+        append_rows(temporary, rows)
     for form, suffix in tables.FORMS.items():
-        with atomic_write(Path(f"{stem}{suffix}")) as temporary:
-            temporary.write_text(table(form) + "\n", encoding="utf-8")
+        write_text(Path(f"{stem}{suffix}"), table(form) + "\n")
     odd = {key for key, value in made.items() if isinstance(value, float) and not isfinite(value)}
     told = {**made, **dict.fromkeys(odd)}  # JSON knows neither nan nor infinity
-    with atomic_write(Path(f"{stem}.json")) as temporary:
-        temporary.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
+    write_text(Path(f"{stem}.json"), json.dumps(told, indent=1, allow_nan=False))
 
 
 def harmless(cell: str) -> str:

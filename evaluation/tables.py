@@ -14,6 +14,7 @@ from tabulate import tabulate
 from evaluation import metric
 from evaluation.evaluate import Score, grouped, mean
 from model import zoo
+from utility import printable
 
 Form = Literal["text", "markdown", "latex", "html"]
 FORMS: dict[Form, str] = {"text": ".txt", "markdown": ".md", "latex": ".tex"}  # those with a file, and its suffix
@@ -138,7 +139,7 @@ def layout(header: Sequence[str], lines: Sequence[Sequence[str]], form: Form, la
 
 
 def _one_line(cell: str) -> str:
-    return " ".join(cell.split())
+    return " ".join(printable(cell).split())
 
 
 def _markdown(cell: str) -> str:

@@ -13,6 +13,8 @@ from typing import Protocol as Interface
 
 from torch import Tensor
 
+from utility import printable
+
 
 class Tracker(Interface):
     """A program that is told what a run does. It may raise anything: the run logs that once, and goes on without it."""
@@ -87,7 +89,8 @@ class Trackers:
         self, run: Path, *, options: Mapping[str, Any], scores: Sequence[str], log: Callable[[str], None]
     ) -> None:
         self._names = list(TRACKERS)
-        self._about = {"options": options, "scores": scores}
+        told = {name: printable(value) if isinstance(value, str) else value for name, value in options.items()}
+        self._about = {"options": told, "scores": [*map(printable, scores)]}
         self._run, self._log = run, log
         self._open: dict[str, Tracker] = {}
 
@@ -100,13 +103,15 @@ class Trackers:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Tell all trackers of values."""
+        told = {printable(name): value for name, value in values.items()}
         for name, tracker in list(self._open.items()):
-            self._try(name, lambda tracker=tracker: tracker.scalars(values, step))
+            self._try(name, lambda tracker=tracker: tracker.scalars(told, step))
 
     def images(self, images: Mapping[str, Tensor], step: int) -> None:
         """Tell all trackers of images."""
+        shown = {printable(name): image for name, image in images.items()}
         for name, tracker in list(self._open.items()):
-            self._try(name, lambda tracker=tracker: tracker.images(images, step))
+            self._try(name, lambda tracker=tracker: tracker.images(shown, step))
 
     def close(self) -> None:
         """End all trackers."""

@@ -33,7 +33,7 @@ from evaluation.report import training_seconds
 from model import BlindSR, build, load_model, name_of, save_model
 from model.zoo import CLONE, LIST, entries
 from scripts.program import one_line, program, words_of
-from utility import Run, atomic_write, duration, read_rows
+from utility import Run, duration, read_rows, write_text
 
 SETS = "Set5+Set14+B100"
 # Flags that say where this machine keeps its files and how a run goes on, not what the run is.
@@ -167,8 +167,7 @@ def add(given: argparse.Namespace) -> None:
         "time": duration(training_seconds((run.path / "log.txt").read_text(encoding="utf-8"))),
     }
     measured = {"scores": found, "bicubic": bicubic, "protocol": protocol, "digest": digest}
-    with atomic_write(file.with_suffix(".md")) as temporary:
-        temporary.write_text(card(given.name, net, config, measured, about, sha256), encoding="utf-8")
+    write_text(file.with_suffix(".md"), card(given.name, net, config, measured, about, sha256))
     shutil.copy(run.psnr_log, file.with_suffix(".csv"))
     listed = json.loads(LIST.read_text(encoding="utf-8"))
     listed[given.name] = {
@@ -183,8 +182,7 @@ def add(given: argparse.Namespace) -> None:
         "note": given.note,
         "urls": [],
     }
-    with atomic_write(LIST) as temporary:
-        temporary.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n", encoding="utf-8")
+    write_text(LIST, json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
     entries.cache_clear()
     print(file.with_suffix(".md").read_text(encoding="utf-8"))
 

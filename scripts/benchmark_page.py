@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib import figure, ticker
 
-from utility import atomic_write
+from utility import write_text
 
 
 class Figure(NamedTuple):
@@ -73,8 +73,7 @@ def write_page(
         text += [*_table(head, [_counts(found) for found in counts]), ""]
     if needs:
         text += ["## What needs a GPU", "", *[f"- {each}" for each in needs], ""]
-    with atomic_write(path) as file:
-        file.write_text("\n".join(text), encoding="utf-8")
+    write_text(path, "\n".join(text))
 
 
 _COUNTED = (

@@ -36,7 +36,7 @@ from scripts.clock import train
 from scripts.demo import SCALE
 from scripts.drawing import enlarge, side_by_side
 from scripts.program import check_folder, one_line, program, real, words_of
-from utility import Run, atomic_write, read_rows
+from utility import Run, read_rows, write_text
 
 TEST_SETS = "Set5+Set14+B100"
 COMMON = ["--patch_size", "24", "--batch_size", "8", "--draw_per", "image", "--degradation", "gaussian", "--sig", "2.6"]
@@ -155,8 +155,7 @@ def run(given: Namespace) -> None:
     networks = {"bicubic": build("BICUBIC", scale=SCALE)}
     scores, images = score(networks | {name: load_model(path) for name, path in files.items()}, test_sets)
     table = tables.render([row for row in tables.rows(scores) if row.case == "all"], "markdown")
-    with atomic_write(given.out / "table.md") as temporary:
-        temporary.write_text(table + "\n", encoding="utf-8")
+    write_text(given.out / "table.md", table + "\n")
     name = test_sets[0].name
     before = {"KDSR": TEACHER_SHARE * given.minutes}
     courses = {key: course(path.parent.parent, name, before.get(key, 0.0)) for key, path in files.items()}

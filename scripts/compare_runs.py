@@ -40,7 +40,7 @@ from evaluation.statistics import confidence_interval, image_means, paired_test
 from runtime.curves import Lines, psnr_curves
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
-from utility import Run, argument, atomic_write, read_json, read_rows
+from utility import Run, argument, atomic_write, read_json, read_rows, write_text
 
 ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
 CROP, ENLARGED, MOST = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
@@ -247,8 +247,7 @@ def run(given: Namespace) -> None:
     table = rows(both)
     print(tables.layout(header, table, "text", labels=3))
     given.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(given.out / "table.md") as temporary:
-        temporary.write_text(tables.layout(header, table, "markdown", labels=3) + "\n", encoding="utf-8")
+    write_text(given.out / "table.md", tables.layout(header, table, "markdown", labels=3) + "\n")
     figures = {"curves.png": curves(dict(zip(names, runs, strict=True))) if runs[0] != runs[1] else None}
     if given.hr is not None:
         with argument("hr"):

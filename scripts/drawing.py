@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from utility import printable
+
 DPI = 64  # a power of two: pixels as inches and back are the same pixels
 FONT = 12  # pixels, like those below
 LETTER = 7.23  # width of any letter of DejaVu Sans Mono, which matplotlib brings along
 LINE = 16  # from one line of text to the next
 GAP = 12  # between tiles
+TITLE = 24  # letters above a picture that is three inches wide
 NARROWEST = 160  # least width of a tile, for its text
 
 
@@ -30,21 +34,36 @@ def widths(first: float, second: float) -> str:
     return f"σ {first:.2f}" if first == second else f"σ {first:.2f} × {second:.2f}"
 
 
+def title(text: str) -> str:
+    """Return a text whose lines fit over a picture of `side_by_side`, broken after _, - or a blank if possible.
+
+    Examples:
+        >>> title("kdsr_s_x4_light after 400 epochs\\n29.66 dB").splitlines()
+        ['kdsr_s_x4_light after', '400 epochs', '29.66 dB']
+    """
+    most = f".{{1,{TITLE}}}"
+    parts = re.findall(f"{most}$|{most}(?<=[-_ ])|{most}", printable(text), re.MULTILINE)
+    return "\n".join(part.strip() for part in parts)
+
+
 def side_by_side(out: Path, images: dict[str, Tensor], crop: tuple[int, int, int]) -> None:
-    """Draw images (3, H, W) side by side, and below each its crop (top, left, side in HR pixels)."""
+    """Draw images (3, H, W) side by side, and below each its crop (top, left, side in HR pixels).
+
+    The suffix of `out` decides the format: that of a picture, or .pdf.
+    """
     (top, left, side), (_, height, width) = crop, next(iter(images.values())).shape
     shape = height / width
     figure = Figure(figsize=(3 * len(images), 3 * (shape + 1) + 0.5), layout="constrained")
     axes = figure.subplots(2, len(images), height_ratios=(shape, 1))
-    for (title, image), overview, zoom in zip(images.items(), *axes, strict=True):
+    for (name, image), overview, zoom in zip(images.items(), *axes, strict=True):
         pixels = image.permute(1, 2, 0).numpy()  # H W 3
         overview.imshow(pixels)
         overview.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="yellow", linewidth=1.5))
-        overview.set_title(title)
+        overview.set_title(title(name))
         zoom.imshow(pixels[top : top + side, left : left + side], interpolation="nearest")
         for ax in (overview, zoom):
             ax.set_axis_off()
-    figure.savefig(out, dpi=80)
+    figure.savefig(out, dpi=300 if out.suffix.lower() == ".pdf" else 80)
 
 
 class Tile(NamedTuple):
@@ -85,7 +104,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], heading: str) -> Figure:
     def write(text: Sequence[str], left: int, top: int, weight: str = "normal") -> None:
         for i, line in enumerate(text):
             at = left / width, 1 - (top + LINE * i) / height
-            figure.text(*at, line, size=FONT * 72 / DPI, family="DejaVu Sans Mono", weight=weight, va="top")
+            figure.text(*at, printable(line), size=FONT * 72 / DPI, family="DejaVu Sans Mono", weight=weight, va="top")
 
     write(above, GAP, GAP)
     top = 2 * GAP + LINE * len(above)

@@ -46,7 +46,7 @@ from evaluation.results import sha256
 from model import BlindSR, load_model, name_of, zoo
 from scripts.drawing import widths
 from scripts.program import check_folder, integer, one_line, program, real, words_of
-from utility import argument, atomic_write, environment, file_name
+from utility import argument, atomic_write, environment, file_name, write_text
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
 AT_ONCE = 64  # patches in a batch
@@ -223,8 +223,7 @@ def write(embedded: Embedded, summary: dict[str, Any], given: Namespace) -> None
     stem = file_name("_".join([network, *run.split(), *summary["protocol"].split(), given.space, given.method]))
     with atomic_write(given.out / f"{stem}.png") as temporary:
         figure.savefig(temporary, dpi=110, format="png")
-    with atomic_write(given.out / f"{stem}.json") as temporary:
-        temporary.write_text(json.dumps({**summary, **environment()}, indent=1))
+    write_text(given.out / f"{stem}.json", json.dumps({**summary, **environment()}, indent=1))
     print(f"{network}, {summary['images']} images, {len(points)} embeddings: {measures}")
     print(f"written to {given.out / stem}.png and .json")
 

@@ -31,7 +31,7 @@ from main import build_trainer
 from model import cdsr, kdsr, layer, load_model, moco, upsampler
 from runtime import divergence, logger
 from scripts.program import program
-from utility import Run, atomic_write
+from utility import Run, write_text
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 LETTER = {"code": 7.9, "text": 6.1}  # widths in pixels at their font sizes, 13 and 12
@@ -413,8 +413,7 @@ def write(check: bool) -> None:
         if check and (not path.exists() or path.read_text(encoding="utf-8") != drawn):
             sys.exit(f"{path} is out of date; run python scripts/figures.py")
         if not check:
-            with atomic_write(path) as temporary:
-                temporary.write_text(drawn, encoding="utf-8")
+            write_text(path, drawn)
             print(f"written: {path}")
 
 

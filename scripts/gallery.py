@@ -33,7 +33,7 @@ from evaluation import metric, report, smallest_hr
 from model import BlindSR, name_of
 from scripts.picture import load_networks, restored, scale_of, titles
 from scripts.program import check_picture, integer, one_line, program, real, words_of
-from utility import atomic_write
+from utility import write_text
 
 CPU = torch.device("cpu")
 # A picture keeps its place on the page; zoomed by --zoom and moved by (--x, --y), it is clipped to that place, and the
@@ -172,9 +172,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
     if not sections:
         raise BadImage("none of the photographs can be shown")
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(given.out) as temporary:
-        text = report.document(given.out.stem, [STYLE, report.table(about), BAR, *sections, SCRIPT])
-        temporary.write_text(text, encoding="utf-8")
+    write_text(given.out, report.document(given.out.stem, [STYLE, report.table(about), BAR, *sections, SCRIPT]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

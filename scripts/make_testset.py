@@ -24,7 +24,7 @@ from data.protocol import NAMED, Protocol
 from data.protocol_flags import build_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
 from scripts.program import check_folder, integer, one_line, program, real, words_of
-from utility import argument, atomic_write, file_name
+from utility import argument, file_name, write_text
 
 
 def entry(rule: Protocol, hr: Sequence[Path], seed: int) -> dict[str, Any]:
@@ -76,9 +76,8 @@ def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
                 write_image(hr_dir / f"{stem}.png", target)
                 told = {"name": stem, "image": sample.image, "case": name, "width": case.width, "theta": case.theta}
                 images[stem] = {**told, "lr_sha256": pixel_digest(pixels), "hr_sha256": pixel_digest(target)}
-        with atomic_write(out / MANIFEST) as temporary:
-            entries = {**manifest, lr_dir.name: {**made, "images": list(images.values())}}
-            temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        entries = {**manifest, lr_dir.name: {**made, "images": list(images.values())}}
+        write_text(out / MANIFEST, json.dumps(entries, indent=1))
         shutil.rmtree(lr_dir, ignore_errors=True)  # of the same pixels
         partial.rename(lr_dir)
     finally:

@@ -26,7 +26,7 @@ from data.degradation import DEGRADATIONS
 from flags import AS_PUBLISHED, REQUIRED, Flag, Names, flags_of, sections, title
 from option import EvalOptions, EvaluationOptions, TrainOptions
 from scripts.program import program
-from utility import atomic_write
+from utility import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 IN_WORDS = {  # defaults that no single value says
@@ -179,8 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
         if not given.check:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(path, text)
             print(f"written: {path}")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             sys.exit(f"{path} is out of date; run python scripts/options_page.py")

@@ -32,7 +32,7 @@ from scripts.drawing import enlarge, side_by_side
 from scripts.program import check_picture, one_line, program, words_of
 from utility import argument
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 
 Crop = tuple[int, int, int]  # top, left, side
 

@@ -36,7 +36,7 @@ from preflight import recipe_of
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, plain, table
 from scripts.program import check_picture, one_line
-from utility import atomic_write
+from utility import atomic_write, print_any_name
 
 PICTURES = (".png", ".jpg", ".webp")
 TILE, REPLAYED, KERNEL = 256, 512, 252  # least side of a tile in a sheet, of a draw alone, of a kernel; pixels
@@ -175,6 +175,7 @@ def run(given: Given, sheet: SheetOptions, options: TrainOptions) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    print_any_name()
     with one_line("preview_degradation.py", {name: f"--{name}" for name in flags_of(PreviewOptions)}):
         given, sheet, options = options_of(sys.argv[1:] if argv is None else argv)
         for name in without_effect(given, sheet, options):

@@ -14,10 +14,12 @@ import torch
 
 from runtime.divergence import TrainingError
 from runtime.signals import INTERRUPTED
+from utility import print_any_name
 
 
 def program(file: str, text: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the program in this file, whose docstring is its help."""
+    """Return the parser of the program in this file, whose docstring is its help, and let it print any name."""
+    print_any_name()
     return argparse.ArgumentParser(
         prog=Path(file).name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )

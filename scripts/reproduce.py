@@ -33,7 +33,7 @@ from model import BlindSR, build, load_model, zoo
 from runtime.device import device as choose_device
 from runtime.precision import Precision
 from scripts.program import one_line, program, real, words_of
-from utility import argument, atomic_write, environment
+from utility import argument, environment, write_text
 
 METRICS = ("psnr", "ssim")
 FOREIGN = "no such network in this project"
@@ -204,8 +204,7 @@ def run(given: Namespace, table: dict[str, Any], rows: Sequence[dict[str, Any]],
     print("\n".join(f"note on {name}: {note}" for name, note in notes.items()))
     if given.out is not None:
         result = {"table": given.table, "lines": [line._asdict() for line in found], "notes": notes, **environment()}
-        with atomic_write(given.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        write_text(given.out, json.dumps(result, indent=1))
     missing = sum(line.measured is None for line in found)
     if missing == len(found) or any(line.measured is None and line.verdict != FOREIGN for line in found):
         print(f"{missing} of {len(found)} lines were not measured")

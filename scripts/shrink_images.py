@@ -5,7 +5,8 @@
 Photographs of 5 to 24 megapixels are soft at the scale of a pixel, and carry noise and JPEG blocks that a network would
 learn to restore as if they were detail. Shrunk by 2 to 4 they make HR images. A few rows and columns at the right and
 the bottom are cut off where the factor does not divide the size. Files that are there already are kept as they are, so
-an interrupted call goes on where it stopped.
+an interrupted call goes on where it stopped. Photographs that cannot be shrunk are named and left out; without
+`--skip_bad_images` the call fails for them in the end.
 
 Training draws each image of a set equally often, whatever its size. With `--tile`, large photographs are cut into tiles
 of about that side, without overlap, so they are seen more often than small ones.
@@ -77,7 +78,7 @@ def run(given: Namespace) -> None:
     if twice := [path.name for path in paths if stems[path.stem] > 1]:
         raise ValueError(f"`dir`: these would get one name: {', '.join(twice[:5])}; rename some")
     given.out.mkdir(parents=True, exist_ok=True)
-    written, kept = 0, 0
+    written, kept, bad = 0, 0, 0
     for path in tqdm(paths, desc=f"shrinking {given.dir}", unit="image", disable=None):
         if (given.out / f"{path.stem}.png").exists() or (given.out / f"{path.stem}_00_00.png").exists():
             kept += 1
@@ -88,9 +89,8 @@ def run(given: Namespace) -> None:
                 height, width = pixels.shape[:2]
                 raise BadImage(f"{path} is {height} x {width} pixels; nothing is left at a {given.factor}th of that")
         except BadImage as error:
-            if not given.skip_bad_images:
-                raise BadImage(f"{error}; repair or remove it, or set `skip_bad_images`") from error
             tqdm.write(f"left out: {error}")
+            bad += 1
             continue
         small = shrink(pixels, given.factor)
         parts = {path.stem: small}
@@ -101,6 +101,8 @@ def run(given: Namespace) -> None:
                 write_image(temporary, np.ascontiguousarray(parts[name]))
         written += len(parts)
     print(f"{written} images written to {given.out}" + (f", {kept} were there already" if kept else ""))
+    if bad and not given.skip_bad_images:
+        raise BadImage(f"{bad} photographs were left out; repair or remove them, or set `skip_bad_images`")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the PNG files")
     parser.add_argument("--tile", type=integer(64), metavar="PIXELS", help="cut each into tiles of about this side")
-    parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable photographs and name them")
+    parser.add_argument("--skip_bad_images", action="store_true", help="do not fail for photographs that are left out")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):
         run(given)

@@ -42,6 +42,14 @@ def test_every_network_is_an_entry_point():
         assert type(net).__module__.startswith("blindsr.")
 
 
+def test_a_network_of_ones_own_is_an_entry_point(monkeypatch):
+    networks = sys.modules[type(load("bicubic")).__module__.partition(".")[0]].NETWORKS
+    monkeypatch.setitem(networks, "MINE", networks["EDSR"])
+    assert load("mine", scale=2, n_feats=4, n_blocks=1).config == {"scale": 2, "n_feats": 4, "n_blocks": 1}
+    entry = runpy.run_path(str(ROOT / "hubconf.py"))["mine"]
+    assert "Return MINE in eval mode. Sizes: n_feats, n_blocks." in entry.__doc__
+
+
 def test_weights(tmp_path):
     net = build("KDSR_S", scale=2, **SIZES)
     path = tmp_path / "net.safetensors"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -304,6 +305,25 @@ def test_images_are_held_out_where_there_is_no_test_set(run_main, photo_folder, 
     log = (run / "log.txt").read_text()
     assert "held out for validation and not trained on: 0.png, 2.png" in log
     assert "held-out  gaussian8  PSNR" in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_names_that_are_no_utf8(run_main, photo_folder, tmp_path, capsys):
+    root, odd = tmp_path / "data", os.fsdecode(b"caf\xe9")
+    shutil.copytree(photo_folder, root)
+    for folder in (root / "train/HR", root / "benchmark/Set5/HR"):
+        (folder / "0.png").rename(folder / f"{odd}.png")
+    (root / "benchmark/Set5").rename(root / f"benchmark/{odd}")
+    (root / f"train/HR/{odd}2.png").write_bytes(b"no image")
+    arguments = f"--model EDSR --n_feats 8 --n_blocks 1 --save odd --data_test {odd} --skip_bad_images"
+    run = run_main(f"{arguments} --data_cache {tmp_path}/{odd}", root=root)
+    assert "left out: " in capsys.readouterr().out
+    log = (run / "log.txt").read_text(encoding="utf-8")
+    assert "HR/caf\\udce92.png cannot be read" in log
+    assert "without tensorboard" not in log
+    assert {row["set"] for row in csv.DictReader((run / "psnr_log.csv").open(encoding="utf-8"))} == {"caf\\udce9"}
+    assert "<td>caf\\udce9</td>" in (run / "report.html").read_text(encoding="utf-8")
+    assert (run / "psnr.png").exists()
 
 
 def test_a_dry_run_writes_nothing(run_main, capsys, tmp_path):

@@ -1,9 +1,13 @@
 """`test.py` as its users call it: scores, prepared sets, pictures of one's own."""
 
 import csv
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +24,8 @@ from data.photo_writer import Form, writing
 from data.protocol import manet9
 from evaluation import evaluate, learned, metric
 from model import BlindSR, build, checkpoint, foreign, load_model, save_folder
+
+NAMES_OF_BYTES = pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 
 
 @pytest.fixture
@@ -597,6 +603,46 @@ def test_a_damaged_photograph_does_not_stop_the_others(photographs, tmp_path, ca
     with pytest.raises(SystemExit, match=r"(?s)not super-resolved:\n  \S+a\.jpg cannot be read.*phone\.heic"):
         test.main(command.split())
     assert len(list((tmp_path / "own").rglob("*.png"))) == 2
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_others(photo, student, tmp_path):
+    names = ["a.png", "b.png", f"{'long' * 62}.png"]  # too long with its ending
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out/a_x2.png").mkdir(parents=True)
+    for name in names:
+        Image.fromarray(photo[:24, :30]).save(tmp_path / "in" / name)
+    message = refused(f"{tmp_path}/in --out {tmp_path}/out --overwrite --pre_train {student}")
+    assert message.startswith("test.py: error: 2 not super-resolved:\n")
+    for name, why in ((names[0], "directory"), (names[2], "File name too long")):
+        assert re.search(rf"/in/{name}: its result cannot be written: .*{why}", message)
+    assert "cannot be read" not in message
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x2.png", "b_x2.png"]
+
+
+def test_a_full_disk_ends_photographs_at_once(photographs, student, tmp_path, monkeypatch):
+    def full(*about, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("evaluation.photographs.writing", full)
+    message = refused(f"{photographs} --out {tmp_path}/out --pre_train {student}")
+    assert message.count("No space left on device") == message.count("x2.png") == 1
+
+
+@NAMES_OF_BYTES
+def test_names_that_are_no_utf8(photo, photo_folder, student, tmp_path, capsys):
+    """Files keep their names, texts show an escape."""
+    for root in ("in", "data/HR"):
+        (tmp_path / root).mkdir(parents=True)
+        Image.fromarray(photo[:96, :112]).save(tmp_path / root / os.fsdecode(b"caf\xe9.png"))
+    test.main(f"--pre_train {student} {tmp_path}/in".split())
+    assert "/in/caf\\udce9.png -> " in capsys.readouterr().out
+    assert os.listdir(os.fsencode(tmp_path / "in_x2")) == [b"caf\xe9_x2.png"]  # noqa: PTH208
+    test.main(f"--pre_train {student} --data_test {tmp_path}/data --sig 2 --save_results".split())
+    folder = tmp_path / "run/results/student/sig_2"
+    assert os.fsdecode(b"caf\xe9_sig_2.png") in os.listdir(folder / "data")  # noqa: PTH208
+    (row,) = csv.DictReader((folder / "data/scores_kdsr.csv").open(encoding="utf-8"))
+    assert row["image"] == "caf\\udce9"
+    assert "caf\\udce9, sig 2" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_photographs_go_where_they_belong_and_a_second_call_goes_on(photo, tmp_path, capsys):

@@ -1,6 +1,9 @@
 """Files that appear whole or not at all, logs that can be cut, times that can be read."""
 
+import errno
+import os
 import re
+import sys
 import time
 
 import pytest
@@ -21,7 +24,10 @@ from utility import (
     environment,
     forget_after,
     host_copy,
+    print_any_name,
+    printable,
     read_rows,
+    write_text,
 )
 
 
@@ -92,6 +98,29 @@ def test_a_run_is_written_by_one(tmp_path):
         second.open({}, resumed=False)
     second.open({}, resumed=True)
     second.unlock()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
+@pytest.mark.parametrize("answer", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_noted(answer, tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    run = Run(tmp_path / "run")
+    run.open({}, resumed=False)
+    assert re.search(r"note: \S+\.lock cannot be locked \(.+\): let no other", (run.path / "log.txt").read_text())
+    run.unlock()
+    run.open({}, resumed=True)
+
+
+def test_any_name_can_be_written_and_printed(tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.png")
+    print_any_name()
+    print(name)
+    assert capsys.readouterr().out == "caf\\udce9.png\n"
+    write_text(tmp_path / "a.txt", f"é {name}")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == f"é {printable(name)}" == "é caf\\udce9.png"
 
 
 def test_rows_after_a_step_are_forgotten(tmp_path):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from data.images import BadImage, check_image, list_images, read_image, write_image
+from data.photo import read_photo
 from data.store import ImageFolder, Selection, check_images
 
 RNG = np.random.default_rng(0)
@@ -202,6 +205,17 @@ def test_other_files_are_named(tmp_path: Path, content: bytes) -> None:
     for read in (check_image, read_image):
         with pytest.raises(BadImage, match=r"a\.jpg"):
             read(tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("read", [read_image, check_image, read_photo])
+def test_a_pipe_is_told_and_not_waited_for(read: Callable[[Path], object], tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    os.mkfifo(tmp_path / "c.png")
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.png"]
+    with pytest.raises(BadImage, match=r"c\.png cannot be read as an image: it is no file, but .* a pipe"):
+        read(tmp_path / "c.png")
 
 
 def test_bad_and_small_images_stop_or_are_left_out(tmp_path: Path) -> None:

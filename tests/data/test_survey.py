@@ -140,3 +140,6 @@ def test_folders_and_broken_links_are_not_listed(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("links need rights here")
     assert [path.name for path in unlisted(tmp_path)] == ["folder.png", "gone.JPG"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        assert [path.name for path in unlisted(tmp_path)] == ["folder.png", "gone.JPG", "pipe.png"]

@@ -108,7 +108,7 @@ def test_strays_and_copies(checked: Checked, folder: Path) -> None:
     (folder / "nested.png").mkdir()
     shutil.copy(folder / "0.png", folder / "again.png")
     text = checked()
-    assert line(text, "folders or broken links").endswith(": nested.png")
+    assert line(text, "but no files").endswith(": nested.png")
     assert line(text, "several names").endswith(": 0.png = again.png")
 
 

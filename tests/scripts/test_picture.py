@@ -1,6 +1,7 @@
 """The picture of networks beside each other: what is drawn, and what is refused."""
 
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -44,6 +45,24 @@ def test_a_picture_is_written(files):
     with Image.open(files / "picture.jpg") as image:
         assert image.format == "JPEG"
         assert min(image.size) > 100
+
+
+def test_a_pdf_is_written(files):
+    picture.main([*words(files, "lr.png KDSR_S_2.pt")[:-1], str(files / "picture.pdf")])
+    assert (files / "picture.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_long_names_do_not_overlap(files, monkeypatch):
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *where, **how: figures.append(figure))
+    names = ["kdsr_s_x4_bicubic_iso_with_a_larger_batch_and_more", "kdsrwithoutanyplacewhereitsnamecouldbebroken"]
+    picture.main(words(files, f"lr.png KDSR_S_2.pt KDSR_T_2.pt --hr hr.png --names {' '.join(names)}"))
+    figures[0].draw_without_rendering()
+    titles = [axes.title for axes in figures[0].axes[:5]]
+    boxes = [title.get_window_extent() for title in titles]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    for name, title in zip(names, titles[2:4], strict=True):
+        assert title.get_text().replace("\n", "").startswith(name)
 
 
 def test_each_network_under_its_name_with_its_score(files, drawn):

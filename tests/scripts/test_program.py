@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from scripts import program, shrink_images
+from scripts import drawing, program, shrink_images
 from utility import ROOT, argument
 
 
-@pytest.mark.parametrize("module", [program, shrink_images])
+@pytest.mark.parametrize("module", [drawing, program, shrink_images])
 def test_examples(module):
     assert doctest.testmod(module).failed == 0
 
