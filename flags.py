@@ -27,7 +27,7 @@ Names = Mapping[str, Mapping[str, Any]]  # what each registry holds, by name: mo
 class When(NamedTuple):
     """The condition under which a flag acts: its wording in help and notes, and the test on the values of all flags.
 
-    In training the test is given the fields of `TrainOptions`, too: `has_teacher`, `objective_class`.
+    In training the test is given the other fields of `TrainOptions`, too: `has_teacher`, `recipe_takes`.
     """
 
     text: str
