@@ -21,15 +21,19 @@ import torch
 import main
 import option
 from model import build, checkpoint
+from tests.forks import LATER
 from utility import ROOT
 
 THROUGH, KILLED = 0, -signal.SIGKILL
 UNLIMITED = resource.RLIM_INFINITY
 
-# Forks for each line that it is told, so that PyTorch is imported once and not by every process.
+# Forks for each line that it is told, so that what a run takes, sooner or later, is imported once and not by each.
 _SERVER = """
-import json, os, resource, sys
-import main, matplotlib.figure
+import gc, importlib, json, os, resource, sys
+import main
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+gc.freeze()  # or each fork would go through all of it when it ends
 for line in sys.stdin:
     code, words, out, room, environments = json.loads(line)
     children = []
@@ -158,6 +162,6 @@ def started(command: Sequence[str | os.PathLike[str]], **settings: Any) -> Itera
 def serving() -> Iterator[subprocess.Popen[str]]:
     """Yield the process that the others are forked from."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command, pipe = [sys.executable, "-c", _SERVER], subprocess.PIPE
+    command, pipe = [sys.executable, "-c", _SERVER, *LATER], subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as server:
         yield server
