@@ -63,6 +63,7 @@ place, *names = sys.argv[1:]
 sys.path.insert(1, os.getcwd())
 for name in names:
     importlib.import_module(name)
+del sys.path[1]
 with socket.socket(socket.AF_UNIX) as server:
     server.bind(place)
     server.listen()
