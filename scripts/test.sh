@@ -3,7 +3,16 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements-dev.txt
 .venv/bin/ruff check
 .venv/bin/ruff format --check
-.venv/bin/pyright
+types=$(mktemp)
+.venv/bin/pyright >"$types" 2>&1 & # beside the tests; it takes one core, for a minute
+pyright=$!
+trap 'kill "$pyright" 2>/dev/null || true; rm -f "$types"' EXIT
 export OMP_NUM_THREADS=1  # many small tests: a process on each core beats several threads in one
 limit=$(command -v timeout || true)  # each test has a limit of its own; this ends what hangs so that it hears no signal
-exec ${limit:+"$limit" --foreground --kill-after=60 4200} .venv/bin/python -m pytest -n auto --dist loadfile "$@"
+# The order is that of tests/conftest.py.
+failed=0
+${limit:+"$limit" --foreground --kill-after=60 4200} \
+    .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@" || failed=$?
+wait "$pyright" || failed=$((failed ? failed : $?))
+cat "$types"
+exit "$failed"

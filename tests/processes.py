@@ -21,15 +21,19 @@ import torch
 import main
 import option
 from model import build, checkpoint
+from tests.forks import LATER
 from utility import ROOT
 
 THROUGH, KILLED = 0, -signal.SIGKILL
 UNLIMITED = resource.RLIM_INFINITY
 
-# Forks for each line that it is told, so that PyTorch is imported once and not by every process.
+# Forks for each line that it is told, so that what a run takes, sooner or later, is imported once and not by each.
 _SERVER = """
-import json, os, resource, sys
-import main, matplotlib.figure
+import gc, importlib, json, os, resource, sys
+import main
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+gc.freeze()  # or each fork would go through all of it when it ends
 for line in sys.stdin:
     code, words, out, room, environments = json.loads(line)
     children = []
@@ -46,6 +50,8 @@ for line in sys.stdin:
     print(json.dumps(children), flush=True)
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 """
+
+_NO_CURVES = "import evaluation.report; evaluation.report.draw_curves = lambda *_: None\n"  # these take half the time
 
 
 class Process:
@@ -121,21 +127,29 @@ class Workshop:
         return words.replace("TEACHER", str(teacher)).split()
 
     def start(
-        self, arguments: str, *, room: int = UNLIMITED, ranks: int = 1, code: str = "main.main(words)"
+        self,
+        arguments: str,
+        *,
+        room: int = UNLIMITED,
+        ranks: int = 1,
+        code: str = "main.main(words)",
+        draws: bool = False,
     ) -> Process:
         """Start a run.
 
         Args:
             room: bytes beyond which none of its files can grow, as on a full disk.
             code: what each process executes; `main` and `words` are defined.
+            draws: its curves.
         """
+        code = code if draws else _NO_CURVES + code
         out = self.folder / f"{len(self._started)}.txt"
         self._started.append(Process(self._server, code, self.words(arguments), out, room, ranks))
         return self._started[-1]
 
-    def finish(self, arguments: str, *, ranks: int = 1, code: str = "main.main(words)") -> Path:
-        """Run to the end and return the directory of the run."""
-        process = self.start(arguments, ranks=ranks, code=code)
+    def finish(self, arguments: str, **settings: Any) -> Path:
+        """Run to the end and return the directory of the run. settings: of `start`."""
+        process = self.start(arguments, **settings)
         assert process.join() == THROUGH, process.says()
         return process.run
 
@@ -158,6 +172,6 @@ def started(command: Sequence[str | os.PathLike[str]], **settings: Any) -> Itera
 def serving() -> Iterator[subprocess.Popen[str]]:
     """Yield the process that the others are forked from."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command, pipe = [sys.executable, "-c", _SERVER], subprocess.PIPE
+    command, pipe = [sys.executable, "-c", _SERVER, *LATER], subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as server:
         yield server

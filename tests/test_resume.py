@@ -71,17 +71,18 @@ print("calls:", calls)
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", RUNS)
 def test_a_run_that_is_killed_again_and_again(objective, workshop):
-    process = workshop.start(f"{RUNS[objective]} --save whole", code=DYING.format(dies=0))
+    draws = objective == "pixel"
+    process = workshop.start(f"{RUNS[objective]} --save whole", code=DYING.format(dies=0), draws=draws)
     assert process.join() == THROUGH, process.says()
     whole, calls = process.run, int(process.says().split("calls: ")[1])
     broken, draw = f"{RUNS[objective]} --save broken --resume auto", random.Random(f"kills of {objective}")
     codes = []
     for _ in range(4):
-        process = workshop.start(broken, code=DYING.format(dies=draw.randint(1, calls - 1)))
+        process = workshop.start(broken, code=DYING.format(dies=draw.randint(1, calls - 1)), draws=draws)
         codes.append(process.join())
         assert codes[-1] in (KILLED, THROUGH), process.says()
     assert codes[0] == KILLED
-    same_files(whole, workshop.finish(broken))
+    same_files(whole, workshop.finish(broken, draws=draws))
 
 
 @pytest.mark.slow
@@ -310,9 +311,8 @@ def test_a_full_disk_while_the_log_is_written(begun, workshop):
 @pytest.mark.slow
 def test_a_curve_that_cannot_be_drawn_ends_no_run(begun, workshop):
     arguments, run, whole = begun
-    (run / "psnr.png").unlink()
     (run / "psnr.png").mkdir()
-    process = workshop.start(arguments)
+    process = workshop.start(arguments, draws=True)
     assert process.join() == 0
     assert re.search(r"note: .*; the file that was there is untouched: '.*/psnr.png'", process.says())
     same_files(whole, run)

@@ -8,11 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.forks import LATER, forking
 from utility import ROOT
 
 PAGE = (ROOT / "docs" / "add.md").read_text(encoding="utf-8")
@@ -71,6 +73,13 @@ def repository(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture(scope="module")
+def python() -> Iterator[Path]:
+    """Python that has imported other people's packages, and nothing of ours."""
+    with forking(LATER) as program:
+        yield program
+
+
 def test_the_page_is_short_and_tells_what_it_touches():
     assert len(PAGE.splitlines()) <= 200
     assert list(SECTIONS) == ["A network", "A degradation", "An objective", "A metric"]
@@ -103,17 +112,17 @@ def test_all_additions_fit_beside_each_other(repository):
         ("A metric", "MAE ↓"),
     ],
 )
-def test_an_addition_works_by_its_commands(heading, printed, repository, photo_folder):
+def test_an_addition_works_by_its_commands(heading, printed, repository, photo_folder, python):
     blocks = SECTIONS[heading]
     for block in blocks:
         if block.file:
             apply(block, repository)
     output = ""
     for command in (line for block in blocks if block.language == "bash" for line in block.text.splitlines()):
-        python, program, *words = shlex.split(command.replace("DIR", str(photo_folder)))
-        assert python == "python"
+        called, program, *words = shlex.split(command.replace("DIR", str(photo_folder)))
+        assert called == "python"
         words += TOY.split() if program == "main.py" else ["--cpu"]
-        done = subprocess.run([sys.executable, program, *words], cwd=repository, capture_output=True, text=True)
+        done = subprocess.run([python, program, *words], cwd=repository, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         output += done.stdout
     assert printed in output

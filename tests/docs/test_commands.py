@@ -162,6 +162,7 @@ def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch):
     (tmp_path / "mine.json").write_text(RECIPE if page in ("recipes.md", "train.md") else PROTOCOL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("evaluation.report.draw_curves", lambda *_: None)  # takes half the time of a small run
     for command in ALL:
         if command.page != page or not runs(command):
             continue

@@ -18,7 +18,7 @@ from utility import ROOT
 @pytest.mark.slow
 def test_the_demo_ends_with_its_table_pictures_and_next_command(tmp_path):
     out = tmp_path / "demo"
-    command = [sys.executable, ROOT / "scripts" / "demo.py", "--minutes", "1.5", "--out", out]
+    command = [sys.executable, ROOT / "scripts" / "demo.py", "--minutes", "0.6", "--out", out]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert [line[:6] for line in result.stdout.splitlines() if "left of the demo" in line] == [
@@ -34,7 +34,7 @@ def test_the_demo_ends_with_its_table_pictures_and_next_command(tmp_path):
     assert Image.open(out / "side_by_side.png").width > 800
     for stage in ("teacher", "student"):
         assert (out / f"{stage}_x4_bicubic_iso" / "loss.png").exists()
-    assert "of 00:01:30" in text
+    assert "of 00:00:36" in text
     assert "--data_test Demo --dir_demo FOLDER" in text
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.autocast import to_autocast
 from model.op import attended, attended_pointwise
-from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, assert_trains_alone, interpret
+from tests.model.op.triton_tools import assert_compiles, assert_moves_16_bytes_at_once, assert_trains_alone
 
 SLOPE = 0.1
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -86,7 +86,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernel_gives_what_float64_gives():
+def test_the_triton_kernel_gives_what_float64_gives(interpret):
     interpret("interpreted_attended.py")
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from model.convolution import Conv2d
 from model.layer import Layers, lrelu
 from model.op import conv, convolution
-from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, compiled, usage
 
 STRIDE, PADDING = (2, 1), (1, 1)
 FOLLOWED = [{}, {"slope": 0.1}, {"scale": 0.2}, {"scale": 1.0}]  # with a scale, by a sum
@@ -144,7 +144,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernels_give_what_float64_gives():
+def test_the_triton_kernels_give_what_float64_gives(interpret):
     interpret("interpreted_conv.py")
 
 

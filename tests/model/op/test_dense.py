@@ -12,7 +12,6 @@ from tests.model.op.triton_tools import (
     assert_moves_16_bytes_at_once,
     assert_trains_alone,
     compiled,
-    interpret,
     usage,
 )
 
@@ -233,7 +232,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernels_give_what_float64_gives():
+def test_the_triton_kernels_give_what_float64_gives(interpret):
     interpret("interpreted_dense.py")
 
 

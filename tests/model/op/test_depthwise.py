@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.op import depthwise
 from model.op import dynamic_depthwise as beside_depthwise
-from tests.model.op.triton_tools import assert_compiles, carried, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, carried, compiled, usage
 
 
 def dynamic_depthwise(x, kernel, slope):
@@ -149,7 +149,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernels_give_what_float64_gives():
+def test_the_triton_kernels_give_what_float64_gives(interpret):
     interpret("interpreted_depthwise.py")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from model.layer import conv
 from model.op import last, last_convolution
-from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, carried, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, carried, compiled, usage
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 CPU = torch.device("cpu")
@@ -150,7 +150,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernels_give_what_float64_gives():
+def test_the_triton_kernels_give_what_float64_gives(interpret):
     interpret("interpreted_last.py")
 
 

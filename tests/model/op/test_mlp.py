@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.op import mlp, two_layers
-from tests.model.op.triton_tools import assert_compiles, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, compiled, usage
 
 SLOPE = 0.1
 
@@ -60,7 +60,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernel_gives_what_float64_gives():
+def test_the_triton_kernel_gives_what_float64_gives(interpret):
     interpret("interpreted_mlp.py")
 
 

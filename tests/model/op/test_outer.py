@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.op import outer, outer_attention
-from tests.model.op.triton_tools import compiled, interpret, usage
+from tests.model.op.triton_tools import compiled, usage
 
 
 def arguments(b=2, c=5, dtype=torch.float64):
@@ -65,7 +65,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernels_give_what_float64_gives():
+def test_the_triton_kernels_give_what_float64_gives(interpret):
     interpret("interpreted_outer.py")
 
 

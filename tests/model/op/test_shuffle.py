@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from model.op import shuffle as operator
 from model.op import shuffled_convolutions
-from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, carried, compiled, interpret, usage
+from tests.model.op.triton_tools import assert_compiles, assert_trains_alone, carried, compiled, usage
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -128,7 +128,7 @@ def test_the_self_check_tells_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_the_triton_kernels_give_what_float64_gives():
+def test_the_triton_kernels_give_what_float64_gives(interpret):
     interpret("interpreted_shuffle.py")
 
 

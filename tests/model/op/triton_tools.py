@@ -1,25 +1,12 @@
-"""Triton kernels without a GPU: run in its interpreter, and compiled for GPUs that are not there."""
+"""Triton kernels without a GPU: compiled for GPUs that are not there; and what the operators have in common."""
 
 import importlib
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def interpret(program):
-    """Run a program beside this file in Triton's interpreter, which must be asked for before Triton is imported."""
-    pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, Path(__file__).with_name(program)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def assert_compiles(function, inputs):
