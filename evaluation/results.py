@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from math import isfinite
@@ -20,10 +21,11 @@ from evaluation import tables
 from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
-from model.checkpoint import FOLDER_WEIGHTS
-from utility import atomic_write, environment, file_name
+from model.checkpoint import FOLDER_WEIGHTS, read_file
+from utility import Run, atomic_write, environment, file_name
 
 LABELS = ("set", "protocol", "image", "case")
+TRACED = ("seed", "lr_sr", "objective")  # of the run that a checkpoint lies in
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 
 
@@ -43,6 +45,23 @@ def run_of(checkpoint: Path) -> Path | None:
         True
     """
     return checkpoint.parent.parent if checkpoint.parent.name == "model" else None
+
+
+@cache
+def training_of(checkpoint: Path) -> dict[str, Any]:
+    """Return what is known of the training behind a checkpoint, as JSON can hold it; {} for weights that tell nothing.
+
+    The run that it lies in tells seed, learning rate and objective. A file of ours tells its degradation anywhere.
+    """
+    run, told = run_of(checkpoint), dict[str, Any]()
+    with suppress(ValueError):  # any folder may hold a config.json
+        config = {} if run is None else Run(run).config()
+        told = {name: config[name] for name in TRACED if name in config}
+    contents = read_file(checkpoint) if checkpoint.is_file() else {}
+    if "degradation" in contents:
+        told["degradation"] = contents["degradation"]
+    # A file from elsewhere may hold tensors there, or nan.
+    return json.loads(json.dumps(told, default=str, skipkeys=True), parse_constant=lambda _: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +125,7 @@ class Setup:
             "checkpoint": str(self.pre_train),
             "weights": self.weights,
             "sha256": self.pre_train and sha256(self.pre_train),
+            "training": training_of(self.pre_train) if self.pre_train else {},
             "precision": self.precision,
             "self_ensemble": self.self_ensemble,
             "tile": self.tile,
