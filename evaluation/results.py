@@ -1,4 +1,4 @@
-"""The folders for the results of a test, and the files that say what was measured and how."""
+"""The folders for the results of a test, and the files that say what was measured and how: written and read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
 from model.checkpoint import FOLDER_WEIGHTS, read_file
-from utility import Run, atomic_write, environment, file_name
+from utility import Run, atomic_write, environment, file_name, read_json, read_rows
 
 LABELS = ("set", "protocol", "image", "case")
 TRACED = ("seed", "lr_sr", "objective")  # of the run that a checkpoint lies in
@@ -187,6 +187,62 @@ def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[st
     """
     table = partial(tables.render_images, {score.image: score.values for score in scores})
     _write(stem, scores, table, {**mean(scores), **made})
+
+
+class Tested(NamedTuple):
+    """The scores of one test set, and where they lie."""
+
+    folder: Path
+    about: dict[str, Any]  # the JSON file: the test, and the network that was tested
+    scores: list[Score]
+
+
+def of_checkpoint(path: Path) -> Path:
+    """Return the folder `results/<checkpoint>` of the one checkpoint of a run that was tested.
+
+    `path` is the run, or already such a folder. Raise FileNotFoundError if it is neither, and ValueError if several
+    checkpoints were tested, or none.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    if path.absolute().parent.name == "results":
+        return path
+    tested = [folder for folder in sorted(path.glob("results/*")) if any(folder.rglob("scores_*.csv"))]
+    if len(tested) != 1:
+        found = f"one of {', '.join(map(str, tested))}" if tested else "a run that test.py has scored"
+        raise ValueError(f"{path} has scores of {len(tested)} checkpoints: name {found}")
+    return tested[0]
+
+
+def read(results: Path) -> dict[str, Tested]:
+    """Read the scores of a checkpoint's test sets, by the path of their CSV file in its results.
+
+    Raise ValueError if a file is damaged or there is none, and FileNotFoundError if a JSON file is missing.
+    """
+    found = {}
+    for path in sorted(results.rglob("scores_*.csv")):
+        try:
+            scores = [
+                Score(
+                    row["set"],
+                    row["protocol"],
+                    row["image"],
+                    row["case"],
+                    {name: float(value) for name, value in row.items() if name not in LABELS},
+                )
+                for row in read_rows(path)
+            ]
+            about = read_json(path.with_suffix(".json"))
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path} or its .json is damaged ({error}); test again") from error
+        if not scores:
+            raise ValueError(f"{path} holds no scores; test again")
+        found[path.relative_to(results).as_posix()] = Tested(path.parent, about, scores)
+    if not found:
+        raise ValueError(
+            f"{results} holds no scores; `python test.py --dir_data DIR --pre_train CHECKPOINT` writes them"
+        )
+    return found
 
 
 def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:

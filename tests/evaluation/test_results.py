@@ -148,3 +148,21 @@ def test_a_config_of_something_else_and_odd_values_stop_no_test(config, tmp_path
     (tmp_path / "any/config.json").write_text(config)
     write_file({"degradation": {"mean": torch.ones(2), "width": math.nan, (1, 2): 3}}, path)
     assert results.training_of(path) == {"degradation": {"mean": "tensor([1., 1.])", "width": None}}
+
+
+def test_scores_are_read_as_they_were_written(write, tmp_path):
+    stem = write()
+    name = "bicubic/Set5/scores_rgb.csv"
+    for gone in (None, "training"):  # older files lack it
+        about = json.loads(stem.with_suffix(".json").read_text())
+        about.pop(gone, None)
+        stem.with_suffix(".json").write_text(json.dumps(about))
+        assert results.read(tmp_path) == {name: (stem.parent, about, SCORES)}
+    text = stem.with_suffix(".csv").read_text()
+    for damaged in (text.replace("30.0", "much"), text.replace("image", "picture"), text.splitlines()[0] + "\n"):
+        stem.with_suffix(".csv").write_text(damaged)
+        with pytest.raises(ValueError, match=r"scores_rgb\.csv .*test again"):
+            results.read(tmp_path)
+    stem.with_suffix(".csv").unlink()
+    with pytest.raises(ValueError, match="holds no scores"):
+        results.read(tmp_path)
