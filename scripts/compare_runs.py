@@ -224,11 +224,11 @@ def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[st
     """Compare the variants that the runs are of, each over its seeds."""
     if given.hr is not None:
         raise ValueError(f"`hr`: crops are drawn of two runs, not of {len(folders)}; leave it out")
-    trained = [
-        variants.Trained(folder, Run(folder.parent.parent).config(), scores)
-        for folder, scores in zip(folders, tested, strict=True)
-    ]
     with argument("runs"):
+        trained = [
+            variants.Trained(folder, Run(folder.parent.parent).config(), scores)
+            for folder, scores in zip(folders, tested, strict=True)
+        ]
         found = variants.grouped(trained)
     names = chosen(given.names, variants.names(found))
     named = dict(zip(names, found, strict=True))
