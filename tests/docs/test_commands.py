@@ -183,13 +183,18 @@ def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch):
                 shutil.rmtree(option.train_options(words, main.NAMES)[1].run_dir, ignore_errors=True)
         elif command.program in ("main.py", "test.py"):
             words += ["--cpu"]
-        words = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+        words = [path for word in words for path in expanded(word)]
         module = importlib.import_module(command.program.removesuffix(".py").replace("/", "."))
         try:
             module.main(words)
         except SystemExit as end:
             if end.code:
                 pytest.fail(f"{command}: {end.code}")
+
+
+def expanded(word: str) -> list[str]:
+    """The files that a pattern stands for; the word itself if there are none, as in a shell."""
+    return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 
 def runs(command: Command) -> bool:
