@@ -1,15 +1,16 @@
-"""The folders for the results of a test, and the files that say what was measured and how."""
+"""The folders for the results of a test, and the files that say what was measured and how: written and read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -19,10 +20,11 @@ from evaluation import tables
 from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
-from model.checkpoint import FOLDER_WEIGHTS
-from utility import append_rows, atomic_write, environment, file_name, write_text
+from model.checkpoint import FOLDER_WEIGHTS, read_file
+from utility import Run, append_rows, atomic_write, environment, file_name, read_json, read_rows, write_text
 
 LABELS = ("set", "protocol", "image", "case")
+TRACED = ("seed", "lr_sr", "objective")  # of the run that a checkpoint lies in
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 
 
@@ -42,6 +44,23 @@ def run_of(checkpoint: Path) -> Path | None:
         True
     """
     return checkpoint.parent.parent if checkpoint.parent.name == "model" else None
+
+
+@cache
+def training_of(checkpoint: Path) -> dict[str, Any]:
+    """Return what is known of the training behind a checkpoint, as JSON can hold it; {} for weights that tell nothing.
+
+    The run that it lies in tells seed, learning rate and objective. A file of ours tells its degradation anywhere.
+    """
+    run, told = run_of(checkpoint), dict[str, Any]()
+    with suppress(ValueError):  # any folder may hold a config.json
+        config = {} if run is None else Run(run).config()
+        told = {name: config[name] for name in TRACED if name in config}
+    contents = read_file(checkpoint) if checkpoint.is_file() else {}
+    if "degradation" in contents:
+        told["degradation"] = contents["degradation"]
+    # A file from elsewhere may hold tensors there, or nan.
+    return json.loads(json.dumps(told, default=str, skipkeys=True), parse_constant=lambda _: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +124,7 @@ class Setup:
             "checkpoint": str(self.pre_train),
             "weights": self.weights,
             "sha256": self.pre_train and sha256(self.pre_train),
+            "training": training_of(self.pre_train) if self.pre_train else {},
             "precision": self.precision,
             "self_ensemble": self.self_ensemble,
             "tile": self.tile,
@@ -166,6 +186,62 @@ def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[st
     """
     table = partial(tables.render_images, {score.image: score.values for score in scores})
     _write(stem, scores, table, {**mean(scores), **made})
+
+
+class Tested(NamedTuple):
+    """The scores of one test set, and where they lie."""
+
+    folder: Path
+    about: dict[str, Any]  # the JSON file: the test, and the network that was tested
+    scores: list[Score]
+
+
+def of_checkpoint(path: Path) -> Path:
+    """Return the folder `results/<checkpoint>` of the one checkpoint of a run that was tested.
+
+    `path` is the run, or already such a folder. Raise FileNotFoundError if it is neither, and ValueError if several
+    checkpoints were tested, or none.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    if path.absolute().parent.name == "results":
+        return path
+    tested = [folder for folder in sorted(path.glob("results/*")) if any(folder.rglob("scores_*.csv"))]
+    if len(tested) != 1:
+        found = f"one of {', '.join(map(str, tested))}" if tested else "a run that test.py has scored"
+        raise ValueError(f"{path} has scores of {len(tested)} checkpoints: name {found}")
+    return tested[0]
+
+
+def read(results: Path) -> dict[str, Tested]:
+    """Read the scores of a checkpoint's test sets, by the path of their CSV file in its results.
+
+    Raise ValueError if a file is damaged or there is none, and FileNotFoundError if a JSON file is missing.
+    """
+    found = {}
+    for path in sorted(results.rglob("scores_*.csv")):
+        try:
+            scores = [
+                Score(
+                    row["set"],
+                    row["protocol"],
+                    row["image"],
+                    row["case"],
+                    {name: float(value) for name, value in row.items() if name not in LABELS},
+                )
+                for row in read_rows(path)
+            ]
+            about = read_json(path.with_suffix(".json"))
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path} or its .json is damaged ({error}); test again") from error
+        if not scores:
+            raise ValueError(f"{path} holds no scores; test again")
+        found[path.relative_to(results).as_posix()] = Tested(path.parent, about, scores)
+    if not found:
+        raise ValueError(
+            f"{results} holds no scores; `python test.py --dir_data DIR --pre_train CHECKPOINT` writes them"
+        )
+    return found
 
 
 def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:

@@ -1,12 +1,14 @@
-"""The uncertainty of scores: confidence intervals over images, and a paired test between two networks.
+"""The uncertainty of scores: over the images of a test, between two networks, between the seeds of two trainings.
 
-An image is one observation. Its kernels are averaged first, since they are not independent observations.
+An image is one observation. Its kernels are averaged first, since they are not independent observations. Between
+trainings the score of a seed is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import nan
+from math import isfinite, nan, sqrt
+from statistics import fmean, variance
 
 import numpy as np
 
@@ -80,3 +82,33 @@ def paired_test(differences: Sequence[float], *, seed: int = 0) -> float:
         (differences,), np.mean, permutation_type="samples", n_resamples=DRAWS, batch=BATCH, rng=seed
     )
     return float(found.pvalue)
+
+
+def difference_interval(
+    values: Sequence[float], others: Sequence[float], *, level: float = 0.95
+) -> tuple[float, float]:
+    """Return Welch's confidence interval of the mean of `values` minus that of `others`, two independent samples.
+
+    Args:
+        values, others: a score of each seed; the two may vary unlike.
+        level: the share of such intervals that hold the true difference, if scores are normally distributed.
+
+    Returns:
+        Its lower and upper end; nan if a sample has one value alone, or one that is not finite.
+
+    Examples:
+        >>> low, high = difference_interval([28.1, 28.2, 28.3], [27.9, 28.0, 28.1])
+        >>> round(low, 3), round(high, 3)
+        (-0.027, 0.427)
+    """
+    if min(len(values), len(others)) < 2 or not all(map(isfinite, (*values, *others))):
+        return nan, nan
+    from scipy.special import stdtrit  # takes a tenth of a second to import
+
+    difference = fmean(values) - fmean(others)
+    first, second = variance(values) / len(values), variance(others) / len(others)  # of the two means
+    if not first + second:
+        return difference, difference
+    freedom = (first + second) ** 2 / (first**2 / (len(values) - 1) + second**2 / (len(others) - 1))
+    half = float(stdtrit(freedom, (1 + level) / 2)) * sqrt(first + second)
+    return difference - half, difference + half

@@ -346,7 +346,8 @@ class MeanShift(nn.Module):
 
     def __init__(self, sign: int) -> None:
         super().__init__()
-        self.register_buffer("mean", sign * torch.tensor(DIV2K_MEAN).view(3, 1, 1), persistent=False)
+        mean = torch.tensor([sign * level for level in DIV2K_MEAN])  # products of tensors without data take a second
+        self.register_buffer("mean", mean.view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, 3, H, W)."""

@@ -40,6 +40,21 @@ def loss_curves(path: Path) -> Lines:
     return dict(curves)
 
 
+def joined(runs: Sequence[Lines]) -> dict[str, dict[int, list[float]]]:
+    """Return the values of all runs at the steps that all of them have, by curve and step.
+
+    Examples:
+        >>> joined([{"Set5": [(10, 20.0), (20, 21.0)]}, {"Set5": [(10, 22.0)]}])
+        {'Set5': {10: [20.0, 22.0]}}
+    """
+    found = {}
+    for curve in runs[0] if runs else ():
+        scores = [dict(run.get(curve, [])) for run in runs]
+        if shared := {step: [run[step] for run in scores] for step in scores[0] if all(step in run for run in scores)}:
+            found[curve] = shared
+    return found
+
+
 class Reference:
     """The PSNR curves of another run, or the mean curves of several that differ in their seed alone.
 
@@ -65,14 +80,11 @@ class Reference:
         for path, curves in zip(logs, runs, strict=True):
             if not curves:
                 raise ValueError(f"{path} holds no scores")
-        self.curves: Lines = {}
-        self.bands: dict[str, float] = {}
-        for curve in runs[0]:
-            scores = [dict(run.get(curve, [])) for run in runs]
-            shared = {step: [run[step] for run in scores] for step in scores[0] if all(step in run for run in scores)}
-            if shared:
-                self.curves[curve] = [(step, fmean(values)) for step, values in shared.items()]
-                self.bands[curve] = _band([*shared.values()])
+        shared = joined(runs)
+        self.curves: Lines = {
+            curve: [(step, fmean(values)) for step, values in steps.items()] for curve, steps in shared.items()
+        }
+        self.bands = {curve: _band([*steps.values()]) for curve, steps in shared.items()}
         if not self.curves:
             raise ValueError(f"{', '.join(map(str, logs))} have no validation in common")
         self._outside: set[str] = set()

@@ -1,18 +1,25 @@
-"""Compare two networks that test.py has scored on the same images: is the difference more than chance?
+"""Compare networks that test.py has scored on the same images: is a difference more than chance?
 
     python scripts/compare_runs.py experiment/OLD experiment/NEW [--names old new] [--hr DIR] [--out DIR]
+    python scripts/compare_runs.py experiment/base_* experiment/other_* ...
 
-Each is a run, or the folder `results/<checkpoint>` of one: so two checkpoints of a run can be compared. What both were
-tested on is paired image by image. The program writes
+Each is a run, or the folder `results/<checkpoint>` of one: so two checkpoints of a run can be compared. The program
+writes into the folder --out
 
-table.md    for each test set and metric the means with their 95 % intervals (bootstrap over the images), the difference
-            with its own, the p-value of a paired sign-flip test, and how many images got better and worse
-curves.png  PSNR of both runs over the steps of their training, where both logged a validation set
-crops.png   with --hr, where both tests had --save_results: the images with the largest gains and losses of PSNR, each
-            where it shows most
+table.md    the scores
+curves.png  PSNR over the steps of the trainings, where they logged a validation set
+crops.png   of two runs with --hr, where both tests had --save_results: the images with the largest gains and losses of
+            PSNR, each where it shows most
 
-An image counts once, as the mean over its kernels. The p-values are of single comparisons: of twenty, one is below 0.05
-by chance.
+**Two runs** are paired image by image. The table has for each test set and metric the means with their 95 % intervals
+(bootstrap over the images), the difference with its own, the p-value of a paired sign-flip test, and how many images
+got better and worse. An image counts once, as the mean over its kernels. The p-values are of single comparisons: of
+twenty, one is below 0.05 by chance.
+
+**Other numbers of runs** are grouped: those that differ in their seed alone are one variant. The table has a column for
+each variant: the options in which they differ, the seeds, the mean score with its standard deviation over the seeds,
+and its difference from the first variant with a 95 % interval (Welch's t over the seeds). The band around a curve goes
+from the lowest to the highest seed.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,25 +41,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.images import list_images, read_image
 from data.testset import centre, to_pixels, to_tensor
-from evaluation import Score, metric, tables
-from evaluation.results import LABELS, slug
+from evaluation import metric, results, tables
+from evaluation.results import Tested, slug
 from evaluation.statistics import confidence_interval, image_means, paired_test
-from runtime.curves import Lines, psnr_curves
+from scripts import variants
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
-from utility import Run, argument, atomic_write, read_json, read_rows, write_text
+from utility import Run, argument, atomic_write, write_text
 
 ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
 CROP, ENLARGED, MOST = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
 CPU = torch.device("cpu")
 
 
-class Tested(NamedTuple):
-    """The scores of one test set, and where they lie."""
+class Page(NamedTuple):
+    """What is printed, and what is written."""
 
-    folder: Path
-    about: dict[str, Any]
-    scores: list[Score]
+    text: str
+    markdown: str
+    figures: dict[str, Figure | None]  # by the name of the file
 
 
 class Change(NamedTuple):
@@ -63,55 +70,27 @@ class Change(NamedTuple):
     gain: float  # dB
 
 
-def results_of(path: Path) -> Path:
-    """Return the results of the one checkpoint that was tested; raise ValueError or OSError if there is not just one.
-
-    `path` is a run, or already such a folder.
-    """
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
-    if not (path / "results").is_dir():
-        return path
-    tested = [folder for folder in sorted((path / "results").iterdir()) if any(folder.rglob("scores_*.csv"))]
-    if len(tested) != 1:
-        found = f"one of {', '.join(map(str, tested))}" if tested else "first score it with test.py"
-        raise ValueError(f"{path} has scores of {len(tested)} checkpoints: name {found}")
-    return tested[0]
-
-
-def read(results: Path) -> dict[str, Tested]:
-    """Read the scores of a checkpoint, by where they lie in its results. Raise ValueError for a damaged file."""
-    found = {}
-    for path in sorted(results.rglob("scores_*.csv")):
-        rows = read_rows(path)
-        scores = [
-            Score(
-                row["set"],
-                row["protocol"],
-                row["image"],
-                row["case"],
-                {name: float(value) for name, value in row.items() if name not in LABELS},
-            )
-            for row in rows
-        ]
-        found[path.relative_to(results).as_posix()] = Tested(path.parent, read_json(path.with_suffix(".json")), scores)
-    return found
+def check_alike(runs: Sequence[Mapping[str, Tested]]) -> None:
+    """Raise ValueError if runs were tested on the same set otherwise than each other."""
+    first: dict[str, Tested] = {}
+    for run in runs:
+        for key, b in run.items():
+            a = first.setdefault(key, b)
+            for name in ALIKE:
+                if a.about[name] != b.about[name]:
+                    raise ValueError(f"{key} was measured otherwise: {name} {a.about[name]} and {b.about[name]}")
+            if [score[:4] for score in a.scores] != [score[:4] for score in b.scores]:
+                raise ValueError(f"{key} in {a.folder} and {b.folder} holds other images or kernels; test both again")
 
 
 def common(one: Mapping[str, Tested], other: Mapping[str, Tested]) -> dict[str, tuple[Tested, Tested]]:
-    """Return what both were tested on. Raise ValueError if there is nothing, or if it was not measured alike."""
+    """Return what both were tested on. Raise ValueError if there is nothing."""
     both = {key: (one[key], other[key]) for key in one if key in other}
     if not both:
         raise ValueError(
-            f"nothing was tested with both: one has {', '.join(one) or 'no scores'}, the other "
-            f"{', '.join(other) or 'no scores'}; score both by `python test.py --dir_data DIR --pre_train CHECKPOINT`"
+            f"nothing was tested with both: one has {', '.join(one)}, the other {', '.join(other)}; score both by "
+            "`python test.py --dir_data DIR --pre_train CHECKPOINT`"
         )
-    for key, (a, b) in both.items():
-        for name in ALIKE:
-            if a.about[name] != b.about[name]:
-                raise ValueError(f"{key} was measured otherwise: {name} {a.about[name]} and {b.about[name]}")
-        if [score[:4] for score in a.scores] != [score[:4] for score in b.scores]:
-            raise ValueError(f"{key} holds other images or kernels in the two results; test both again")
     return both
 
 
@@ -153,28 +132,6 @@ def rows(both: Mapping[str, tuple[Tested, Tested]]) -> list[list[str]]:
                 ]
             )
     return table
-
-
-# ---------------------------------------------------------------------------------------------------- curves
-
-
-def curves(runs: Mapping[str, Path]) -> Figure | None:
-    """Draw the PSNR of the validations of two runs, a picture for each set that both have; None if there is none."""
-    logs: dict[str, Lines] = {}
-    for name, run in runs.items():
-        for title, points in psnr_curves(Run(run).psnr_log).items():
-            logs.setdefault(title, {})[name] = points
-    shared = {title: lines for title, lines in logs.items() if len(lines) == len(runs)}
-    if not shared:
-        return None
-    figure = Figure(figsize=(6 * len(shared), 4), layout="constrained")
-    for axes, (title, lines) in zip(figure.subplots(1, len(shared), squeeze=False)[0], shared.items(), strict=True):
-        for name, points in lines.items():
-            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None, label=name)
-        axes.set(title=title, xlabel="step", ylabel="PSNR, dB")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return figure
 
 
 # ----------------------------------------------------------------------------------------------------- crops
@@ -235,28 +192,69 @@ def crops(names: Sequence[str], a: Tested, b: Tested, hr_paths: Mapping[str, Pat
 # --------------------------------------------------------------------------------------------------- program
 
 
-def run(given: Namespace) -> None:
-    """Compare, print and write. Raise ValueError or OSError that names the argument to mend."""
-    check_folder("--out", given.out)
+def chosen(names: Sequence[str] | None, usual: Sequence[str]) -> Sequence[str]:
+    """Return the names that were given, or else the usual ones. Raise ValueError if they are of another number."""
+    if names is not None and len(set(names)) != len(usual):
+        raise ValueError(f"`names` {' '.join(names)}: expected {len(usual)} different names, for {', '.join(usual)}")
+    return names or usual
+
+
+def pair(given: Namespace, folders: Sequence[Path], tested: Sequence[Mapping[str, Tested]]) -> Page:
+    """Compare two runs image by image."""
     with argument("runs"):
-        folders = [results_of(path) for path in given.runs]
-        both = common(*map(read, folders))
+        both = common(*tested)
     runs = [folder.parent.parent for folder in folders]
-    names = given.names or ([run.name for run in runs] if runs[0] != runs[1] else [folder.name for folder in folders])
+    names = chosen(given.names, [each.name for each in (runs if runs[0] != runs[1] else folders)])
     header = ["set", "protocol", "metric", *names, "difference", "p", "images", "better", "worse"]
-    table = rows(both)
-    print(tables.layout(header, table, "text", labels=3))
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_text(given.out / "table.md", tables.layout(header, table, "markdown", labels=3) + "\n")
-    figures = {"curves.png": curves(dict(zip(names, runs, strict=True))) if runs[0] != runs[1] else None}
+    lines = rows(both)
+    text, markdown = (tables.layout(header, lines, form, labels=3) for form in ("text", "markdown"))
+    lines_of = {name: [run] for name, run in zip(names, runs, strict=True)}
+    figures = {"curves.png": variants.curves(lines_of) if runs[0] != runs[1] else None}
     if given.hr is not None:
         with argument("hr"):
             hr_paths = {path.stem: path for path in list_images(given.hr)}
         sheet = [row for pair in both.values() for row in crops(names, *pair, hr_paths)]
         figures["crops.png"] = contact_sheet(sheet, f"from {names[0]} to {names[1]}") if sheet else None
         if not sheet:
-            print("no crops: both tests need --save_results, and --hr the HR images of their names")
-    for name, figure in figures.items():
+            text += "\nno crops: both tests need --save_results, and --hr the HR images of their names"
+    return Page(text, markdown + "\n", figures)
+
+
+def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[str, Tested]]) -> Page:
+    """Compare the variants that the runs are of, each over its seeds."""
+    if given.hr is not None:
+        raise ValueError(f"`hr`: crops are drawn of two runs, not of {len(folders)}; leave it out")
+    with argument("runs"):
+        trained = [
+            variants.Trained(folder, Run(folder.parent.parent).config(), scores)
+            for folder, scores in zip(folders, tested, strict=True)
+        ]
+        found = variants.grouped(trained)
+    names = chosen(given.names, variants.names(found))
+    named = dict(zip(names, found, strict=True))
+    lines, notes = variants.table(named), variants.notes(named)
+    text, markdown = (tables.layout(["", *names], lines, form, labels=1) for form in ("text", "markdown"))
+    figure = variants.curves({name: [run.run for run in variant.runs] for name, variant in named.items()})
+    parts = [markdown, variants.LEGEND, *(f"Note: {note}." for note in notes)]
+    parts += ["![PSNR over the steps](curves.png)"] if figure else []
+    text = "\n".join([text, variants.LEGEND, *(f"note: {note}" for note in notes)])
+    return Page(text, "\n\n".join(parts) + "\n", {"curves.png": figure})
+
+
+def run(given: Namespace) -> None:
+    """Compare, print and write. Raise ValueError or OSError that names the argument to mend."""
+    check_folder("--out", given.out)
+    if len(given.runs) < 2:
+        raise ValueError(f"`runs` {given.runs[0]}: name at least two, to compare them")
+    with argument("runs"):
+        folders = [results.of_checkpoint(path) for path in given.runs]
+        tested = [results.read(folder) for folder in folders]
+        check_alike(tested)
+    page = (pair if len(folders) == 2 else ablation)(given, folders, tested)
+    print(page.text)
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_text(given.out / "table.md", page.markdown)
+    for name, figure in page.figures.items():
         if figure is not None:
             with atomic_write(given.out / name) as temporary:
                 figure.savefig(temporary, dpi=figure.dpi, format="png")
@@ -265,9 +263,9 @@ def run(given: Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = program(__file__, __doc__)
-    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run, or results/<checkpoint> of one")
-    parser.add_argument("--names", nargs=2, help="how to call them (the names of their folders)")
-    parser.add_argument("--hr", type=Path, help="folder of HR images, for the crops")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, or results/<checkpoint> of one")
+    parser.add_argument("--names", nargs="+", help="how to call the two runs, or the variants (as their folders)")
+    parser.add_argument("--hr", type=Path, help="folder of HR images, for the crops of two runs")
     parser.add_argument("--out", type=Path, default=Path("experiment/compare_runs"), help="folder (%(default)s)")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):

@@ -24,7 +24,9 @@ from option import EvalOptions
 from utility import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN = ["README.md", "degradations.md", "faq.md", "photos.md", "protocols.md", "recipes.md", "train.md", "zoo.md"]
+RUN = ["README.md", "ablations.md", "degradations.md", "faq.md", "photos.md", "protocols.md", "recipes.md", "train.md"]
+RUN += ["zoo.md"]
+LOOP = re.compile(r"^for (\w+) in ([^;\n]*); do\n(.*?)^done$", re.MULTILINE | re.DOTALL)
 ASSIGNED = re.compile(r"^(?:export )?([A-Z]+)=(\"[^\"]*\"|\S*)(?: && | |$)")
 OTHER = {"bash", "pip", "torchrun", "tensorboard", "until", "mkdir", "ln", "ls", "for", "ruff", "NAME"}  # not run here
 TRAINING = "--cpu --batch_size 2 --test_every 1 --epochs_sr 1 --n_threads 0 --print_every 1 --n_GPUs 1"
@@ -49,11 +51,17 @@ class Command(NamedTuple):
 
 
 def lines(text: str) -> list[str]:
-    """The commands in the bash blocks of a page, and those that are code in a line, in their order."""
+    """The commands in the bash blocks of a page, and those that are code in a line, in their order; loops unrolled."""
     found = []
     for block, inline in re.findall(r"^```bash\n(.*?)^```$|^`(python [^`]*)`$", text, re.MULTILINE | re.DOTALL):
-        found += (block or inline).replace("\\\n", " ").splitlines()
+        found += LOOP.sub(unrolled, (block or inline).replace("\\\n", " ")).splitlines()
     return [line.strip() for line in found if line.strip()]
+
+
+def unrolled(loop: re.Match[str]) -> str:
+    """The commands of a loop, for each of its words."""
+    name, words, body = loop.groups()
+    return "".join(re.sub(rf"\$(?:{name}\b|{{{name}}})", word, body) for word in words.split())
 
 
 def commands(page: Path) -> list[Command]:
@@ -177,12 +185,18 @@ def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch):
                 shutil.rmtree(option.train_options(words, main.NAMES)[1].run_dir, ignore_errors=True)
         elif command.program in ("main.py", "test.py"):
             words += ["--cpu"]
+        words = [path for word in words for path in expanded(word)]
         module = importlib.import_module(command.program.removesuffix(".py").replace("/", "."))
         try:
             module.main(words)
         except SystemExit as end:
             if end.code:
                 pytest.fail(f"{command}: {end.code}")
+
+
+def expanded(word: str) -> list[str]:
+    """The files that a pattern stands for; the word itself if there are none, as in a shell."""
+    return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 
 def runs(command: Command) -> bool:
@@ -198,5 +212,5 @@ def runs(command: Command) -> bool:
         "--check",
     )
     left_out = ("scripts/reproduce.py", "scripts/embeddings.py", "scripts/pack_images.py", "scripts/add_to_zoo.py")
-    left_out += ("scripts/compare_runs.py",)
+    left_out += ("scripts/compare_runs.py",) if command.page != "ablations.md" else ()
     return not any(word in text for word in needs) and command.program not in left_out

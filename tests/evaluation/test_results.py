@@ -16,6 +16,8 @@ from data.testset import Degraded, Sample
 from evaluation import results
 from evaluation.evaluate import Score
 from evaluation.tables import FORMS
+from model import build, save_model
+from model.checkpoint import checkpoint, write_file
 
 SCORES = [
     Score("Set5", "bicubic", image, "bicubic", {"psnr": psnr, "niqe": -1.5})
@@ -118,3 +120,49 @@ def test_files_of_one_name_lie_apart(tmp_path):
     shutil.copy(path, tmp_path / "model_best.pt")
     folders.add(results.Setup(pre_train=tmp_path / "model_best.pt").folder(tmp_path, scale=4))
     assert len(folders) == 2  # the same bytes are the same network
+
+
+def test_a_checkpoint_tells_the_training_behind_it_where_it_can(tmp_path):
+    net = build("EDSR", scale=2, n_feats=4, n_blocks=1)
+    path = tmp_path / "run/model/model_latest.pt"
+    path.parent.mkdir(parents=True)
+    write_file(checkpoint(net, degradation={"name": "Gaussian", "width": (0.2, 4.0)}), path)
+    config = {"seed": 3, "lr_sr": 1e-3, "objective": "pixel", "save": "run", "versions": {}}
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    told = results.Setup(pre_train=path).about(net)
+    assert told["seed"] == 1  # of the test
+    degradation = {"name": "Gaussian", "width": [0.2, 4.0]}
+    expected = {"seed": 3, "lr_sr": 1e-3, "objective": "pixel", "degradation": degradation}
+    assert told["training"] == json.loads(json.dumps(told["training"])) == expected
+    elsewhere = tmp_path / "net.pt"
+    shutil.copy(path, elsewhere)
+    assert results.training_of(elsewhere) == {"degradation": degradation}
+    save_model(net, tmp_path / "bare.safetensors")
+    assert results.training_of(tmp_path / "bare.safetensors") == results.Setup().about(net)["training"] == {}
+
+
+@pytest.mark.parametrize("config", ["no JSON", "[1]", '{"seed": 1}', '{"versions": {}}'])
+def test_a_config_of_something_else_and_odd_values_stop_no_test(config, tmp_path):
+    path = tmp_path / "any/model/file.pt"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "any/config.json").write_text(config)
+    write_file({"degradation": {"mean": torch.ones(2), "width": math.nan, (1, 2): 3}}, path)
+    assert results.training_of(path) == {"degradation": {"mean": "tensor([1., 1.])", "width": None}}
+
+
+def test_scores_are_read_as_they_were_written(write, tmp_path):
+    stem = write()
+    name = "bicubic/Set5/scores_rgb.csv"
+    for gone in (None, "training"):  # older files lack it
+        about = json.loads(stem.with_suffix(".json").read_text())
+        about.pop(gone, None)
+        stem.with_suffix(".json").write_text(json.dumps(about))
+        assert results.read(tmp_path) == {name: (stem.parent, about, SCORES)}
+    text = stem.with_suffix(".csv").read_text()
+    for damaged in (text.replace("30.0", "much"), text.replace("image", "picture"), text.splitlines()[0] + "\n"):
+        stem.with_suffix(".csv").write_text(damaged)
+        with pytest.raises(ValueError, match=r"scores_rgb\.csv .*test again"):
+            results.read(tmp_path)
+    stem.with_suffix(".csv").unlink()
+    with pytest.raises(ValueError, match="holds no scores"):
+        results.read(tmp_path)

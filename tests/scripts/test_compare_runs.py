@@ -12,7 +12,7 @@ from data.protocol import gaussian8
 from data.testset import Degraded
 from evaluation import evaluate, results
 from scripts import compare_runs
-from scripts.compare_runs import main, place, results_of, rows
+from scripts.compare_runs import main, place, rows
 from utility import append_rows
 
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ def test_the_interval_stands_in_the_json(tested):
 
 def test_lower_is_better_where_it_is(tested):
     both = compare_runs.common(
-        *(compare_runs.read(results_of(tested(name, x, images=False))) for name, x in (("a", 0.2), ("b", 0.1)))
+        *(results.read(results.of_checkpoint(tested(name, x, images=False))) for name, x in (("a", 0.2), ("b", 0.1)))
     )
     for a, b in both.values():
         for tested_set in (a, b):
@@ -104,11 +104,21 @@ def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys
     assert "has scores of 2 checkpoints: name one of" in refused(f"{old} {new}")
     assert "there is no folder nowhere" in refused(f"{new} nowhere")
     (tmp_path / "empty/results").mkdir(parents=True)
-    assert "first score it with test.py" in refused(f"{tmp_path}/empty {new}")
-    (tmp_path / "bare").mkdir()
-    assert "nothing was tested with both" in refused(f"{new} {tmp_path}/bare")
+    assert "scores of 0 checkpoints: name a run that test.py has scored" in refused(f"{tmp_path}/empty {new}")
+    assert "scores of 0 checkpoints" in refused(f"{new} {photo_folder}")
+    (tmp_path / "bare/results/model_best").mkdir(parents=True)
+    assert "model_best holds no scores" in refused(f"{new} {tmp_path}/bare/results/model_best")
+    assert f"RUN {new}: name at least two" in refused(f"{new}")
+    other = tested("other", 0.1, images=False, metrics=("psnr",))
+    (path,) = other.rglob("scores_rgb.csv")
+    path.rename(path.with_name("scores_matlab.csv"))
+    path.with_suffix(".json").rename(path.with_name("scores_matlab.json"))
+    assert "nothing was tested with both" in refused(f"{new} {other}")
     # Two checkpoints of one run have no curves to lay over each other, and no crops without images.
     best, latest = (old / "results" / name for name in ("model_best", "model_latest"))
+    assert "--names a: expected 2 different names, for model_best, model_latest" in refused(
+        f"{best} {latest} --names a"
+    )
     main(f"{best} {latest} --hr {photo_folder}/benchmark/Set5/HR --out {tmp_path}/out".split())
     assert "no crops: both tests need --save_results" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.md"]
