@@ -206,7 +206,7 @@ def parse(
     prog: str,
     names: Names,
     hints: Mapping[str, str] | None = None,
-    read_config: Callable[[Path], Given] | None = None,
+    read_config: Callable[[Given], Given] | None = None,
 ) -> Given:
     """Return the values that a command line gives. Exit with a message for a misspelt flag or a value out of range.
 
@@ -216,7 +216,8 @@ def parse(
         prog: name of the program.
         names: the registries that flags name.
         hints: what to say about flags that do not exist, without their dashes.
-        read_config: reads the file that --config names; the values in it come before those of the command line.
+        read_config: is told what the command line gives, and reads the file that its --config names; values in that
+            come before those of the command line.
     """
     fields = flags_of(options)
     positional = next((name for name, field in fields.items() if field.metadata["flag"].positional), None)
@@ -227,8 +228,8 @@ def parse(
     if unknown and (positional is None or any(word.startswith("-") for word in unknown)):
         parser.unknown(unknown, hints or {})
     contents: Given = {}  # of a recipe file, which are no word
-    if read_config is not None and (path := vars(namespace).get("config")) is not None:
-        before = read_config(path)
+    if read_config is not None and "config" in namespace:
+        before = read_config(vars(namespace))
         contents = {name: value for name, value in before.items() if isinstance(value, dict)}
         earlier = [f"--{name}={value}" for name, value in before.items() if name not in contents]
         namespace, _ = parser.parse_known_args(_switch([*earlier, *words], switches))  # the last value counts

@@ -24,6 +24,7 @@ DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
 BESIDE_FOLDER = Path()  # of --data_cache without a value
 OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # not taken from the config.json of another run
+RESUMES = ("yes", "auto", "-1")  # values of --resume
 FOLLOWS = {"crop_size": "patch_size", "pool_size": "batch_size"}  # flags whose default hangs on another one
 
 # ------------------------------------------------------------------------------------------- when flags act
@@ -471,7 +472,10 @@ class SavingOptions:
         on_resume=True,
     )
     config: Path | None = flag(
-        None, "config.json of a run, whose flags apply unless the command line gives others", on_resume=True
+        None,
+        "config.json of a run, or its folder: its flags apply unless the command line gives others; with --resume it "
+        "names the run, too",
+        on_resume=True,
     )
     reference: str | None = flag(
         None,
@@ -721,11 +725,19 @@ def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names)
 
     Exit with a message for a flag that does not exist, or a value out of range.
     """
-    return parse_flags(options, argv, prog=prog, names=names, hints=ELSEWHERE, read_config=values_of_config)
+
+    def read_config(given: Given) -> Given:
+        path = given["config"]
+        if given.get("resume", "no") not in RESUMES or "save" in given:
+            return values_of_config(path)
+        place = (path if path.is_dir() else path.parent).absolute().parent  # it is this run that goes on
+        return values_of_config(path, save=True) | {"dir_experiment": place}
+
+    return parse_flags(options, argv, prog=prog, names=names, hints=ELSEWHERE, read_config=read_config)
 
 
-def values_of_config(path: Path) -> Given:
-    """Return the flags of a run's config.json that are not its network's defaults.
+def values_of_config(path: Path, *, save: bool = False) -> Given:
+    """Return the flags of a run's config.json that are not its network's defaults; its name only with `save`.
 
     Defaults stay out, so that they follow from the network and scale that the command line names.
     """
@@ -740,7 +752,7 @@ def values_of_config(path: Path) -> Given:
     return {
         name: value
         for name, value in told.items()
-        if name in ("model", "scale") or (name not in OF_ONE_RUN and value != plain(usual[name]))
+        if name in ("model", "scale", *["save"] * save) or (name not in OF_ONE_RUN and value != plain(usual[name]))
     }
 
 
@@ -774,7 +786,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, **classes)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
-    resuming = asked in ("yes", "-1") or (asked == "auto" and state.exists())
+    resuming = asked in RESUMES and (asked != "auto" or state.exists())
     was = Run(run_dir).config() if resuming else {}
     kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
     has_teacher = (draft.loss.pre_train_TA or was.get("pre_train_TA")) is not None and objective.takes_teacher

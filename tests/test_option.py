@@ -600,6 +600,23 @@ def test_values_survive_config_json():
     assert option.changed({}, options, values) == []
 
 
+@pytest.mark.parametrize("file", ["", "/config.json"])
+def test_the_config_of_a_run_names_the_run_to_resume(tmp_path, file, monkeypatch):
+    options = train(f"--model KDSR_T --dir_experiment {tmp_path} --save s --dir_data d --noise 15")
+    options.run_dir.mkdir()
+    config = flat(options) | {"dir_experiment": "experiment", "versions": {}}  # it was moved since
+    (options.run_dir / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    for words in ("--resume", "--resume auto", "--max_minutes 3 --resume -1"):
+        resumed = train(f"{words} --config {options.run_dir.name}{file}")
+        assert resumed.run_dir == options.run_dir
+        assert resumed.degradation.noise == 15
+    other = train(f"--resume --config {options.run_dir.name}{file} --save t")  # its flags, for another run
+    assert other.run_dir.parent.name == "experiment"
+    with pytest.raises(SystemExit):
+        train(f"--config {options.run_dir.name}{file}")
+
+
 def test_a_recipe_file_is_kept_by_its_content(tmp_path):
     file = tmp_path / "phone.json"
     words = f"--model KDSR_T --save s --degradation second_order --recipe {file}"
