@@ -247,10 +247,12 @@ def parse(
     return given
 
 
+def fill(section: type[Options], values: Mapping[str, Any]) -> Options:
+    """Return a section whose flags have these values or their defaults."""
+    return section(**{name: value for name, value in values.items() if name in get_type_hints(section)})
+
+
 def build(options: type[Options], values: Mapping[str, Any], **resolved: Any) -> Options:
     """Return options whose flags have these values or their defaults; `resolved`: fields that are no sections."""
-    parts = {}
-    for name, section in sections(options).items():
-        known = {f.name: values[f.name] for f in dataclasses.fields(section) if f.name in values}
-        parts[name] = section(**known)
+    parts = {name: fill(section, values) for name, section in sections(options).items()}
     return options(**parts, **resolved)

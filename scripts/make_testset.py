@@ -2,15 +2,18 @@
 
     python scripts/make_testset.py --protocol manet9 --scale 4 --hr benchmark/Set5/HR --out benchmark/Set5_x4 --noise 15
 
-Same seed, same pixels, on any machine. `test.py` uses such a folder where it lies beside the HR images, or by its path.
+It takes the flags by which `test.py` degrades images, and writes what that would score. Same seed, same pixels, on any
+machine. `test.py` uses such a folder where it lies beside the HR images, or by its path.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
-from data.protocol import NAMED, Protocol
+from data.protocol import Protocol
 from data.protocol_flags import build_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
-from scripts.program import check_folder, integer, one_line, program, real, words_of
-from utility import argument, file_name, write_text
+from flags import REQUIRED, fill, flag, flags_of
+from option import DegradationOptions, ProtocolOptions, eval_options, notes, parse
+from scripts.program import check_folder, one_line
+from test import NAMES
+from utility import argument, file_name, print_any_name, write_text
+
+LIKE = "KDSR_S"  # the network whose published protocols are the defaults
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetOptions:
+    hr: Path = flag(REQUIRED, "folder of HR images")  # noqa: RUF009 (`flag` makes a field)
+    out: Path = flag(REQUIRED, "folder of the set, for example benchmark/Set5_x4")  # noqa: RUF009
+    scale: int = flag(REQUIRED, "HR pixels per LR pixel, along each side", low=2, high=4)
+    seed: int = flag(1, "seed of noise and draws", low=0, high=2**63 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeOptions:
+    """Write the HR and LR images of a test protocol, with a manifest."""
+
+    images: SetOptions
+    degradation: DegradationOptions
+    test_degradation: ProtocolOptions
 
 
 def entry(rule: Protocol, hr: Sequence[Path], seed: int) -> dict[str, Any]:
@@ -86,34 +111,24 @@ def write(rule: Protocol, hr: Sequence[Path], out: Path, seed: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = program(__file__, __doc__)
-    parser.add_argument(
-        "--protocol", required=True, help=f"{', '.join(NAMED)}, manet_sv, a recipe that draws, or a protocol file"
-    )
-    parser.add_argument("--scale", required=True, type=int, choices=(2, 3, 4))
-    parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example benchmark/Set5_x4")
-    parser.add_argument("--noise", type=real(0, 255), default=0.0, help="σ in grey levels of 255 (default: 0)")
-    parser.add_argument("--sv_mode", type=int, choices=range(1, 7), help="kernels of manet_sv")
-    parser.add_argument("--seed", type=integer(0), default=1, help="seed of noise and draws (default: 1)")
-    given = parser.parse_args(argv)
-    if (given.protocol == "manet_sv") != (given.sv_mode is not None):
-        parser.error("--protocol manet_sv and --sv_mode go together")
-    if given.noise and given.protocol not in (*NAMED, "manet_sv"):
-        parser.error(f"--protocol {given.protocol} fixes all settings itself: leave out --noise")
-    with one_line(parser.prog, words_of(parser)):
+    print_any_name()
+    with one_line("make_testset.py", {name: f"--{name}" for name in flags_of(MakeOptions)}):
+        given = parse(MakeOptions, argv, prog="make_testset.py", names=NAMES)
+        made = fill(SetOptions, given)
+        options = eval_options(given, model=LIKE, scale=made.scale)
+        for note in notes(given, options):
+            print(f"note: {note}")
         rule = build_protocol(
-            given.protocol,
-            scale=given.scale,
-            blur_type="aniso_gaussian",
-            sv_mode=given.sv_mode or 0,
-            noise=given.noise,
+            options.test_degradation.protocol,
+            scale=made.scale,
+            **dataclasses.asdict(options.degradation),
+            **dataclasses.asdict(options.test_degradation),
         )
-        check_folder("--out", given.out)
+        check_folder("--out", made.out)
         with argument("hr"):
-            paths = list_images(given.hr)
-        count = write(rule, paths, given.out, given.seed)
-        print(f"{count} LR images of {rule} x{rule.scale} ({rule.digest}) in {lr_folder(given.out, rule)}")
+            paths = list_images(made.hr)
+        count = write(rule, paths, made.out, made.seed)
+        print(f"{count} LR images of {rule} x{rule.scale} ({rule.digest}) in {lr_folder(made.out, rule)}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import option
 from data.degradation import Degradation
 from data.images import read_image
 from data.testset import to_pixels
-from flags import REQUIRED, Given, flag, flags_of, parse
+from flags import REQUIRED, Given, fill, flag, flags_of, parse
 from main import NAMES
 from option import DEFAULT_SCALE, DegradationOptions, TrainingDegradationOptions, TrainOptions
 from preflight import recipe_of
@@ -69,7 +69,7 @@ def options_of(argv: Sequence[str]) -> tuple[Given, SheetOptions, TrainOptions]:
     if words and not words[0].startswith("-"):
         words.insert(0, "--image")
     given = parse(PreviewOptions, words, prog="preview_degradation.py", names=NAMES)
-    sheet = SheetOptions(**{f.name: given[f.name] for f in dataclasses.fields(SheetOptions) if f.name in given})
+    sheet = fill(SheetOptions, given)
     run = f"--model {sheet.model} --scale {sheet.scale} --save preview --objective pixel --epochs_sr 1".split()
     for section in (DegradationOptions, TrainingDegradationOptions):
         for field in dataclasses.fields(section):

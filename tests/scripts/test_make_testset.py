@@ -11,6 +11,7 @@ from data import folders
 from data.find_testsets import find
 from data.images import BadImage, list_images, read_image, write_image
 from data.protocol import gaussian8, manet9, manet_sv
+from data.protocol_flags import build_protocol
 from data.testset import Degraded, Prepared
 from scripts import make_testset
 
@@ -55,10 +56,15 @@ def test_same_seed_same_pixels_other_seed_others(make):
     [
         ("--protocol manet9", manet9(2)),
         ("--protocol gaussian8", gaussian8(2)),
-        ("--protocol manet_sv --sv_mode 5", manet_sv(2, 5)),
-        ("--protocol manet_sv --sv_mode 6", manet_sv(2, 6)),
+        ("--sv_mode 5", manet_sv(2, 5)),
+        ("--sv_mode 6", manet_sv(2, 6)),
+        (
+            "--sig 1.2 --sample_mode s-fold --noise 5 --jpeg_quality 60",
+            build_protocol("flags", scale=2, sig=1.2, sample_mode="s-fold", noise=5, jpeg_quality=60),
+        ),
+        ("--protocol second_order --recipe light", build_protocol("second_order", scale=2, recipe="light")),
     ],
-    ids=["manet9", "gaussian8", "sv5", "sv6"],
+    ids=["manet9", "gaussian8", "sv5", "sv6", "flags", "light"],
 )
 def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_folder):
     out = make(arguments)
@@ -83,7 +89,7 @@ def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_
 def test_noise_levels_and_modes_share_a_folder(make):
     make("--protocol manet9")
     make("--protocol manet9 --noise 15")
-    out = make("--protocol manet_sv --sv_mode 2")
+    out = make("--sv_mode 2")
     assert {path.name for path in out.iterdir() if path.is_dir()} == {
         *("HR_si", "HR_sv", "LR_mode0_noise0", "LR_mode0_noise15", "LR_mode2_noise0")
     }
@@ -159,9 +165,9 @@ def test_names_that_some_systems_refuse(make, tmp_path, photo):
     ("arguments", "message"),
     [
         ("--protocol nothing", "--protocol nothing is none of bicubic"),
-        ("--protocol manet9 --noise 300", "300 is not a number from 0 to 255"),
+        ("--protocol manet9 --noise 300", "--noise 300.0 must be in 0..255"),
         ("--protocol second_order --noise 5", "second_order takes no --noise"),
-        ("--protocol manet9 --sv_mode 2", "go together"),
+        ("--protocol manet9 --sv_mode 2", "--sv_mode 2 has its own kernels"),
         ("--protocol manet9 --hr nowhere", "--hr: there is no folder nowhere"),
     ],
 )
