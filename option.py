@@ -43,13 +43,13 @@ SECOND_DRAWN = When(
     "second_order, in training or as --protocol",
     lambda o: "second_order" in (o.get("protocol"), o["degradation"] if "objective" in o else None),
 )
-WIDTHS = When(
-    "--blur_type iso_gaussian, manet, or ikc",
-    lambda o: "sig_max" in o["recipe_takes"] and not LAMBDAS.test(o),
-)
 LAMBDAS = When(
     "--blur_type aniso_gaussian, but not with manet",
     lambda o: "lambda_max" in o["recipe_takes"] and o["blur_type"] == "aniso_gaussian",
+)
+WIDTHS = When(
+    "--blur_type iso_gaussian, manet, or ikc",
+    lambda o: "sig_max" in o["recipe_takes"] and not LAMBDAS.test(o),
 )
 TEACHER = When("a teacher", lambda o: o["has_teacher"])
 STUDENT = When("an --objective that takes a teacher", lambda o: o["objective_class"].takes_teacher)
