@@ -120,9 +120,7 @@ class _Parser(argparse.ArgumentParser):
         name = word.lstrip("-")
         known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
         if hint := hints.get(name.replace("-", "_")):
-            elsewhere = "main.py" if self.prog == "test.py" else "test.py"
-            other = "" if set(re.findall(r"--(\w+)", hint)) <= set(known) else f"in {elsewhere} "
-            self.error(f"there is no {word} here; {other}{hint}")
+            self.error(f"there is no {word} here; {hint}")
 
         def likeness(option: str) -> tuple[bool, float]:  # swapped letters are the likeliest slip
             return sorted(option) == sorted(name), difflib.SequenceMatcher(None, name, option).ratio()
@@ -237,7 +235,7 @@ def parse(
     if positional and unknown:
         given[positional] = tuple(map(Path, unknown))
     if missing := [f"--{n}" for n, field in fields.items() if field.default is REQUIRED and n not in given]:
-        told = "; --config takes them from the config.json of a run" if "config" in fields.keys() - given.keys() else ""
+        told = "; --resume --config RUN continues a run without its other flags" if "resume" in given else ""
         parser.error(f"{' and '.join(missing)} must be given{told}")
     for name, value in given.items():
         flag = fields[name].metadata["flag"]
@@ -249,7 +247,8 @@ def parse(
 
 def fill(section: type[Options], values: Mapping[str, Any]) -> Options:
     """Return a section whose flags have these values or their defaults."""
-    return section(**{name: value for name, value in values.items() if name in get_type_hints(section)})
+    names = get_type_hints(section).keys() & values.keys()
+    return section(**{name: values[name] for name in names})
 
 
 def build(options: type[Options], values: Mapping[str, Any], **resolved: Any) -> Options:

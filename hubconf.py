@@ -14,8 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-dependencies = ["torch", "numpy", "safetensors"]
-
 
 def _package() -> ModuleType:
     """Return the folder model/ as the package `blindsr`, which may be installed and loaded already."""

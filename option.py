@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ BLUR = When(
     ),
 )
 SAMPLER = When(
-    "gaussian and manet, and images that are degraded here",
+    "gaussian and manet, in tests with images that are degraded here",
     lambda o: "sample_mode" in o["recipe_takes"] if "objective" in o else ON_THE_FLY.test(o),
 )
 HAS_HR = When("test images that have HR images", lambda o: o.get("data_test") != "Demo")
@@ -720,24 +720,37 @@ ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_fr
 }
 
 
-def parse(options: type, argv: Sequence[str] | None, *, prog: str, names: Names) -> Given:
-    """Return the values that a command line gives, and those of the config.json that it names.
+def parse(
+    options: type,
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    names: Names,
+    read_config: Callable[[Given], Given] | None = None,
+) -> Given:
+    """Return the values that a command line gives. Exit for a flag that does not exist, or a value out of range.
 
-    Exit with a message for a flag that does not exist, or a value out of range.
+    The arguments are those of `flags.parse`.
     """
-
-    def read_config(given: Given) -> Given:
-        path = given["config"]
-        if given.get("resume", "no") not in RESUMES or "save" in given:
-            return values_of_config(path)
-        place = (path if path.is_dir() else path.parent).absolute().parent  # it is this run that goes on
-        return values_of_config(path, save=True) | {"dir_experiment": place}
-
-    return parse_flags(options, argv, prog=prog, names=names, hints=ELSEWHERE, read_config=read_config)
+    known, other = flags_of(options).keys(), "main.py" if prog == "test.py" else "test.py"
+    hints = {
+        name: hint if set(re.findall(r"--(\w+)", hint)) <= known else f"in {other} {hint}"
+        for name, hint in ELSEWHERE.items()
+    }
+    return parse_flags(options, argv, prog=prog, names=names, hints=hints, read_config=read_config)
 
 
-def values_of_config(path: Path, *, save: bool = False) -> Given:
-    """Return the flags of a run's config.json that are not its network's defaults; its name only with `save`.
+def run_of_config(given: Given) -> Path | None:
+    """Return the folder of the run that --config names where --resume continues that one; else None."""
+    if "config" not in given or "save" in given or given.get("resume", "no") not in RESUMES:
+        return None
+    path: Path = given["config"].resolve()
+    folder = path.parent if path.name == "config.json" else path
+    return folder if (folder / "config.json").is_file() else None
+
+
+def values_of_config(path: Path) -> Given:
+    """Return the flags of a run's config.json that are not its network's defaults.
 
     Defaults stay out, so that they follow from the network and scale that the command line names.
     """
@@ -752,7 +765,7 @@ def values_of_config(path: Path, *, save: bool = False) -> Given:
     return {
         name: value
         for name, value in told.items()
-        if name in ("model", "scale", *["save"] * save) or (name not in OF_ONE_RUN and value != plain(usual[name]))
+        if name in ("model", "scale") or (name not in OF_ONE_RUN and value != plain(usual[name]))
     }
 
 
@@ -768,7 +781,17 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     Raises ValueError if flags contradict each other or config.json of a run to resume is damaged; exits for a flag that
     does not exist.
     """
-    given = parse(TrainOptions, argv, prog="main.py", names=names)
+    continued: list[Path] = []
+
+    def read_config(given: Given) -> Given:
+        values, run = values_of_config(given["config"]), run_of_config(given)
+        if run is None:
+            return values
+        continued.append(run)
+        values.pop("data_test", None)  # which is kept anyway, and may be what was found in place of the default
+        return values | {"save": Run(run).config()["save"], "dir_experiment": run.parent}
+
+    given = parse(TrainOptions, argv, prog="main.py", names=names, read_config=read_config)
     if given["model"] == "blindsr":
         published.forget_released(given)
         given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
@@ -785,6 +808,8 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     classes = {"objective_class": objective, "recipe_takes": takes}
     draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, **classes)
     run_dir = draft.saving.dir_experiment / _run_name(draft)
+    if continued and continued[0] != run_dir:
+        raise ValueError(f"--config {continued[0]} is a run that was named {run_dir.name}: give it that name again")
     asked, state = draft.saving.resume, Run(run_dir).state
     resuming = asked in RESUMES and (asked != "auto" or state.exists())
     was = Run(run_dir).config() if resuming else {}
@@ -817,7 +842,8 @@ def weights(values: Mapping[str, Any]) -> dict[str, Path]:
         elif (path / "model_latest.pt").exists():
             kind, latest = "is a folder of a run", path / "model_latest.pt"
         if latest is not None:
-            raise ValueError(f"--{name}: {path} {kind}; its weights are {latest}, and model_best.pt beside that")
+            best = ", and model_best.pt beside that" * latest.with_name("model_best.pt").exists()  # a GAN has none
+            raise ValueError(f"--{name}: {path} {kind}; its weights are {latest}{best}")
         found[name] = published.weights_path(path)
     return found
 
@@ -930,7 +956,7 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
 
 def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the changes that a resumed run is given and may be given: the values before and now, by flag."""
-    paths = ("resume", "check", "dry_run", "pre_train", "pre_train_TA")
+    paths = ("config", "dir_experiment", "resume", "check", "dry_run", "pre_train", "pre_train_TA")
     found = _differing(given, options, before)
     return {name: values for name, values in found.items() if _may_change(name, given) and name not in paths}
 
@@ -950,7 +976,7 @@ def _may_change(name: str, given: Given) -> bool:
 
 
 def _check_kernels(options: TrainOptions | EvalOptions, given: Given) -> None:
-    """Raise ValueError for kernels that were given beside others. What they miss, `build_protocol` says."""
+    """Raise ValueError if a kernel is given beside others. `build_protocol` raises one if a kernel is missing."""
     degradation, test = options.degradation, options.test_degradation
     if degradation.sv_mode and given.keys() & {"protocol", "lambda_1", "lambda_2"}:
         raise ValueError(

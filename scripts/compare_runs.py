@@ -194,7 +194,7 @@ def crops(names: Sequence[str], a: Tested, b: Tested, hr_paths: Mapping[str, Pat
 
 def chosen(names: Sequence[str] | None, usual: Sequence[str]) -> Sequence[str]:
     """Return the names that were given, or else the usual ones. Raise ValueError if they are of another number."""
-    if names is not None and len(set(names)) != len(usual):
+    if names is not None and not len(set(names)) == len(names) == len(usual):
         raise ValueError(f"`names` {' '.join(names)}: expected {len(usual)} different names, for {', '.join(usual)}")
     return names or usual
 
@@ -204,7 +204,8 @@ def pair(given: Namespace, folders: Sequence[Path], tested: Sequence[Mapping[str
     with argument("runs"):
         both = common(*tested)
     runs = [folder.parent.parent for folder in folders]
-    names = chosen(given.names, [each.name for each in (runs if runs[0] != runs[1] else folders)])
+    usual = ([each.name for each in runs], [each.name for each in folders], [str(each) for each in folders])
+    names = chosen(given.names, next(two for two in usual if two[0] != two[1]))
     header = ["set", "protocol", "metric", *names, "difference", "p", "images", "better", "worse"]
     lines = rows(both)
     text, markdown = (tables.layout(header, lines, form, labels=3) for form in ("text", "markdown"))

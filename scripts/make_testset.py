@@ -26,8 +26,8 @@ from data.images import list_images, write_image
 from data.protocol import Protocol
 from data.protocol_flags import build_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
-from flags import REQUIRED, fill, flag, flags_of
-from option import DegradationOptions, ProtocolOptions, eval_options, notes, parse
+from flags import REQUIRED, fill, flag, flags_of, parse
+from option import DegradationOptions, ProtocolOptions, eval_options, notes
 from scripts.program import check_folder, one_line
 from test import NAMES
 from utility import argument, file_name, print_any_name, write_text
@@ -115,8 +115,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line("make_testset.py", {name: f"--{name}" for name in flags_of(MakeOptions)}):
         given = parse(MakeOptions, argv, prog="make_testset.py", names=NAMES)
         made = fill(SetOptions, given)
-        options = eval_options(given, model=LIKE, scale=made.scale)
-        for note in notes(given, options):
+        degraded = {name: value for name, value in given.items() if name not in vars(made)}
+        options = eval_options(degraded, model=LIKE, scale=made.scale)
+        for note in notes(degraded, options):
             print(f"note: {note}")
         rule = build_protocol(
             options.test_degradation.protocol,

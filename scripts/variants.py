@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -20,7 +21,8 @@ WEIGHTS = ("pre_train", "pre_train_TA")  # flags that name a checkpoint
 UNSEEN = {  # of config.json: what a run is called, where it runs and what it keeps change no score but by rounding
     *("seed", "save", "dir_experiment", "resume", "config", "reference", "check", "dry_run"),
     *("print_every", "st_save_epoch", "keep", "max_minutes", "save_minutes"),
-    *("n_threads", "data_cache", "cpu", "n_GPUs", *ENVIRONMENT),
+    *("n_threads", "data_cache", "cpu", "n_GPUs", "deterministic", *ENVIRONMENT),
+    *("accumulate", "recompute", "compile", "cuda_graph"),
 }
 
 LEGEND = """\
@@ -91,18 +93,19 @@ def grouped(runs: Sequence[Trained]) -> list[Variant]:
 
 
 def names(variants: Sequence[Variant]) -> list[str]:
-    """Return the shortest names that tell variants apart: --save without the seed, the run's folder, or both parts."""
+    """Return the shortest names that tell variants apart: --save without the seed, folder, both, or path."""
     firsts = [variant.runs[0] for variant in variants]
     short = [_without_seed(first) for first in firsts]
     folders = [first.run.name for first in firsts]
     full = [f"{first.run.name} {first.results.name}" for first in firsts]
-    return next((found for found in (short, folders) if len(set(found)) == len(found)), full)
+    paths = [str(first.results) for first in firsts]
+    return next((found for found in (short, folders, full) if len(set(found)) == len(found)), paths)
 
 
 def _without_seed(trained: Trained) -> str:
     """Return the name of a run without its seed: `kd` for `kd_2` and `kd_seed2`."""
     save, seed = trained.config.get("save", trained.run.name), str(trained.config.get("seed", ""))
-    return save.removesuffix(seed).rstrip("_-").removesuffix("seed").rstrip("_-") or save
+    return re.sub(rf"[_-](seed)?[_-]?{seed}$", "", save) or save
 
 
 # ----------------------------------------------------------------------------------------------------- table

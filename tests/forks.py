@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from utility import ROOT
 
 # What a training imports when it first needs it, and not before.
@@ -54,6 +56,8 @@ def answer(connection):
     for number, descriptor in enumerate(descriptors, 1):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):  # those of the server may be files, and these pipes
+        setattr(sys, name, open(number, "w", closefd=False, errors="strict" if number == 1 else "backslashreplace"))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -100,6 +104,8 @@ def forking(imports: Sequence[str], **environment: str) -> Iterator[Path]:
         imports: modules that are imported once; they must not start threads.
         environment: variables that are set for the program, and while they are imported.
     """
+    if not hasattr(os, "fork"):
+        pytest.skip("forks processes")
     environment = {"OMP_NUM_THREADS": "1"} | environment
     with tempfile.TemporaryDirectory() as folder:
         python, place = Path(folder, "python"), f"{folder}/socket"

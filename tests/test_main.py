@@ -24,6 +24,7 @@ from data.pairs import Batch
 from loss import OBJECTIVES, Objective, Phase
 from model import NETWORKS, BlindSR, build, checkpoint, foreign, load_model, zoo
 from model.kdsr import KDSRStudent
+from runtime.curves import draw_curves
 from runtime.signals import INTERRUPTED, STOPPED
 from utility import ROOT, append_rows, listing
 
@@ -314,7 +315,8 @@ def test_images_are_held_out_where_there_is_no_test_set(run_main, photo_folder, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
-def test_names_that_are_no_utf8(run_main, photo_folder, tmp_path, capsys):
+def test_names_that_are_no_utf8(run_main, photo_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("evaluation.report.draw_curves", draw_curves)
     root, odd = tmp_path / "data", os.fsdecode(b"caf\xe9")
     shutil.copytree(photo_folder, root)
     for folder in (root / "train/HR", root / "benchmark/Set5/HR"):

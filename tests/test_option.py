@@ -608,13 +608,18 @@ def test_the_config_of_a_run_names_the_run_to_resume(tmp_path, file, monkeypatch
     (options.run_dir / "config.json").write_text(json.dumps(config))
     monkeypatch.chdir(tmp_path)
     for words in ("--resume", "--resume auto", "--max_minutes 3 --resume -1"):
-        resumed = train(f"{words} --config {options.run_dir.name}{file}")
+        given, resumed = option.train_options(f"{words} --config {options.run_dir.name}{file}".split(), main.NAMES)
         assert resumed.run_dir == options.run_dir
         assert resumed.degradation.noise == 15
+        assert "data_test" not in given  # or it would have to be there
+        assert option.retold(given, resumed, config).keys() <= {"max_minutes"}
     other = train(f"--resume --config {options.run_dir.name}{file} --save t")  # its flags, for another run
     assert other.run_dir.parent.name == "experiment"
     with pytest.raises(SystemExit):
         train(f"--config {options.run_dir.name}{file}")
+    options.run_dir.rename(tmp_path / "backup")  # or a copy, beside which the run is still there
+    with pytest.raises(ValueError, match=r"--config .*backup is a run that was named s_x4_bicubic_iso"):
+        train(f"--resume --config backup{file}")
 
 
 def test_a_recipe_file_is_kept_by_its_content(tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data.degradation.blur import blur
 from data.degradation.kernel import gaussian_kernel
-from data.degradation.params import check_hr, check_recipe, move, uniform
+from data.degradation.params import check_hr, check_recipe, given_range, move, uniform
 from data.degradation.resize import pillow_bicubic
 
 SIZE = 21  # side of the kernels, pixels
@@ -57,7 +57,8 @@ class IKC:
     sig_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_recipe(scale=self.scale, width=self.width, noise=0.0, quality=None)
+        width = given_range(*self.width, names=("sig_min", "sig_max"), recipe="ikc")
+        check_recipe(scale=self.scale, width=width, noise=0.0, quality=None)
 
     @property
     def width(self) -> tuple[float, float]:

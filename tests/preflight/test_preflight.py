@@ -39,6 +39,7 @@ def test_a_run_starts_with_a_note(options: Options, monkeypatch: pytest.MonkeyPa
     [
         ("--sig_min 6 --sig_max 5", "--sig_min 6 is more than --sig_max 5"),
         ("--blur_type aniso_gaussian --lambda_min 5", "--lambda_min 5 is more than --lambda_max 4"),
+        ("--degradation ikc --sig_min 5 --sig_max 1", "--sig_min 5 is more than --sig_max 1"),
         ("--degradation manet --sample_mode s-fold", "--sample_mode s-fold: CDSR's released code"),
         ("--sample_mode s-fold --protocol manet9", "--sample_mode s-fold: manet9 takes every s-th pixel"),
         ("--sample_mode s-fold --sv_mode 1 --sig 2", "--sample_mode s-fold"),

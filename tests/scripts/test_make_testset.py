@@ -41,6 +41,13 @@ def test_the_published_layout(make):
             assert hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest() == image[key]
 
 
+def test_flags_without_effect_are_noted_and_no_others(make, capsys):
+    make("--protocol manet9 --noise 15 --seed 3")
+    assert "note:" not in capsys.readouterr().out
+    make("--protocol manet9 --theta 30", out="again")
+    assert "note: --theta has no effect here" in capsys.readouterr().out
+
+
 def test_same_seed_same_pixels_other_seed_others(make):
     first, again, other = (
         json.loads((make(f"--protocol manet9 --noise 15 --seed {seed}", out) / "manifest.json").read_text())

@@ -92,7 +92,7 @@ def test_params_are_repeated_and_cut():
 
 
 def test_a_range_that_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="`width`: expected 0 <= min <= max"):
+    with pytest.raises(ValueError, match="`sig_min` 3 is more than `sig_max` 2"):
         IKC(scale=2, sig_min=3.0)
 
 
