@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32, spatial_mean, to_autocast
+from .autocast import in_float32, rounded_beside, spatial_mean, to_autocast
 from .convolution import rounds_weights_once
 from .layer import Beside, BlindSR, Embedding, Layers, Pool, Restored, Trunk, conv, global_mean
 from .naming import Foreign, Names, State, count, shuffle_scale, width
+from .op.dispatch import is_channels_last
 from .upsampler import FACTORS
 
 DIM = 10  # of the kernel code
@@ -40,7 +41,8 @@ class SFT(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, 10) to (B, C, H, W)."""
-        both = torch.cat((to_autocast(x), to_autocast(_planes(code, x))), 1)  # (B, C + 10, H, W)
+        x, seen = rounded_beside(x)
+        both = torch.cat((seen, _planes(code, seen)), 1)  # (B, C + 10, H, W)
         return x * self.scale(both) + self.shift(both)  # (B, C, H, W)
 
 
@@ -76,7 +78,7 @@ class SFTMD(nn.Module):
     @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 10) to (B, 3, s·H, s·W) in [0, 1]."""
-        head = in_float32(self.head, lr)  # (B, C, H, W)
+        head, code = in_float32(self.head, lr), to_autocast(code)  # (B, C, H, W), (B, 10)
         x = self.blocks(head, [(code,)] * len(self.blocks))  # (B, C, H, W)
         x = self.upsample(self.fuse(self.sft(head + x, code)))  # (B, C, s·H, s·W)
         return in_float32(self.tail, x).clamp(0, 1)  # (B, 3, s·H, s·W)
@@ -100,7 +102,7 @@ class Corrector(nn.Module):
         """Map sr (B, 3, s·H, s·W) and its code (B, 10) to the change that each place asks for, (B, 10, h, w)."""
         image = self.image(sr)  # (B, C, h, w)
         planes = _planes(in_float32(self.code, code), image)  # (B, C, h, w)
-        return self.both(torch.cat((image, planes.to(image.dtype)), 1))  # (B, 10, h, w)
+        return self.both(torch.cat((image, planes), 1))  # (B, 10, h, w)
 
     def forward(self, sr: Tensor, code: Tensor) -> Tensor:
         """Map sr (B, 3, s·H, s·W) and its code (B, 10) to the corrected code (B, 10)."""
@@ -195,8 +197,9 @@ def _act() -> nn.LeakyReLU:
 
 
 def _planes(code: Tensor, x: Tensor) -> Tensor:
-    """Stretch (B, D) to planes of the size of x: (B, D, H, W)."""
-    return code[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    """Stretch (B, D) to planes of the size, dtype and layout of x: (B, D, H, W)."""
+    planes = code.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return planes.contiguous(memory_format=torch.channels_last) if is_channels_last(x) else planes
 
 
 # ------------------------------------------------------------------------------------------- published weights
