@@ -8,14 +8,12 @@ continues one; `--test_only`, a flag of the released KDSR, runs test.py instead.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 import time
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 from runtime.signals import INTERRUPTED, STOPPED, StopSignals, until_ready
 
@@ -25,22 +23,22 @@ if __name__ == "__main__":
 import torch
 
 import option
+import parts
 import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
-from data.images import Log
 from data.pairs import Pairs
 from data.testset import TestSet
 from data.training_folders import sources
 from data.trainset import TrainingSet, hold_out, training_sets
 from evaluation import smallest_hr
 from flags import Given, flat
-from loss import OBJECTIVES, Objective
+from loss import OBJECTIVES
 from loss import factory as loss_factory
 from loss.learner import Learner
-from model import NETWORKS, BlindSR, op, zoo
+from model import NETWORKS, op, zoo
 from model.checkpoint import read_file
 from model.memory import freed_blocks_kept, out_of_memory
 from option import TrainOptions
@@ -51,7 +49,6 @@ from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
-from runtime.schedule import Schedule
 from trainer import Trainer
 from utility import Run, git_commit, print_any_name
 
@@ -95,8 +92,8 @@ def build_trainer(
         failed = ranks.any_rank(*(not op.self_check(name, device, precision.dtype) for name in op.OPERATORS))
         op.switch_off(compress(op.OPERATORS, failed))
     torch.manual_seed(loading.seed)
-    recipe = preflight.recipe_of(options)
-    net = preflight.network_of(options, log=run.log)
+    recipe = parts.recipe_of(options)
+    net = parts.network_of(options, log=run.log)
     preflight.check_patch(options, net, recipe)
     run.log(f"{network.model}: {sum(parameter.numel() for parameter in net.parameters()):,} parameters")
     sets, test_sets = find_images(options, run, ranks, need_test_sets=need_test_sets)
@@ -107,7 +104,7 @@ def build_trainer(
         training.batch_size,
         images=sum(len(one.images.names) for one in sets),
     )
-    objective = objective_of(options, net, epoch_steps, ranks, run.log)
+    objective = parts.objective_of(options, net, epoch_steps, ranks, run.log)
     if not objective.validates:
         run.log(f"`objective` {options.loss.objective} trains a part of the network, which is not validated yet")
         test_sets = []
@@ -146,7 +143,7 @@ def build_trainer(
         pairs=pairs,
         batches=batches,
         test_sets=test_sets,
-        schedule=schedule_of(options, epoch_steps),
+        schedule=parts.schedule_of(options, epoch_steps),
         run=run,
         config=flat(options) | option.sizes_of(net.config) | {"epoch_steps": epoch_steps},
         metric=options.test_degradation.metric,
@@ -172,7 +169,7 @@ def find_images(
     need_test_sets: raise FileNotFoundError for a test set that is missing, instead of doing without it.
     """
     loading, images, scale = options.loading, options.images, options.network.scale
-    protocol = preflight.protocol_of(options)
+    protocol = parts.protocol_of(options)
     folders = sources(images.dir_data, **options.training_folders)
     with ranks.main_first():
         sets = training_sets(
@@ -193,44 +190,6 @@ def find_images(
     if missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     return sets, test_sets
-
-
-def objective_of(options: TrainOptions, net: BlindSR, epoch_steps: int, ranks: Ranks, log: Log) -> Objective[Any]:
-    """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
-    loss = options.loss
-    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
-    if teacher is not None and options.objective_class.needs_teacher and loss.pre_train is None:
-        loss_factory.take_restoration(net, teacher)
-        log("the student starts with its teacher's SR network")
-    with ranks.main_first():  # one downloads, the others find
-        return loss_factory.objective(
-            loss.objective,
-            net,
-            teacher=teacher,
-            pretrained=not options.resuming,
-            warmup_steps=options.warmup_epochs * epoch_steps,
-            freeze_step=loss.freeze_epoch * epoch_steps,
-            lr_sr=options.training.lr_sr,
-            **dataclasses.asdict(loss),
-        )
-
-
-def schedule_of(options: TrainOptions, epoch_steps: int) -> Schedule:
-    """Return the learning rate of each step, and their number."""
-    training = options.training
-    return Schedule(
-        epoch_steps=epoch_steps,
-        total_steps=options.epochs * epoch_steps,
-        warmup_epochs=options.warmup_epochs,
-        warmup_rate=training.lr_encoder,
-        warmup_decay=training.lr_decay_encoder,
-        warmup_gamma=training.gamma_encoder,
-        rate=training.lr_sr,
-        decay=training.lr_decay_sr,
-        gamma=training.gamma_sr,
-        first=published.first_epoch(options.degradation.degradation),
-        decay_type=training.decay_type,
-    )
 
 
 def reference(name: str | None) -> Reference | None:

@@ -30,14 +30,12 @@ from packaging.requirements import Requirement
 
 import model
 import option
-from data import factory as data_factory
+import parts
 from data.degradation import Degradation
 from data.degradation.sharpen import SMALLEST as SHARPENED
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.images import BadImage, Size, list_images
 from data.packed import why_repack
-from data.protocol import Protocol
-from data.protocol_flags import build_protocol
 from data.store import RESIDENT, ImageFolder, leave_out, residence, too_small
 from data.survey import Look, copies, leaks, survey, unlisted
 from data.testset import HELD_OUT, TestSet
@@ -129,8 +127,8 @@ def before_start(options: TrainOptions, log: Callable[[str], None]) -> None:
 
 def degradations(options: TrainOptions) -> None:
     """Raise ValueError if recipe or protocol do not take the flags of this run."""
-    recipe_of(options)
-    protocol_of(options)
+    parts.recipe_of(options)
+    parts.protocol_of(options)
 
 
 # ------------------------------------------------------------------------------------------------- the machine
@@ -238,7 +236,7 @@ class Footprint(NamedTuple):
 
 def footprint(options: TrainOptions) -> Footprint:
     """Build network and objective without memory and add up their bytes. Raise ValueError for impossible sizes."""
-    loss, network, loading, sizes = options.loss, options.network, options.loading, network_sizes(options)
+    loss, network, loading, sizes = options.loss, options.network, options.loading, parts.network_sizes(options)
     with torch.device("meta"):
         net = loss_factory.network(network.model, scale=network.scale, sizes=sizes)
         teacher = loss_factory.teacher(net, None) if options.has_teacher else None
@@ -346,54 +344,14 @@ def _bytes(size: float) -> str:
 
 def weights(options: TrainOptions) -> Iterator[Finding]:
     """Load the weights to start from into what they are for."""
-    net = network_of(options, log=lambda text: None)
-    check_patch(options, net, recipe_of(options))
+    net = parts.network_of(options, log=lambda text: None)
+    check_patch(options, net, parts.recipe_of(options))
     if options.has_teacher:
         loss_factory.teacher(net, options.loss.pre_train_TA)
     if option.PERCEPTUAL.test(flat(options)) and not options.resuming:
         load_vgg19(vgg19(), options.loss.vgg)
     count = sum(parameter.numel() for parameter in net.parameters())
     yield fine(f"{options.network.model} x{options.network.scale}, {count / 1e6:.2f} M parameters")
-
-
-def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
-    """Return the network of a training run, with the weights that it starts from; `log` is told which."""
-    return loss_factory.network(
-        options.network.model,
-        scale=options.network.scale,
-        sizes=options.sizes
-        if options.loss.pre_train
-        else network_sizes(options),  # else those of the file, which is read anyway
-        pre_train=options.loss.pre_train,
-        warm_start=options.loss.warm_start,
-        log=log,
-    )
-
-
-def network_sizes(options: TrainOptions) -> dict[str, Any]:
-    """Return the sizes of the network of a training run: those asked for, else those of the weights it starts from."""
-    loss = options.loss
-    if loss.warm_start:
-        return options.sizes
-    taught = loss.pre_train_TA if options.has_teacher else None
-    return loss_factory.sizes_of_weights(
-        options.network.model, options.sizes, pre_train=loss.pre_train, pre_train_TA=taught
-    )
-
-
-def recipe_of(options: TrainOptions) -> Degradation[Any]:
-    """Return the recipe of a training run."""
-    return data_factory.degradation(
-        options.degradation.degradation,
-        scale=options.network.scale,
-        **dataclasses.asdict(options.degradation),
-        **dataclasses.asdict(options.training_degradation),
-    )
-
-
-def protocol_of(options: TrainOptions) -> Protocol:
-    """Return the protocol by which a training run is validated."""
-    return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)
 
 
 def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -> None:
@@ -541,7 +499,7 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
     found, missing = named_test_sets(
-        options.images.data_test, dir_data=dir_data, protocol=protocol_of(options), seed=options.loading.seed
+        options.images.data_test, dir_data=dir_data, protocol=parts.protocol_of(options), seed=options.loading.seed
     )
     if missing and need_test_sets:
         yield mend(missing_test_sets(missing, dir_data))
@@ -551,7 +509,7 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
         yield note(f"`data_test`: {', '.join(missing)} not found, {place}{instead}")
     if options.images.data_test == HELD_OUT:
         yield fine("some of the training images are held out for validation")
-    net = model.build(network.model, scale=network.scale, **network_sizes(options))
+    net = model.build(network.model, scale=network.scale, **parts.network_sizes(options))
     for test_set in found:
         wrong = list(attempt(partial(check_test_sets, at_least=smallest_hr(net)), [test_set]))
         yield from wrong or [fine(f"test set {test_set.name}: {len(test_set.hr_paths)} images, {test_set.protocol}")]

@@ -32,7 +32,7 @@ from data.testset import to_pixels
 from flags import REQUIRED, Given, fill, flag, flags_of, parse
 from main import NAMES
 from option import DEFAULT_SCALE, DegradationOptions, TrainingDegradationOptions, TrainOptions
-from preflight import recipe_of
+from parts import recipe_of
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.parameters import described, kernels, plain, table
 from scripts.program import check_picture, one_line

@@ -11,6 +11,7 @@ import pytest
 
 import main
 import option
+import parts
 import published
 import test
 from data.testset import HELD_OUT
@@ -466,7 +467,7 @@ def test_the_stairs_of_kdsr():
     """Stairs count epochs from 1: the rate is halved after 124 epochs, then after every 125."""
     options = train(f"{TRAINING.format(data='data')} --save s {ISO_T}")
     steps = published.epoch_steps("KDSR_T", "gaussian", 64, 3450)
-    schedule = main.schedule_of(options, steps)
+    schedule = parts.schedule_of(options, steps)
     assert schedule.total_steps == 500 * steps
     rates = [schedule(steps * epoch) for epoch in range(options.epochs)]
     assert [i for i in range(1, 500) if rates[i] != rates[i - 1]] == [124, 249, 374, 499]
@@ -645,7 +646,7 @@ def test_a_recipe_file_is_kept_by_its_content(tmp_path):
 def test_every_flag_is_used_somewhere():
     """A flag that no code reads does not exist: it is an attribute or a given value that is read, or a parameter."""
     used: set[str] = set()
-    hallway = [ROOT / f"{name}.py" for name in ("main", "test", "option", "preflight", "trainer")]
+    hallway = [ROOT / f"{name}.py" for name in ("main", "test", "option", "parts", "preflight", "trainer")]
     for file in (
         *hallway,
         *(p for room in ("data", "loss", "evaluation", "model") for p in (ROOT / room).rglob("*.py")),

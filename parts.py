@@ -1,0 +1,97 @@
+"""From the options of a training run to its parts: recipe, protocol, network, objective, schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import published
+from data import factory as data_factory
+from data.degradation import Degradation
+from data.protocol import Protocol
+from data.protocol_flags import build_protocol
+from loss import Objective
+from loss import factory as loss_factory
+from model import BlindSR
+from option import TrainOptions
+from runtime.distributed import Ranks
+from runtime.schedule import Schedule
+
+
+def recipe_of(options: TrainOptions) -> Degradation[Any]:
+    """Return the recipe of a training run."""
+    return data_factory.degradation(
+        options.degradation.degradation,
+        scale=options.network.scale,
+        **dataclasses.asdict(options.degradation),
+        **dataclasses.asdict(options.training_degradation),
+    )
+
+
+def protocol_of(options: TrainOptions) -> Protocol:
+    """Return the protocol by which a training run is validated."""
+    return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)
+
+
+def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
+    """Return the network of a training run, with the weights that it starts from; `log` is told which."""
+    return loss_factory.network(
+        options.network.model,
+        scale=options.network.scale,
+        sizes=options.sizes if options.loss.pre_train else network_sizes(options),  # or those of the file to start from
+        pre_train=options.loss.pre_train,
+        warm_start=options.loss.warm_start,
+        log=log,
+    )
+
+
+def network_sizes(options: TrainOptions) -> dict[str, Any]:
+    """Return the sizes of the network of a training run: those asked for, else those of the weights it starts from."""
+    loss = options.loss
+    if loss.warm_start:
+        return options.sizes
+    taught = loss.pre_train_TA if options.has_teacher else None
+    return loss_factory.sizes_of_weights(
+        options.network.model, options.sizes, pre_train=loss.pre_train, pre_train_TA=taught
+    )
+
+
+def objective_of(
+    options: TrainOptions, net: BlindSR, epoch_steps: int, ranks: Ranks, log: Callable[[str], None]
+) -> Objective[Any]:
+    """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
+    loss = options.loss
+    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
+    if teacher is not None and options.objective_class.needs_teacher and loss.pre_train is None:
+        loss_factory.take_restoration(net, teacher)
+        log("the student starts with its teacher's SR network")
+    with ranks.main_first():  # one downloads, the others find
+        return loss_factory.objective(
+            loss.objective,
+            net,
+            teacher=teacher,
+            pretrained=not options.resuming,
+            warmup_steps=options.warmup_epochs * epoch_steps,
+            freeze_step=loss.freeze_epoch * epoch_steps,
+            lr_sr=options.training.lr_sr,
+            **dataclasses.asdict(loss),
+        )
+
+
+def schedule_of(options: TrainOptions, epoch_steps: int) -> Schedule:
+    """Return the learning rate of each step, and their number."""
+    training = options.training
+    return Schedule(
+        epoch_steps=epoch_steps,
+        total_steps=options.epochs * epoch_steps,
+        warmup_epochs=options.warmup_epochs,
+        warmup_rate=training.lr_encoder,
+        warmup_decay=training.lr_decay_encoder,
+        warmup_gamma=training.gamma_encoder,
+        rate=training.lr_sr,
+        decay=training.lr_decay_sr,
+        gamma=training.gamma_sr,
+        first=published.first_epoch(options.degradation.degradation),
+        decay_type=training.decay_type,
+    )
