@@ -49,6 +49,7 @@ SETTINGS: dict[str, dict[str, str]] = {  # the columns of the table of published
     "IKC, P and C": {"model": "IKC", "objective": "correction"},
     "EDSR": {"model": "EDSR"},
     "RRDB": {"model": "RRDB"},
+    "added": {"model": "one without a row in published.py"},
 }
 HEAD = """# All flags
 
@@ -64,7 +65,8 @@ PUBLISHED_HEAD = """# Published defaults
 
 `python scripts/options_page.py` writes this page, too. A flag on the command line replaces its default.
 
-At ×4. "aniso": `--blur_type aniso_gaussian`; "real": `--degradation second_order`; "GAN": `--objective adversarial`.
+At ×4. "aniso": `--blur_type aniso_gaussian`; "real": `--degradation second_order`; "GAN": `--objective adversarial`;
+"added": a network of your own.
 """
 PUBLISHED_TAIL = """An epoch without `--test_every` is as long as the released trainer's: the training images are
 repeated until they make up 1000 batches at most (DF2K: 971 steps for KDSR, 970 for CDSR and DASR), or 1000 steps (the
