@@ -873,9 +873,9 @@ def _check_save(save: str) -> None:
 def _run_name(options: TrainOptions) -> str:
     saving, given = options.saving, options.degradation
     _check_save(saving.save)
-    kind = given.degradation
-    if "blur_type" in options.recipe_takes:  # as the released trainers name their runs
-        kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
+    kind = f"{given.sample_mode}_{given.blur_type.removesuffix('_gaussian')}"
+    if given.degradation not in published.NAMED_BY_BLUR:
+        kind = given.degradation
     return f"{saving.save}_x{options.network.scale}_{kind}"
 
 

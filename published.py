@@ -77,6 +77,7 @@ PROTOCOLS = {  # of iso and aniso; else the recipe's
     "manet": ("manet9", "manet9"),
     "ikc": ("gaussian8", "gaussian8"),
 }
+NAMED_BY_BLUR = ("gaussian", "manet")  # recipes whose runs the released trainers name by sampler and blur
 POOLED = 20  # batches in the pool of pairs: 180 pairs for the nine images of a GPU
 NOISY_KERNEL = {"protocol": "flags", "lambda_1": 4.0, "lambda_2": 1.5, "theta": 120.0}  # KDSR validates noisy training
 NOISY_LEVEL = 10.0  # on this kernel and noise, on Set14, whatever the noise in training
