@@ -156,6 +156,9 @@ class Workshop:
     def close(self) -> None:
         for process in self._started:
             process.kill()
+            for pid in process.pids:  # a loader process that had only begun does not see that its run has ended
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
