@@ -7,7 +7,6 @@ is there a run to resume, and did it have a teacher?
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import published
 from flags import AS_PUBLISHED, IF_GIVEN, REQUIRED, Given, Names, When, build, flag, flags_of, flat, plain
 from flags import parse as parse_flags
-from utility import Run, argument, read_json
+from utility import Run, argument, read_json, taken
 
 DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
@@ -804,7 +803,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     if ("pre_train" in given or ("pre_train_TA" in given and objective.takes_teacher)) and not values["warm_start"]:
         values |= {name: given.get(name) for name in _sizes()}  # else those of the file
     values |= weights(values) | _contents(values)
-    takes = frozenset(inspect.signature(names["degradation"][values["degradation"]]).parameters)
+    takes = frozenset(taken(names["degradation"][values["degradation"]]))
     classes = {"objective_class": objective, "recipe_takes": takes}
     draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, **classes)
     run_dir = draft.saving.dir_experiment / _run_name(draft)

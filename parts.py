@@ -1,4 +1,4 @@
-"""From the options of a training run to its parts: recipe, protocol, network, objective, schedule."""
+"""From options to the parts of a training run, and to the protocol of a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.protocol_flags import build_protocol
 from loss import Objective
 from loss import factory as loss_factory
 from model import BlindSR
-from option import TrainOptions
+from option import EvalOptions, TrainOptions
 from runtime.distributed import Ranks
 from runtime.schedule import Schedule
 
@@ -32,6 +32,12 @@ def recipe_of(options: TrainOptions) -> Degradation[Any]:
 def protocol_of(options: TrainOptions) -> Protocol:
     """Return the protocol by which a training run is validated."""
     return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)
+
+
+def test_protocol_of(options: EvalOptions, scale: int) -> Protocol:
+    """Return the protocol by which test.py degrades images for a network of this scale."""
+    flags = {**vars(options.degradation), **vars(options.test_degradation)}
+    return build_protocol(options.test_degradation.protocol, scale=scale, **flags)
 
 
 def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:

@@ -8,7 +8,6 @@ python test.py photo.jpg FOLDER --out RESULTS
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import option
+import parts
 import published
 from data.degradation import DEGRADATIONS
 from data.degradation.recipe import read_recipe
@@ -35,7 +35,6 @@ from data.folders import paired
 from data.images import Log
 from data.outputs import check_there, plan
 from data.protocol import CROPPED, crop128
-from data.protocol_flags import build_protocol
 from data.testset import Prepared, Sample, TestSet
 from evaluation import Score, best_step, cost, evaluate, metric, report, results, smallest_hr, tables
 from evaluation.photo_scores import PhotoScores, by_file
@@ -50,7 +49,7 @@ from runtime.device import check_devices
 from runtime.device import device as choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
-from utility import Run, argument, bar_interval, call, print_any_name
+from utility import Run, argument, bar_interval, call, print_any_name, taken
 
 NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
 LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
@@ -119,7 +118,7 @@ def from_zoo(given: Given, log: Log) -> str:
 
 def takes_blur(degradation: str) -> bool:
     """Return True if --blur_type says what blur a recipe draws."""
-    return "blur_type" in inspect.signature(DEGRADATIONS[degradation]).parameters
+    return "blur_type" in taken(DEGRADATIONS[degradation])
 
 
 def trained_for(checkpoint: Path) -> dict[str, Any]:
@@ -179,12 +178,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         crop = crop128(net.scale).crop if options.test_degradation.protocol == CROPPED else 0
         test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
-        protocol = build_protocol(
-            options.test_degradation.protocol,
-            scale=net.scale,
-            **dataclasses.asdict(options.degradation),
-            **dataclasses.asdict(options.test_degradation),
-        )
+        protocol = parts.test_protocol_of(options, net.scale)
         test_sets, missing = named_test_sets(
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )

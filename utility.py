@@ -167,10 +167,15 @@ def file_name(text: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
 
 
+def taken(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters that a builder takes, by name."""
+    return inspect.signature(builder).parameters
+
+
 def call(builder: Callable[..., T], **values: Any) -> T:
     """Call a builder with those of the values that its signature names."""
-    taken = inspect.signature(builder).parameters
-    return builder(**{name: value for name, value in values.items() if name in taken})
+    known = taken(builder)
+    return builder(**{name: value for name, value in values.items() if name in known})
 
 
 def read_json(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +17,7 @@ from data.sampler import PatchBatches, PatchSampler
 from data.store import RESIDENT, Resident, residence
 from data.trainset import TrainingSet, combine
 from runtime.distributed import Ranks
+from utility import call, taken
 
 SETTINGS = ("noise", "noise_var", "sample_mode")  # that would be missed if a recipe passed over them in silence
 
@@ -39,9 +39,9 @@ def degradation(name: str, /, *, scale: int, **flags: Any) -> Degradation[Any]:
     """
     if name not in DEGRADATIONS:
         raise ValueError(f"`degradation` {name} is none of {', '.join(DEGRADATIONS)}")
-    taken = inspect.signature(DEGRADATIONS[name]).parameters
-    refuse(f"`degradation` {name}", {key: flags.get(key) for key in SETTINGS if key not in taken})
-    return DEGRADATIONS[name](scale=scale, **{key: value for key, value in flags.items() if key in taken})
+    known = taken(DEGRADATIONS[name])
+    refuse(f"`degradation` {name}", {key: flags.get(key) for key in SETTINGS if key not in known})
+    return call(DEGRADATIONS[name], scale=scale, **flags)
 
 
 def draws(

@@ -118,7 +118,7 @@ def opened(path: str | Path, formats: tuple[str, ...] = FORMATS, wanted: str = W
     wanted: what is read, for the message about a file in another format.
     """
     try:
-        if (place := Path(path)).exists() and not place.is_file():  # opening a pipe would wait for its other end
+        if not (place := Path(path)).is_file() and place.exists():  # opening a pipe would wait for its other end
             raise ValueError("it is no file, but a folder, a pipe, a socket or a device")
         with Image.open(path, formats=formats) as image:
             if image.mode[0] in "IF" and not is_deep(image):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from data.degradation import DEGRADATIONS, IKC, Degradation, Gaussian, MANet, Params, SpatiallyVariant
 from data.degradation.recipe import read_recipe
-from utility import argument, printable
+from utility import argument, printable, taken
 
 VERSION = 1  # of what the definitions below mean; raise it when a pixel changes
 CROPPED = "crop128"  # the protocol that tests the centre of real pairs, too
@@ -235,7 +234,7 @@ def one_draw(name: str, scale: int, flags: Mapping[str, Any] | None = None) -> P
         >>> str(one_draw("second_order", 4, {"recipe": "light"}))
         'second_order light'
     """
-    known = inspect.signature(DEGRADATIONS[name]).parameters
+    known = taken(DEGRADATIONS[name])
     chosen = {key: value for key, value in (flags or {}).items() if key in known and key not in NO_SETTINGS}
     title = name
     if "recipe" in chosen:  # its content decides the pixels; what the name stands for may change

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from math import radians
 from pathlib import Path
@@ -12,7 +11,7 @@ from data.degradation import DEGRADATIONS
 from data.degradation.params import given_quality, refuse
 from data.protocol import NAMED, Case, Protocol, manet_sv, one_draw
 from data.protocol_file import read_protocol
-from utility import argument
+from utility import argument, taken
 
 
 def build_protocol(
@@ -72,7 +71,7 @@ def build_protocol(
             refuse(f"`protocol` {name}", changes)
             return rule
     elif name in DEGRADATIONS:
-        known = inspect.signature(DEGRADATIONS[name]).parameters
+        known = taken(DEGRADATIONS[name])
         refuse(f"`protocol` {name}", {key: value for key, value in changes.items() if key not in known})
         return one_draw(name, scale, {**flags, **changes, "blur_type": blur_type})
     elif Path(name).is_file():

@@ -55,7 +55,7 @@ CPU = torch.device("cpu")
 
 
 class Page(NamedTuple):
-    """What is printed, and what is written."""
+    """A comparison as it is printed, and as it is written."""
 
     text: str
     markdown: str

@@ -8,7 +8,6 @@ machine. `test.py` uses such a folder where it lies beside the HR images, or by 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -24,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.folders import hr_folder, lr_folder, read_manifest
 from data.images import list_images, write_image
 from data.protocol import Protocol
-from data.protocol_flags import build_protocol
 from data.testset import MANIFEST, Degraded, fingerprint, pixel_digest, to_pixels
 from flags import REQUIRED, fill, flag, flags_of, parse
 from option import DegradationOptions, ProtocolOptions, eval_options, notes
+from parts import test_protocol_of
 from scripts.program import check_folder, one_line
 from test import NAMES
 from utility import argument, file_name, print_any_name, write_text
@@ -119,12 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options = eval_options(degraded, model=LIKE, scale=made.scale)
         for note in notes(degraded, options):
             print(f"note: {note}")
-        rule = build_protocol(
-            options.test_degradation.protocol,
-            scale=made.scale,
-            **dataclasses.asdict(options.degradation),
-            **dataclasses.asdict(options.test_degradation),
-        )
+        rule = test_protocol_of(options, made.scale)
         check_folder("--out", made.out)
         with argument("hr"):
             paths = list_images(made.hr)

@@ -9,7 +9,6 @@ tests/docs/test_options_page.py does the second, so run the first after each cha
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import re
 import sys
@@ -26,7 +25,7 @@ from data.degradation import DEGRADATIONS
 from flags import AS_PUBLISHED, REQUIRED, Flag, Names, flags_of, sections, title
 from option import EvalOptions, EvaluationOptions, TrainOptions
 from scripts.program import program
-from utility import write_text
+from utility import taken, write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 IN_WORDS = {  # defaults that no single value says
@@ -128,7 +127,7 @@ def value_of(name: str, setting: Mapping[str, str]) -> str:
     """Return the published default of a flag in a setting, at ×4; a dash where the flag does not act."""
     given = {key: value for key, value in setting.items() if key != "model"}
     values = {"blur_type": "iso_gaussian", **published.defaults(setting["model"], 4, given), **setting}
-    values["recipe_takes"] = inspect.signature(DEGRADATIONS[values["degradation"]]).parameters
+    values["recipe_takes"] = taken(DEGRADATIONS[values["degradation"]])
     when = flags_of(TrainOptions)[name].metadata["flag"].when
     if when is not None and not when.test(values):
         return "–"

@@ -55,6 +55,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))  # stable: by file, then as they stand there
 
 
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the curves of runs, which take half the time of a small one."""
+    monkeypatch.setattr("evaluation.report.draw_curves", lambda *_: None)
+
+
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
     """A run on the CPU flushes denormal numbers for its whole process; hypothesis draws no floats where that is so."""

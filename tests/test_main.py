@@ -32,10 +32,7 @@ TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch):
-    """They take half the time of a run. Those of whole runs are drawn in test_resume.py and test_trainer.py."""
-    monkeypatch.setattr("evaluation.report.draw_curves", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_curves")  # those of whole runs: test_resume.py and test_trainer.py
 
 
 @pytest.fixture

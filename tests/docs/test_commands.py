@@ -163,14 +163,13 @@ def toy(words: list[str]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
-def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch):
+def test_the_commands_of_a_page_run(page, place, tmp_path, monkeypatch, no_curves):
     for entry in place.iterdir():
         if entry.name != "experiment":
             (tmp_path / entry.name).symlink_to(entry)
     (tmp_path / "mine.json").write_text(RECIPE if page in ("recipes.md", "train.md") else PROTOCOL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    monkeypatch.setattr("evaluation.report.draw_curves", lambda *_: None)  # takes half the time of a small run
     for command in ALL:
         if command.page != page or not runs(command):
             continue

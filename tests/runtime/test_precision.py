@@ -206,9 +206,8 @@ RUNS = {
 
 
 @pytest.fixture
-def run_main(photo_folder, tmp_path, monkeypatch):
+def run_main(photo_folder, tmp_path, no_curves):
     """Run main.py on the small photographs and return the run's directory."""
-    monkeypatch.setattr("evaluation.report.draw_curves", lambda *_: None)  # takes half the time
 
     def call(arguments):
         argv = f"--dir_data {photo_folder} --data_train train --dir_experiment {tmp_path} {TINY} {arguments}".split()
