@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from data.degradation.params import move, uniform
+from data.degradation.photons import count_photons
 
 NOISE_BLOCK = 20
 """Side of the blocks of CDSR's varying noise, LR pixels."""
@@ -35,7 +36,7 @@ def add_noise(x: Tensor, sigma: Tensor, generator: torch.Generator, *, grey: Ten
         [0.0, 0.1]
     """
     noise = move(torch.randn(x.shape, generator=generator, device=generator.device), x.device)
-    return x + _per_image(sigma, x) * _grey_where(grey, noise.to(x.dtype))
+    return _add(x, noise.to(x.dtype), sigma, grey)
 
 
 def draw_block_sigma(strongest: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -87,11 +88,10 @@ def add_poisson(x: Tensor, strength: Tensor, generator: torch.Generator, *, grey
     """
     red, green, blue = x.split(1, dim=1)
     luma = 0.2989 * red + 0.5870 * green + 0.1140 * blue  # ITU-R BT.601
-    levels = _where(grey, luma, x).mul(255).round().clamp(0, 255)  # (B, 3, H, W)
-    photons = _next_power_of_two(_distinct(levels.long())).to(x.dtype)[:, None, None, None]
-    expected = levels / 255 * photons
-    counted = move(torch.poisson(move(expected, generator.device), generator=generator), x.device)
-    return x + _per_image(strength, x) * _grey_where(grey, (counted - expected) / photons)
+    levels = _where(grey, luma, x).mul_(255).round_().clamp_(0, 255)  # (B, 3, H, W)
+    white = _next_power_of_two(_distinct(levels.long()))
+    noise = count_photons(levels, white, generator).div_(_per_image(white, x)).sub_(levels.div_(255))
+    return _add(x, noise, strength, grey)
 
 
 def _distinct(levels: Tensor) -> Tensor:
@@ -105,17 +105,22 @@ def _next_power_of_two(count: Tensor) -> Tensor:
     return powers[torch.bucketize(count, powers)]
 
 
+def _add(x: Tensor, noise: Tensor, sigma: Tensor, grey: Tensor | None) -> Tensor:
+    """Return x + sigma · noise, with the first channel of the noise in all channels where `grey`; writes to noise."""
+    if grey is not None:
+        noise = _where(grey, noise[:, :1], noise)
+    return noise.mul_(_per_image(sigma, x)).add_(x)
+
+
 def _per_image(values: Tensor, x: Tensor) -> Tensor:
     """Shape (B,) to (B, 1, 1, 1), or (B, H, W) to (B, 1, H, W), as a factor of x."""
     values = move(values, x.device).to(x.dtype)
     return values[:, None, None, None] if values.ndim == 1 else values[:, None]
 
 
-def _grey_where(grey: Tensor | None, noise: Tensor) -> Tensor:
-    """Return (B, C, H, W) noise with its first channel in all channels where `grey`."""
-    return noise if grey is None else _where(grey, noise[:, :1], noise)
-
-
 def _where(chosen: Tensor, x: Tensor, other: Tensor) -> Tensor:
-    """Take the images of x where `chosen`, (B,) bool, and those of `other` elsewhere."""
-    return torch.where(move(chosen, x.device)[:, None, None, None], x, other)
+    """Take the images of x where `chosen`, (B,) bool, and those of `other` elsewhere.
+
+    Interpolation with a weight of 0 or 1 is exact; a CPU takes it in vectors, `torch.where` pixel by pixel.
+    """
+    return torch.lerp(other, x, _per_image(chosen, other))

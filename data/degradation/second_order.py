@@ -139,8 +139,7 @@ def _resize(x: Tensor, to: float | tuple[int, int], mode: Mode) -> Tensor:
 def _noisy(x: Tensor, params: PassParams, generator: torch.Generator) -> Tensor:
     """Add noise if the batch gets some, then clamp to [0, 1]."""
     add = add_poisson if params.poisson else add_noise
-    x = add(x, params.noise, generator, grey=params.grey) if params.noisy else x
-    return x.clamp(0, 1)
+    return add(x, params.noise, generator, grey=params.grey).clamp_(0, 1) if params.noisy else x.clamp(0, 1)
 
 
 def _sample_pass(ranges: Pass, batch: int, generator: torch.Generator) -> PassParams:
