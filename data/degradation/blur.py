@@ -15,8 +15,7 @@ from runtime.precision import full_precision
 
 Padding = Literal["reflect", "replicate"]
 AT_ONCE = 5
-"""Images that a CPU convolves at a time: their planes fill vectors of sixteen, and nothing that is made is large."""
-_LANES = 16
+"""Images, or strips of one, that a CPU convolves at a time: their planes fill vectors of sixteen, and stay small."""
 
 
 @full_precision
@@ -52,11 +51,9 @@ def blur(x: Tensor, kernel: Tensor, *, padding: Padding = "reflect", stride: int
         padded = pad(x, size, padding)
         return _fourier(padded, kernel)[..., ::stride, ::stride] if fourier else _direct(padded, kernel, stride)
 
-    def correlate_each(x: Tensor, kernel: Tensor) -> Tensor:
-        return _in_strips(pad(x, size, padding)[0], kernel[0])[None]
-
     if x.device.type == "cpu" and not fourier and stride == 1:
-        return torch.cat([correlate_each(*each) for each in zip(x.split(1), kernel.to(x).split(1), strict=True)])
+        pairs = zip(x, kernel.to(x), strict=True)
+        return torch.stack([_in_strips(pad(image, size, padding), own) for image, own in pairs])
     return in_parts(correlate, x, kernel.to(x), most=AT_ONCE)
 
 
@@ -148,23 +145,21 @@ def _fast_length(length: int) -> int:
 
 
 def _in_strips(padded: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate one image (C, H, W) with one kernel (k, k), in strips of rows that fill the vectors of a CPU.
+    """Correlate one image (C, H, W) with its kernel (k, k), side by side in strips of rows.
 
-    The zeros around a kernel that is smaller than its window are left out: nearly half the work of mixed sizes.
+    Zeros around a kernel, as where a batch has kernels of several sizes in windows of one, are left out.
     """
     margin = _zeros_around(kernel)
-    if margin:
-        inside = slice(margin, -margin)
-        padded, kernel = padded[:, inside, inside], kernel[inside, inside]
-    size = len(kernel)
-    channels, height, width = padded.shape
-    height -= size - 1  # of the result
-    strips = max(1, _LANES // channels)
-    rows = ceil(height / strips)
-    padded = F.pad(padded, (0, 0, 0, strips * rows - height)) if strips * rows > height else padded
-    x = padded.unfold(1, rows + size - 1, rows).mT.reshape(1, channels * strips, -1, width)
-    x = F.conv2d(x, kernel.expand(channels * strips, 1, size, size), groups=channels * strips)
-    return x.view(channels, strips * rows, -1)[:, :height]
+    inside = slice(margin, len(kernel) - margin)
+    kernel, size = kernel[inside, inside], len(kernel) - 2 * margin
+    padded = padded[:, margin : padded.shape[1] - margin, margin : padded.shape[2] - margin]
+    height = padded.shape[1] - size + 1  # of the result
+    rows = ceil(height / AT_ONCE)  # of a strip
+    padded = F.pad(padded, (0, 0, 0, AT_ONCE * rows - height))
+    strips = padded.unfold(1, rows + size - 1, rows).mT.flatten(0, 1)[None]  # (1, C · strips, rows + k - 1, W + k - 1)
+    planes = strips.shape[1]
+    x = F.conv2d(strips.contiguous(), kernel.expand(planes, 1, size, size), groups=planes)
+    return x.view(len(padded), AT_ONCE * rows, -1)[:, :height]
 
 
 def _zeros_around(kernel: Tensor) -> int:

@@ -90,8 +90,8 @@ def add_poisson(x: Tensor, strength: Tensor, generator: torch.Generator, *, grey
     luma = 0.2989 * red + 0.5870 * green + 0.1140 * blue  # ITU-R BT.601
     levels = _where(grey, luma, x).mul_(255).round_().clamp_(0, 255)  # (B, 3, H, W)
     white = _next_power_of_two(_distinct(levels.long()))
-    noise = count_photons(levels, white, generator).div_(_per_image(white, x)).sub_(levels.div_(255))
-    return _add(x, noise, strength, grey)
+    counted = count_photons(levels, white, generator)
+    return _add(x, counted.div_(_per_image(white, x)).sub_(levels, alpha=1 / 255), strength, grey)
 
 
 def _distinct(levels: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _next_power_of_two(count: Tensor) -> Tensor:
 
 
 def _add(x: Tensor, noise: Tensor, sigma: Tensor, grey: Tensor | None) -> Tensor:
-    """Return x + sigma · noise, with the first channel of the noise in all channels where `grey`; writes to noise."""
+    """Return x + sigma · noise, in the place of the noise, which is that of the first channel in all where `grey`."""
     if grey is not None:
         noise = _where(grey, noise[:, :1], noise)
     return noise.mul_(_per_image(sigma, x)).add_(x)

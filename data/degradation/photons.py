@@ -16,7 +16,7 @@ _COUNTS = 512
 def count_photons(levels: Tensor, white: Tensor, generator: torch.Generator) -> Tensor:
     """Draw the photons that every pixel counts: Poisson numbers with the means levels / 255 · white.
 
-    PyTorch draws them on a GPU. Its sampler takes a CPU six times as long as tables do, and an image has 256 means at
+    PyTorch draws them on a GPU. Its sampler takes a CPU four times as long as tables do, and an image has 256 means at
     most: so a CPU draws a cell of a table, and then one of the two counts in it (Walker's alias method, 1974).
 
     Args:
@@ -54,9 +54,9 @@ def _count(levels: Tensor, white: int, generator: torch.Generator) -> Tensor:
 
 @lru_cache(maxsize=9)
 def _tables(white: int) -> tuple[Tensor, Tensor]:
-    """Return two tables by level and count, (256 · 512,) float32, whose cells are drawn with the same chance.
+    """Return two tables, (256 · 512,) float32: a cell for each level and count, all of a level equally likely.
 
-    The first has the share of its own count in a cell, the second how many more the other count in it is.
+    The first table holds the share that the count has of its cell, the second how much larger the cell's other count is.
     """
     level, count = torch.arange(256), torch.arange(_COUNTS, dtype=torch.float64)
     mean = level.double()[:, None] / 255 * white

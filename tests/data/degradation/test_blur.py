@@ -122,3 +122,21 @@ def test_many_images_are_blurred_as_each_alone():
     torch.testing.assert_close(blur_and_shrink(x, kernel, rows, columns), expected, rtol=0, atol=1e-6)
     expected = torch.cat([blur(a[None], k[None]) for a, k in zip(x, kernel, strict=True)])
     torch.testing.assert_close(blur(x, kernel), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("height", [11, 23, 40])
+@pytest.mark.parametrize("channels", [1, 3, 20])
+def test_kernels_of_several_sizes_in_one_window(height, channels):
+    """Zeros around a kernel change nothing, a kernel of one pixel included, nor does where strips begin and end."""
+    x = torch.rand(4, channels, height, 26, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    kernel = torch.zeros(4, 21, 21, dtype=DOUBLE)
+    for own, margin in zip(kernel, (10, 7, 1, 0), strict=True):
+        inside = slice(margin, 21 - margin)
+        own[inside, inside] = kernels(1, 21 - 2 * margin)[0]
+    kernel[1, 10:, :] = 0  # what is left is not in the middle
+    result = blur(x.float(), kernel)
+    torch.testing.assert_close(result.double(), blur(x, kernel), rtol=0, atol=1e-6)
+
+
+def test_no_kernel_at_all_leaves_black():
+    assert not blur(torch.ones(1, 3, 12, 12), torch.zeros(1, 5, 5)).any()
