@@ -56,7 +56,7 @@ def _count(levels: Tensor, white: int, generator: torch.Generator) -> Tensor:
 def _tables(white: int) -> tuple[Tensor, Tensor]:
     """Return two tables, (256 · 512,) float32: a cell for each level and count, all of a level equally likely.
 
-    The first table holds the share that the count has of its cell, the second how much larger the cell's other count is.
+    The first table holds the share of its cell that a count has, the second how much larger the other count in it is.
     """
     level, count = torch.arange(256), torch.arange(_COUNTS, dtype=torch.float64)
     mean = level.double()[:, None] / 255 * white
