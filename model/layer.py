@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import winograd
 from .autocast import in_float32, rounded_beside, spatial_mean, to_autocast
 from .convolution import Conv2d
 from .naming import Foreign
@@ -335,6 +336,8 @@ class RDB(nn.Module):
         x, seen = rounded_beside(x)
         *growing, last = cast(Sequence[Conv2d], self.convs)
         parameters = [cast(tuple[Tensor, Tensor], layer.parameters_for(seen)) for layer in growing]
+        if winograd.suits_dense(seen, last.weight):
+            return torch.add(x, winograd.dense_block(seen, [*parameters, last.parameters_for(seen)], 0.2), alpha=0.2)
         seen = dense_maps(seen, parameters, 0.2)  # (B, C + 4·growth, H, W)
         return last(seen, beside=x, scale=0.2)  # (B, C, H, W)
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from math import inf
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -28,7 +29,7 @@ from data.degradation import IKCParams
 from data.pairs import Batch
 from loss import Objective
 from loss.learner import Learner
-from model import BlindSR, upsampler
+from model import BlindSR, upsampler, winograd
 from model.discriminator import UNetDiscriminator
 from model.op import OPERATORS, last
 from runtime.precision import Precision
@@ -111,6 +112,7 @@ def without_data() -> Iterator[None]:
             stack.enter_context(mock.patch.object(import_module(f"model.op.{name}"), "_has_kernel", new=_always))
         for patch in (
             mock.patch.object(upsampler, "FOLD_FROM", new=upsampler.FOLD_FROM_ON_GPU),
+            mock.patch.object(winograd, "PIXELS", new=inf),
             mock.patch.object(FakeTensor, "__deepcopy__", _copy, create=True),
             mock.patch.object(nn.Module, "to", _to),
             FakeTensorMode(),

@@ -29,7 +29,7 @@ from data.degradation.params import Params
 from data.degradation.resize import bicubic_taps
 from data.degradation.second_order_params import PassParams
 from data.sampler import Crop
-from model import cdsr, layer, upsampler
+from model import cdsr, layer, upsampler, winograd
 from model.op import OPERATORS, depthwise
 
 SIZE = 21  # side of the kernels, pixels
@@ -46,8 +46,8 @@ def networks() -> Iterator[None]:
         stack.enter_context(mock.patch.object(layer, "dense_maps", new=_maps_one_by_one))
         for part in (layer, cdsr):
             stack.enter_context(mock.patch.object(part, "apply_all", new=_one_by_one))
-        for limit in ("FOLD_FROM", "FOLD_FROM_ON_GPU"):
-            stack.enter_context(mock.patch.object(upsampler, limit, new=inf))
+        for part, limit in ((upsampler, "FOLD_FROM"), (upsampler, "FOLD_FROM_ON_GPU"), (winograd, "PIXELS")):
+            stack.enter_context(mock.patch.object(part, limit, new=inf))
         yield
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .. import winograd
 from ..autocast import add_scaled, float32_at_least, to_autocast
 from . import dispatch
 
@@ -59,8 +60,11 @@ def convolution(
         x, weight = to_autocast(x), to_autocast(weight)
         if x.dtype in DTYPES and _suits(x, len(weight)):
             return cast(Tensor, _Convolution.apply(x, weight, bias, beside, stride, padding, slope, scale))
-    # Not by autocast itself, which would keep the rounded bias, whatever becomes of the other.
-    y = F.conv2d(x, weight, None if bias is None else to_autocast(bias), stride, padding)
+    if stride == padding == (1, 1) and winograd.suits(x, weight):
+        y = winograd.convolve(x, weight, bias)
+    else:
+        # Not by autocast itself, which would keep the rounded bias, whatever becomes of the other.
+        y = F.conv2d(x, weight, None if bias is None else to_autocast(bias), stride, padding)
     y = y if slope == 1 else F.leaky_relu_(y, slope)
     if beside is None:
         return y
