@@ -3,8 +3,8 @@
 https://arxiv.org/abs/1509.09308
 
 Cut the image into tiles of 6×6 pixels that overlap by two. Transform them and the kernels: then a product of both,
-number by number, is the transform of the 4×4 pixels that a kernel gives in the tile. It takes 36 multiplications instead
-of 144, and over all channels they are 36 products of matrices. The transforms move more memory than a convolution, so
+number by number, is the transform of the 4×4 pixels that a kernel gives in the tile. It takes 36 multiplications, not
+144, and over all channels they are 36 products of matrices. The transforms move more memory than a convolution, so
 only layers with many channels gain by them, and dense blocks, which transform each map once for all layers that see it.
 Results differ from PyTorch's by rounding.
 """
@@ -98,7 +98,8 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
         return False
     large = weight.shape[2:] == (3, 3) and x.shape[2] * x.shape[3] > PIXELS
     exact = torch.get_float32_matmul_precision() == "highest"  # else products may be of rounded numbers
-    return large and exact and not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return large and exact and not traced and not torch.is_grad_enabled()
 
 
 def _to_tiles(x: Tensor) -> Tensor:

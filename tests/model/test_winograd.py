@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from typing import cast
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import model
 from model import winograd
@@ -75,7 +76,7 @@ def test_where_it_suits():
         assert not winograd.suits(x, weight)
 
 
-def counted(net: torch.nn.Module, x: Tensor) -> tuple[Tensor, int]:
+def counted(net: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     """Return the result, and how many convolutions and dense blocks were computed by tiles."""
     with (
         mock.patch.object(winograd, "convolve", side_effect=winograd.convolve) as convolve,
@@ -120,3 +121,21 @@ def test_training_and_bf16_do_without_it():
         found, calls = counted(block, x)
     assert calls == 1
     torch.testing.assert_close(found, result.detach(), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_traced_networks_take_any_size():
+    torch.manual_seed(0)
+    net, x = RDB(64), maps(1, 64, SIDE, SIDE)
+    traced = cast(nn.Module, torch.jit.trace(net, (x,)))
+    smaller = maps(1, 64, 12, 15)
+    torch.testing.assert_close(traced(smaller), net(smaller), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_exported_networks_have_convolutions():
+    x = maps(1, 64, SIDE, SIDE)
+    graph = torch.export.export(RDB(64), (x,)).graph
+    convolutions = [node for node in graph.nodes if "conv2d" in str(node.target)]
+    assert len(convolutions) == 5
