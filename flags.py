@@ -170,7 +170,8 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
     """Add a flag to the parser; its type is the dataclass field's (`float` for `float | None`)."""
     kind = next((a for a in getattr(hint, "__args__", ()) if a is not type(None)), hint)
     notes = {AS_PUBLISHED: ["default: as published"], REQUIRED: ["required"], None: []}
-    note = notes.get(default, [f"default: {default}"]) + ([f"acts with {flag.when.text}"] if flag.when else [])
+    note = [] if "(default:" in flag.text else notes.get(default, [f"default: {default}"])
+    note += [f"acts with {flag.when.text}"] if flag.when else []
     bare = True if kind is bool else flag.bare
     choices = names[flag.registry] if flag.registry else flag.choices
     group.add_argument(

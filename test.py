@@ -375,8 +375,8 @@ def enlarge(tested: Tested, ranks: Ranks, log: Log) -> None:
     distributed.leave()
     if found and ranks.is_main:
         print(tables.render_images({score.image: score.values for score in found}))
-        results.write_images_scores(demo / "no_reference", found, made=tested.setup.about(net))
-        print(f"written to {demo / 'no_reference'}.csv, .json and others")
+        table = results.write_images_scores(demo / "no_reference", found, made=tested.setup.about(net))
+        print(f"written to {table}.csv, .json and others")
     failed = {"super-resolved": failures, "scored": unscored}
     if listed := [
         "\n  ".join([f"{len(each)} not {done}:", *map(option.as_flags, each)]) for done, each in failed.items() if each

@@ -39,13 +39,14 @@ LAST = 3000  # spans that the clock remembers
 
 
 @contextmanager
-def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
+def atomic_write(path: Path, *, keep: Path | None = None, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place only if the block ends well and all is on the disk.
 
     Raises OSError, naming `path`, if it cannot be written; the file that was there before is untouched then.
 
     Args:
         keep: where the file that was there before goes.
+        replace: if False, a file at `path` is left alone, and FileExistsError raised.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -54,7 +55,10 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
             os.fsync(file.fileno())
         if keep is not None and path.exists():
             _link(path, keep)
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            _publish(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         before = "the file that was there is untouched" if path.exists() else "no file was written"
@@ -72,6 +76,18 @@ def _link(path: Path, other: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(path, temporary)
     temporary.replace(other)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Let a file take a name that is free. Raise FileExistsError if it is not."""
+    try:
+        os.link(temporary, path)  # checks and takes the name at once
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.replace(path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -42,7 +42,10 @@ DESCRIPTIVE = {
     *(ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.ImageDescription, ORIENTATION),
     *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
 }
-OLD_SIZE = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)  # an enlarged copy has another
+OLD_SIZE = (  # an enlarged copy has another
+    *(ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight),
+    *(ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength),
+)
 
 
 class Photo(NamedTuple):
@@ -145,6 +148,7 @@ def _exif(image: ImageFile) -> bytes | None:
         if ORIENTATION in exif:
             exif[ORIENTATION] = 1
         for tag in OLD_SIZE:
+            exif.pop(tag, None)
             exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
         return exif.tobytes() if len(exif) else None
     except Exception:  # cameras write all kinds of broken EXIF, and no photograph should fail for it

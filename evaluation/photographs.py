@@ -98,8 +98,9 @@ class Enlarger:
     def __call__(self, jobs: Sequence[Job], on_result: Callable[[Path], None] = lambda path: None) -> list[str]:
         """Write the results, and return a message for each photograph that failed, which does not stop the others.
 
-        Existing results are kept and logged, so that an interrupted call goes on when it is repeated. `on_result` is
-        called with each file that was written. Raises OSError where no result can be written any more (`FULL`).
+        Existing results are kept and logged, so that an interrupted call goes on when it is repeated; one that appears
+        while another program writes it, too, is kept as well. `on_result` is called with each result, also with those
+        that were there. Raises OSError where no result can be written any more (`FULL`).
         """
         failures: list[str] = []
         todo: list[tuple[Job, list[int], float]] = []  # frames, and the megapixels of one
@@ -107,7 +108,7 @@ class Enlarger:
             with _noting(job, failures):
                 with open_photo(job.source) as file:
                     frames, each = file.frames, self._megapixels(file.size)
-                todo.append((job, self._missing(job, frames), each))
+                todo.append((job, self._missing(job, frames, on_result), each))
         if todo and not any(frames for _, frames, _ in todo):
             self.log("nothing is left to do: all results are there; another `out` keeps those of other networks apart")
             return failures
@@ -124,24 +125,35 @@ class Enlarger:
         """Return the size of the network's output for an LR image, in megapixels."""
         return size[0] * size[1] * self.net.scale**2 / 1e6
 
-    def _missing(self, job: Job, frames: int) -> list[int]:
-        """Return the frames whose results are to be written; log the results that exist."""
+    def _missing(self, job: Job, frames: int, on_result: Callable[[Path], None]) -> list[int]:
+        """Return the frames whose results are to be written; hand the others on."""
         missing = []
         for frame in range(frames):
-            out = job.frame(frame, frames)
-            if self.overwrite or not out.exists():
-                missing.append(frame)
+            if self._is_there(job, out := job.frame(frame, frames)):
+                on_result(out)
             else:
-                self.log(f"{job.source}: {out} is there already; `overwrite` replaces it")
+                missing.append(frame)
         return missing
 
+    def _is_there(self, job: Job, out: Path) -> bool:
+        """Return True, and log it, if a result is there and shall stay."""
+        there = not self.overwrite and out.exists()
+        if there:
+            self.log(f"{job.source}: {out} is there already; `overwrite` replaces it")
+        return there
+
     def _read(self, job: Job, frames: Sequence[int]) -> Iterator[tuple[Photo, Path, str]]:
-        """Yield frames of a file, each with the place of its result and its name for the progress bar."""
+        """Yield frames of a file, each with the place of its result and its name for the progress bar.
+
+        Leave out those whose results have appeared since the call began: another program is at work on them.
+        """
         with open_photo(job.source) as file:
             for frame in frames:
+                if self._is_there(job, out := job.frame(frame, file.frames)):
+                    continue
                 self._check_memory(job, file)
                 of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""
-                yield file.read(frame), job.frame(frame, file.frames), f"{job.source.name}{of}"
+                yield file.read(frame), out, f"{job.source.name}{of}"
 
     def _write(self, job: Job, photo: Photo, out: Path, progress: Progress) -> None:
         """Super-resolve one frame into a file."""
@@ -159,14 +171,18 @@ class Enlarger:
         precision = self.precision if self.precision != "auto" else self._choose_precision(framed)
         chosen = Precision(precision=precision)
         self.net.to(memory_format=chosen.inference_format(self.device))
-        with atomic_write(out) as temporary, writing(temporary, job.format, form, quality=self.quality) as writer:
+        with (
+            atomic_write(out, replace=self.overwrite) as temporary,
+            writing(temporary, job.format, form, quality=self.quality) as writer,
+        ):
             rows = _Rows(photo, self.net.scale, size, form.bits, writer.write, edge=edge)
             with chosen.autocast(self.device):
                 self.net.upscale_rows(
                     framed, rows.write, tile=self.tile, self_ensemble=self.self_ensemble, progress=progress
                 )
+        arithmetic = "fp32" if precision == "tf32" and self.device.type != "cuda" else precision
         rounded = f", rounded from {bits} bits to {form.bits}" if form.bits < bits else ""
-        self.log(f"{job.source} -> {out} ({size[1]} x {size[0]}, {precision}{rounded})")
+        self.log(f"{job.source} -> {out} ({size[1]} x {size[0]}, {arithmetic}{rounded})")
 
     def _check_memory(self, job: Job, file: PhotoFile) -> None:
         """Raise BadImage if photograph and result would take more than half of the free memory."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain, count
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,13 +180,17 @@ def write_test_set(
     _write(stem, scores, partial(tables.render, table), told)
 
 
-def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> None:
-    """Write the scores of single images, such as own photographs; `stem` is the path of the files without suffix.
+def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> Path:
+    """Write the scores of single images, such as own photographs, and return the path of the files without suffix.
 
-    Raises OSError, naming the file, if it cannot be written.
+    It is `stem`, or `stem`_2, `stem`_3, ... where there are scores already: they may be of other photographs. Raises
+    OSError, naming the file, if it cannot be written.
     """
+    names = chain([stem], (stem.with_name(f"{stem.name}_{number}") for number in count(2)))
+    free = next(name for name in names if not name.with_name(f"{name.name}.csv").exists())
     table = partial(tables.render_images, {score.image: score.values for score in scores})
-    _write(stem, scores, table, {**mean(scores), **made})
+    _write(free, scores, table, {**mean(scores), **made})
+    return free
 
 
 class Tested(NamedTuple):

@@ -125,17 +125,21 @@ class Learner:
             yield phase
 
     def _optimize(self) -> Tensor:
-        """Average the gradients over all ranks and let Adam step; return their norm, before it is clipped."""
-        learning = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
-        gradients = [p.grad for p in learning]
-        self.ranks.all_reduce_mean_(gradients)
+        """Average the gradients over all ranks and let Adam step; return their norm, before it is clipped.
+
+        The gradients of network and discriminator are clipped apart: neither slows the other down.
+        """
+        groups = [[p for p in group["params"] if p.grad is not None] for group in self.optimizer.param_groups]
+        groups = [group for group in groups if group]
+        self.ranks.all_reduce_mean_([p.grad for group in groups for p in group])
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.get_total_norm(gradients)
+        norms = [nn.utils.get_total_norm([p.grad for p in group]) for group in groups]
         if self.clip_grad:
-            nn.utils.clip_grads_with_norm_(learning, self.clip_grad, norm)
+            for group, norm in zip(groups, norms, strict=True):
+                nn.utils.clip_grads_with_norm_(group, self.clip_grad, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return norm
+        return nn.utils.get_total_norm(norms)
 
     @torch.no_grad()
     def probe(self, batch: Batch, number: int) -> tuple[dict[str, Tensor], Tensor]:

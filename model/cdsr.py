@@ -2,8 +2,9 @@
 
 https://arxiv.org/abs/2208.13436
 
-LPE embeds content and degradation of the LR image. CSC expresses the embedding by the rows of a codebook, which drops
-what does not help restoration. DQA lets each block of the SR network query the code by its features.
+LPE embeds content and degradation of the LR image. CSC replaces the embedding by a weighted sum of the rows of a
+codebook, and so discards what does not help restoration. In DQA, the features of each block of the SR network attend to
+the code.
 
 Images are in [0, 1] at both ends. The published code takes 0..255 and divides at once.
 """
@@ -90,8 +91,8 @@ class Steering(NamedTuple):
     """All that one DQA takes from the code, whatever its features are."""
 
     code: Tensor  # (B, C)
-    key: Tensor  # (B, C), of its content query
-    value: Tensor  # (B, C), of its content query
+    key: Tensor  # (B, C), of the code, for its content query
+    value: Tensor  # (B, C), likewise
     attention: Tensor  # (B, C, 1, 1), of its channels
 
 
@@ -112,9 +113,9 @@ class ContentQuery(nn.Module):
 
 
 class DQA(DAConv):
-    """Domain query attention (section 3.4): DASR's layer, LReLU included, with the content query of the code.
+    """Domain query attention (section 3.4): DASR's degradation-aware convolution and its LReLU, with two codes.
 
-    The convolution is steered by the queried code c', the channel attention by the code c itself.
+    Features query the code c; the code c' that they get steers the convolution, c itself the channel attention.
     """
 
     def __init__(self, n_feats: int) -> None:

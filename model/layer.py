@@ -226,9 +226,10 @@ class DynamicDepthwise(nn.Module):
         )
 
     def forward(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, to (B, C, H, W).
+        """Convolve x (B, C, H, W) with weights (B, C, 3, 3), such as `weights` returns, and apply LeakyReLU.
 
-        Return x, too, for what runs beside this layer; see `op.dynamic_depthwise`.
+        Return x and the result. Branches beside this layer take that x: then `op.dynamic_depthwise` adds the gradients
+        of both in one pass.
         """
         return dynamic_depthwise(x, kernel, SLOPE)
 

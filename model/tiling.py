@@ -221,6 +221,10 @@ def _remedy(image: Any) -> str:
         return "; repeat the channel of a grey image three times"
     if image.ndim == 3 and image.shape[2] == 4:
         return "; image[..., :3] drops alpha"
+    if not image.size:
+        return "; it has no pixels"
+    if not image.dtype.isnative:
+        return "; image.astype(image.dtype.newbyteorder('=')) changes the order of its bytes"
     if image.ndim == 3 and image.shape[2] == 3:
         return "; round to whole grey levels, or make a tensor (3, H, W) in [0, 1]"
     return ""
@@ -233,7 +237,7 @@ class _Source:
         weight = next((p for p in net.parameters() if p.is_floating_point()), None)
         self.image = image
         if isinstance(image, np.ndarray):
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
                 raise ValueError(
                     f"`{name}`: an array must be (H, W, 3) of uint8 or uint16, got {image.shape} of {image.dtype}"
                     f"{_remedy(image)}"
@@ -241,7 +245,8 @@ class _Source:
             self.peak = int(np.iinfo(image.dtype).max)
             self.size, self.dtype, device = image.shape[:2], torch.float32, torch.device("cpu")
         elif isinstance(image, Tensor):
-            if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
+            colour = image.is_floating_point() and image.ndim in (3, 4) and image.shape[-3] == 3
+            if not colour or not image.numel():
                 raise ValueError(
                     f"`{name}`: a tensor must be float, (3, H, W) or (B, 3, H, W), got {tuple(image.shape)} of "
                     f"{str(image.dtype).removeprefix('torch.')}"

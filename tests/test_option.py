@@ -311,6 +311,13 @@ def test_a_switch_does_not_take_the_word_after_it(capsys):
     assert "'photo.jpg' belongs to no flag" in capsys.readouterr().err
 
 
+def test_help_names_one_default(capsys):
+    with pytest.raises(SystemExit):
+        evaluate("--help")
+    flags = " ".join(capsys.readouterr().out.split()).split(" --")
+    assert [flag for flag in flags if flag.count("default:") > 1] == []
+
+
 @pytest.mark.parametrize("name", ["--target", "--colour", "--zzz"])
 def test_an_unlikely_flag_is_not_guessed(name, capsys):
     with pytest.raises(SystemExit):

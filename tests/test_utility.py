@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from unittest import mock
 
 import pytest
 import torch
@@ -224,3 +225,20 @@ def test_a_damaged_config_is_named(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         Run(tmp_path).config()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_stays_so_where_asked(links, tmp_path, monkeypatch):
+    if not links:
+        monkeypatch.setattr("os.link", mock.Mock(side_effect=OSError))
+    path = tmp_path / "file"
+
+    def write(text):
+        with atomic_write(path, replace=False) as temporary:
+            temporary.write_text(text)
+
+    write("first")
+    with pytest.raises(FileExistsError, match=r"File exists.*untouched.*file"):
+        write("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

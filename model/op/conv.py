@@ -39,7 +39,7 @@ def convolution(
         stride, padding: of the convolution.
         slope: of LeakyReLU below 0, positive; 1 leaves it out.
         beside: (B, C', H', W'), not rounded; None leaves the sum out.
-        scale: of the sum.
+        scale: factor of the result of the convolution in the sum.
 
     Raises:
         ValueError: both LeakyReLU and the sum are asked for.

@@ -182,3 +182,15 @@ def test_what_a_format_cannot_hold_is_refused(format: str, side: int) -> None:
 def test_jpeg_has_no_alpha() -> None:
     with pytest.raises(ValueError, match="JPG holds no alpha"):
         check_form("jpg", Form(8, 8, 4, 8))
+
+
+def test_sizes_of_the_original_are_left_behind(tmp_path: Path) -> None:
+    tags = exif()
+    tags[0x0100], tags[0x0101] = 28, 21
+    tags.get_ifd(0x8769).update({0xA002: 28, 0xA003: 21})
+    Image.fromarray(pixels(3)).save(tmp_path / "a.jpg", exif=tags)
+    found = Image.Exif()
+    found.load(read_photo(tmp_path / "a.jpg").exif or b"")
+    assert found[0x010F] == "Maker"
+    assert not {0x0100, 0x0101} & set(found)
+    assert set(found.get_ifd(0x8769)) == {0x9003}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -83,3 +84,45 @@ def test_the_edge_is_cut_off_again(tmp_path, photo):
         result, expected = read_image(tmp_path / f"{tile}.png"), net.upscale(read_image(tmp_path / "a.png"))
         assert result.shape == expected.shape
         assert np.abs(result[8:-8, 8:-8].astype(int) - expected[8:-8, 8:-8]).max() <= 1
+
+
+def jobs_of(folder: Path, photo: np.ndarray, names: str) -> list[Job]:
+    for name in names:
+        write_image(folder / f"{name}.png", np.ascontiguousarray(photo[:24, :32]))
+    return [Job(folder / f"{name}.png", folder / f"{name}_x2.png", "png") for name in names]
+
+
+def test_results_that_are_there_are_handed_on_too(tmp_path, photo):
+    """So that the scores of a call that goes on are those of all photographs."""
+    jobs = jobs_of(tmp_path, photo, "abc")
+    enlarger = Enlarger(net=Bicubic(scale=2), device=torch.device("cpu"), log=lambda line: None, precision="fp32")
+    enlarger(jobs[1:2])
+    for _ in range(2):
+        seen: list[Path] = []
+        assert enlarger(jobs, seen.append) == []
+        assert sorted(seen) == [job.out for job in jobs]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_result_that_appears_meanwhile_is_kept(links, tmp_path, photo, monkeypatch):
+    """That of the photograph at work, and of one that is still to come."""
+    jobs, said = jobs_of(tmp_path, photo, "ab"), list[str]()
+    if not links:
+        monkeypatch.setattr("os.link", mock.Mock(side_effect=OSError))
+
+    class Watched(Bicubic):
+        def restore(self, lr: Tensor, code: Tensor) -> Tensor:
+            for job in jobs:
+                job.out.write_text("precious")
+            return super().restore(lr, code)
+
+    enlarger = Enlarger(net=Watched(scale=2), device=torch.device("cpu"), log=said.append, precision="fp32")
+    (failure,) = enlarger(jobs)
+    assert "File exists" in failure
+    assert said == [f"{jobs[1].source}: {jobs[1].out} is there already; `overwrite` replaces it"]
+    assert [job.out.read_text() for job in jobs] == ["precious"] * 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_log_names_the_arithmetic_that_was_used(tmp_path, photo):
+    assert precision_of(Bicubic(scale=2), tmp_path, photo, asked="tf32") == "fp32"

@@ -166,3 +166,10 @@ def test_scores_are_read_as_they_were_written(write, tmp_path):
     stem.with_suffix(".csv").unlink()
     with pytest.raises(ValueError, match="holds no scores"):
         results.read(tmp_path)
+
+
+def test_scores_of_other_images_are_kept(tmp_path):
+    scores = [Score("Demo", "", "a", "", {"niqe": 4.0})]
+    paths = [results.write_images_scores(tmp_path / "no_reference", scores, made={}) for _ in range(3)]
+    assert [path.name for path in paths] == ["no_reference", "no_reference_2", "no_reference_3"]
+    assert all(path.with_suffix(suffix).exists() for path in paths for suffix in (".csv", ".json", ".txt"))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from data.pairs import Batch
 from loss import Contrast, Pixel
 from loss.learner import Learner
+from loss.objective import Phase
 from model import ContrastiveSR, build
 
 CPU = torch.device("cpu")
@@ -36,6 +37,28 @@ def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for():
     torch.testing.assert_close(clipped.norm(), torch.tensor(1e-3), rtol=1e-3, atol=0)
     torch.testing.assert_close(F.normalize(clipped, dim=0), F.normalize(plain, dim=0))
     assert torch.equal(loose, plain)
+
+
+def test_players_of_a_game_are_clipped_apart():
+    """A discriminator with a large gradient does not slow the network down."""
+
+    class Game(Pixel):
+        def __init__(self):
+            super().__init__()
+            self.other = torch.nn.Parameter(torch.ones(3))
+
+        def phases(self, net, batch, step):
+            for phase in super().phases(net, batch, step):
+                yield phase._replace(step=False)
+            total = 100 * self.other.sum()
+            yield Phase({"other": total}, total)
+
+    alone, game = learner(clip_grad=0.1), learner(Game(), clip_grad=0.1)
+    own, both = (each.step(batch(), 0, 1e-2)["gradient"] for each in (alone, game))
+    for a, b in zip(alone.net.parameters(), game.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    torch.testing.assert_close(game.objective.other.grad.norm(), torch.tensor(0.1), rtol=1e-4, atol=0)
+    torch.testing.assert_close(both, (own**2 + 3 * 100**2).sqrt())
 
 
 def test_an_objective_that_takes_several_steps_a_batch_refuses_parts():

@@ -406,10 +406,12 @@ def test_a_teacher_takes_the_ground_truth_in_the_same_form():
         (np.zeros((9, 9), np.uint8), "grey"),
         (np.zeros((9, 9, 4), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((9, 9, 3), np.float32), "uint8 or uint16"),
+        (np.zeros((9, 9, 3), ">u2"), r"newbyteorder.* changes the order of its bytes"),
+        (np.zeros((0, 9, 3), np.uint8), "it has no pixels"),
+        (torch.zeros(0, 3, 9, 9), r"a tensor must be float, .*, got \(0, 3, 9, 9\)"),
         (torch.zeros(3, 9, 9, dtype=torch.uint8), "float"),
         (torch.zeros(9, 9), r"\(3, H, W\)"),
         ("photo.png", "expected an array or a tensor, got str"),
-        (np.zeros((0, 9, 3), np.uint8), "1 LR pixels a side or more"),
     ],
 )
 def test_images_of_another_kind(image, message):
