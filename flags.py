@@ -228,7 +228,8 @@ def parse(
         parser.unknown(unknown, hints or {})
     contents: Given = {}  # of a recipe file, which are no word
     if read_config is not None and "config" in namespace:
-        before = read_config(vars(namespace))
+        asked = vars(namespace)
+        before = {name: value for name, value in read_config(asked).items() if name not in asked}
         contents = {name: value for name, value in before.items() if isinstance(value, dict)}
         earlier = [f"--{name}={value}" for name, value in before.items() if name not in contents]
         namespace, _ = parser.parse_known_args(_switch([*earlier, *words], switches))  # the last value counts

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import published
 from data import factory as data_factory
-from data.degradation import Degradation
+from data.degradation import DEGRADATIONS, Degradation
 from data.protocol import Protocol
 from data.protocol_flags import build_protocol
+from flags import fill
 from loss import Objective
 from loss import factory as loss_factory
 from model import BlindSR
-from option import EvalOptions, TrainOptions
+from option import EvalOptions, TrainingDegradationOptions, TrainOptions
 from runtime.distributed import Ranks
 from runtime.schedule import Schedule
 
@@ -34,10 +35,20 @@ def protocol_of(options: TrainOptions) -> Protocol:
     return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)
 
 
-def test_protocol_of(options: EvalOptions, scale: int) -> Protocol:
-    """Return the protocol by which test.py degrades images for a network of this scale."""
-    flags = {**vars(options.degradation), **vars(options.test_degradation)}
-    return build_protocol(options.test_degradation.protocol, scale=scale, **flags)
+def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any]) -> Protocol:
+    """Return the protocol by which test.py degrades images for a network of this scale.
+
+    trained: flags of the run that trained it. A recipe as a protocol draws from the ranges of that run, if it was
+        trained on this recipe, else from the published ones.
+    """
+    name, given = options.test_degradation.protocol, vars(options.degradation)
+    drawn: dict[str, Any] = {}
+    if name in DEGRADATIONS:
+        network = "CDSR" if name == "manet" else "KDSR_S"
+        drawn = published.defaults(network, scale, {"degradation": name, "blur_type": given["blur_type"]})
+        drawn |= trained if trained.get("degradation") == name else {}
+        drawn = vars(fill(TrainingDegradationOptions, drawn))
+    return build_protocol(name, scale=scale, **{**drawn, **given, **vars(options.test_degradation)})
 
 
 def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:

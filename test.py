@@ -178,7 +178,8 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         crop = crop128(net.scale).crop if options.test_degradation.protocol == CROPPED else 0
         test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
-        protocol = parts.test_protocol_of(options, net.scale)
+        pre_train = options.testing.pre_train
+        protocol = parts.test_protocol_of(options, net.scale, trained_for(pre_train) if pre_train else {})
         test_sets, missing = named_test_sets(
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )

@@ -93,6 +93,10 @@ class Trainer:
         self.pairs = pairs.to(self.device)
         self.batches = batches
         self.test_sets = test_sets
+        self.tests = {  # digests of protocols and images, by the names of the sets
+            test_set.name: digest([test_set.digest, *sorted((p.name, p.stat().st_size) for p in test_set.hr_paths)])
+            for test_set in test_sets
+        }
         self.schedule = schedule
         self.run = run
         self.config = config
@@ -380,6 +384,7 @@ class Trainer:
             "step": self.step,
             "epoch": self.epoch,
             "images": self.batches.images,
+            "tests": self.tests,
             "best": self.best,
             "skipped": list(self.recovery.skipped),
             "suspect": self.recovery.suspect,
@@ -412,10 +417,18 @@ class Trainer:
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state; the number of processes may differ. Raise ValueError if it does not fit."""
         run_state.check(state, self.run.state, images=self.batches.images, steps=self.steps)
+        before = state.get("tests", {})
+        changed = [name for name, tested in self.tests.items() if before.get(name, tested) != tested]
         try:
             self.load_state_dict(state | {"pairs": self.ranks.shard_state(state["pairs"])})
         except Exception as error:  # a damaged state fails in a dozen ways
             raise run_state.not_a_state(self.run.state, f"{type(error).__name__}: {error}") from error
+        if changed:
+            self.run.log(
+                f"note: the protocol or the images of {' and '.join(changed)} have changed: do not compare the scores "
+                "from here on with those before; the best weights are chosen anew"
+            )
+            self.best = None
         self._constant = {}
         self._resumed = True
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data.degradation import Degradation
-from data.degradation.params import concatenate, part, repeat
+from data.degradation.params import check_lr, concatenate, part, repeat
 from data.draws import CUT, DEGRADATION, NOISE, POOL, Draws, Group
 from data.sampler import GivenLR
 
@@ -106,12 +106,15 @@ class Pairs(nn.Module):
     def _degrade(self, hr: Tensor, params: Any, noise: torch.Generator, given: GivenLR | None) -> Tensor:
         """Return the LR images of (V·B, 3, s·Q, s·Q): those that are given, and degraded ones."""
         if given is None:
-            return self.degradation.apply(hr, params, generator=noise)
+            return self._recipe(hr, params, noise)
         lr = given.lr.float() / 255
         if given.has.all():
             return lr
         has = given.has.repeat(self.draws.views).to(hr.device, non_blocking=True)[:, None, None, None]
-        return torch.where(has, lr, self.degradation.apply(hr, params, generator=noise))
+        return torch.where(has, lr, self._recipe(hr, params, noise))
+
+    def _recipe(self, hr: Tensor, params: Any, noise: torch.Generator) -> Tensor:
+        return check_lr(self.degradation.apply(hr, params, generator=noise), hr, self.degradation)
 
     def _cut(self, lr: Tensor, hr: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Cut patches of all images at one place."""

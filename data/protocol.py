@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from data.degradation import DEGRADATIONS, IKC, Degradation, Gaussian, MANet, Params, SpatiallyVariant
+from data.degradation.params import check_lr
 from data.degradation.recipe import read_recipe
 from utility import argument, printable, taken
 
@@ -116,7 +117,7 @@ class Protocol:
         if self.quality is not None:
             params = params._replace(quality=_one(self.quality))
         exact = (255 * hr.double()).round() / 255
-        return recipe.apply(exact[None], params, generator=generator)[0]
+        return check_lr(recipe.apply(exact[None], params, generator=generator), exact[None], recipe)[0]
 
     def _degradation(self, height: int, width: int) -> Degradation[Any]:
         if self.sv_mode:

@@ -122,7 +122,7 @@ class Setup:
         return {
             "network": name_of(net),
             **net.config,
-            "checkpoint": str(self.pre_train),
+            "checkpoint": self.pre_train and str(self.pre_train),
             "weights": self.weights,
             "sha256": self.pre_train and sha256(self.pre_train),
             "training": training_of(self.pre_train) if self.pre_train else {},

@@ -77,7 +77,7 @@ def render(table: Sequence[Row], form: Form = "text") -> str:
         numbers = [
             f"{value:.{digits}f}"
             for name, kind in metrics.items()
-            for value, digits in ((row.means[name], kind.digits), (row.spreads[name], kind.digits - 1))
+            for value, digits in ((row.means[name], kind.digits), (row.spreads[name], max(kind.digits - 1, 1)))
         ]
         lines.append([row.set, row.protocol, row.case, str(row.images), *numbers])
     return layout(header, lines, form, labels=3)

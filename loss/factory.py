@@ -73,10 +73,10 @@ def network(
     """
     if pre_train is None:
         return model.build(name, scale=scale, **sizes)
+    if warm_start:
+        return _from_any(model.build(name, scale=scale, **sizes), pre_train, log)
     with argument("pre_train"):
         source = model.load_model(pre_train)
-    if warm_start:
-        return _from_any(model.build(name, scale=scale, **sizes), source, pre_train, log)
     if model.name_of(source) == NETWORKS[name].teacher:
         require(source, "pre_train", pre_train, scale=scale, **sizes)
         student = model.build(name, **source.config)
@@ -93,15 +93,19 @@ def network(
     return net
 
 
-def _from_any(net: BlindSR, source: BlindSR, path: Path, log: Callable[[str], None]) -> BlindSR:
-    """Start a network from every layer of another whose name and shape fit."""
+def _from_any(net: BlindSR, path: Path, log: Callable[[str], None]) -> BlindSR:
+    """Start a network from every layer whose name and shape fit: of a network, or of any other file of weights."""
+    with argument("pre_train"):
+        try:
+            source = model.load_model(path)
+            holds = f"{model.name_of(source)} {source.config}"
+        except ValueError:  # such as a network that has been changed since
+            source = model.read_tensors(path)
+            holds = f"tensors such as {listing(list(source), 3)}"
     fresh = model.warm_start(net, source)
     total = len(net.state_dict())
     if len(fresh) == total:
-        raise ValueError(
-            f"`pre_train` {path} holds {model.name_of(source)} {source.config}, of which nothing fits "
-            f"{model.name_of(net)} {net.config}"
-        )
+        raise ValueError(f"`pre_train` {path} holds {holds}, of which nothing fits {model.name_of(net)} {net.config}")
     layers = dict.fromkeys(name.rpartition(".")[0] for name in fresh)
     log(
         f"{path}: {total - len(fresh)} of {total} tensors fit; these start afresh: {listing(list(layers), 8) or 'none'}"

@@ -37,6 +37,7 @@ __all__ = [
     "checkpoint",
     "load_model",
     "read_file",
+    "read_tensors",
     "save_folder",
     "save_model",
     "warm_start",
@@ -162,27 +163,47 @@ def from_published(state: Mapping[str, Tensor], path: str | Path) -> BlindSR:
     state = foreign.strip(state)
     net, missing, extra = foreign.read(state)
     if len(extra) == len(state):
-        raise ValueError(f"{path} is not a network of ours: no key is one of theirs, such as {_listing(extra, 3)}")
+        raise ValueError(
+            f"{path} is no published file of our networks, which have other keys than {_listing(extra, 3)}. If these "
+            "are those of a network of ours, it lacks the sizes: write it with `save_model`"
+        )
     if missing or extra:
         raise ValueError(_misfit(net, missing, extra, path))
     _check_weights(state, path)
     return net
 
 
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by their names, whatever network they are of; for `warm_start`.
+
+    Raises FileNotFoundError if there is no such file, and ValueError for one that is damaged or holds no weights.
+    """
+    path = Path(path)
+    state = foreign.strip(_state_dict(read_file(path), path, "auto"))
+    _check_weights(state, path)
+    return dict(state)
+
+
 @torch.no_grad()
-def warm_start(net: BlindSR, source: BlindSR) -> list[str]:
+def warm_start(net: BlindSR, source: BlindSR | Mapping[str, Tensor]) -> list[str]:
     """Copy every tensor of another network whose name and shape match, and return the names that stay fresh.
 
     From one scale to another it keeps trunk and estimator; the upsampler stays fresh, even if a stage of it fits.
+
+    Args:
+        net: is changed.
+        source: a network, or tensors by their names, such as `read_tensors` returns.
 
     Examples:
         >>> x2, x4 = (build("EDSR", scale=scale, n_feats=8, n_blocks=2) for scale in (2, 4))
         >>> warm_start(x2, x4)
         ['upsample.0.weight', 'upsample.0.bias']
     """
-    theirs, fresh = source.state_dict(), []
+    theirs = source.state_dict() if isinstance(source, BlindSR) else source
+    scale = source.scale if isinstance(source, BlindSR) else net.scale
+    fresh: list[str] = []
     upsamplers = [name for name, part in net.named_modules() if isinstance(part, Upsampler)]
-    other = tuple(f"{name}." for name in upsamplers if net.scale != source.scale)
+    other = tuple(f"{name}." for name in upsamplers if net.scale != scale)
     for name, value in net.state_dict().items():
         if name in theirs and theirs[name].shape == value.shape and not name.startswith(other):
             value.copy_(theirs[name])

@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options = eval_options(degraded, model=LIKE, scale=made.scale)
         for note in notes(degraded, options):
             print(f"note: {note}")
-        rule = test_protocol_of(options, made.scale)
+        rule = test_protocol_of(options, made.scale, {})
         check_folder("--out", made.out)
         with argument("hr"):
             paths = list_images(made.hr)

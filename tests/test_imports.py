@@ -32,7 +32,7 @@ ARROWS = {  # what each may import of ours
     "evaluation": {"model", "data", "runtime", "utility"},
     "trainer": {"loss", "model", "data", "evaluation", "runtime", "utility"},
     "option": {"flags", "published", "utility"},
-    "parts": {"option", "published", "model", "data", "loss", "runtime"},
+    "parts": {"option", "flags", "published", "model", "data", "loss", "runtime"},
     "preflight": {"option", "flags", "parts", "trainer", "utility", *ROOMS},
     "main": (HALLWAY | ROOMS) - {"main", "hubconf", "conftest"},
     "test": (HALLWAY | ROOMS) - {"main", "test", "hubconf", "conftest"},

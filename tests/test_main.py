@@ -238,6 +238,47 @@ def test_any_layers_that_fit_start_a_run(run_main, refused, tmp_path):
     assert "of which nothing fits EDSR" in refused(f"--model EDSR --n_feats 16 --n_blocks 1 --save e {start}")
 
 
+def test_layers_of_a_network_that_has_changed_since_start_a_run(run_main, refused, tmp_path):
+    """And those of any file of weights, which `load_model` does not know."""
+    source = build("KDSR_S", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)
+    contents = checkpoint(source)
+    contents["params"] = dict(list(contents["params"].items())[:-2]) | {"new.weight": torch.ones(1)}
+    torch.save(contents, tmp_path / "changed.pt")
+    torch.save({f"module.{name}": value for name, value in source.state_dict().items()}, tmp_path / "bare.pt")
+    for name in ("changed", "bare"):
+        run = run_main(
+            f"--model KDSR_T --save {name} {KDSR} --pre_train {tmp_path}/{name}.pt --warm_start --lr_sr 1e-30"
+        )
+        trained = load_model(run / "model" / "model_latest.pt").state_dict()
+        assert torch.equal(trained["restoration.head.weight"], source.state_dict()["restoration.head.weight"])
+    torch.save({"a": torch.ones(1)}, tmp_path / "other.pt")
+    message = refused(f"--model KDSR_T --save o {KDSR} --pre_train {tmp_path}/other.pt --warm_start")
+    assert "holds tensors such as a, of which nothing fits KDSR_T" in message
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
+    assert "--pre_train" in refused(f"--model KDSR_T --save o {KDSR} --pre_train {tmp_path}/broken.pt --warm_start")
+
+
+def test_a_resumed_run_tells_that_it_is_tested_otherwise(run_main, tmp_path):
+    rule, edsr = tmp_path / "rule.json", "--model EDSR --n_feats 8 --n_blocks 1"
+    rule.write_text(json.dumps({"recipe": "gaussian", "kernels": [[3.0, 3.0, 0]]}))
+    arguments = f"{edsr} --save p --protocol {rule}"
+    run = run_main(f"{arguments} --epochs_sr 1")
+    run_main(f"{arguments} --epochs_sr 2 --resume")
+    told = "the protocol or the images of Set5 have changed"
+    assert told not in (run / "log.txt").read_text()
+    state = load_state(run)
+    rule.write_text(json.dumps({"recipe": "gaussian", "kernels": [[0.2, 0.2, 0]]}))
+    run_main(f"{arguments} --epochs_sr 3 --resume")
+    assert told in (run / "log.txt").read_text()
+    assert load_state(run)["tests"] != state["tests"]
+    scores = [float(row["psnr"]) for row in csv.DictReader((run / "psnr_log.csv").open())]
+    assert load_state(run)["best"] == pytest.approx(scores[-1], abs=1e-3)
+
+
+def load_state(run):
+    return torch.load(run / "model" / "state.pt", weights_only=True)
+
+
 def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
     first = run_main(f"--model KDSR_T --save one {KDSR} --seed 7 --noise 5 --loss 1*MSE")
     second = run_main(f"--config {first / 'config.json'} --save two --seed 8")
@@ -248,6 +289,10 @@ def test_a_run_takes_the_flags_of_another(run_main, refused, tmp_path):
     third = run_main(f"--config {first} --save three")  # the folder will do
     assert json.loads((third / "config.json").read_text())["seed"] == 7
     assert "parameters" in (third / "log.txt").read_text()
+    config = json.loads((first / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"degradation": "of another clone"}))
+    run_main(f"--config {tmp_path} --save four --degradation gaussian")
+    assert "invalid choice: 'of another clone'" in refused(f"--config {tmp_path} --save five")
     for text in ("[]", "{}", '{"model": "KDSR_T", "scale": 7}', "no JSON"):
         (tmp_path / "c.json").write_text(text)
         assert "--config" in refused(f"--config {tmp_path / 'c.json'} --save four")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import main
 import test
 from data.degradation import quantize
 from data.degradation.resize import bicubic
@@ -262,6 +263,25 @@ def test_a_protocol_file_makes_no_real_pairs_by_its_name(student, photo_folder, 
     test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --protocol {rule}".split())
     assert "real pairs" not in capsys.readouterr().out
     assert (tmp_path / "run/results/student/paired_kernels/Set5/scores_kdsr.json").exists()
+
+
+@pytest.mark.parametrize("recipe", ["gaussian", "manet"])
+def test_a_recipe_as_a_protocol_draws_from_the_ranges_of_training(recipe, student, photo_folder, tmp_path):
+    """Without a run, from the published ones."""
+    data = f"--dir_data {photo_folder} --data_test Set5 --dir_experiment {tmp_path}/runs"
+    test.main(f"--model BICUBIC --scale 2 --protocol {recipe} --save b {data}".split())
+    (published,) = (tmp_path / "runs").glob(f"b/results/*/{recipe}_*/Set5/scores_*.json")
+    size = "--n_feats 8 --n_blocks 1 --patch_size 16 --batch_size 1 --test_every 1 --epochs_sr 1 --cpu --n_threads 0"
+    narrow = f"--model EDSR --scale 2 --degradation {recipe} --sig_max 1.5 --protocol {recipe} --save r"
+    main.main(f"{narrow} {size} {data} --data_train train".split())
+    (run,) = (tmp_path / "runs").glob("r_x2_*")
+    (row,) = csv.DictReader((run / "psnr_log.csv").open())
+    test.main(f"--pre_train {run}/model/model_latest.pt --protocol {recipe} {data}".split())
+    (tested,) = run.glob(f"results/model_latest/{recipe}_*/Set5/scores_*.json")
+    told = json.loads(tested.read_text())
+    assert "sig_max_1.5" in tested.parents[1].name
+    assert told["psnr"] == pytest.approx(float(row["psnr"]), abs=1e-3)
+    assert told["digest"] != json.loads(published.read_text())["digest"]
 
 
 def test_a_folder_of_weights_is_tested(student, photo_folder, tmp_path):

@@ -288,6 +288,24 @@ def refuse(what: str, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"{what} takes no {' and no '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out")
 
 
+def check_lr(lr: Tensor, hr: Tensor, recipe: Any) -> Tensor:
+    """Return what `recipe` has made of (B, 3, s·H, s·W). Raise ValueError unless it is (B, 3, H, W) in float32.
+
+    Examples:
+        >>> from data.degradation import Gaussian
+        >>> recipe = Gaussian(scale=4, iso=True, width=(0.2, 4.0))
+        >>> check_lr(torch.zeros(2, 3, 6, 6), torch.zeros(2, 3, 24, 24), recipe).shape
+        torch.Size([2, 3, 6, 6])
+    """
+    expected = (*hr.shape[:2], hr.shape[2] // recipe.scale, hr.shape[3] // recipe.scale)
+    if tuple(lr.shape) != expected or lr.dtype != torch.float32:
+        raise ValueError(
+            f"{type(recipe).__name__}.apply: expected to get {expected} in float32, got {tuple(lr.shape)} in "
+            f"{str(lr.dtype).removeprefix('torch.')}; let it end with `quantize(...).float()`"
+        )
+    return lr
+
+
 def check_hr(hr: Tensor, scale: int, draws: int) -> None:
     """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and B degradations were drawn.
 

@@ -112,3 +112,16 @@ def test_a_recipe_that_takes_noise_draws_it_as_a_protocol(hr: Tensor) -> None:
     assert rule.digest != plain.digest
     assert not torch.equal(*(one.degrade(hr, one.cases[0], seed="1/a") for one in (rule, plain)))
     assert build_protocol("gaussian", scale=2, sig_min=1.0, sig_max=1.0, draw_per="batch").digest == plain.digest
+
+
+@pytest.mark.parametrize("wrong", [Tensor.double, lambda lr: lr[..., 1:]], ids=["dtype", "size"])
+def test_results_of_another_kind_are_told(wrong: Any, hr: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Box.apply
+    monkeypatch.setattr(Box, "apply", lambda *args, generator: wrong(right(*args, generator=generator)))
+    made = Pairs(factory.degradation("box", scale=4), Draws(seed=1, batch=2, views=1), patch=6)
+    told = r"Box.apply: expected to get \(\d, 3, 6, \d\) in float32, got .*quantize"
+    with pytest.raises(ValueError, match=told):
+        made((255 * hr[..., :24]).round().byte().expand(2, 3, 24, 24), 0)
+    rule = build_protocol("box", scale=4)
+    with pytest.raises(ValueError, match=told):
+        rule.degrade(hr, rule.cases[0], seed="1")

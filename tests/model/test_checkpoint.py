@@ -199,7 +199,7 @@ def test_missing_and_surplus_keys_are_named(net, tmp_path):
 
 def test_a_state_dict_of_something_else(tmp_path):
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(ValueError, match=r"is not a network of ours: .* such as bias, weight"):
+    with pytest.raises(ValueError, match=r"is no published file of our networks, .* bias, weight"):
         load_model(tmp_path / "net.pt")
 
 
@@ -440,7 +440,9 @@ def test_a_state_dict_among_what_another_trainer_keeps(wrapper, tmp_path):
 def test_the_state_of_a_resnet_is_not_compared_with_a_network(tmp_path):
     state = {f"layer{i}.0.conv1.weight": torch.zeros(4, 4, 3, 3) for i in range(1, 5)}
     torch.save(state, tmp_path / "resnet.pt")
-    with pytest.raises(ValueError, match=r"resnet\.pt is not a network of ours: .*layer1\.0\.conv1\.weight") as caught:
+    with pytest.raises(
+        ValueError, match=r"resnet\.pt is no published file of our networks, .*layer1\.0\.conv1\.weight"
+    ) as caught:
         load_model(tmp_path / "resnet.pt")
     assert "nearest" not in str(caught.value)
 
