@@ -177,6 +177,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Return the tensors of a file by their names, whatever network they are of; for `warm_start`.
 
     Raises FileNotFoundError if there is no such file, and ValueError for one that is damaged or holds no weights.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"module.weight": torch.zeros(3, 2)}, f"{folder}/net.pt")
+        ...     read_tensors(f"{folder}/net.pt")["weight"].shape
+        torch.Size([3, 2])
     """
     path = Path(path)
     state = foreign.strip(_state_dict(read_file(path), path, "auto"))
