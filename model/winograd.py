@@ -23,6 +23,7 @@ from .autocast import autocasts
 PIXELS = 64**2  # an image has more, for what is computed so: the network's memory is estimated on one that has not
 CHANNELS = 96  # before and after a convolution, at least
 DENSE = 192  # maps that a dense block has in the end, at least
+TILES = 1024  # at a time in a convolution: those of a large image would take four times the memory of its maps
 
 _STEP, _TILE = 4, 6  # pixels that a tile gives, and those that it takes, each way
 _OF_TILE = torch.tensor(
@@ -67,7 +68,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         >>> torch.allclose(convolve(x, weight, None), F.conv2d(x, weight, padding=1), atol=1e-4)
         True
     """
-    return _to_pixels(_to_tiles(x) @ _to_weights(weight), x.shape, bias)
+    weights, height = _to_weights(weight), x.shape[2]
+    rows = _STEP * max(1, TILES * _STEP // (len(x) * x.shape[3]))  # at a time
+    result = torch.empty((len(x), len(weight), *x.shape[2:]), memory_format=torch.channels_last)
+    for top in range(0, height, rows):
+        part = slice(top, min(top + rows, height))
+        result[:, :, part] = _to_pixels(_to_tiles(x, part) @ weights, result[:, :, part].shape, bias)
+    return result
 
 
 def dense_block(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]], slope: float) -> Tensor:
@@ -87,7 +94,7 @@ def dense_block(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]], slope
     tiles = x.new_empty(_TILE**2, count, layers[-1][0].shape[1])
     y, seen = x, 0
     for i, (weight, bias) in enumerate(layers):
-        tiles[..., seen : weight.shape[1]] = _to_tiles(F.leaky_relu_(y, slope) if i else y)
+        tiles[..., seen : weight.shape[1]] = _to_tiles(F.leaky_relu_(y, slope) if i else y, slice(0, y.shape[2]))
         seen = weight.shape[1]
         y = _to_pixels(tiles[..., :seen] @ _to_weights(weight), x.shape, bias)
     return y
@@ -102,13 +109,15 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
     return large and exact and not traced and not torch.is_grad_enabled()
 
 
-def _to_tiles(x: Tensor) -> Tensor:
-    """Map (B, C, H, W) to its transformed tiles (36, T, C), T = B·⌈H/4⌉·⌈W/4⌉."""
-    c, h, w = x.shape[1:]
-    down, across = ceil(h / _STEP), ceil(w / _STEP)
-    x = F.pad(x, (1, 1 + across * _STEP - w, 1, 1 + down * _STEP - h))
-    x = x.permute(0, 2, 3, 1).contiguous()  # (B, H', W', C)
-    tiles = x.unfold(1, _TILE, _STEP).unfold(2, _TILE, _STEP)  # (B, ⌈H/4⌉, ⌈W/4⌉, C, 6, 6), a view
+def _to_tiles(x: Tensor, rows: slice) -> Tensor:
+    """Map (B, C, H, W) to the transformed tiles (36, T, C) of h of its rows, T = B·⌈h/4⌉·⌈W/4⌉."""
+    c, height, w = x.shape[1:]
+    down, across = ceil((rows.stop - rows.start) / _STEP), ceil(w / _STEP)
+    top, bottom = rows.start - 1, rows.start + down * _STEP + 1  # with the neighbours of the rows
+    x = x[:, :, max(0, top) : min(bottom, height)]
+    x = F.pad(x, (1, 1 + across * _STEP - w, max(0, -top), max(0, bottom - height)))
+    x = x.permute(0, 2, 3, 1).contiguous()  # (B, h', W', C)
+    tiles = x.unfold(1, _TILE, _STEP).unfold(2, _TILE, _STEP)  # (B, ⌈h/4⌉, ⌈W/4⌉, C, 6, 6), a view
     tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(_TILE**2, -1)  # (36, T·C)
     return (_TO_TILES @ tiles).view(_TILE**2, -1, c)
 

@@ -36,6 +36,17 @@ def test_equals_the_convolution_in_float64(layout, size, channels):
         torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-5 * max(1.0, float(exact.abs().max())))
 
 
+@pytest.mark.parametrize("height", [1, 4, 11, 16, 17])
+@pytest.mark.parametrize("tiles", [1, 13])
+def test_rows_that_are_computed_apart(height, tiles, monkeypatch):
+    monkeypatch.setattr(winograd, "TILES", tiles)
+    x, (weight, bias) = maps(2, 6, height, 10), layer(5, 6)
+    found = winograd.convolve(x, weight, bias)
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=3e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_dense_block_equals_one_that_joins_the_maps():
     x = maps(2, 8, 13, 22)
     layers = [layer(4, 8 + 4 * i) for i in range(3)] + [layer(6, 20)]
