@@ -77,7 +77,10 @@ def evaluate(
             at_once = 1 if device.type == "cpu" else max(1, MAX_PIXELS // (hr.shape[2] * hr.shape[3]))
             sr = torch.cat([restore(a, b) for a, b in zip(sample.lr.split(at_once), hr.split(at_once), strict=True)])
             sr = sr.float().clamp(0, 1)
-            values.append(torch.stack([measure(sr, hr) for measure in measures], 1))  # N, metrics
+            try:
+                values.append(torch.stack([measure(sr, hr) for measure in measures], 1))  # N, metrics
+            except ValueError as error:  # such as an image that is too small for a metric
+                raise ValueError(f"{test_set.name}, {sample.image}: {error}") from error
             labels += [(sample.image, case) for case in sample.cases]
             if on_image is not None:
                 on_image(sample, sr)

@@ -55,12 +55,16 @@ class Measure(NamedTuple):
     needs_reference: bool
 
     def __call__(self, sr: Tensor, hr: Tensor | None = None) -> Tensor:
-        """Score (B, 3, H, W) images in [0, 1]: (B,) float64. Raises ValueError if `hr` is needed and missing."""
-        if not self.needs_reference:
-            return self.function(sr).double()  # pyright: ignore[reportCallIssue]
-        if hr is None:
+        """Score (B, 3, H, W) images in [0, 1]: (B,) float64.
+
+        Raises ValueError if `hr` is needed and missing, or if the metric does not give a number for each image.
+        """
+        if self.needs_reference and hr is None:
             raise ValueError(f"{self.name} compares with an HR image, and there is none")
-        return self.function(sr, hr).double()  # pyright: ignore[reportCallIssue]
+        values = self.function(*((sr, hr) if self.needs_reference else (sr,)))  # pyright: ignore[reportArgumentType]
+        if values.shape != sr.shape[:1]:
+            raise ValueError(f"{self.name}: expected ({len(sr)},) values, one an image, got {tuple(values.shape)}")
+        return values.double()
 
 
 def grey_levels(image: Tensor) -> Tensor:

@@ -78,3 +78,20 @@ def test_groups_keep_the_order(set5):
 
 def test_no_images_no_scores(set5):
     assert score(set5.part(5, 6)) == []
+
+
+@pytest.mark.parametrize("digits", [0, 1, 3])
+def test_tables_round_as_a_metric_asks(digits, set5, monkeypatch):
+    """Its spread has a digit at least."""
+
+    def create(*, device, planes, border):
+        return lambda sr, hr: sr.mean((1, 2, 3))
+
+    monkeypatch.setitem(metric.METRICS, "light", metric.Metric("light", create, digits=digits))
+    values, spread = render(rows(score(set5, metrics=["light"]))).splitlines()[1].split()[-2:]
+    assert (len(values.partition(".")[2]), len(spread.partition(".")[2])) == (digits, max(digits - 1, 1))
+
+
+def test_an_image_that_a_metric_does_not_take_is_named(set5):
+    with pytest.raises(ValueError, match=r"Set5, \w+: niqe needs two blocks"):
+        score(set5, metrics=["niqe"])

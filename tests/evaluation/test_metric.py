@@ -152,3 +152,9 @@ def test_measuring_leaves_the_images_as_they_are():
 def test_names_are_not_joined_by_commas():
     with pytest.raises(ValueError, match=r"psnr,ssim: names are joined by \+"):
         metric.split_names("psnr,ssim")
+
+
+def test_a_metric_gives_a_number_for_each_image():
+    measure = metric.Measure("mine", lambda sr: sr.mean(), needs_reference=False)
+    with pytest.raises(ValueError, match=r"mine: expected \(2,\) values, one an image, got \(\)"):
+        measure(torch.zeros(2, 3, 8, 8))
