@@ -101,12 +101,11 @@ def dense_block(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]], slope
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype != torch.float32 or autocasts("cpu"):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if traced or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32 or autocasts("cpu"):
         return False
     large = weight.shape[2:] == (3, 3) and x.shape[2] * x.shape[3] > PIXELS
-    exact = torch.get_float32_matmul_precision() == "highest"  # else products may be of rounded numbers
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    return large and exact and not traced and not torch.is_grad_enabled()
+    return large and torch.get_float32_matmul_precision() == "highest"  # else products may be of rounded numbers
 
 
 def _to_tiles(x: Tensor, rows: slice) -> Tensor:
