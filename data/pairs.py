@@ -106,14 +106,14 @@ class Pairs(nn.Module):
     def _degrade(self, hr: Tensor, params: Any, noise: torch.Generator, given: GivenLR | None) -> Tensor:
         """Return the LR images of (V·B, 3, s·Q, s·Q): those that are given, and degraded ones."""
         if given is None:
-            return self._recipe(hr, params, noise)
+            return self._apply_recipe(hr, params, noise)
         lr = given.lr.float() / 255
         if given.has.all():
             return lr
         has = given.has.repeat(self.draws.views).to(hr.device, non_blocking=True)[:, None, None, None]
-        return torch.where(has, lr, self._recipe(hr, params, noise))
+        return torch.where(has, lr, self._apply_recipe(hr, params, noise))
 
-    def _recipe(self, hr: Tensor, params: Any, noise: torch.Generator) -> Tensor:
+    def _apply_recipe(self, hr: Tensor, params: Any, noise: torch.Generator) -> Tensor:
         return check_lr(self.degradation.apply(hr, params, generator=noise), hr, self.degradation)
 
     def _cut(self, lr: Tensor, hr: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:

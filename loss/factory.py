@@ -100,6 +100,8 @@ def _from_any(net: BlindSR, path: Path, log: Callable[[str], None]) -> BlindSR:
             source = model.load_model(path)
             holds = f"{model.name_of(source)} {source.config}"
         except ValueError:  # such as a network that has been changed since
+            if not path.is_file():
+                raise
             source = model.read_tensors(path)
             holds = f"tensors such as {listing(list(source), 3)}"
     fresh = model.warm_start(net, source)
