@@ -417,13 +417,12 @@ class Trainer:
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state; the number of processes may differ. Raise ValueError if it does not fit."""
         run_state.check(state, self.run.state, images=self.batches.images, steps=self.steps)
-        before = state.get("tests", {})
-        changed = [name for name, tested in self.tests.items() if before.get(name, tested) != tested]
         try:
             self.load_state_dict(state | {"pairs": self.ranks.shard_state(state["pairs"])})
         except Exception as error:  # a damaged state fails in a dozen ways
             raise run_state.not_a_state(self.run.state, f"{type(error).__name__}: {error}") from error
-        if changed:
+        before = state.get("tests", {})
+        if changed := [name for name, tested in self.tests.items() if before.get(name, tested) != tested]:
             self.run.log(
                 f"note: the protocol or the images of {' and '.join(changed)} have changed: do not compare the scores "
                 "from here on with those before; the best weights are chosen anew"

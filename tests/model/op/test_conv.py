@@ -19,7 +19,7 @@ FOLLOWED = [{}, {"slope": 0.1}, {"scale": 0.2}, {"scale": 1.0}]  # with a scale,
 
 @pytest.fixture(params=[False, True], ids=["plain", "kernel"])
 def kernel(request, monkeypatch):
-    """Whether the operator runs, which computes its reference without a GPU."""
+    """Switches the operator on or off; without a GPU it computes its reference."""
     monkeypatch.setattr(conv, "_has_kernel", lambda x: request.param)
     return request.param
 
