@@ -10,9 +10,13 @@ trap 'kill "$pyright" 2>/dev/null || true; rm -f "$types"' EXIT
 export OMP_NUM_THREADS=1  # many small tests: a process on each core beats several threads in one
 limit=$(command -v timeout || true)  # each test has a limit of its own; this ends what hangs so that it hears no signal
 # The order is that of tests/conftest.py.
-failed=0
+failed=()
 ${limit:+"$limit" --foreground --kill-after=60 4200} \
-    .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@" || failed=$?
-wait "$pyright" || failed=$((failed ? failed : $?))
+    .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@" || failed+=("pytest ended with $?")
+wait "$pyright" || failed+=("pyright ended with $?")
 cat "$types"
-exit "$failed"
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "passed: ruff, pyright and pytest"
