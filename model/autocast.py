@@ -55,13 +55,13 @@ def to_autocast(x: Tensor) -> Tensor:
     return x.to(autocast_dtype(x))
 
 
-def rounded_beside(x: Tensor) -> tuple[Tensor, Tensor]:
+def keep_and_round(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return x and x as `to_autocast` converts it, for a branch beside a float32 trunk.
 
     One pass over the map adds the gradients of both, instead of one that converts and one that adds.
     """
     dtype = autocast_dtype(x)
-    return (x, x) if dtype == x.dtype else cast(tuple[Tensor, Tensor], _RoundedBeside.apply(x, dtype))
+    return (x, x) if dtype == x.dtype else cast(tuple[Tensor, Tensor], _KeepAndRound.apply(x, dtype))
 
 
 def add_scaled(x: Tensor, y: Tensor, scale: float) -> Tensor:
@@ -98,7 +98,7 @@ class _SpatialMean(torch.autograd.Function):
         return dx[:, :, None, None].expand(b, c, h, w), None
 
 
-class _RoundedBeside(torch.autograd.Function):
+class _KeepAndRound(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return x.view_as(x), x.to(dtype)

@@ -141,7 +141,7 @@ class Fuse(nn.Module):
     def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
         """Map x (B, C, H, W), with what its DQAs take from the code, to (B, C, H, W)."""
         y = self.conv1(self.dqa1(x, steering1), slope=SLOPE)  # (B, C, H, W)
-        return self.conv2(self.dqa2(y, steering2), beside=x)  # (B, C, H, W)
+        return self.conv2(self.dqa2(y, steering2), add_to=x)  # (B, C, H, W)
 
 
 def steer_all(fuses: Sequence[Fuse], code: Tensor) -> list[tuple[Steering, Steering]]:
@@ -187,7 +187,7 @@ class Restoration(nn.Module):
         head = in_float32(self.head, lr)  # (B, C, H, W)
         steerings = steer_all([cast(Block, block).fuse for block in self.blocks], code)
         x = self.blocks(head, steerings)  # (B, C, H, W)
-        return in_float32(self.tail, self.fuse(x, beside=head))  # (B, 3, s·H, s·W)
+        return in_float32(self.tail, self.fuse(x, add_to=head))  # (B, 3, s·H, s·W)
 
 
 class CDSR(ContrastiveSR):

@@ -56,16 +56,16 @@ class Conv2d(nn.Conv2d):
 
     rounded: tuple[Tensor, Tensor | None] | None = None
 
-    def forward(self, input: Tensor, *, slope: float = 1.0, beside: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    def forward(self, input: Tensor, *, slope: float = 1.0, add_to: Tensor | None = None, scale: float = 1.0) -> Tensor:
         """Map (B, C, H, W) to (B, C', H', W'), with what follows; see `op.convolution`.
 
         Args:
             slope: of the LeakyReLU that follows; 1: none.
-            beside: the map to which the result is added, (B, C', H', W').
+            add_to: the map to which the result is added, (B, C', H', W').
             scale: of the result in this sum.
         """
         how = {"stride": self.stride, "padding": cast(tuple[int, ...], self.padding)}
-        return convolution(input, self.parameters_for(input), **how, slope=slope, beside=beside, scale=scale)
+        return convolution(input, self.parameters_for(input), **how, slope=slope, add_to=add_to, scale=scale)
 
     def parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the bias with which to convolve x."""

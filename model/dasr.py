@@ -75,7 +75,7 @@ class DAB(nn.Module):
     def forward(self, x: Tensor, steering1: Steering, steering2: Steering) -> Tensor:
         """Map x (B, C, H, W), with what steers its DA convolutions, to (B, C, H, W)."""
         y = self.conv1(self.da1(x, *steering1), slope=SLOPE)  # (B, C, H, W)
-        return self.conv2(self.da2(y, *steering2), beside=x)  # (B, C, H, W)
+        return self.conv2(self.da2(y, *steering2), add_to=x)  # (B, C, H, W)
 
 
 class Group(nn.Module):
@@ -88,7 +88,7 @@ class Group(nn.Module):
 
     def forward(self, x: Tensor, steerings: Sequence[tuple[Steering, Steering]]) -> Tensor:
         """Map x (B, C, H, W), with what steers each of its blocks, to (B, C, H, W)."""
-        return self.conv(self.blocks(x, steerings), beside=x)  # (B, C, H, W)
+        return self.conv(self.blocks(x, steerings), add_to=x)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):

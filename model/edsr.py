@@ -58,5 +58,5 @@ class EDSR(BlindSR):
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
-        image = upsample_to_image(self.upsample, self.tail, self.fuse(self.blocks(head), beside=head))
+        image = upsample_to_image(self.upsample, self.tail, self.fuse(self.blocks(head), add_to=head))
         return self.add_mean(image / PEAK)  # (B, 3, s·H, s·W)

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autocast import in_float32, rounded_beside, spatial_mean, to_autocast
+from .autocast import in_float32, keep_and_round, spatial_mean, to_autocast
 from .convolution import rounds_weights_once
-from .layer import Beside, BlindSR, Embedding, Layers, Pool, Restored, Trunk, conv, global_mean
+from .layer import BlindSR, Embedding, Layers, Pool, Restored, SideBranch, Trunk, conv, global_mean
 from .naming import Foreign, Names, State, count, shuffle_scale, width
 from .op.dispatch import is_channels_last
 from .upsampler import FACTORS
@@ -37,11 +37,11 @@ class SFT(nn.Module):
         super().__init__()
         inner = n_feats // 2
         self.scale = Layers(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats), nn.Sigmoid())
-        self.shift = Beside(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats))
+        self.shift = SideBranch(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, 10) to (B, C, H, W)."""
-        x, seen = rounded_beside(x)
+        x, seen = keep_and_round(x)
         both = torch.cat((seen, _planes(code, seen)), 1)  # (B, C + 10, H, W)
         return x * self.scale(both) + self.shift(both)  # (B, C, H, W)
 
@@ -57,7 +57,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, 10) to (B, C, H, W)."""
         y = self.conv1(F.relu(self.sft1(x, code)))  # (B, C, H, W)
-        return self.conv2(F.relu(self.sft2(y, code)), beside=x)  # (B, C, H, W)
+        return self.conv2(F.relu(self.sft2(y, code)), add_to=x)  # (B, C, H, W)
 
 
 class SFTMD(nn.Module):

@@ -48,7 +48,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         first, act, last = self.body
-        return last(first(x, slope=act.negative_slope), beside=x)  # (B, C, H, W)
+        return last(first(x, slope=act.negative_slope), add_to=x)  # (B, C, H, W)
 
 
 class KDIDE(nn.Module):
@@ -83,7 +83,7 @@ class IDRDCRB(nn.Module):
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Map x (B, C, H, W), with the IDR-DDC's weights (B, C, 3, 3) that follow from D, to (B, C, H, W)."""
         x, y = self.ddc(x, kernel)  # (B, C, H, W) each
-        return self.conv(y, beside=x)  # (B, C, H, W)
+        return self.conv(y, add_to=x)  # (B, C, H, W)
 
 
 class Restoration(nn.Module):
@@ -105,7 +105,7 @@ class Restoration(nn.Module):
         head = in_float32(self.head, self.sub_mean(lr))  # (B, C, H, W)
         kernels = weights_of_all([cast(IDRDCRB, block).ddc for block in self.blocks], code)  # (B, C, 3, 3) each
         x = self.blocks(head, [(kernel,) for kernel in kernels])  # (B, C, H, W)
-        image = upsample_to_image(self.upsample, self.tail, self.fuse(x, beside=head))
+        image = upsample_to_image(self.upsample, self.tail, self.fuse(x, add_to=head))
         return self.add_mean(image)  # (B, 3, s·H, s·W)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import winograd
-from .autocast import in_float32, rounded_beside, spatial_mean, to_autocast
+from .autocast import in_float32, keep_and_round, spatial_mean, to_autocast
 from .convolution import Conv2d
 from .naming import Foreign
 from .op import attended_pointwise, dense_maps, dynamic_depthwise, two_layers
@@ -172,7 +172,7 @@ class Layers(nn.Sequential):
         return x
 
 
-class Beside(Layers):
+class SideBranch(Layers):
     """A branch that runs beside the layers registered before it and reaches no further than they do."""
 
 
@@ -334,13 +334,13 @@ class RDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        x, seen = rounded_beside(x)
+        x, seen = keep_and_round(x)
         *growing, last = cast(Sequence[Conv2d], self.convs)
         parameters = [cast(tuple[Tensor, Tensor], layer.parameters_for(seen)) for layer in growing]
         if winograd.suits_dense(seen, last.weight):
             return torch.add(x, winograd.dense_block(seen, [*parameters, last.parameters_for(seen)], 0.2), alpha=0.2)
         seen = dense_maps(seen, parameters, 0.2)  # (B, C + 4·growth, H, W)
-        return last(seen, beside=x, scale=0.2)  # (B, C, H, W)
+        return last(seen, add_to=x, scale=0.2)  # (B, C, H, W)
 
 
 class MeanShift(nn.Module):
@@ -368,16 +368,16 @@ class ReceptiveField(NamedTuple):
 def receptive_field(layers: nn.Module) -> ReceptiveField:
     """Return the receptive field of a chain of convolutions whose modules are registered in the order they run in.
 
-    Skip connections and branches `Beside` others change nothing. Pooling over the whole map is not counted.
+    Skip connections and a `SideBranch` change nothing. Pooling over the whole map is not counted.
 
     Examples:
         >>> receptive_field(nn.Sequential(conv(3, 8, 3), conv(8, 8, 5)))
         ReceptiveField(radius=3, stride=Fraction(1, 1))
     """
     radius, stride = Fraction(0), Fraction(1)
-    beside = {layer for branch in layers.modules() if isinstance(branch, Beside) for layer in branch.modules()}
+    aside = {layer for branch in layers.modules() if isinstance(branch, SideBranch) for layer in branch.modules()}
     for layer in layers.modules():
-        if layer in beside:
+        if layer in aside:
             continue
         if isinstance(layer, nn.Conv2d):
             (k, *_), (step, *_), padding = layer.kernel_size, layer.stride, layer.padding[0]

@@ -71,7 +71,7 @@ class RRDBNet(BlindSR):
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         """Super-resolve (B, 3, H, W) to (B, 3, s·H, s·W); the code is not used."""
         head = in_float32(self.head, lr)  # (B, C, H, W)
-        x = self.upsample(self.fuse(self.blocks(head), beside=head))  # (B, C, s·H, s·W)
+        x = self.upsample(self.fuse(self.blocks(head), add_to=head))  # (B, C, s·H, s·W)
         return last_convolution(cast(nn.Conv2d, self.tail[-1]), self.tail[:-1](x))  # (B, 3, s·H, s·W)
 
 

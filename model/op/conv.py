@@ -1,4 +1,4 @@
-"""A convolution and what follows it: its bias, LeakyReLU, and the sum with the map that it runs beside.
+"""A convolution and what follows it: its bias, LeakyReLU, and the sum with a residual connection's map.
 
 PyTorch launches a kernel for each of them, and the backward sums the gradient of the bias up by a slow one. On a GPU
 one kernel of ours follows the convolution, and one precedes its backward.
@@ -28,17 +28,17 @@ def convolution(
     stride: tuple[int, ...] = (1, 1),
     padding: tuple[int, ...] = (0, 0),
     slope: float = 1.0,
-    beside: Tensor | None = None,
+    add_to: Tensor | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """Return LeakyReLU(W∗x + b), or beside + scale·(W∗x + b), (B, C', H', W').
+    """Return LeakyReLU(W∗x + b), or add_to + scale·(W∗x + b), (B, C', H', W').
 
     Args:
         x: (B, C, H, W).
         parameters: weight W (C', C, k, k) and bias b (C',) or None; under autocast W is rounded, as x is.
         stride, padding: of the convolution.
         slope: of LeakyReLU below 0, positive; 1 leaves it out.
-        beside: (B, C', H', W'), not rounded; None leaves the sum out.
+        add_to: (B, C', H', W'), not rounded; None leaves the sum out.
         scale: factor of the result of the convolution in the sum.
 
     Raises:
@@ -49,26 +49,26 @@ def convolution(
         >>> identity = torch.eye(4)[:, :, None, None]
         >>> torch.equal(convolution(x, (identity, ones)), x + 1)
         True
-        >>> torch.equal(convolution(x, (-identity, None), beside=x, scale=2.0), -x)
+        >>> torch.equal(convolution(x, (-identity, None), add_to=x, scale=2.0), -x)
         True
     """
-    if slope != 1 and beside is not None:
+    if slope != 1 and add_to is not None:
         raise ValueError(f"`slope` {slope}: LeakyReLU cannot come before a sum")
     weight, bias = parameters
-    followed = torch.is_grad_enabled() or slope != 1 or beside is not None
+    followed = torch.is_grad_enabled() or slope != 1 or add_to is not None
     if followed and bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # compilers fuse, too
         x, weight = to_autocast(x), to_autocast(weight)
         if x.dtype in DTYPES and _suits(x, len(weight)):
-            return cast(Tensor, _Convolution.apply(x, weight, bias, beside, stride, padding, slope, scale))
+            return cast(Tensor, _Convolution.apply(x, weight, bias, add_to, stride, padding, slope, scale))
     if stride == padding == (1, 1) and winograd.suits(x, weight):
         y = winograd.convolve(x, weight, bias)
     else:
         # Not by autocast itself, which would keep the rounded bias, whatever becomes of the other.
         y = F.conv2d(x, weight, None if bias is None else to_autocast(bias), stride, padding)
     y = y if slope == 1 else F.leaky_relu_(y, slope)
-    if beside is None:
+    if add_to is None:
         return y
-    return beside + y if scale == 1 else add_scaled(beside, y, scale)
+    return add_to + y if scale == 1 else add_scaled(add_to, y, scale)
 
 
 class _Convolution(torch.autograd.Function):
@@ -78,15 +78,15 @@ class _Convolution(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        beside: Tensor | None,
+        add_to: Tensor | None,
         stride: tuple[int, ...],
         padding: tuple[int, ...],
         slope: float,
         scale: float,
     ) -> Tensor:
         y = F.conv2d(x, weight, None, stride, padding).contiguous(memory_format=torch.channels_last)
-        out = y if beside is None else torch.empty_like(y, dtype=torch.promote_types(y.dtype, beside.dtype))
-        follow(y, bias, beside, slope, scale, out)
+        out = y if add_to is None else torch.empty_like(y, dtype=torch.promote_types(y.dtype, add_to.dtype))
+        follow(y, bias, add_to, slope, scale, out)
         ctx.how = stride, padding, slope, scale
         ctx.save_for_backward(x, weight, None if slope == 1 else out)
         return out
@@ -122,12 +122,12 @@ def backward_before(
     return dy, *torch.ops.aten.convolution_backward(dy, x, weight, [len(weight)], *how, wanted)
 
 
-def plain(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float) -> Tensor:
+def plain(y: Tensor, bias: Tensor, add_to: Tensor | None, slope: float, scale: float) -> Tensor:
     """Return what `follow` writes, by PyTorch's own operators."""
     exact = y.to(float32_at_least(y)) + bias[:, None, None]
-    if beside is None:
+    if add_to is None:
         return F.leaky_relu(exact, slope).to(y.dtype)
-    return (beside + scale * exact).to(torch.promote_types(y.dtype, beside.dtype))
+    return (add_to + scale * exact).to(torch.promote_types(y.dtype, add_to.dtype))
 
 
 def plain_backward(
@@ -142,11 +142,11 @@ def plain_backward(
 def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     """Compare the Triton kernels with float64 on the CPU; return what differs, or ""."""
     generator = torch.Generator().manual_seed(0)
-    y, beside, d = (
+    y, add_to, d = (
         torch.randn(2, 33, 19, 37, generator=generator).contiguous(memory_format=torch.channels_last) for _ in range(3)
     )
     bias = torch.randn(33, generator=generator)
-    for added, slope, scale in ((None, 0.1, 1.0), (beside, 1.0, 0.2)):
+    for added, slope, scale in ((None, 0.1, 1.0), (add_to, 1.0, 0.2)):
         maps, there = y.to(device, dtype), None if added is None else added.to(device)
         result = torch.empty_like(maps, dtype=dtype if added is None else torch.float32)
         kernels.follow(maps, bias.to(device), there, slope, scale, result)
@@ -166,21 +166,21 @@ def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
 # ----------------------------------------------------------------------------------------------- the operators
 
 
-def _fake(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float, out: Tensor) -> None: ...
+def _fake(y: Tensor, bias: Tensor, add_to: Tensor | None, slope: float, scale: float, out: Tensor) -> None: ...
 
 
 @dispatch.operator(_fake, mutates=("out",))
-def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float, out: Tensor) -> None:
-    """Write LeakyReLU(y + b), or beside + scale·(y + b), to out, which may be y itself.
+def follow(y: Tensor, bias: Tensor, add_to: Tensor | None, slope: float, scale: float, out: Tensor) -> None:
+    """Write LeakyReLU(y + b), or add_to + scale·(y + b), to out, which may be y itself.
 
-    Args: y, beside (or None) and out (B, C, H, W), y and out channels last; bias (C,).
+    Args: y, add_to (or None) and out (B, C, H, W), y and out channels last; bias (C,).
     """
     if dispatch.runs_kernels("conv", y, y.dtype):
         from . import conv_triton as kernels
 
-        kernels.follow(y, bias, beside, slope, scale, out)
+        kernels.follow(y, bias, add_to, slope, scale, out)
     else:
-        out.copy_(plain(y, bias, beside, slope, scale))
+        out.copy_(plain(y, bias, add_to, slope, scale))
 
 
 def _fake_backward(

@@ -19,13 +19,13 @@ BP, BC = 32, 64  # pixels and channels of a tile of the backward: sixteen elemen
 PROGRAMS = 1024  # of the backward, for all channels of a tile
 
 
-def follow(y: Tensor, bias: Tensor, beside: Tensor | None, slope: float, scale: float, out: Tensor) -> None:
-    """Write LeakyReLU(y + b), or beside + scale·(y + b), to out, which may be y; both (B, C, H, W), channels last."""
-    added = y if beside is None else beside.contiguous(memory_format=torch.channels_last)
+def follow(y: Tensor, bias: Tensor, add_to: Tensor | None, slope: float, scale: float, out: Tensor) -> None:
+    """Write LeakyReLU(y + b), or add_to + scale·(y + b), to out, which may be y; both (B, C, H, W), channels last."""
+    added = y if add_to is None else add_to.contiguous(memory_format=torch.channels_last)
     if n := y.numel():
         follow_kernel[triton.cdiv(n, BLOCK),](
             *(y, bias.contiguous(), added, out, n, y.shape[1], slope, scale),
-            BESIDE=beside is not None,
+            ADD=add_to is not None,
             BLOCK=BLOCK,
             num_warps=WARPS,
         )
@@ -52,12 +52,12 @@ def precede(d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: to
 
 
 @triton.jit
-def follow_kernel(y, bias, beside, out, N, C, slope, scale, BESIDE: tl.constexpr, BLOCK: tl.constexpr):
+def follow_kernel(y, bias, add_to, out, N, C, slope, scale, ADD: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < N
     value = tl.load(y + at, inside, 0.0).to(tl.float32) + tl.load(bias + at % C, inside, 0.0).to(tl.float32)
-    if BESIDE:
-        value = tl.load(beside + at, inside, 0.0).to(tl.float32) + scale * value
+    if ADD:
+        value = tl.load(add_to + at, inside, 0.0).to(tl.float32) + scale * value
     else:
         value = tl.where(value > 0, value, value * slope)
     tl.store(out + at, value, inside)

@@ -106,7 +106,7 @@ def correlate(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep:
 
 
 def _fake_backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, beside: Tensor | None
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, add_to: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     dx = torch.empty_like(x, dtype=dtype, memory_format=dispatch.layout(x))
     return dx, torch.empty_like(kernel, memory_format=torch.contiguous_format)
@@ -114,17 +114,17 @@ def _fake_backward(
 
 @dispatch.operator(_fake_backward)
 def correlate_backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, beside: Tensor | None
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, add_to: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x, as `dtype`, and of kernel, as its own, from that of the result y.
 
-    `beside`: another gradient of x, which is added to the first.
+    `add_to`: another gradient of x, which is added to the first.
     """
     if dispatch.runs_kernels("depthwise", x, y.dtype):
         from . import depthwise_triton as kernels
 
-        return kernels.backward(dy, x, kernel, y, slope, dtype, beside)
-    dx, dk = _plain_backward(dy.to(y.dtype), x.to(y.dtype), kernel.to(y.dtype), y, slope, beside)
+        return kernels.backward(dy, x, kernel, y, slope, dtype, add_to)
+    dx, dk = _plain_backward(dy.to(y.dtype), x.to(y.dtype), kernel.to(y.dtype), y, slope, add_to)
     return dx.to(dtype).contiguous(memory_format=dispatch.layout(x)), dk.to(kernel.dtype)
 
 
@@ -141,10 +141,10 @@ class _DynamicDepthwise(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # kernels have no gradient of their own
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        beside, dy = gradients
+        add_to, dy = gradients
         if dy is None:
-            return beside, None, None, None
-        dx, dk = correlate_backward(dy, *ctx.saved_tensors, ctx.slope, ctx.dtype, beside)
+            return add_to, None, None, None
+        dx, dk = correlate_backward(dy, *ctx.saved_tensors, ctx.slope, ctx.dtype, add_to)
         return dx, dk, None, None
 
 
@@ -154,7 +154,7 @@ def _has_kernel(x: Tensor, kernel: Tensor) -> bool:
 
 
 def _plain_backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, beside: Tensor | None = None
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, add_to: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     b, c = x.shape[:2]
     maps, kernels = _groups(x, kernel)
@@ -165,7 +165,7 @@ def _plain_backward(
         *([1, 1], padding, [1, 1], False, [0, 0], b * c, [True, True, False]),
     )
     dx = dx.view(x.shape)
-    return dx if beside is None else dx + beside, dk.view(kernel.shape)
+    return dx if add_to is None else dx + add_to, dk.view(kernel.shape)
 
 
 def _groups(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

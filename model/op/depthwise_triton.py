@@ -43,18 +43,18 @@ def forward(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: b
 
 
 def backward(
-    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, beside: Tensor | None
+    dy: Tensor, x: Tensor, kernel: Tensor, y: Tensor, slope: float, dtype: torch.dtype, add_to: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the kernels from that of y, (B, C, H, W) of `dtype` and (B, C, 3, 3).
 
-    `beside`: another gradient of x, (B, C, H, W), which is added to the first.
+    `add_to`: another gradient of x, (B, C, H, W), which is added to the first.
     """
     x, strides = _dense(x)
     layout = dispatch.layout(x)
     dy, y = (t.contiguous(memory_format=layout) for t in (dy, y))
     b, c, h, w = x.shape
     dx = torch.empty_like(x, dtype=dtype)
-    others = dx if beside is None else beside.contiguous(memory_format=layout)
+    others = dx if add_to is None else add_to.contiguous(memory_format=layout)
     columns, chunks = triton.cdiv(w, BW), triton.cdiv(c, BC)
     height = LONG if columns * chunks * b * triton.cdiv(h, LONG) >= MANY else ROWS
     rows = triton.cdiv(h, height)
@@ -62,7 +62,7 @@ def backward(
     if dx.numel():
         backward_kernel[columns * chunks, rows, b](
             *(dy, x, kernel.contiguous(), y, others, dx, sums, b, h, w, c, *strides, slope),
-            BESIDE=beside is not None,
+            ADD=add_to is not None,
             ROWS=height,
             **TILE,
         )
@@ -172,7 +172,7 @@ def backward_kernel(
     x,
     kernel,
     y,
-    beside,
+    add_to,
     dx,
     sums,
     B,
@@ -184,7 +184,7 @@ def backward_kernel(
     stride_h,
     stride_w,
     slope,
-    BESIDE: tl.constexpr,
+    ADD: tl.constexpr,
     ROWS: tl.constexpr,
     BW: tl.constexpr,
     BC: tl.constexpr,
@@ -192,7 +192,7 @@ def backward_kernel(
     w, c = _tile(W, C, BW, BC)
     sample = tl.program_id(2).to(tl.int64)
     dy += sample * stride_b
-    beside += sample * stride_b
+    add_to += sample * stride_b
     x += sample * stride_b
     y += sample * stride_b
     dx += sample * stride_b
@@ -229,8 +229,8 @@ def backward_kernel(
         s22 += x_below * right
         inside = ((row > begin) & (row <= end) & (w < W))[:, None] & (c < C)[None, :]
         at = (row - 1) * stride_h + w[:, None] * stride_w + c[None, :] * stride_c
-        if BESIDE:
-            above += tl.load(beside + at, inside, 0.0).to(tl.float32)
+        if ADD:
+            above += tl.load(add_to + at, inside, 0.0).to(tl.float32)
         tl.store(dx + at, above, inside)
         above, here = here, below
         x_above, x_here = x_here, x_below

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import build
-from model.autocast import add_scaled, convolve_in_float32, in_float32, rounded_beside, spatial_mean, to_autocast
+from model.autocast import add_scaled, convolve_in_float32, in_float32, keep_and_round, spatial_mean, to_autocast
 from model.cdsr import ContentQuery
 from model.convolution import Conv2d, rounds_weights_once
 from model.discriminator import UNetDiscriminator
@@ -42,7 +42,7 @@ def test_only_maps_are_rounded(name, dtype):
     paths, put_out = {module: path for path, module in net.named_modules()}, {}
 
     def look(module, inputs, named, output):
-        summed = named.get("beside") is not None  # as float32, if what it is added to is
+        summed = named.get("add_to") is not None  # as float32, if what it is added to is
         put_out[paths[module]] = (inputs[0].dtype, dtype if summed else output.dtype, output.shape[2:])
 
     for module in paths:
@@ -148,7 +148,7 @@ def test_a_rounded_branch_beside_the_trunk_gets_and_gives_what_autocast_does():
     for fused in (False, True):
         x = start.clone().requires_grad_()
         with autocast():
-            trunk, rounded = rounded_beside(x) if fused else (x, to_autocast(x))
+            trunk, rounded = keep_and_round(x) if fused else (x, to_autocast(x))
             branch = rounded * scale.bfloat16()
             y = add_scaled(trunk, branch, 0.2) if fused else torch.add(trunk, branch, alpha=0.2)
         (y * scale).sum().backward()
@@ -156,7 +156,7 @@ def test_a_rounded_branch_beside_the_trunk_gets_and_gives_what_autocast_does():
         results.append((y.detach(), x.grad))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
-    assert rounded_beside(start)[1] is start
+    assert keep_and_round(start)[1] is start
 
 
 def test_attention_between_channels_is_that_without_autocast():

@@ -14,18 +14,18 @@ def poisoned(make):
     return lambda *args, **kwargs: make(*args, **kwargs).fill_(float("nan"))
 
 
-def compare(size, dtype, beside, slope, scale):
+def compare(size, dtype, add_to, slope, scale):
     y, d = (torch.randn(size).contiguous(memory_format=torch.channels_last) for _ in range(2))
     y, bias = y.to(dtype), torch.randn(size[1]).to(dtype)
     torch.empty, torch.empty_like = poisoned(empty), poisoned(empty_like)
-    result = y.clone() if beside is None else torch.empty_like(y, dtype=torch.float32)
-    kernels.follow(result if beside is None else y, bias, beside, slope, scale, result)
+    result = y.clone() if add_to is None else torch.empty_like(y, dtype=torch.float32)
+    kernels.follow(result if add_to is None else y, bias, add_to, slope, scale, result)
     d, out = d.to(result.dtype), None if slope == 1 else result
     dy, dbias = kernels.precede(d, out, slope, scale, dtype)
     torch.empty, torch.empty_like = empty, empty_like
     assert (dy.dtype, dbias.dtype) == (dtype, torch.float32)
     assert all(t.is_contiguous(memory_format=torch.channels_last) for t in (result, dy))
-    added = None if beside is None else beside.double()
+    added = None if add_to is None else add_to.double()
     expected = (
         conv.plain(y.double(), bias.double(), added, slope, scale),
         *conv.plain_backward(d.double(), None if out is None else out.double(), slope, scale, torch.float64),

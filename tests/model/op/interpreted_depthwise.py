@@ -27,10 +27,10 @@ def compare(size, layout, dtype, out, slope):
     keep = out != dtype
     y, kept = kernels.forward(x, kernel, slope, out, keep)
     read = kept if keep else x
-    beside = torch.randn(size).to(dtype) if keep else None
-    given = [t for t in (dy, read, kernel, y, beside) if t is not None]
+    add_to = torch.randn(size).to(dtype) if keep else None
+    given = [t for t in (dy, read, kernel, y, add_to) if t is not None]
     before = [t.clone() for t in given]
-    dx, dk = kernels.backward(dy, read, kernel, y, slope, dtype, beside)
+    dx, dk = kernels.backward(dy, read, kernel, y, slope, dtype, add_to)
     torch.empty, torch.empty_like = empty, empty_like
     assert all(map(torch.equal, given, before))  # so that it gives the same again
     assert (y.dtype, dx.dtype, dk.dtype) == (out, dtype, torch.float32)
@@ -38,8 +38,8 @@ def compare(size, layout, dtype, out, slope):
     if keep:
         torch.testing.assert_close(kept, x.to(out), rtol=2**-7, atol=0)
     dy, x, read, kernel, exact = (t.double() for t in (dy, x, read, kernel, y))
-    beside = None if beside is None else beside.double()
-    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, read, kernel, exact, slope, beside)
+    add_to = None if add_to is None else add_to.double()
+    expected = depthwise.plain(x, kernel, slope), *depthwise._plain_backward(dy, read, kernel, exact, slope, add_to)
     for ours, theirs in zip((y, dx, dk), expected, strict=True):
         # The interpreter cuts off where a GPU rounds to the nearest.
         tolerance = {torch.float32: 2e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[ours.dtype]

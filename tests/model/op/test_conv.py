@@ -1,4 +1,4 @@
-"""A convolution with what follows it: bias, LeakyReLU, the sum with the map beside it."""
+"""A convolution with what follows it: bias, LeakyReLU, the sum with another map."""
 
 from functools import partial
 from typing import Any
@@ -25,24 +25,24 @@ def kernel(request, monkeypatch):
 
 
 def arguments(dtype=torch.float32, channels=4, size=(8, 7)):
-    """Return x, weight, bias and the map beside the result, channels last."""
+    """Return x, weight, bias and the map to add the result to, channels last."""
     torch.manual_seed(0)
     height, width = size
     shapes = (2, channels, height, width), (5, channels, 3, 3), (5,), (2, 5, -(-height // 2), width)
-    x, weight, bias, beside = (torch.randn(shape, dtype=dtype) for shape in shapes)
-    x, beside = (t.contiguous(memory_format=torch.channels_last) for t in (x, beside))
-    return [t.requires_grad_() for t in (x, weight, bias, beside)]
+    x, weight, bias, add_to = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    x, add_to = (t.contiguous(memory_format=torch.channels_last) for t in (x, add_to))
+    return [t.requires_grad_() for t in (x, weight, bias, add_to)]
 
 
-def ours(x, weight, bias, beside, scale=None, **followed: Any):
+def ours(x, weight, bias, add_to, scale=None, **followed: Any):
     if scale is not None:
-        followed |= {"beside": beside, "scale": scale}
+        followed |= {"add_to": add_to, "scale": scale}
     return convolution(x, (weight, bias), stride=STRIDE, padding=PADDING, **followed)
 
 
-def theirs(x, weight, bias, beside, scale: Any = None, slope: Any = 1.0):
+def theirs(x, weight, bias, add_to, scale: Any = None, slope: Any = 1.0):
     y = F.conv2d(x, weight, bias, STRIDE, PADDING)
-    return F.leaky_relu(y, slope) if scale is None else beside + scale * y
+    return F.leaky_relu(y, slope) if scale is None else add_to + scale * y
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -82,9 +82,9 @@ def test_without_kernels_it_computes_as_before_to_the_bit(monkeypatch):
 
 
 def test_a_sum_follows_no_activation():
-    x, weight, bias, beside = arguments()
+    x, weight, bias, add_to = arguments()
     with pytest.raises(ValueError, match=r"`slope` 0\.1"):
-        convolution(x, (weight, bias), stride=STRIDE, padding=PADDING, slope=0.1, beside=beside)
+        convolution(x, (weight, bias), stride=STRIDE, padding=PADDING, slope=0.1, add_to=add_to)
 
 
 @pytest.mark.parametrize("frozen", range(4))
@@ -131,8 +131,8 @@ def test_the_operators_keep_the_rules_of_pytorch():
 def test_the_self_check_tells_what_is_wrong():
     class Right:
         @staticmethod
-        def follow(y, bias, beside, slope, scale, out):
-            out.copy_(conv.plain(y, bias, beside, slope, scale))
+        def follow(y, bias, add_to, slope, scale, out):
+            out.copy_(conv.plain(y, bias, add_to, slope, scale))
 
         precede = staticmethod(conv.plain_backward)
 
@@ -153,10 +153,10 @@ def test_the_triton_kernels_give_what_float64_gives(interpret):
 def test_the_triton_kernels_compile_without_spills_and_move_16_bytes_at_once(capability, tmp_path):
     kernels = pytest.importorskip("model.op.conv_triton")
     bf16 = {"y": "*bf16", "bias": "*bf16", "out": "*bf16", "dy": "*bf16", "slope": "fp32", "scale": "fp32"}
-    fp32 = {"beside": "*fp32", "d": "*fp32", "sums": "*fp32"}
+    fp32 = {"add_to": "*fp32", "d": "*fp32", "sums": "*fp32"}
     for added in (False, True):
         types = bf16 | fp32 | ({"out": "*fp32"} if added else {})
-        made = compiled(kernels.follow_kernel, capability, types, {"BLOCK": kernels.BLOCK, "BESIDE": added}, 4)
+        made = compiled(kernels.follow_kernel, capability, types, {"BLOCK": kernels.BLOCK, "ADD": added}, 4)
         tile = {"BP": kernels.BP, "BC": kernels.BC, "LRELU": not added}
         also = compiled(kernels.precede_kernel, capability, bf16 | fp32, tile, kernels.WARPS)
         for binary in (made, also):

@@ -143,7 +143,7 @@ def test_a_second_derivative_is_refused(everywhere):
 def test_the_self_check_tells_what_is_wrong():
     class Wrong:
         forward = staticmethod(lambda x, kernel, slope, dtype, keep: (depthwise.plain(x, kernel, slope), x))
-        backward = staticmethod(lambda dy, x, kernel, y, slope, dtype, beside: (torch.full_like(x, torch.nan), kernel))
+        backward = staticmethod(lambda dy, x, kernel, y, slope, dtype, add_to: (torch.full_like(x, torch.nan), kernel))
 
     assert "dx in torch.float32" in depthwise.disagreement(Wrong, torch.device("cpu"), torch.float32)
 
@@ -186,8 +186,8 @@ def compiled_depthwise(name, capability, x, y, unit, rows=16):
         "kept": f"*{y}",
     }
     types |= {"kernel": "*fp32", "sums": "*fp32", "slope": "fp32"}
-    types["beside"] = types["dx"]
-    constants = {key: depthwise_triton.TILE[key] for key in ("BW", "BC")} | {"ROWS": rows, unit: 1, "BESIDE": True}
+    types["add_to"] = types["dx"]
+    constants = {key: depthwise_triton.TILE[key] for key in ("BW", "BC")} | {"ROWS": rows, unit: 1, "ADD": True}
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
     constants |= {"KEEP": x != y} if "KEEP" in kernel.arg_names else {}
     return compiled(kernel, capability, types, constants, depthwise_triton.WARPS)
