@@ -1,7 +1,7 @@
 """The Triton kernel of `attended`: bias, attention, sum and LeakyReLU by one pass over the maps."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false
-# (Triton declares integers that are known when it compiles to be objects, and no `num_warps`.)
+# (Triton declares integers that are known when it compiles to be objects, and no options of the compiler.)
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from . import dispatch
 
-BLOCK, WARPS = 1024, 4  # eight elements a thread, so 16 bytes in bf16
+BLOCK = 1024  # eight elements a thread, so 16 bytes in bf16
+OPTIONS = dispatch.options(warps=4)
 
 
 def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) -> Tensor:
@@ -29,7 +30,7 @@ def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) 
         attend_kernel[triton.cdiv(n, BLOCK),](
             *(y, bias.contiguous(), x, attention.contiguous(), out, n, c, c * h * w, run, slope),
             BLOCK=BLOCK,
-            num_warps=WARPS,
+            **OPTIONS,
         )
     return out
 

@@ -5,7 +5,7 @@ channel of its tile, which it adds up at the end; the host adds the programs' su
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
-# (Triton declares integers that are known when it compiles to be objects, and no `num_warps`.)
+# (Triton declares integers that are known when it compiles to be objects, and no options of the compiler.)
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK, WARPS = 1024, 4  # eight elements a thread, so 16 bytes in bf16
+from . import dispatch
+
+BLOCK = 1024  # eight elements a thread, so 16 bytes in bf16
+OPTIONS = dispatch.options(warps=4)
 BP, BC = 32, 64  # pixels and channels of a tile of the backward: sixteen elements a thread
 PROGRAMS = 1024  # of the backward, for all channels of a tile
 
@@ -27,7 +30,7 @@ def follow(y: Tensor, bias: Tensor, add_to: Tensor | None, slope: float, scale: 
             *(y, bias.contiguous(), added, out, n, y.shape[1], slope, scale),
             ADD=add_to is not None,
             BLOCK=BLOCK,
-            num_warps=WARPS,
+            **OPTIONS,
         )
 
 
@@ -46,7 +49,7 @@ def precede(d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: to
             LRELU=out is not None,
             BP=BP,
             BC=BC,
-            num_warps=WARPS,
+            **OPTIONS,
         )
     return dy, sums.sum(0)
 
@@ -75,7 +78,7 @@ def precede_kernel(
         inside = (pixel < P)[:, None] & (c < C)[None, :]
         value = scale * tl.load(d + at, inside, 0.0).to(tl.float32)
         if LRELU:
-            value = tl.where(tl.load(out + at, inside, 0.0) > 0, value, value * slope)
+            value = tl.where(tl.load(out + at, inside, 0.0).to(tl.float32) > 0, value, value * slope)
         tl.store(dy + at, value, inside)
         total += value
     tl.store(sums + tl.program_id(0) * C + c, tl.sum(total, 0), c < C)

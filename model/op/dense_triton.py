@@ -9,7 +9,7 @@ of all programs in order. So nothing depends on which program runs first.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
-# (Triton declares integers that are known when it compiles to be objects, and no `num_warps`.)
+# (Triton declares integers that are known when it compiles to be objects, and no options of the compiler.)
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from torch import Tensor
 from . import dispatch
 from .dense import ROWS
 
-BLOCK, WARPS = 1024, 4  # eight elements a thread, so 16 bytes in bf16
+BLOCK = 1024  # eight elements a thread, so 16 bytes in bf16
+OPTIONS = dispatch.options(warps=4)
 CHANNELS = 32  # as many as most layers have: of ROWS pixels 16 elements a thread, so twice 16 bytes in bf16
 
 
@@ -35,7 +36,7 @@ def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     if n := out.numel():
         widths = c * run, y.shape[1] * run
         append_kernel[triton.cdiv(n, BLOCK),](
-            *(seen, y, bias.contiguous(), out, n, *widths, run, slope), BLOCK=BLOCK, num_warps=WARPS
+            *(seen, y, bias.contiguous(), out, n, *widths, run, slope), BLOCK=BLOCK, **OPTIONS
         )
     return out
 
@@ -72,7 +73,7 @@ def peel(
             ADDS=adds,
             ROWS=ROWS,
             CHANNELS=CHANNELS,
-            num_warps=WARPS,
+            **OPTIONS,
         )
     return rest, dy
 
@@ -121,7 +122,7 @@ def peel_kernel(
         value = tl.load(gradient + row * WIDTH + N + c, inside, 0.0).to(tl.float32)
         if ADDS:
             value += tl.load(more + row * (N + GROWTH) + N + c, inside, 0.0).to(tl.float32)
-        sign = tl.load(seen + row * SEEN + c, inside, 0.0)
+        sign = tl.load(seen + row * SEEN + c, inside, 0.0).to(tl.float32)
         value = tl.where(sign > 0, value, value * slope)
         tl.store(dy + row * GROWTH + c, value, inside)
         tl.store(dys + row * DYS + c, value, inside)

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from . import dispatch
 
-BW, BC, WARPS = 16, 32, 4  # four elements a thread: the backward's nine sums of them fill 128 registers
-TILE = {"BW": BW, "BC": BC, "num_warps": WARPS}
+BW, BC = 16, 32  # four elements a thread: the backward's nine sums of them fill 128 registers
+OPTIONS = dispatch.options(warps=4)
+TILE = {"BW": BW, "BC": BC, **OPTIONS}
 ROWS = 16
 LONG = 64  # rows of the backward, which writes sums at the end, where the programs still are `MANY`
 MANY = 512  # an H100 or H200 has 132 processors

@@ -69,6 +69,14 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
+def options(warps: int) -> dict[str, Any]:
+    """Return how Triton compiles a kernel: with so many warps a program, and products that are added in one step (FMA).
+
+    From version 3.10 on Triton takes two steps unless it is asked.
+    """
+    return {"num_warps": warps, "enable_fp_fusion": True}
+
+
 def switch_off(names: Iterable[str]) -> None:
     """Let GPUs run PyTorch's own operators in place of the Triton kernels of these `OPERATORS`."""
     _switched_on.difference_update(names)

@@ -29,7 +29,7 @@ from . import dispatch
 
 ROWS, BW = 16, 64
 BP, PROGRAMS = 32, 1584  # twelve for each processor of an H200, which holds two or three at a time
-WARPS = 4
+OPTIONS = dispatch.options(warps=4)
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def backward(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _constants(n: int, c: int) -> dict[str, int]:
-    return {"N": n, "BC": max(16, triton.next_power_of_2(c)), "num_warps": WARPS}
+    return {"N": n, "BC": max(16, triton.next_power_of_2(c)), **OPTIONS}
 
 
 @triton.jit

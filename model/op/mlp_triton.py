@@ -9,7 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK, WARPS = 64, 4  # outputs of a program; 32 weights of each layer a thread
+from . import dispatch
+
+BLOCK = 64  # outputs of a program; 32 weights of each layer a thread
+OPTIONS = dispatch.options(warps=4)
 
 
 def mlp(x: Tensor, first: Tensor, second: Tensor, slope: float) -> tuple[Tensor, Tensor]:
@@ -23,7 +26,7 @@ def mlp(x: Tensor, first: Tensor, second: Tensor, slope: float) -> tuple[Tensor,
     if b:
         tile = {"BC": triton.next_power_of_2(c), "BM": triton.next_power_of_2(inner), "BLOCK": BLOCK}
         grid = (b, triton.cdiv(n, BLOCK))
-        mlp_kernel[grid](x, first, second, y, hidden, c, inner, n, slope, **tile, num_warps=WARPS)
+        mlp_kernel[grid](x, first, second, y, hidden, c, inner, n, slope, **tile, **OPTIONS)
     return y, hidden
 
 

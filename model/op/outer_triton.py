@@ -14,7 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-WARPS = 8  # 16 of 64 × 64 weights a thread
+from . import dispatch
+
+OPTIONS = dispatch.options(warps=8)  # 16 of 64 × 64 weights a thread
 
 
 def forward(
@@ -44,7 +46,7 @@ def backward(
 
 
 def _tile(c: int) -> dict[str, int]:
-    return {"BC": triton.next_power_of_2(c), "num_warps": WARPS}
+    return {"BC": triton.next_power_of_2(c), **OPTIONS}
 
 
 @triton.jit

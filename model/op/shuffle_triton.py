@@ -9,7 +9,7 @@ host adds the programs' sums in order. So nothing depends on which program runs 
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
-# (Triton declares integers that are known when it compiles to be objects, and no `num_warps`.)
+# (Triton declares integers that are known when it compiles to be objects, and no options of the compiler.)
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from . import dispatch
 
-TILE, WARPS = 2048, 4  # elements of a program: 16 a thread, twice 16 bytes in bf16
+TILE = 2048  # elements of a program: 16 a thread, twice 16 bytes in bf16
+OPTIONS = dispatch.options(warps=4)
 WIDTH = 256  # of these elements, how many belong to one pixel before the shuffle
 PROGRAMS = 1024  # of the backward, at most: about eight for each multiprocessor
 
@@ -37,7 +38,7 @@ def shuffle(y: Tensor, bias: Tensor, factor: int) -> Tensor:
     if out.numel():
         tile = sizes(factor)
         grid = triton.cdiv(b * h * w, tile["BP"]), triton.cdiv(c, tile["BC"])
-        shuffle_kernel[grid](y, bias.contiguous(), out, b * h * w, w, c, **tile, num_warps=WARPS)
+        shuffle_kernel[grid](y, bias.contiguous(), out, b * h * w, w, c, **tile, **OPTIONS)
     return out
 
 
@@ -52,7 +53,7 @@ def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     sums = torch.empty(programs, c * factor**2, dtype=torch.float32, device=dy.device)
     if g.numel():
         grid = programs, triton.cdiv(c, tile["BC"])
-        unshuffle_kernel[grid](dy, g, sums, b * h * w, w, c, **tile, num_warps=WARPS)
+        unshuffle_kernel[grid](dy, g, sums, b * h * w, w, c, **tile, **OPTIONS)
     return g, sums.sum(0)
 
 

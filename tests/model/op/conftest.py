@@ -16,7 +16,7 @@ from utility import ROOT
 def interpret() -> Iterator[Callable[[str], None]]:
     """Runs a program beside this file in Triton's interpreter, which must be asked for before Triton is imported."""
     pytest.importorskip("triton")
-    with forking(["triton", "model.op"], TRITON_INTERPRET="1") as python:
+    with forking(["model.op", "tests.model.op.interpreter"], TRITON_INTERPRET="1") as python:
 
         def run(program: str) -> None:
             command = [python, Path(__file__).with_name(program)]

@@ -156,9 +156,11 @@ def test_the_triton_kernels_compile_without_spills_and_move_16_bytes_at_once(cap
     fp32 = {"add_to": "*fp32", "d": "*fp32", "sums": "*fp32"}
     for added in (False, True):
         types = bf16 | fp32 | ({"out": "*fp32"} if added else {})
-        made = compiled(kernels.follow_kernel, capability, types, {"BLOCK": kernels.BLOCK, "ADD": added}, 4)
+        made = compiled(
+            kernels.follow_kernel, capability, types, {"BLOCK": kernels.BLOCK, "ADD": added}, kernels.OPTIONS
+        )
         tile = {"BP": kernels.BP, "BC": kernels.BC, "LRELU": not added}
-        also = compiled(kernels.precede_kernel, capability, bf16 | fp32, tile, kernels.WARPS)
+        also = compiled(kernels.precede_kernel, capability, bf16 | fp32, tile, kernels.OPTIONS)
         for binary in (made, also):
             used = usage(binary, tmp_path)
             assert used["STACK"] == used["LOCAL"] == 0

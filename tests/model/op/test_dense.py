@@ -254,7 +254,7 @@ def test_the_triton_kernel_of_the_backward_does_so_too(capability, dtype, adds, 
     kernel = kernels.peel_kernel
     types = {name: f"*{dtype}" for name in kernel.arg_names if name.islower()} | {"slope": "fp32", "sums": "*fp32"}
     constants = {"ADDS": adds, "ROWS": kernels.ROWS, "CHANNELS": kernels.CHANNELS}
-    binary = compiled(kernel, capability, types, constants, kernels.WARPS)
+    binary = compiled(kernel, capability, types, constants, kernels.OPTIONS)
     used = usage(binary, tmp_path)
     assert used["STACK"] == used["LOCAL"] == 0
     assert used["REG"] <= 64  # so that 1024 threads fit a processor

@@ -190,4 +190,4 @@ def compiled_depthwise(name, capability, x, y, unit, rows=16):
     constants = {key: depthwise_triton.TILE[key] for key in ("BW", "BC")} | {"ROWS": rows, unit: 1, "ADD": True}
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
     constants |= {"KEEP": x != y} if "KEEP" in kernel.arg_names else {}
-    return compiled(kernel, capability, types, constants, depthwise_triton.WARPS)
+    return compiled(kernel, capability, types, constants, depthwise_triton.OPTIONS)

@@ -183,4 +183,4 @@ def compiled_last(name, capability, dtype, c):
     types = {key: "*fp32" for key in ("weight", "bias", "y", "dy", "sums")} | {"x": f"*{dtype}", "dx": f"*{dtype}"}
     constants = {"N": 3, "BC": c, "ROWS": last_triton.ROWS, "BW": last_triton.BW, "BP": last_triton.BP, "stride_n": 1}
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
-    return compiled(kernel, capability, types, constants, last_triton.WARPS)
+    return compiled(kernel, capability, types, constants, last_triton.OPTIONS)

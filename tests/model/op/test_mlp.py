@@ -72,5 +72,5 @@ def test_the_triton_kernel_compiles_without_spills(capability, tmp_path):
 
     types = {name: "*fp32" for name in mlp_triton.mlp_kernel.arg_names if name.islower()} | {"slope": "fp32"}
     sizes = {"BC": mlp.LARGEST, "BM": mlp.LARGEST, "BLOCK": mlp_triton.BLOCK}
-    used = usage(compiled(mlp_triton.mlp_kernel, capability, types, sizes, mlp_triton.WARPS), tmp_path)
+    used = usage(compiled(mlp_triton.mlp_kernel, capability, types, sizes, mlp_triton.OPTIONS), tmp_path)
     assert used["STACK"] == used["LOCAL"] == 0

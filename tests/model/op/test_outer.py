@@ -77,6 +77,6 @@ def test_the_triton_kernels_compile_without_spills(capability, tmp_path):
 
     for kernel in (outer_triton.forward_kernel, outer_triton.backward_kernel):
         types = {name: "*fp32" for name in kernel.arg_names if name != "C"}
-        binary = compiled(kernel, capability, types, {"BC": outer.LARGEST}, outer_triton.WARPS)
+        binary = compiled(kernel, capability, types, {"BC": outer.LARGEST}, outer_triton.OPTIONS)
         used = usage(binary, tmp_path)
         assert used["STACK"] == used["LOCAL"] == 0, kernel

@@ -165,4 +165,4 @@ def compiled_shuffle(name, capability, dtype, factor=2):
 
     kernel = getattr(shuffle_triton, name)
     types = {name: f"*{dtype}" for name in kernel.arg_names if name.islower()} | {"sums": "*fp32"}
-    return compiled(kernel, capability, types, shuffle_triton.sizes(factor), shuffle_triton.WARPS)
+    return compiled(kernel, capability, types, shuffle_triton.sizes(factor), shuffle_triton.OPTIONS)

@@ -32,7 +32,7 @@ def assert_trains_alone(function, arguments, frozen):
         assert some is None or torch.equal(all_, some)
 
 
-def compiled(kernel, capability, types, constants, warps, **options):
+def compiled(kernel, capability, types, constants, options):
     """Compile a kernel for a GPU of this generation. types: of arguments that are neither int32 nor constants."""
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
@@ -42,7 +42,7 @@ def compiled(kernel, capability, types, constants, warps, **options):
     plain = {"constexpr", "fp32"}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind not in plain}
     source = ASTSource(kernel, signature, constants, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
 def usage(binary, folder):
@@ -61,7 +61,7 @@ def assert_moves_16_bytes_at_once(module, name, dtype, capability, folder):
     kernels = importlib.import_module(module)
     kernel = getattr(kernels, name)
     types = {name: f"*{dtype}" for name in kernel.arg_names if name.islower()} | {"slope": "fp32"}
-    binary = compiled(kernel, capability, types, {"BLOCK": kernels.BLOCK, "RUN": 1}, kernels.WARPS)
+    binary = compiled(kernel, capability, types, {"BLOCK": kernels.BLOCK, "RUN": 1}, kernels.OPTIONS)
     used = usage(binary, folder)
     assert used["STACK"] == used["LOCAL"] == 0
     assert "ld.global.v4" in binary.asm["ptx"]
