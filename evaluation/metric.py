@@ -112,15 +112,16 @@ def psnr(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tens
         border: pixels to cut on each side.
         planes: a name in `PLANES`.
 
-    Raises ValueError for shapes that differ or are too small.
+    Raises ValueError for images that are no float tensors, whose shapes differ or that are too small, a border below 0,
+    and unknown planes.
 
     Examples:
         >>> hr = torch.zeros(1, 3, 24, 24)
         >>> psnr(hr + 1 / 255, hr, border=4, planes="rgb")
         tensor([48.1308], dtype=torch.float64)
     """
-    _check_shapes(sr, hr, border)
-    to_planes = PLANES[planes].psnr
+    _check(sr, hr, border)
+    to_planes = _planes(planes).psnr
     mse = (_cut(to_planes(sr), border) - _cut(to_planes(_distinct(hr)), border)).square_().mean((1, 2, 3))
     return 10 * torch.log10(255**2 / mse)
 
@@ -135,8 +136,8 @@ def ssim(sr: Tensor, hr: Tensor, *, border: int, planes: str = "matlab") -> Tens
         >>> ssim(hr, hr, border=4), ssim(hr.flip(3), hr, border=4) < 0.5
         (tensor([1.], dtype=torch.float64), tensor([True]))
     """
-    _check_shapes(sr, hr, border)
-    to_planes = PLANES[planes].ssim
+    _check(sr, hr, border)
+    to_planes = _planes(planes).ssim
     x, y = (_cut(to_planes(image), border) for image in (sr, _distinct(hr)))  # (B, C, H, W) and (B or 1, C, H, W)
     mx, my, products = (_window_mean(z) for z in (x, y, x * y))
     sums = _window_mean(x * x) + _window_mean(y * y)
@@ -179,7 +180,19 @@ def smallest_side(border: int) -> int:
     return 2 * border + 11
 
 
-def _check_shapes(sr: Tensor, hr: Tensor, border: int) -> None:
+def _planes(name: str) -> Planes:
+    if name not in PLANES:
+        raise ValueError(f"`planes` {name} is none of {', '.join(PLANES)}")
+    return PLANES[name]
+
+
+def _check(sr: Tensor, hr: Tensor, border: int) -> None:
+    for image in (sr, hr):
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            kind = image.dtype if hasattr(image, "dtype") else type(image).__name__
+            raise ValueError(f"SR and HR must be float tensors in [0, 1], got {kind}; divide levels of 8 bits by 255")
+    if border < 0:
+        raise ValueError(f"`border` {border}: expected 0 or more pixels")
     if sr.shape != hr.shape or sr.ndim != 4 or sr.shape[1] != 3:
         raise ValueError(f"SR and HR must both be (B, 3, H, W): got {tuple(sr.shape)} and {tuple(hr.shape)}")
     if min(sr.shape[2:]) < smallest_side(border):

@@ -67,6 +67,7 @@ def _distance(features: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def _photographs() -> tuple[Tensor, Tensor]:
     """Return the mean (36,) and covariance (36, 36) of the features of undistorted photographs."""
     with np.load(Path(__file__).with_suffix(".npz")) as file:
@@ -110,6 +111,7 @@ def _halve(image: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def _shapes() -> tuple[Tensor, Tensor]:
     """Return the shapes to choose from, and the ratio E|x|² / E x² of a generalised Gaussian of each."""
     shapes = torch.arange(200, 10001, dtype=torch.float64) / 1000

@@ -46,6 +46,8 @@ class Contrast(Objective[ContrastiveSR]):
         loss: str = "1*L1",
     ) -> None:
         super().__init__()
+        if not isinstance(net, ContrastiveSR):
+            raise ValueError(f"`net`: {type(net).__name__} has no encoder to contrast")
         self.moco = MoCo(net.encoder, dim=net.dim, queue=queue)
         self.c_weight = c_weight
         self.warmup_steps = warmup_steps
@@ -54,6 +56,8 @@ class Contrast(Objective[ContrastiveSR]):
         self.pixel = PixelLoss(loss)
 
     def phases(self, net: ContrastiveSR, batch: Batch, step: int) -> Iterator[Phase]:
+        if len(batch.lr) % 2:
+            raise ValueError(f"`batch`: expected two crops of each image, got {len(batch.lr)} crops")
         query, key = batch.lr.chunk(2)
         target = batch.hr.chunk(2)[0]
         if step >= self.freeze_step:

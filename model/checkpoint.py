@@ -76,7 +76,8 @@ def save_model(net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dt
             float32 again.
 
     Raises:
-        ValueError: the suffix is another, or a weight is too large for `dtype`.
+        ValueError: the suffix is another, `dtype` is no dtype of weights or a weight too large for it, or `net` is not
+            one of `NETWORKS` itself.
         OSError: the file cannot be written.
 
     Examples:
@@ -90,6 +91,8 @@ def save_model(net: BlindSR, path: str | Path, *, ema: BlindSR | None = None, dt
     path = Path(path)
     if path.suffix not in (".pt", ".pth", ".safetensors"):
         raise ValueError(f"`path` {path}: its suffix must be .pt, .pth or .safetensors")
+    if dtype is not None and dtype not in FLOATS:
+        raise ValueError(f"`dtype`: weights are stored as one of {', '.join(map(str, FLOATS))}, not as {dtype}")
     contents = checkpoint(net, ema)
     for part in PARTS if dtype is not None else ():
         if part in contents:
@@ -135,7 +138,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or its contents are not those of one of the networks; the message says which
-            keys are missing and which are superfluous. Or PyTorch finds no such device.
+            keys are missing and which are superfluous. Or PyTorch knows no such device, or finds no GPU.
 
     Examples:
         >>> import tempfile
@@ -145,7 +148,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
         >>> net.upscale(torch.rand(3, 20, 30)).shape
         torch.Size([3, 60, 90])
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f'`device` {device}: PyTorch knows none of this name; use "cuda" or "cpu"') from None
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'`device` {device}: PyTorch finds no GPU here; use "cpu"')
     path = zoo.resolve(path)
     contents = _read_folder(path) if path.is_dir() else read_file(path)
@@ -256,7 +263,7 @@ def _state_dict(contents: dict[str, Any], path: str | Path, weights: str) -> dic
     name = next(iter(found)) if weights == "auto" else weights
     state = found[name]
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ValueError(f"the {name} of {path} are no state dict")
+        raise ValueError(f"the {name} of {path} are not a state dict")
     state = dict(foreign.join(state))
     others = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if others:
@@ -275,8 +282,8 @@ def _from_ours(contents: dict[str, Any], state: dict[str, Tensor], path: str | P
     if not isinstance(config, dict):
         raise ValueError(f"{path} lacks the config of a {name} checkpoint")
     try:
-        with _limited(len(state), sum(value.numel() for value in state.values())):
-            net = build(name, **config)
+        with _limited(len(state), sum(value.numel() for value in state.values())), torch.device("cpu"):
+            net = build(name, **config).float()  # whatever PyTorch's default dtype is
     except Exception as error:  # the config may hold anything
         raise ValueError(
             f"{path} cannot be read as a checkpoint: no {name} has the config {str(config)[:200]} ({error})"

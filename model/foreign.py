@@ -83,7 +83,8 @@ def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
     beyond = state.keys() - set(keys.values()) - set(unused.values())
     extra = sorted(key for key in beyond if not key.startswith(MOMENTUM + MEAN_SHIFT))
     if not missing and not extra:
-        net = type(net)(**net.config)
+        with torch.device("cpu"):
+            net = type(net)(**net.config).float()
         net.load_state_dict(found)
     return net, missing, extra
 

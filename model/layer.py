@@ -33,7 +33,7 @@ class Embedding(NamedTuple):
     """A network's estimate of the degradation of its input; networks that are not blind have (B, 0) twice."""
 
     code: Tensor  # (B, D), steers the restoration
-    projection: Tensor  # (B, P), for losses alone: CDSR and DASR contrast it, KDSR distils it (the D' before the code)
+    projection: Tensor  # (B, P), what losses compare: CDSR and DASR contrast it, KDSR distils it (D', before the code)
 
 
 class Restored(NamedTuple):
@@ -66,8 +66,8 @@ class BlindSR(nn.Module):
 
     def __init__(self, *, scale: int, **config: Any) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"`scale`: expected 2, 3 or 4, got {scale}")
+        if not isinstance(scale, int) or scale not in (2, 3, 4):
+            raise ValueError(f"`scale`: expected 2, 3 or 4, got {scale!r}")
         self.scale = scale
         self.config: dict[str, Any] = {"scale": scale, **config}
 
@@ -79,10 +79,9 @@ class BlindSR(nn.Module):
 
     def check(self, lr: Tensor) -> None:
         """Raise ValueError unless the network can take these images."""
-        if lr.ndim != 4 or lr.shape[1] != 3 or min(lr.shape[2:]) < self.min_size:
-            raise ValueError(
-                f"`lr`: expected (B, 3, H, W), {self.min_size} LR pixels a side or more, got {tuple(lr.shape)}"
-            )
+        if lr.ndim != 4 or lr.shape[1] != 3 or not len(lr) or min(lr.shape[2:]) < self.min_size:
+            least = f", {self.min_size} LR pixels a side or more" if self.min_size > 1 else ""
+            raise ValueError(f"`lr`: expected (B, 3, H, W){least}, got {tuple(lr.shape)}")
 
     def embed(self, lr: Tensor, hr: Tensor | None = None, pool: Pool = global_mean) -> Embedding:
         """Embed the degradation of images.
@@ -260,6 +259,7 @@ def apply_all(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:
     def columns(x: Tensor) -> Tensor:
         y = x.mT  # (C, B) or (N, C, B). In this order the gradient of each weight is laid out as the weight.
         for layers in zip(*mlps, strict=True):
+            _check_alike(layers)
             weights = [cast(Tensor, weight) for weight in (getattr(layer, "weight", None) for layer in layers)]
             if isinstance(layers[0], nn.PReLU):
                 y = F.prelu(y.transpose(0, 1), torch.cat(weights)).transpose(0, 1)  # (N, C', B)
@@ -272,6 +272,15 @@ def apply_all(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:
         return y.mT.contiguous()  # (N, B, C')
 
     return in_float32(columns, x)
+
+
+def _check_alike(layers: Sequence[nn.Module]) -> None:
+    """Raise TypeError for layers, put in place of ours, that one product cannot apply."""
+    weighted = nn.Linear | nn.Conv2d | nn.PReLU
+    kind = next((kind for kind in (nn.PReLU, nn.Linear | nn.Conv2d) if isinstance(layers[0], kind)), type(layers[0]))
+    other = next((layer for layer in layers if not isinstance(layer, kind)), layers[0])
+    if other is not layers[0] or (not isinstance(other, weighted) and any(True for _ in other.parameters())):
+        raise TypeError(f"{type(other).__name__} cannot replace a layer that is applied together with its likes")
 
 
 def weights_of_all(layers: Sequence[DynamicDepthwise], code: Tensor) -> tuple[Tensor, ...]:

@@ -50,10 +50,15 @@ def build(name: str, **config: Any) -> BlindSR:
 
 
 def name_of(net: BlindSR) -> str:
-    """Return the name of a network in `NETWORKS`.
+    """Return the name of a network in `NETWORKS`. Raises ValueError for any other module.
 
     Examples:
         >>> name_of(build("BICUBIC", scale=2))
         'BICUBIC'
     """
-    return next(name for name, network in NETWORKS.items() if network is type(net))
+    for name, network in NETWORKS.items():
+        if network is type(net):
+            return name
+    inner = next((part for part in ("_orig_mod", "module") if hasattr(net, part)), "")  # of torch.compile, DataParallel
+    remedy = f"; give its `.{inner}`" if inner else ""
+    raise ValueError(f"`net`: {type(net).__name__} is none of the networks {', '.join(NETWORKS)}{remedy}")

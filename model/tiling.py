@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import product
 from math import ceil
+from numbers import Integral
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -44,11 +45,12 @@ def upscale(
     The image stays where it is; tiles go to the device and back. Memory holds input, output and the work of one tile.
 
     Args:
-        net: the network; it runs in eval mode, and its mode is restored afterwards.
+        net: the network; it runs in eval mode, and its mode is restored afterwards. While it trains, only one thread
+            may call this.
         image: (H, W, 3) RGB array of uint8 or uint16, or float tensor (3, H, W) or (B, 3, H, W) in [0, 1].
         tile: side of a tile in LR pixels, without halo; None takes the whole image if it fits the memory, else tiles as
             large as fit. In both cases tiles are halved for as long as the memory does not suffice.
-        self_ensemble: average over the eight flips and rotations, which takes eight times as long.
+        self_ensemble: average over the eight flips and transpositions, which takes eight times as long.
         hr: the ground truth in the same form, (s·H, s·W) pixels; only teachers need it.
         progress: called as progress(done, total) after each tile.
 
@@ -100,8 +102,11 @@ def upscale_rows(
         (6, 12, 3)
         (4, 12, 3)
     """
-    bands = _Bands(image.shape[1] * net.scale, image.dtype, write)
-    _fill(bands, net, _Source(image, net), None, self_ensemble, tile, progress)
+    if isinstance(image, Tensor):
+        raise ValueError("`image`: expected an array of uint8 or uint16, got a tensor; `upscale` takes those")
+    source = _Source(image, net)
+    bands = _Bands(source.size[1] * net.scale, image.dtype, write)
+    _fill(bands, net, source, None, self_ensemble, tile, progress)
 
 
 def _fill(
@@ -114,16 +119,17 @@ def _fill(
     progress: Progress | None,
 ) -> None:
     """Write the super-resolved image into `result`, with the network in eval mode."""
-    if tile is not None and tile < 1:
-        raise ValueError(f"`tile` {tile}: its side must be 1 LR pixel or more")
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
+    if tile is not None and (not isinstance(tile, Integral) or tile < 1):
+        raise ValueError(f"`tile` {tile!r}: its side must be a whole number of LR pixels, 1 or more")
+    training = [module for module in net.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         with torch.inference_mode(), freed_blocks_kept(source.device, source.size[0] * source.size[1]):
             _fill_tiles(result, net, source, truth, _views(self_ensemble), tile, progress or (lambda done, total: None))
     finally:
-        for module, training in modes.items():
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def _fill_tiles(
@@ -215,6 +221,8 @@ def _remedy(image: Any) -> str:
     """Say how to make an image of what `upscale` does not take."""
     if isinstance(image, str | PathLike):
         return "; read the file first"
+    if isinstance(image, Tensor):
+        return "; `image / 255` of one of 8 bits" if image.dtype == torch.uint8 else ""
     if not isinstance(image, np.ndarray):
         return "; np.asarray makes an array of a PIL image"
     if image.ndim == 2:
@@ -225,6 +233,8 @@ def _remedy(image: Any) -> str:
         return "; it has no pixels"
     if not image.dtype.isnative:
         return "; image.astype(image.dtype.newbyteorder('=')) changes the order of its bytes"
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype.kind in "iub":
+        return "; image.astype(np.uint8), if its levels are 0 to 255"
     if image.ndim == 3 and image.shape[2] == 3:
         return "; round to whole grey levels, or make a tensor (3, H, W) in [0, 1]"
     return ""
@@ -249,7 +259,7 @@ class _Source:
             if not colour or not image.numel():
                 raise ValueError(
                     f"`{name}`: a tensor must be float, (3, H, W) or (B, 3, H, W), got {tuple(image.shape)} of "
-                    f"{str(image.dtype).removeprefix('torch.')}"
+                    f"{str(image.dtype).removeprefix('torch.')}{_remedy(image)}"
                 )
             self.size, self.dtype, device = image.shape[-2:], image.dtype, image.device
         else:
@@ -330,7 +340,7 @@ def _levels(part: Tensor, dtype: np.dtype[Any]) -> Tensor:
 
 
 class _View(NamedTuple):
-    """One of the eight flips and rotations of an image."""
+    """One of the eight flips and transpositions of an image."""
 
     transposed: bool
     axes: tuple[int, ...]

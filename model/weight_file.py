@@ -107,8 +107,13 @@ def write_safetensors(contents: Mapping[str, Any], path: str | Path) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block ends without an error."""
+    """Yield a temporary path beside `path` that takes its place when the block ends without an error.
+
+    Raises FileNotFoundError if its folder does not exist.
+    """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -13,9 +13,23 @@ from torch import Tensor
 from data.degradation.blur import blur, blur_separable
 from data.degradation.finish import finish
 from data.degradation.kernel import gaussian_kernel, gaussian_profile
-from data.degradation.params import Params, Ranges, check_hr, given_quality, given_range, move_all, repeat, uniform
+from data.degradation.params import (
+    BLURS,
+    DRAWS,
+    Params,
+    Ranges,
+    check_hr,
+    given_quality,
+    given_range,
+    move_all,
+    one_of,
+    repeat,
+    uniform,
+)
 from data.degradation.resize import bicubic_matrices
 from data.degradation.shrink import blur_and_shrink
+
+SAMPLERS = ("bicubic", "s-fold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +49,7 @@ class Gaussian(Ranges):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sampling not in ("bicubic", "s-fold"):
-            raise ValueError(f"`sampling`: expected 'bicubic' or 's-fold', got {self.sampling!r}")
+        one_of(SAMPLERS, sampling=self.sampling)
 
     @classmethod
     def from_flags(
@@ -53,7 +66,7 @@ class Gaussian(Ranges):
         jpeg_low: float = 0.0,
         draw_per: str = "image",
     ) -> Gaussian:
-        """Build the recipe from flags in published units. Raises ValueError where a range is missing or wrong.
+        """Build the recipe from flags in published units. Raises ValueError where one is missing or wrong.
 
         Args:
             scale: HR pixels per LR pixel, along each side.
@@ -69,7 +82,7 @@ class Gaussian(Ranges):
             >>> Gaussian.from_flags(scale=4, sig_min=0.2, sig_max=4.0, noise=25.5).noise
             0.1
         """
-        iso = blur_type == "iso_gaussian"
+        iso = one_of(BLURS, blur_type=blur_type) == "iso_gaussian"
         low, high, names = (sig_min, sig_max, ("sig_min", "sig_max"))
         if not iso:
             low, high, names = (lambda_min, lambda_max, ("lambda_min", "lambda_max"))
@@ -79,8 +92,8 @@ class Gaussian(Ranges):
             width=given_range(low, high, names=names, recipe="gaussian"),
             noise=noise / 255,
             quality=given_quality(jpeg_low, "jpeg_low"),
-            per_batch=draw_per == "batch",
-            sampling="s-fold" if sample_mode == "s-fold" else "bicubic",
+            per_batch=one_of(DRAWS, draw_per=draw_per) == "batch",
+            sampling="s-fold" if one_of(SAMPLERS, sample_mode=sample_mode) == "s-fold" else "bicubic",
         )
 
     def sample(self, batch: int, *, generator: torch.Generator) -> Params:

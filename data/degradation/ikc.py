@@ -107,6 +107,7 @@ def kernel_code(width: Tensor, scale: int, widths: tuple[float, float]) -> Tenso
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def code_matrix(scale: int, widths: tuple[float, float]) -> Tensor:
     """Return M, the first ten principal components of 30 000 random kernels: (441, 10) float32 on the CPU.
 

@@ -148,6 +148,7 @@ class _Constants(NamedTuple):
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _constants(device: torch.device, dtype: torch.dtype, codec: Codec) -> _Constants:
     n = torch.arange(8, dtype=torch.float64)
     dct = torch.cos(n[:, None] * (2 * n + 1) * pi / 16) / 2

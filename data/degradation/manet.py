@@ -13,6 +13,8 @@ from data.degradation.finish import finish
 from data.degradation.kernel import manet_kernel
 from data.degradation.noise import CLEAN
 from data.degradation.params import (
+    BLURS,
+    DRAWS,
     Params,
     Ranges,
     check_hr,
@@ -20,6 +22,7 @@ from data.degradation.params import (
     given_range,
     in_parts,
     move_all,
+    one_of,
     repeat,
     uniform,
 )
@@ -56,7 +59,7 @@ class MANet(Ranges):
         jpeg_low: float = 0.0,
         draw_per: str = "image",
     ) -> MANet:
-        """Build the recipe from flags in published units. Raises ValueError where a range is missing or wrong.
+        """Build the recipe from flags in published units. Raises ValueError where one is missing or wrong.
 
         Args:
             scale: HR pixels per LR pixel, along each side.
@@ -75,12 +78,12 @@ class MANet(Ranges):
             >>> MANet.from_flags(scale=2, blur_type="iso_gaussian", sig_min=0.25, sig_max=4).width
             (0.25, 4.0)
         """
-        if sample_mode == "s-fold":
+        if sample_mode != "bicubic":
             raise ValueError(
-                "`sample_mode` s-fold: CDSR's released code has the names of its samplers swapped. Its `bicubic`, the "
-                "default here, takes every s-th pixel; leave `sample_mode` out with manet"
+                f"`sample_mode` {sample_mode}: CDSR's released code has the names of its samplers swapped. Its "
+                "`bicubic`, the default here, takes every s-th pixel; leave `sample_mode` out with manet"
             )
-        iso = blur_type == "iso_gaussian"
+        iso = one_of(BLURS, blur_type=blur_type) == "iso_gaussian"
         low, high = given_range(sig_min, sig_max, names=("sig_min", "sig_max"), recipe="manet")
         return cls(
             scale=scale,
@@ -88,7 +91,7 @@ class MANet(Ranges):
             width=(low, high) if iso else (low**0.5, high**0.5),
             noise=noise / 255,
             quality=given_quality(jpeg_low, "jpeg_low"),
-            per_batch=draw_per == "batch",
+            per_batch=one_of(DRAWS, draw_per=draw_per) == "batch",
             noise_var=noise_var,
         )
 

@@ -68,7 +68,7 @@ def draw_blurs(batch: int, ranges: Blur, generator: torch.Generator) -> KernelPa
     def draw(low: Tensor | float, high: Tensor | float) -> Tensor:
         return uniform(low, high, (batch,), generator)
 
-    shares = torch.tensor([ranges.families[name] for name in FAMILIES])
+    shares = torch.tensor([ranges.families[name] for name in FAMILIES], device=generator.device)
     family = torch.multinomial(shares, batch, replacement=True, generator=generator)
     size = _draw_sizes(batch, ranges.sizes, generator)
     first, second = draw(*ranges.width), draw(*ranges.width)
@@ -100,7 +100,7 @@ def draw_last_filters(batch: int, ranges: Last, generator: torch.Generator) -> K
         True
     """
     sinc = uniform(0.0, 1.0, (batch,), generator) < ranges.sinc
-    zeros = torch.zeros(batch, dtype=torch.float64)
+    zeros = torch.zeros(batch, dtype=torch.float64, device=generator.device)
     cutoff = uniform(pi * ranges.cutoff[0], pi * ranges.cutoff[1], (batch,), generator)
     family = torch.where(sinc, _SINC, FAMILIES.index("iso"))
     sizes = _draw_sizes(batch, ranges.sizes, generator)
@@ -108,7 +108,8 @@ def draw_last_filters(batch: int, ranges: Last, generator: torch.Generator) -> K
 
 
 def _draw_sizes(batch: int, sizes: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.tensor(sizes)[torch.randint(len(sizes), (batch,), generator=generator)]
+    drawn = torch.randint(len(sizes), (batch,), generator=generator, device=generator.device)
+    return torch.tensor(sizes, device=generator.device)[drawn]
 
 
 def _sinc(radius: Tensor, cutoff: Tensor) -> Tensor:

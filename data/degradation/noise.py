@@ -35,7 +35,8 @@ def add_noise(x: Tensor, sigma: Tensor, generator: torch.Generator, *, grey: Ten
         >>> [round(image.std().item(), 2) for image in noisy]
         [0.0, 0.1]
     """
-    noise = move(torch.randn(x.shape, generator=generator, device=generator.device), x.device)
+    noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=torch.float32)
+    noise = move(noise, x.device)
     return _add(x, noise.to(x.dtype), sigma, grey)
 
 

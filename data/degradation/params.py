@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+BLURS = ("iso_gaussian", "aniso_gaussian")
+DRAWS = ("image", "batch")
 _ALIGNED = 16  # bytes: any dtype may begin there
 
 D = TypeVar("D", bound="tuple[Any, ...]")  # a named tuple whose tensors hold one entry per sample
@@ -207,8 +209,8 @@ def check_recipe(*, scale: int, width: tuple[float, float], noise: float, qualit
         Traceback (most recent call last):
         ValueError: `noise`: expected a standard deviation in [0, 1], got 15; divide 8-bit units by 255
     """
-    if scale < 1:
-        raise ValueError(f"`scale`: expected 1 or more, got {scale}")
+    if scale < 1 or scale != int(scale):
+        raise ValueError(f"`scale`: expected a whole number, 1 or more, got {scale}")
     if not 0 <= width[0] <= width[1]:
         raise ValueError(f"`width`: expected 0 <= min <= max (standard deviations, HR pixels), got {width}")
     if not 0 <= noise <= 1:
@@ -246,6 +248,20 @@ class Ranges:
     def smallest(self) -> int:
         """The least HR side that `apply` takes, pixels: a reflected border is narrower than the image."""
         return self.size // 2 + 1
+
+
+def one_of(known: Collection[str], **flag: str) -> str:
+    """Return the value of a flag. Raise ValueError, naming the flag, if it is not one of those that are known.
+
+    Examples:
+        >>> one_of(("image", "batch"), draw_per="batches")
+        Traceback (most recent call last):
+        ValueError: `draw_per` batches is neither image nor batch
+    """
+    ((name, value),) = flag.items()
+    if value not in known:
+        raise ValueError(f"`{name}` {value} is neither {' nor '.join(known)}")
+    return value
 
 
 def given_range(low: float | None, high: float | None, *, names: tuple[str, str], recipe: str) -> tuple[float, float]:
@@ -307,13 +323,16 @@ def check_lr(lr: Tensor, hr: Tensor, recipe: Any) -> Tensor:
 
 
 def check_hr(hr: Tensor, scale: int, draws: int) -> None:
-    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) and B degradations were drawn.
+    """Raise ValueError unless `hr` is (B, 3, s·H, s·W) in float32 or float64 and B degradations were drawn.
 
     Examples:
         >>> check_hr(torch.zeros(2, 3, 48, 48), scale=4, draws=2)
     """
     if hr.ndim != 4 or hr.shape[1] != 3:
         raise ValueError(f"`hr`: expected (B, 3, s·H, s·W), got {tuple(hr.shape)}")
+    if hr.dtype not in (torch.float32, torch.float64):
+        kind = str(hr.dtype).removeprefix("torch.")
+        raise ValueError(f"`hr`: expected float32 or float64 in [0, 1], got {kind}; of 8 bits: `hr.float() / 255`")
     if hr.shape[2] % scale or hr.shape[3] % scale:
         raise ValueError(
             f"`hr`: expected sides that are multiples of the scale {scale}, got {tuple(hr.shape)}; crop it"

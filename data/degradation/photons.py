@@ -45,7 +45,8 @@ def count_photons(levels: Tensor, white: Tensor, generator: torch.Generator) -> 
 
 def _count(levels: Tensor, white: int, generator: torch.Generator) -> Tensor:
     share, further = _tables(white)
-    position = torch.rand(levels.shape, generator=generator).mul_(_COUNTS)  # exact: a power of two
+    position = torch.rand(levels.shape, generator=generator, device=levels.device, dtype=torch.float32)
+    position.mul_(_COUNTS)  # exact: a power of two
     count = position.floor()
     cell = torch.add(count, levels, alpha=_COUNTS).int().flatten()
     moves = torch.ge(position.sub_(count).flatten(), share.index_select(0, cell)).float()
@@ -53,6 +54,7 @@ def _count(levels: Tensor, white: int, generator: torch.Generator) -> Tensor:
 
 
 @lru_cache(maxsize=9)
+@torch.inference_mode(False)
 def _tables(white: int) -> tuple[Tensor, Tensor]:
     """Return two tables, (256 · 512,) float32: a cell for each level and count, all of a level equally likely.
 

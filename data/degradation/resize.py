@@ -91,6 +91,7 @@ def _pillow_round(sums: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _pillow_matrix(length: int, scale: int, device: torch.device) -> Tensor:
     """Return the weights of Pillow's BICUBIC in multiples of 2⁻²²: (length // scale, length), whole float64 numbers."""
     centre = (torch.arange(length // scale, dtype=torch.float64)[:, None] + 0.5) * scale
@@ -102,6 +103,7 @@ def _pillow_matrix(length: int, scale: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _bicubic_matrix(length: int, scale: Fraction, device: torch.device, dtype: torch.dtype) -> Tensor:
     size = ceil(length * scale)
     index, weight = bicubic_taps(length, size, float(scale))

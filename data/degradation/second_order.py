@@ -175,4 +175,4 @@ def _chance(share: float, generator: torch.Generator) -> bool:
 
 
 def _pick(modes: tuple[Mode, ...], generator: torch.Generator) -> Mode:
-    return modes[int(torch.randint(len(modes), (1,), generator=generator))]
+    return modes[int(torch.randint(len(modes), (1,), generator=generator, device=generator.device))]

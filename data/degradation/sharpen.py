@@ -54,6 +54,7 @@ def sharpen(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _smoothing(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the Gaussian with its reflected borders as a (length, length) matrix: faster than 51 taps convolved."""
     profile = gaussian_profile(torch.tensor(_SIGMA), _TAPS)

@@ -98,6 +98,7 @@ class _Shrinking(NamedTuple):
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _shrinking(matrix: Tensor, stride: int) -> _Shrinking:
     length, middle = len(matrix), len(matrix) // 2
     used = _used(matrix[middle : middle + 1])
