@@ -806,9 +806,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     takes = frozenset(taken(names["degradation"][values["degradation"]]))
     classes = {"objective_class": objective, "recipe_takes": takes}
     draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, **classes)
-    run_dir = draft.saving.dir_experiment / _run_name(draft)
-    if continued and continued[0] != run_dir:
-        raise ValueError(f"--config {continued[0]} is a run that was named {run_dir.name}: give it that name again")
+    run_dir = continued[0] if continued else draft.saving.dir_experiment / _run_name(draft)
     asked, state = draft.saving.resume, Run(run_dir).state
     resuming = asked in RESUMES and (asked != "auto" or state.exists())
     was = Run(run_dir).config() if resuming else {}
@@ -955,9 +953,10 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
 
 def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the changes that a resumed run is given and may be given: the values before and now, by flag."""
-    paths = ("config", "dir_experiment", "resume", "check", "dry_run", "pre_train", "pre_train_TA")
+    apart = {"config", "dir_experiment", "resume", "check", "dry_run", "pre_train"}
+    apart |= {"pre_train_TA"} - given.keys()  # left out, the teacher is that of the state
     found = _differing(given, options, before)
-    return {name: values for name, values in found.items() if _may_change(name, given) and name not in paths}
+    return {name: values for name, values in found.items() if _may_change(name, given) and name not in apart}
 
 
 def _differing(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

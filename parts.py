@@ -53,20 +53,24 @@ def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any
 
 def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
     """Return the network of a training run, with the weights that it starts from; `log` is told which."""
+    start = None if options.resuming else options.loss.pre_train  # the state of a resumed run has its weights
     return loss_factory.network(
         options.network.model,
         scale=options.network.scale,
-        sizes=options.sizes if options.loss.pre_train else network_sizes(options),  # or those of the file to start from
-        pre_train=options.loss.pre_train,
+        sizes=options.sizes if start else network_sizes(options),  # or those of the file to start from
+        pre_train=start,
         warm_start=options.loss.warm_start,
         log=log,
     )
 
 
 def network_sizes(options: TrainOptions) -> dict[str, Any]:
-    """Return the sizes of the network of a training run: those asked for, else those of the weights it starts from."""
+    """Return the sizes of the network of a training run: those asked for, else those of the weights it starts from.
+
+    A resumed run knows its sizes, so it needs no such file.
+    """
     loss = options.loss
-    if loss.warm_start:
+    if loss.warm_start or options.resuming:
         return options.sizes
     taught = loss.pre_train_TA if options.has_teacher else None
     return loss_factory.sizes_of_weights(

@@ -305,11 +305,11 @@ def score(
                 metrics=measures,
                 on_image=partial(see, crops=crops[test_set.protocol], folder=kept, bar=bar),
             )
-            scores += found
             try:
-                results.write_test_set(folder, test_set, found, **about)
+                found = results.write_test_set(folder, test_set, found, **about)
             except OSError as error:  # a full disk: the table will still be printed
                 failure = failure or error
+            scores += found
     return scores, failure
 
 

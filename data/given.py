@@ -32,13 +32,15 @@ class Shift(NamedTuple):
 
 
 def wrong_size(lr: str, lr_size: Size, hr: str, hr_size: Size, scale: int) -> BadImage | None:
-    """Return the error about a pair whose HR image is not exactly `scale` times its LR image, or None.
+    """Return the error about a pair whose HR image is not `scale` times its LR image, or None.
+
+    The HR image may be larger by less than `scale` pixels: the LR image was made without its last rows and columns.
 
     Examples:
-        >>> print(wrong_size("a_LR4.png", (10, 10), "a_HR.png", (40, 41), scale=4))
-        a_HR.png is 40 x 41 pixels (height x width), not 4 times the 10 x 10 of a_LR4.png
+        >>> print(wrong_size("a_LR4.png", (10, 10), "a_HR.png", (40, 44), scale=4))
+        a_HR.png is 40 x 44 pixels (height x width), not 4 times the 10 x 10 of a_LR4.png
     """
-    if hr_size == (scale * lr_size[0], scale * lr_size[1]):
+    if lr_size == (hr_size[0] // scale, hr_size[1] // scale):
         return None
     text = "{} is {} x {} pixels (height x width), not {} times the {} x {} of {}"
     enlarged = "; the LR image has been enlarged already, shrink it" if lr_size == hr_size else ""

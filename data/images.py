@@ -46,8 +46,8 @@ class BadImage(ValueError):  # noqa: N818
 def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
     """List the images directly inside `folder`: by suffix (`IMAGE_SUFFIXES`, any case), sorted, no hidden files.
 
-    Files in other image formats are named in the log. Raises FileNotFoundError or NotADirectoryError if there is no
-    such folder or no image in it.
+    Files in other image formats, and folders in it that hold images, are named in the log. Raises FileNotFoundError or
+    NotADirectoryError if there is no such folder or no image in it.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -58,8 +58,9 @@ def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
     paths = [path for path in visible if _is_image(path)]
     others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
     skipped = listing(others)
+    told = log is not None or not paths
+    below = [path.name for path in visible if told and path.is_dir() and any(map(_is_image, path.iterdir()))]
     if not paths:
-        below = [path.name for path in visible if path.is_dir() and any(map(_is_image, path.iterdir()))]
         raise FileNotFoundError(
             f"{folder} holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})"
             + (f"; these are in other formats: {skipped}" if others else "")
@@ -67,6 +68,8 @@ def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
         )
     if others and log is not None:
         log(f"{folder}: not read, as {WANTED}: {skipped}")
+    if below and log is not None:
+        log(f"{folder}: the images in its folders are not read: {listing(below)}")
     return paths
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.given import wrong_size
 from data.images import BadImage, check_image, read_image
 from data.protocol import Protocol
 
@@ -193,10 +194,8 @@ class Prepared:
         """Raise BadImage for a file that is damaged or too small, and for an HR image of another scale."""
         for pair in self.pairs:
             lr, hr = check_image(pair.lr), check_image(pair.hr)
-            if hr != (self.scale * lr[0], self.scale * lr[1]):
-                raise BadImage(
-                    f"{pair.hr} is {hr[0]} x {hr[1]} pixels, not {self.scale} times the {lr[0]} x {lr[1]} of {pair.lr}"
-                )
+            if error := wrong_size(str(pair.lr), lr, str(pair.hr), hr, self.scale):
+                raise error
             needed = max(at_least, self.crop * self.scale)
             if min(hr) < needed:
                 raise BadImage(f"{pair.hr} is {hr[0]} x {hr[1]} pixels; {needed} a side are needed")
@@ -210,6 +209,7 @@ class Prepared:
         for pair in self.pairs:
             lr = to_tensor(_read(pair.lr, pair.lr_sha256), device)
             hr = to_tensor(_read(pair.hr, pair.hr_sha256), device)
+            hr = hr[:, : self.scale * lr.shape[1], : self.scale * lr.shape[2]]
             lr, hr = centre(lr, side=self.crop), centre(hr, side=self.crop, scale=self.scale)
             yield Sample(pair.image, [pair.case], lr[None], hr)
 

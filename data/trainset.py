@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from filecmp import cmp
 from fractions import Fraction
 from math import isqrt
 from pathlib import Path
@@ -17,7 +18,7 @@ from data.sampler import Part
 from data.store import ImageFolder, ImageStore, Selection, Union, check_images, leave_out, too_small
 from data.testset import HELD_OUT, PAIRED, Degraded, Pair, Prepared, TestSet, fingerprint
 from data.training_folders import Source, caches
-from utility import argument
+from utility import argument, listing
 
 COMPARED = 32  # given pairs, before a run
 
@@ -158,7 +159,12 @@ def hold_out(
     indices = [i * count // held for i in range(held)]
     what = "images" if first.lr is None else "pairs"
     log(f"{what} held out for validation and not trained on: {', '.join(names[i] for i in indices)}")
-    rest, out = first.part([i for i in range(count) if i not in indices]), first.part(indices)
+    copies = _copies([first.source.hr / name for name in names], indices)
+    if held + len(copies) == count:
+        copies = []
+    if copies:
+        log(f"not trained on either, as copies of these: {listing([names[i] for i in copies])}")
+    rest, out = first.part([i for i in range(count) if i not in {*indices, *copies}]), first.part(indices)
     if out.lr is None:
         test_set: TestSet = Degraded(HELD_OUT, [first.source.hr / name for name in out.images.names], protocol, seed)
     else:
@@ -166,6 +172,16 @@ def hold_out(
         digest = fingerprint([pair.lr for pair in pairs])
         test_set = Prepared(HELD_OUT, PAIRED, digest, pairs, protocol.scale, real=True)
     return [rest, *others], [test_set]
+
+
+def _copies(paths: Sequence[Path], held: Collection[int]) -> list[int]:
+    """Return the numbers of the other files that have the same bytes as one of those that are held out."""
+    sizes = [path.stat().st_size for path in paths]
+    return [
+        i
+        for i, path in enumerate(paths)
+        if i not in held and any(sizes[i] == sizes[j] and cmp(path, paths[j], shallow=False) for j in held)
+    ]
 
 
 def combine(sets: Sequence[TrainingSet], mix: Fraction) -> tuple[ImageStore, ImageStore | None, list[Part]]:

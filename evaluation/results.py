@@ -22,10 +22,11 @@ from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
 from model import BlindSR, name_of
 from model.checkpoint import FOLDER_WEIGHTS, read_file
-from utility import Run, append_rows, atomic_write, environment, file_name, read_json, read_rows, write_text
+from utility import Run, append_rows, atomic_write, environment, file_name, listing, read_json, read_rows, write_text
 
 LABELS = ("set", "protocol", "image", "case")
 TRACED = ("seed", "lr_sr", "objective")  # of the run that a checkpoint lies in
+SAME = ("digest", "images", "metric", "sha256")  # of two tests whose scores are of the same restored images
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 
 
@@ -152,8 +153,10 @@ def set_folder(results: Path, test_set: TestSet) -> Path:
 
 def write_test_set(
     results: Path, test_set: TestSet, scores: Sequence[Score], *, name: str, metric: str, made: Mapping[str, Any]
-) -> None:
-    """Write the scores of one test set into its folder under `results`.
+) -> list[Score]:
+    """Write the scores of one test set into its folder under `results`, and return what the files hold.
+
+    That is also what other metrics have scored there before, of the same images restored by the same weights.
 
     Args:
         results: as `Setup.folder` returns it.
@@ -165,7 +168,6 @@ def write_test_set(
 
     Raises OSError, naming the file, if it cannot be written. No file is left half written.
     """
-    table = tables.rows(scores)
     about = {
         "protocol": test_set.protocol,
         "digest": test_set.digest,
@@ -173,11 +175,27 @@ def write_test_set(
         "metric": metric,
     }
     stem = set_folder(results, test_set) / name
+    scores = _with_former(Path(f"{stem}.csv"), scores, {**about, **made})
+    table = tables.rows(scores)
     images = image_means(scores).values()
     intervals = {name: confidence_interval([image[name] for image in images]) for name in scores[0].values}
     intervals = {name: ends for name, ends in intervals.items() if isfinite(ends[0])}
     told = {**table[0].means, "interval_95": intervals, **about, **made}
     _write(stem, scores, partial(tables.render, table), told)
+    return scores
+
+
+def _with_former(path: Path, scores: Sequence[Score], about: Mapping[str, Any]) -> list[Score]:
+    """Return the scores, before them those of other metrics that the file holds, if it is of the same test."""
+    try:
+        former = _read(path)
+    except (OSError, ValueError):  # none, or damaged: it is replaced
+        return list(scores)
+    rows = {score[:4]: score.values for score in former.scores}
+    cases = [score._replace(**dict(zip(LABELS, map(harmless, score[:4]), strict=True)))[:4] for score in scores]
+    if any(former.about.get(key) != about.get(key) for key in SAME) or rows.keys() != set(cases):
+        return list(scores)
+    return [score._replace(values={**rows[case], **score.values}) for case, score in zip(cases, scores, strict=True)]
 
 
 def write_images_scores(stem: Path, scores: Sequence[Score], *, made: Mapping[str, Any]) -> Path:
@@ -225,28 +243,46 @@ def read(results: Path) -> dict[str, Tested]:
     """
     found = {}
     for path in sorted(results.rglob("scores_*.csv")):
-        try:
-            scores = [
-                Score(
-                    row["set"],
-                    row["protocol"],
-                    row["image"],
-                    row["case"],
-                    {name: float(value) for name, value in row.items() if name not in LABELS},
-                )
-                for row in read_rows(path)
-            ]
-            about = read_json(path.with_suffix(".json"))
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{path} or its .json is damaged ({error}); test again") from error
-        if not scores:
-            raise ValueError(f"{path} holds no scores; test again")
-        found[path.relative_to(results).as_posix()] = Tested(path.parent, about, scores)
+        found[path.relative_to(results).as_posix()] = _read(path)
     if not found:
         raise ValueError(
             f"{results} holds no scores; `python test.py --dir_data DIR --pre_train CHECKPOINT` writes them"
         )
     return found
+
+
+def _read(path: Path) -> Tested:
+    """Read one CSV file of scores and the JSON file beside it; errors are those of `read`."""
+    try:
+        scores = [
+            Score(
+                row["set"],
+                row["protocol"],
+                row["image"],
+                row["case"],
+                {name: float(value) for name, value in row.items() if name not in LABELS},
+            )
+            for row in read_rows(path)
+        ]
+        about = read_json(path.with_suffix(".json"))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} or its .json is damaged ({error}); test again") from error
+    if not scores:
+        raise ValueError(f"{path} holds no scores; test again")
+    return Tested(path.parent, about, scores)
+
+
+def outdated(results: Path, tested: Mapping[str, Tested]) -> str:
+    """Say which test sets of a checkpoint were scored before it was trained further, "" if none.
+
+    A checkpoint that is no longer there cannot tell.
+    """
+    model, old = results.parent.parent / "model", []
+    for key, each in tested.items():
+        checkpoint = model / Path(each.about.get("checkpoint") or "").name
+        if checkpoint.is_file() and each.about["sha256"] != sha256(checkpoint):
+            old.append(key)
+    return f"{results}: {listing(old)}: scores of older weights than those of the run; test again" if old else ""
 
 
 def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:

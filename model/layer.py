@@ -276,11 +276,12 @@ def apply_all(mlps: Sequence[Iterable[nn.Module]], x: Tensor) -> Tensor:
 
 def _check_alike(layers: Sequence[nn.Module]) -> None:
     """Raise TypeError for layers, put in place of ours, that one product cannot apply."""
-    weighted = nn.Linear | nn.Conv2d | nn.PReLU
-    kind = next((kind for kind in (nn.PReLU, nn.Linear | nn.Conv2d) if isinstance(layers[0], kind)), type(layers[0]))
-    other = next((layer for layer in layers if not isinstance(layer, kind)), layers[0])
-    if other is not layers[0] or (not isinstance(other, weighted) and any(True for _ in other.parameters())):
-        raise TypeError(f"{type(other).__name__} cannot replace a layer that is applied together with its likes")
+    kind = next((kind for kind in (nn.PReLU, nn.Linear | nn.Conv2d) if isinstance(layers[0], kind)), None)
+    if kind is None and not any(True for _ in layers[0].parameters()):
+        kind = type(layers[0])
+    if kind is None or not all(isinstance(layer, kind) for layer in layers):
+        kinds = " and ".join(sorted({type(layer).__name__ for layer in layers}))
+        raise TypeError(f"{kinds}: such layers cannot be applied for all blocks at once (docs/python.md)")
 
 
 def weights_of_all(layers: Sequence[DynamicDepthwise], code: Tensor) -> tuple[Tensor, ...]:

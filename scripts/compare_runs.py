@@ -6,7 +6,7 @@
 Each is a run, or the folder `results/<checkpoint>` of one: so two checkpoints of a run can be compared. The program
 writes into the folder --out
 
-table.md    the scores
+table.md    the scores; table.csv and table.tex have the same table
 curves.png  PSNR over the steps of the trainings, where they logged a validation set
 crops.png   of two runs with --hr, where both tests had --save_results: the images with the largest gains and losses of
             PSNR, each where it shows most
@@ -42,12 +42,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.images import list_images, read_image
 from data.testset import centre, to_pixels, to_tensor
 from evaluation import metric, results, tables
-from evaluation.results import Tested, slug
+from evaluation.results import Tested, harmless, slug
 from evaluation.statistics import confidence_interval, image_means, paired_test
 from scripts import variants
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
-from utility import Run, argument, atomic_write, write_text
+from utility import Run, append_rows, argument, atomic_write, write_text
 
 ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
 CROP, ENLARGED, MOST = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
@@ -55,11 +55,16 @@ CPU = torch.device("cpu")
 
 
 class Page(NamedTuple):
-    """A comparison as it is printed, and as it is written."""
+    """A comparison: a table of which the first `labels` columns are names, what is to be said of it, and figures."""
 
-    text: str
-    markdown: str
+    header: list[str]
+    lines: list[list[str]]
+    labels: int
+    notes: list[str]
     figures: dict[str, Figure | None]  # by the name of the file
+
+    def table(self, form: tables.Form) -> str:
+        return tables.layout(self.header, self.lines, form, labels=self.labels)
 
 
 class Change(NamedTuple):
@@ -207,8 +212,7 @@ def pair(given: Namespace, folders: Sequence[Path], tested: Sequence[Mapping[str
     usual = ([each.name for each in runs], [each.name for each in folders], [str(each) for each in folders])
     names = chosen(given.names, next(two for two in usual if two[0] != two[1]))
     header = ["set", "protocol", "metric", *names, "difference", "p", "images", "better", "worse"]
-    lines = rows(both)
-    text, markdown = (tables.layout(header, lines, form, labels=3) for form in ("text", "markdown"))
+    notes = list[str]()
     lines_of = {name: [run] for name, run in zip(names, runs, strict=True)}
     figures = {"curves.png": variants.curves(lines_of) if runs[0] != runs[1] else None}
     if given.hr is not None:
@@ -217,8 +221,8 @@ def pair(given: Namespace, folders: Sequence[Path], tested: Sequence[Mapping[str
         sheet = [row for pair in both.values() for row in crops(names, *pair, hr_paths)]
         figures["crops.png"] = contact_sheet(sheet, f"from {names[0]} to {names[1]}") if sheet else None
         if not sheet:
-            text += "\nno crops: both tests need --save_results, and --hr the HR images of their names"
-    return Page(text, markdown + "\n", figures)
+            notes.append("no crops: both tests need --save_results, and --hr the HR images of their names")
+    return Page(header, rows(both), 3, notes, figures)
 
 
 def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[str, Tested]]) -> Page:
@@ -233,13 +237,9 @@ def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[st
         found = variants.grouped(trained)
     names = chosen(given.names, variants.names(found))
     named = dict(zip(names, found, strict=True))
-    lines, notes = variants.table(named), variants.notes(named)
-    text, markdown = (tables.layout(["", *names], lines, form, labels=1) for form in ("text", "markdown"))
+    notes = [variants.LEGEND, *(f"note: {note}" for note in variants.notes(named))]
     figure = variants.curves({name: [run.run for run in variant.runs] for name, variant in named.items()})
-    parts = [markdown, variants.LEGEND, *(f"Note: {note}." for note in notes)]
-    parts += ["![PSNR over the steps](curves.png)"] if figure else []
-    text = "\n".join([text, variants.LEGEND, *(f"note: {note}" for note in notes)])
-    return Page(text, "\n\n".join(parts) + "\n", {"curves.png": figure})
+    return Page(["", *names], variants.table(named), 1, notes, {"curves.png": figure})
 
 
 def run(given: Namespace) -> None:
@@ -252,9 +252,16 @@ def run(given: Namespace) -> None:
         tested = [results.read(folder) for folder in folders]
         check_alike(tested)
     page = (pair if len(folders) == 2 else ablation)(given, folders, tested)
-    print(page.text)
+    older = filter(None, map(results.outdated, folders, tested))
+    notes = [*page.notes, *(f"note: {old}" for old in older)]
+    print(page.table("text"), *notes, sep="\n")
     given.out.mkdir(parents=True, exist_ok=True)
-    write_text(given.out / "table.md", page.markdown)
+    picture = "![PSNR over the steps](curves.png)" if page.figures["curves.png"] is not None else ""
+    write_text(given.out / "table.md", "\n\n".join(filter(None, [page.table("markdown"), *notes, picture])) + "\n")
+    write_text(given.out / "table.tex", page.table("latex") + "\n")
+    with atomic_write(given.out / "table.csv") as temporary:
+        lines = [[*map(harmless, line[: page.labels]), *line[page.labels :]] for line in page.lines]
+        append_rows(temporary, [dict(zip(page.header, line, strict=True)) for line in lines])
     for name, figure in page.figures.items():
         if figure is not None:
             with atomic_write(given.out / name) as temporary:

@@ -204,9 +204,10 @@ def test_a_resumed_run_knows_its_sizes_and_its_first_score(run_main, refused, tm
     ):
         save = f"--model KDSR_S --save s{len(start)}"
         run = run_main(f"{save} {start} --max_minutes 0")
+        (tmp_path / "KDSR_S.pt").unlink(missing_ok=True)
         again = f"{save} --resume{' --objective pixel' if 'pixel' in start else ''}"
         assert "--n_feats 8 (now 16)" in refused(f"{again} --n_feats 16")
-        run_main(again)
+        main.main(f"--resume --config {run} --max_minutes 9".split())  # which names the weights that are gone
         assert load_model(run / "model" / "model_latest.pt").config == {"scale": 2, **sizes}
         rows = [row["epoch"] for row in csv.DictReader((run / "psnr_log.csv").open())]
         assert rows == (["0", "1", "2"] if "pixel" in start else ["1", "2"])
@@ -321,7 +322,7 @@ def test_a_student_resumes_without_its_teacher_file(run_main, tmp_path):
     torch.save(checkpoint(build("KDSR_T", scale=2, n_feats=8, n_blocks=2, n_resblocks=1)), tmp_path / "TA.pt")
     arguments = f"--model KDSR_S --save s {KDSR}"
     run = run_main(f"{arguments} --pre_train_TA {tmp_path / 'TA.pt'} --max_minutes 0")
-    (tmp_path / "TA.pt").unlink()
+    (tmp_path / "TA.pt").rename(tmp_path / "moved.pt")
     run_main(f"{arguments} --resume")
     assert torch.load(run / "model" / "state.pt", weights_only=True)["step"] == 4
 

@@ -6,7 +6,6 @@ https://arxiv.org/abs/1904.03377
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from data.degradation.blur import blur
 from data.degradation.kernel import gaussian_kernel
-from data.degradation.params import check_hr, check_recipe, given_range, move, uniform
+from data.degradation.params import check_hr, check_recipe, constant, given_range, move, uniform
 from data.degradation.resize import pillow_bicubic
 
 SIZE = 21  # side of the kernels, pixels
@@ -106,8 +105,7 @@ def kernel_code(width: Tensor, scale: int, widths: tuple[float, float]) -> Tenso
     return kernel.flatten(1).float() @ code_matrix(scale, widths).to(width.device)
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@constant(most=8)
 def code_matrix(scale: int, widths: tuple[float, float]) -> Tensor:
     """Return M, the first ten principal components of 30 000 random kernels: (441, 10) float32 on the CPU.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import pi
 from typing import Literal, NamedTuple
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.params import in_parts, move
+from data.degradation.params import constant, in_parts, move
 from runtime.precision import full_precision
 
 Codec = Literal["realesrgan", "libjpeg"]
@@ -147,8 +146,7 @@ class _Constants(NamedTuple):
     """(64, 128): the same, with each pixel twice across"""
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@constant(most=8)
 def _constants(device: torch.device, dtype: torch.dtype, codec: Codec) -> _Constants:
     n = torch.arange(8, dtype=torch.float64)
     dct = torch.cos(n[:, None] * (2 * n + 1) * pi / 16) / 2

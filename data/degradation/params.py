@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ BLURS = ("iso_gaussian", "aniso_gaussian")
 DRAWS = ("image", "batch")
 _ALIGNED = 16  # bytes: any dtype may begin there
 
+F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D", bound="tuple[Any, ...]")  # a named tuple whose tensors hold one entry per sample
 
 
@@ -179,6 +181,31 @@ def move_all(fields: D, device: torch.device) -> D:
     map_tensors(fields, lambda field: buffer[next(free)].view(field.dtype).view(field.shape).copy_(field))
     moved = move(buffer, device)
     return map_tensors(fields, lambda field: moved[next(taken)].view(field.dtype).view(field.shape))
+
+
+def constant(most: int) -> Callable[[F], F]:
+    """Decorate a function that makes tensors from plain values: of `most` arguments its results are kept.
+
+    They are made on the CPU unless it says otherwise, and serve autograd, even if inference mode was on at the time.
+
+    Examples:
+        >>> @constant(most=1)
+        ... def ramp(length: int) -> Tensor:
+        ...     return torch.arange(length)
+        >>> ramp(3) is ramp(3)
+        True
+    """
+
+    def decorate(make: F) -> F:
+        @lru_cache(maxsize=most)
+        @wraps(make)
+        def made(*args: Any) -> Any:
+            with torch.inference_mode(False), torch.device("cpu"):
+                return make(*args)
+
+        return cast(F, made)
+
+    return decorate
 
 
 def in_parts(work: Callable[..., Tensor], x: Tensor, *params: Tensor, most: int) -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
-from data.degradation.params import move
+from data.degradation.params import constant, move
 
 _COUNTS = 512
 """Counts that a CPU draws: 0 to 511. Of 256 photons on average, more than 511 come once in 10⁴⁴ times."""
@@ -53,8 +51,7 @@ def _count(levels: Tensor, white: int, generator: torch.Generator) -> Tensor:
     return count.flatten().addcmul_(moves, further.index_select(0, cell)).view(levels.shape)
 
 
-@lru_cache(maxsize=9)
-@torch.inference_mode(False)
+@constant(most=9)
 def _tables(white: int) -> tuple[Tensor, Tensor]:
     """Return two tables, (256 · 512,) float32: a cell for each level and count, all of a level equally likely.
 

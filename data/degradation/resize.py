@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 from math import ceil
 
 import torch
 from torch import Tensor
 
+from data.degradation.params import constant
 from runtime.precision import full_precision
 
 _PILLOW_ONE = 2**22  # the weight 1 of Pillow's whole-number arithmetic
@@ -90,8 +90,7 @@ def _pillow_round(sums: Tensor) -> Tensor:
     return (sums / _PILLOW_ONE + 0.5).floor().clamp(0, 255)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@constant(most=32)
 def _pillow_matrix(length: int, scale: int, device: torch.device) -> Tensor:
     """Return the weights of Pillow's BICUBIC in multiples of 2⁻²²: (length // scale, length), whole float64 numbers."""
     centre = (torch.arange(length // scale, dtype=torch.float64)[:, None] + 0.5) * scale
@@ -102,8 +101,7 @@ def _pillow_matrix(length: int, scale: int, device: torch.device) -> Tensor:
     return (weight.sign() * (weight.abs() + 0.5).floor()).to(device)  # halves away from zero
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@constant(most=32)
 def _bicubic_matrix(length: int, scale: Fraction, device: torch.device, dtype: torch.dtype) -> Tensor:
     size = ceil(length * scale)
     index, weight = bicubic_taps(length, size, float(scale))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from data.degradation.kernel import gaussian_profile
+from data.degradation.params import constant
 from runtime.precision import full_precision
 
 _TAPS = 51
@@ -53,8 +52,7 @@ def sharpen(x: Tensor) -> Tensor:
     return x + mask * ((x + _WEIGHT * residual).clamp(0, 1) - x)
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@constant(most=16)
 def _smoothing(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the Gaussian with its reflected borders as a (length, length) matrix: faster than 51 taps convolved."""
     profile = gaussian_profile(torch.tensor(_SIGMA), _TAPS)

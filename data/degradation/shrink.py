@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.degradation.blur import blur, check_kernels
-from data.degradation.params import in_parts
+from data.degradation.params import constant, in_parts
 from runtime.precision import full_precision
 
 _WIDE = 16
@@ -65,7 +65,8 @@ def blur_and_shrink(x: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) ->
     @cache  # the parts share it: to get fresh memory costs a CPU more than to fill it
     def room(planes: int) -> Tensor:
         size = (1, planes, down.lead + height, across.lead + width)
-        return torch.empty(size, memory_format=torch.channels_last)  # nothing reads what the lead makes of this
+        empty = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        return empty  # nothing reads what the lead makes of this
 
     work = partial(_shrunk, columns=columns, room=room, down=down, across=across, margin=margin, stride=stride)
     return in_parts(work, x.flatten(0, 1), *kernels, most=_PLANES).unflatten(0, x.shape[:2])
@@ -97,8 +98,7 @@ class _Shrinking(NamedTuple):
     edges: list[_Edge]
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@constant(most=32)
 def _shrinking(matrix: Tensor, stride: int) -> _Shrinking:
     length, middle = len(matrix), len(matrix) // 2
     used = _used(matrix[middle : middle + 1])

@@ -75,6 +75,8 @@ def test_the_worst_of_many_are_listed() -> None:
     ("lr", "hr", "words"),
     [
         ((10, 12), (40, 48), None),
+        ((10, 12), (43, 50), None),
+        ((10, 12), (44, 50), "b is 44 x 50 pixels (height x width), not 4 times the 10 x 12 of a"),
         ((10, 12), (40, 47), "b is 40 x 47 pixels (height x width), not 4 times the 10 x 12 of a"),
         ((10, 12), (48, 40), "b is 48 x 40 pixels (height x width), not 4 times the 10 x 12 of a"),
         ((40, 48), (40, 48), "4 times the 40 x 48 of a; the LR image has been enlarged already, shrink it"),

@@ -328,3 +328,6 @@ def test_files_in_other_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"in it, these folders do: HR, LR$"):
         list_images(tmp_path)
+    (tmp_path / "a.png").touch()
+    list_images(tmp_path, log=log.append)
+    assert log[-1] == f"{tmp_path}: the images in its folders are not read: HR, LR"

@@ -7,9 +7,9 @@ import torch
 
 from data.find_testsets import find
 from data.folders import paired
-from data.images import BadImage, write_image
+from data.images import BadImage, read_image, write_image
 from data.protocol import bicubic, gaussian8, manet9
-from data.testset import Degraded
+from data.testset import Degraded, to_tensor
 from tests.data.random_images import noise_image, write_all
 
 CPU = torch.device("cpu")
@@ -75,7 +75,19 @@ def test_the_centre_of_real_pairs_and_of_degraded_images(tmp_path):
         replace(degraded, rule=replace(rule, crop=14)).check(at_least=1)
 
 
+def test_hr_images_of_pairs_may_have_rows_and_columns_too_many(tmp_path):
+    low, high = write_all(tmp_path / "low", ["a"], 10), write_all(tmp_path / "high", ["a"], 23)
+    benchmark = paired(low, high, 2)
+    with pytest.raises(BadImage, match="not 2 times"):
+        benchmark.check(at_least=1)
+    benchmark = paired(low, write_all(tmp_path / "fits", ["a"], 21), 2)
+    benchmark.check(at_least=1)
+    (sample,) = benchmark.samples(CPU)
+    assert sample.lr.shape[2:] == (10, 10)
+    assert torch.equal(sample.hr, to_tensor(read_image(tmp_path / "fits/a.png"), CPU)[:, :20, :20])
+
+
 def test_real_pairs_of_another_scale_name_both_files(tmp_path):
     benchmark = paired(write_all(tmp_path / "low", ["a"], 10), write_all(tmp_path / "high", ["a"], 30), 2)
-    with pytest.raises(BadImage, match=r"high/a\.png is 30 x 30 pixels, not 2 times the 10 x 10 of .*low/a\.png"):
+    with pytest.raises(BadImage, match=r"high/a\.png is 30 x 30 pixels .*, not 2 times the 10 x 10 of .*low/a\.png"):
         benchmark.check(at_least=1)

@@ -20,7 +20,7 @@ from data.find_testsets import check_test_sets
 from data.images import BadImage, write_image
 from data.protocol import bicubic
 from data.sampler import Part, PatchBatches, load
-from data.store import ImageFolder, Union
+from data.store import ImageFolder, Selection, Union
 from data.testset import Prepared
 from data.training_folders import BESIDE_FOLDER, Source, sources
 from data.trainset import TrainingSet, combine, hold_out, training_sets
@@ -211,15 +211,30 @@ def test_pairs_are_held_out_as_pairs(mixed: list[TrainingSet]) -> None:
 
 
 @pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (9, 3), (100, 5)])
-def test_images_are_held_out(count: int, held: int) -> None:
-    store = ImageFolder([Path(f"{i}.png") for i in range(count)], [(24, 24)] * count)
+def test_images_are_held_out(count: int, held: int, tmp_path: Path) -> None:
+    store = ImageFolder([tmp_path / f"{i}.png" for i in range(count)], [(24, 24)] * count)
+    for i, name in enumerate(store.names):
+        (tmp_path / name).write_text(str(i))
     log: list[str] = []
-    first = TrainingSet(Source(Path("HR")), store)
+    first = TrainingSet(Source(tmp_path), store)
     (rest,), sets = hold_out([first], protocol=bicubic(2), seed=1, log=log.append)
     names = [path.name for one in sets for path in one.hr_paths]
     assert len(names) == held
     assert sorted(names + rest.images.names) == sorted(store.names)
     assert len(log) == 1
+
+
+def test_copies_of_images_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
+    store = ImageFolder([tmp_path / f"{i}.png" for i in range(9)], [(24, 24)] * 9)
+    for name, content in zip(store.names, "aba234567", strict=True):
+        (tmp_path / name).write_text(content)
+    log: list[str] = []
+    (rest,), (out,) = hold_out([TrainingSet(Source(tmp_path), store)], protocol=bicubic(2), seed=1, log=log.append)
+    assert [path.name for path in out.hr_paths] == ["0.png", "3.png", "6.png"]
+    assert rest.images.names == ["1.png", "4.png", "5.png", "7.png", "8.png"]
+    assert log[1].endswith("copies of these: 2.png")
+    both = TrainingSet(Source(tmp_path), Selection(store, [0, 2]))  # or nothing would be left
+    assert hold_out([both], protocol=bicubic(2), seed=1, log=log.append)[0][0].images.names == ["2.png"]
 
 
 # ------------------------------------------------------------------------------------------------- hostile pairs

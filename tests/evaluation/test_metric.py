@@ -112,6 +112,18 @@ def test_shapes_are_checked():
         metric.ssim(image, image, border=12)
 
 
+@pytest.mark.parametrize("compare", [metric.psnr, metric.ssim])
+def test_other_images_borders_and_planes_are_refused(compare):
+    image = torch.rand(1, 3, 32, 32)
+    for levels in ((255 * image).byte(), image.numpy()):
+        with pytest.raises(ValueError, match=r"must be float tensors in .*divide levels of 8 bits by 255"):
+            compare(image, levels, border=2)
+    with pytest.raises(ValueError, match="`border` -1: expected 0 or more"):
+        compare(image, image, border=-1)
+    with pytest.raises(ValueError, match="`planes` y is none of matlab, kdsr, rgb"):
+        compare(image, image, border=2, planes="y")
+
+
 def test_rgb_is_the_definition_and_scikit_image(photo):
     hr = torch.from_numpy(photo[:96, :80].copy()).permute(2, 0, 1)[None] / 255
     sr = (hr + 0.05 * torch.randn(hr.shape)).clamp(0, 1)

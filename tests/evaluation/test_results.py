@@ -30,8 +30,8 @@ def write(photo_folder, tmp_path):
     """Writes scores of Set5; returns the stem of the files."""
     test_set = Degraded("Set5", list_images(photo_folder / "benchmark/Set5/HR"), bicubic(2))
 
-    def call(scores=SCORES):
-        made = {"network": "EDSR"}
+    def call(scores=SCORES, sha256="1"):
+        made = {"network": "EDSR", "sha256": sha256}
         results.write_test_set(tmp_path, test_set, scores, name="scores_rgb", metric="rgb, border 2", made=made)
         return tmp_path / "bicubic/Set5/scores_rgb"
 
@@ -50,6 +50,40 @@ def test_the_files_of_a_test_set(write):
     ]
     for suffix in FORMS.values():
         assert "25.000" in stem.with_suffix(suffix).read_text(encoding="utf-8")
+
+
+def test_other_metrics_of_the_same_weights_and_images_stay(write):
+    def held(metric, **how):
+        stem = write([score._replace(values={metric: 1.0}) for score in SCORES], **how)
+        (row, _) = csv.DictReader(stem.with_suffix(".csv").open(encoding="utf-8"))
+        return [name for name in row if name not in results.LABELS]
+
+    write()
+    assert held("lpips_alex") == ["psnr", "niqe", "lpips_alex"]
+    assert held("psnr") == ["psnr", "niqe", "lpips_alex"]
+    about = json.loads(write().with_suffix(".json").read_text())
+    assert (about["psnr"], about["lpips_alex"]) == (25.0, 1.0)
+    assert held("ssim", sha256="2") == ["ssim"]  # of other weights
+    stem = write([SCORES[0]])  # of fewer images
+    assert len(list(csv.DictReader(stem.with_suffix(".csv").open(encoding="utf-8")))) == 1
+    stem.with_suffix(".json").unlink()
+    assert held("ssim") == ["ssim"]
+
+
+def test_scores_of_older_weights_are_told(write, tmp_path):
+    run = tmp_path / "run"
+    save_model(build("BICUBIC", scale=2), run.mkdir() or (run / "model").mkdir() or run / "model/model_latest.pt")
+    checkpoint = run / "model/model_latest.pt"
+    tested = {
+        key: results.Tested(run, {"checkpoint": f"elsewhere/{checkpoint.name}", "sha256": sha}, [])
+        for key, sha in (("Set5", results.sha256(checkpoint)), ("Set14", "0" * 64))
+    }
+    assert "Set14: scores of older weights" in results.outdated(run / "results/model_latest", tested)
+    assert results.outdated(run / "results/model_latest", {"Set5": tested["Set5"]}) == ""
+    checkpoint.unlink()
+    assert results.outdated(run / "results/model_latest", tested) == ""
+    bicubic = {"Set5": results.Tested(run, {"checkpoint": None, "sha256": None}, [])}
+    assert results.outdated(run / "results/bicubic_x2", bicubic) == ""
 
 
 @pytest.mark.parametrize("name", ["=cmd", "+1", "-1", "@a", "\ta"])

@@ -92,6 +92,14 @@ def test_a_student_like_its_teacher_has_no_divergence():
     assert divergence(idr, idr.flip(1), 0.15).item() > 0.01
 
 
+def test_contrast_needs_an_encoder_and_two_crops(contrastive, images):
+    with pytest.raises(ValueError, match="`net`: EDSR has no encoder to contrast"):
+        Contrast(build("EDSR", scale=2, n_feats=8, n_blocks=1))  # pyright: ignore[reportArgumentType]
+    batch = Batch(*(image[:3] for image in images))
+    with pytest.raises(ValueError, match="`batch`: expected two crops of each image, got 3 crops"):
+        list(Contrast(contrastive, queue=16).phases(contrastive, batch, 0))
+
+
 def test_contrast_trains_both_then_the_restoration_alone(contrastive, images):
     objective = Contrast(contrastive, c_weight=2.0, freeze_step=1, queue=16)
     parts = losses_of(objective, contrastive, *images, step=0)

@@ -296,6 +296,8 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"`device` cuda:0: PyTorch finds no GPU here"):
         load_model("kdsr_s_x4_iso", "cuda:0")
+    with pytest.raises(ValueError, match='`device` gpu: PyTorch knows none of this name; use "cuda" or "cpu"'):
+        load_model("kdsr_s_x4_iso", "gpu")
 
 
 def test_a_teacher_needs_the_hr_image_of_the_right_size():
@@ -361,6 +363,35 @@ def test_half_precision_is_float32_again_when_loaded(suffix, tmp_path):
     torch.nn.init.constant_(next(net.parameters()), 1e5)
     with pytest.raises(ValueError, match=r"`dtype` torch.float16: it cannot hold the weights of encoder"):
         save_model(net, tmp_path / f"net{suffix}", dtype=torch.float16)
+
+
+def test_weights_are_float32_on_the_cpu_whatever_the_defaults_are(tmp_path):
+    net = filled("KDSR_S", SMALL)
+    save_model(net, tmp_path / "net.pt")
+    torch.save(foreign.write(net), tmp_path / "published.pt")
+    for name in ("net.pt", "published.pt"):
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            with torch.device("meta"):
+                loaded = load_model(tmp_path / name)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        for ours, theirs in zip(loaded.state_dict().values(), net.state_dict().values(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_what_cannot_be_saved_is_named_and_writes_nothing(tmp_path):
+    net = filled("EDSR", {"scale": 2, "n_feats": 8, "n_blocks": 1})
+    for other, remedy in ((torch.nn.DataParallel(net), "module"), (torch.compile(net), "_orig_mod")):
+        with pytest.raises(ValueError, match=f"is none of the networks .*; give its `.{remedy}`"):
+            save_model(other, tmp_path / "net.pt")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="Linear is none of the networks"):
+        save_model(torch.nn.Linear(1, 1), tmp_path / "net.pt")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"`dtype`: weights are stored as one of .*, not as torch.int8"):
+        save_model(net, tmp_path / "net.pt", dtype=torch.int8)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        save_model(net, tmp_path / "nowhere/net.pt")
 
 
 def test_a_suffix_that_means_nothing(tmp_path):

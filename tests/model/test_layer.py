@@ -40,6 +40,24 @@ def test_perceptrons_side_by_side_are_those_one_by_one(shape):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_layers_that_one_product_cannot_apply_are_refused():
+    class Adapted(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+    for replaced, kinds in (([0], "Adapted and Linear"), ([0, 1, 2], "Adapted")):
+        layers = mlps()
+        for i in replaced:
+            layers[i][0] = Adapted(layers[i][0])
+        with pytest.raises(TypeError, match=f"^{kinds}: such layers cannot be applied for all blocks at once"):
+            apply_all(layers, torch.randn(2, 4))
+    layers = [nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3)]
+    layers[1][1] = nn.Tanh()
+    with pytest.raises(TypeError, match=r"^ReLU and Tanh: such layers"):
+        apply_all(layers, torch.randn(2, 4))
+
+
 def test_gradients_of_weights_are_laid_out_as_the_weights():
     """Else each would be copied once more."""
     seen, layers = [], mlps()

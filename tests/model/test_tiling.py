@@ -176,6 +176,11 @@ def test_bad_arguments_are_named():
     net = network("CDSR", 2, n_blocks=1)
     with pytest.raises(ValueError, match="`tile` 0"):
         upscale(net, torch.rand(1, 3, 20, 20), tile=0)
+    with pytest.raises(ValueError, match=r"`tile` 16.5: its side must be a whole number"):
+        upscale(net, torch.rand(1, 3, 20, 20), tile=16.5)  # pyright: ignore[reportArgumentType]
+    for image, message in (([[0]], "got list"), (torch.rand(3, 20, 20), "got a tensor; `upscale` takes those")):
+        with pytest.raises(ValueError, match=f"`image`: expected an array .*{message}"):
+            net.upscale_rows(image, print)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="12 LR pixels a side or more"):
         upscale(net, torch.rand(1, 3, 20, 11))
 
@@ -409,7 +414,8 @@ def test_a_teacher_takes_the_ground_truth_in_the_same_form():
         (np.zeros((9, 9, 3), ">u2"), r"newbyteorder.* changes the order of its bytes"),
         (np.zeros((0, 9, 3), np.uint8), "it has no pixels"),
         (torch.zeros(0, 3, 9, 9), r"a tensor must be float, .*, got \(0, 3, 9, 9\)"),
-        (torch.zeros(3, 9, 9, dtype=torch.uint8), "float"),
+        (np.zeros((9, 9, 3), np.int32), r"image.astype\(np.uint8\), if its levels are 0 to 255"),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), r"must be float, .* of uint8; `image / 255` of one of 8 bits"),
         (torch.zeros(9, 9), r"\(3, H, W\)"),
         ("photo.png", "expected an array or a tensor, got str"),
     ],

@@ -154,7 +154,7 @@ def test_lr_that_does_not_fit_hr(checked: Checked, root: Path, photo: np.ndarray
     write_image(prepared / "HR_si" / "a.png", np.ascontiguousarray(photo[:96, :96]))
     write_image(prepared / "LR_mode0_noise0" / "a.png", np.ascontiguousarray(photo[:48, :47]))
     text = checked("--protocol manet9 --degradation manet")
-    assert "is 96 x 96 pixels, not 2 times the 48 x 47" in line(text, "mend: --data_test")
+    assert "is 96 x 96 pixels (height x width), not 2 times the 48 x 47" in line(text, "mend: --data_test")
     write_image(prepared / "HR_si" / "b.png", np.ascontiguousarray(photo[:96, :96]))
     assert "lack their partner" in checked("--protocol manet9 --degradation manet")
 

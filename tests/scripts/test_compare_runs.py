@@ -1,5 +1,6 @@
 """Two tested networks: the table, what makes them incomparable, the curves and the crops."""
 
+import csv
 import json
 
 import numpy as np
@@ -37,7 +38,8 @@ def tested(photo_folder, tmp_path):
             metrics=metrics,
             on_image=(lambda sample, sr: results.save_images(keep, sample, sr)) if images else None,
         )
-        results.write_test_set(folder, test_set, scores, name="scores_rgb", metric=metric, made={"scale": 2})
+        made = {"scale": 2, "checkpoint": f"{name}/model/{checkpoint}.pt", "sha256": "0"}
+        results.write_test_set(folder, test_set, scores, name="scores_rgb", metric=metric, made=made)
         return tmp_path / name
 
     return write
@@ -51,14 +53,30 @@ def test_table_curves_and_crops(tested, photo_folder, tmp_path, capsys):
     main(f"{old} {new} --hr {photo_folder}/benchmark/Set5/HR --out {tmp_path}/out".split())
     said = capsys.readouterr().out
     assert "PSNR (dB) ↑" in said
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.md", "curves.png", "crops.png"}
+    tables = {"table.md", "table.csv", "table.tex"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*tables, "curves.png", "crops.png"}
+    (psnr, _) = csv.DictReader((tmp_path / "out/table.csv").open(encoding="utf-8"))
+    assert float(psnr["difference"].split()[0]) > 0
+    assert r"PSNR (dB) $\uparrow$" in (tmp_path / "out/table.tex").read_text(encoding="utf-8")
+    assert "older weights" not in said
     table = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split("|")[3].strip() for line in table[2:]] == ["PSNR (dB) ↑", "SSIM ↑"]
+    assert [line.split("|")[3].strip() for line in table[2:4]] == ["PSNR (dB) ↑", "SSIM ↑"]
     cells = [cell.strip() for cell in table[2].split("|")[1:-1]]
     assert cells[-4:] == ["0.5000", "2", "2", "0"]  # two images cannot tell more
     assert cells[5].startswith("+")
     with Image.open(tmp_path / "out/crops.png") as sheet:
         assert sheet.width > 3 * compare_runs.CROP * compare_runs.ENLARGED
+
+
+def test_scores_of_older_weights_are_noted(tested, tmp_path, capsys):
+    old, new = tested("old", 0.2, images=False), tested("new", 0.1, images=False)
+    (new / "model").mkdir()
+    (new / "model/model_best.pt").write_bytes(b"trained further")
+    main(f"{old} {new} --out {tmp_path}/out".split())
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert "new/results/model_best: " in note
+    assert "scores of older weights" in note
+    assert note in (tmp_path / "out/table.md").read_text(encoding="utf-8")
 
 
 def test_the_interval_stands_in_the_json(tested):
@@ -121,7 +139,7 @@ def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys
     )
     main(f"{best} {latest} --hr {photo_folder}/benchmark/Set5/HR --out {tmp_path}/out".split())
     assert "no crops: both tests need --save_results" in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.md"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.md", "table.csv", "table.tex"}
     small = tmp_path / "small"
     small.mkdir()
     for path in list_images(photo_folder / "benchmark/Set5/HR"):

@@ -182,7 +182,7 @@ def test_the_page_of_an_ablation(run, photo_folder, tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     main([*saves, "--out", "page"])
     said = capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "page").iterdir()} == {"table.md", "curves.png"}
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"table.md", "table.csv", "table.tex", "curves.png"}
     text = (tmp_path / "page/table.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert cells[0] == ["", "a", "b"]

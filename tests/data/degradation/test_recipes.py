@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.degradation import Degradation, Gaussian, MANet, Params, SpatiallyVariant, quantize
+from data.degradation import DEGRADATIONS, Degradation, Gaussian, MANet, Params, SpatiallyVariant, quantize
 from data.degradation.params import part, repeat
+from data.degradation.resize import bicubic
 
 PARITY = Path(__file__).parents[2] / "parity"
 KDSR = np.load(PARITY / "degradation_kdsr.npz")
@@ -136,10 +137,15 @@ def test_wrong_images_and_params(name):
         recipe.apply(images(3), params, generator=rng())
     with pytest.raises(ValueError, match=r"expected \(B, 3"):
         recipe.apply(torch.zeros(2, 1, 48, 60), params, generator=rng())
+    for dtype in (torch.uint8, torch.float16):
+        with pytest.raises(ValueError, match=f"expected float32 or float64 in .*, got {str(dtype)[6:]}"):
+            recipe.apply(torch.zeros(2, 3, 48, 60, dtype=dtype), params, generator=rng())
 
 
 @pytest.mark.parametrize("recipe", [Gaussian, MANet])
-@pytest.mark.parametrize("field", [{"noise": 15.0}, {"width": (3.0, 1.0)}, {"quality": 0}, {"scale": 0}])
+@pytest.mark.parametrize(
+    "field", [{"noise": 15.0}, {"width": (3.0, 1.0)}, {"quality": 0}, {"scale": 0}, {"scale": 2.5}]
+)
 def test_wrong_ranges(recipe, field):
     with pytest.raises(ValueError, match=next(iter(field))):
         recipe(**({"scale": 4, "iso": True, "width": (0.2, 4.0)} | field))
@@ -148,8 +154,41 @@ def test_wrong_ranges(recipe, field):
 def test_wrong_choices():
     with pytest.raises(ValueError, match="sampling"):
         Gaussian(scale=4, iso=True, width=(0.2, 4.0), sampling="nearest")  # pyright: ignore[reportArgumentType]
+    for name in ("gaussian", "manet"):
+        for flag in ({"blur_type": "iso"}, {"draw_per": "batches"}, {"sample_mode": "nearest"}):
+            with pytest.raises(ValueError, match="`{}` {}".format(*next(iter(flag.items())))):
+                DEGRADATIONS[name](scale=4, sig_min=0.2, sig_max=4.0, **flag)
     with pytest.raises(ValueError, match="sv_mode"):
         SpatiallyVariant(mode=7, scale=4, height=48, width=48)
+
+
+def test_what_validation_has_cached_serves_a_loss():
+    """Caches that are filled in inference mode hold tensors that autograd may use."""
+    hr = torch.rand(1, 3, 40, 36, generator=rng())
+    with torch.inference_mode():
+        bicubic(hr, 1 / 2)
+    x = hr.clone().requires_grad_()
+    bicubic(x, 1 / 2).mean().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "second_order"])
+def test_the_defaults_of_pytorch_do_not_matter(name):
+    recipe = RECIPES.get(name) or DEGRADATIONS["second_order"](scale=2)
+    hr = images(2) if name in RECIPES else images(2).repeat(1, 1, 2, 2)
+
+    def degraded():
+        generator = rng()
+        return recipe.apply(hr, recipe.sample(2, generator=generator), generator=generator)
+
+    expected = degraded()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = degraded()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
 
 
 def test_params_are_honoured_whatever_the_recipe_draws():
