@@ -125,9 +125,9 @@ def save_folder(net: BlindSR, folder: str | Path) -> None:
 def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights: str = "auto") -> BlindSR:
     """Load a network in eval mode, in float32: ours, or one that the papers' authors published.
 
-    A published file may be a state dict or `{"params", "params_ema"}`, may carry `module.` and may lack CDSR's momentum
-    encoder and queue. The three files of IKC are one, `{"SFTMD", "Predictor", "Corrector"}`. Network, size and scale
-    are read off the keys and shapes.
+    A published file may be a state dict or `{"params", "params_ema"}`, may carry `module.` and the like, and may lack
+    CDSR's momentum encoder and queue. The three files of IKC are one, `{"SFTMD", "Predictor", "Corrector"}`. Network,
+    size and scale are read off the keys and shapes.
 
     Args:
         path: a .pt, .pth or .safetensors file, a folder with config.json and model.safetensors, or a name in the zoo.
@@ -169,11 +169,8 @@ def from_published(state: Mapping[str, Tensor], path: str | Path) -> BlindSR:
     """
     state = foreign.strip(state)
     net, missing, extra = foreign.read(state)
-    if len(extra) == len(state):
-        raise ValueError(
-            f"{path} is no published file of our networks, which have other keys than {_listing(extra, 3)}. If these "
-            "are those of a network of ours, it lacks the sizes: write it with `save_model`"
-        )
+    if 2 * len(extra) >= len(state):
+        raise ValueError(_unknown(state, extra, path))
     if missing or extra:
         raise ValueError(_misfit(net, missing, extra, path))
     _check_weights(state, path)
@@ -289,7 +286,7 @@ def _from_ours(contents: dict[str, Any], state: dict[str, Tensor], path: str | P
             f"{path} cannot be read as a checkpoint: no {name} has the config {str(config)[:200]} ({error})"
         ) from error
     expected = net.state_dict()
-    missing = sorted(key for key, value in expected.items() if key not in state or state[key].shape != value.shape)
+    missing = foreign.misfits(state, expected)
     extra = sorted(state.keys() - expected.keys())
     if missing or extra:
         raise ValueError(_misfit(net, missing, extra, path))
@@ -334,10 +331,18 @@ def _check_weights(state: Mapping[str, Tensor], path: str | Path, expected: Mapp
         raise ValueError(f"{path} holds weights that are not finite: {_listing(wrong)}; its training went wrong")
 
 
+def _unknown(state: Mapping[str, Tensor], extra: list[str], path: str | Path) -> str:
+    known = ", ".join(name for name, network in NETWORKS.items() if network.foreign)
+    remedy = f"Known are {known}. Of other files `--warm_start` takes the layers whose name and shape fit"
+    if alike := foreign.named_like(state):
+        remedy = f"If these are those of our {' or '.join(alike)}, it lacks the sizes: write it with `save_model`"
+    return f"{path} is no published file of our networks, which have other keys than {_listing(extra, 3)}. {remedy}"
+
+
 def _misfit(net: BlindSR, missing: list[str], extra: list[str], path: str | Path) -> str:
     return (
-        f"{path} fits no network. The nearest is {name_of(net)} {net.config}: the file lacks, or has with another "
-        f"shape, {_listing(missing)}; it has too many: {_listing(extra)}"
+        f"{path} fits no network. The nearest is {name_of(net)} {net.config}: the file lacks, or has otherwise, "
+        f"{_listing(missing)}; it has too many: {_listing(extra)}"
     )
 
 

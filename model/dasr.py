@@ -176,4 +176,4 @@ def _names(config: Mapping[str, int]) -> Names:
     yield "restoration.fuse", f"G.body.{N_GROUPS}"
 
 
-DASR.foreign = (Foreign(trunk_config, _names, peak=PEAK),)
+DASR.foreign = (Foreign(trunk_config, _names, {"G.sub_mean": -PEAK, "G.add_mean": PEAK}),)

@@ -1,12 +1,13 @@
 """Published weights of the networks: reading and writing files under their authors' key names.
 
-A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry `module.`. For a network
-that is published in several state dicts (IKC), it is one file that holds all of them by name. Network, size and scale
-are read off keys and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
+A published file is a state dict, or `{"params": ..., "params_ema": ...}`; its keys may carry a prefix (`WRAPPERS`).
+For a network that is published in several state dicts (IKC), it is one file that holds all of them by name. Network,
+size and scale are read off keys and shapes. The formats themselves stand beside each network, in `BlindSR.foreign`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,15 +18,30 @@ from .layer import DIV2K_MEAN, BlindSR
 from .naming import Foreign, State
 from .networks import NETWORKS, name_of
 
-# Published files hold more than the network: the momentum encoder and queue of CDSR and DASR, and the fixed mean-shift
-# convolutions of KDSR and DASR.
-MOMENTUM = ("E.encoder_k.", "E.queue", "E.queue_ptr")
-MEAN_SHIFT = ("G.sub_mean.", "G.add_mean.")
+MOMENTUM = ("E.encoder_k.", "E.queue", "E.queue_ptr")  # CDSR's and DASR's files hold more than the network
+WRAPPERS = re.compile(r"^((module|_orig_mod|generator)\.)+")  # of DataParallel, torch.compile and MMEditing
 
 
 def strip(state: State) -> dict[str, Tensor]:
-    """Remove the `module.` that DataParallel puts before each key."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    """Remove what DataParallel, torch.compile and MMEditing put before each key.
+
+    Examples:
+        >>> list(strip({"module._orig_mod.conv.bias": torch.zeros(1)}))
+        ['conv.bias']
+    """
+    return {WRAPPERS.sub("", key): value for key, value in state.items()}
+
+
+def misfits(state: State, expected: State) -> list[str]:
+    """Return the names that a state dict lacks or has with another shape; the shapes stand behind the name.
+
+    Examples:
+        >>> misfits({"a": torch.zeros(2, 3)}, {"a": torch.zeros(2, 4), "b": torch.zeros(5)})
+        ['a with shape (2, 3) instead of (2, 4)', 'b']
+    """
+    shapes = {key: (tuple(state[key].shape), tuple(expected[key].shape)) for key in state.keys() & expected.keys()}
+    others = [f"{key} with shape {found} instead of {due}" for key, (found, due) in shapes.items() if found != due]
+    return sorted([*others, *(expected.keys() - state.keys())])
 
 
 def join(contents: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -39,6 +55,20 @@ def join(contents: Mapping[str, Any]) -> Mapping[str, Any]:
         if contents and contents.keys() <= set(fmt.parts) and all(isinstance(part, dict) for part in contents.values()):
             return {f"{part}.{key}": value for part, state in contents.items() for key, value in strip(state).items()}
     return contents
+
+
+def named_like(state: State) -> list[str]:
+    """Return the networks whose own names the keys of a state dict may be, as far as their first words tell.
+
+    Examples:
+        >>> named_like(NETWORKS["EDSR"](scale=2, n_feats=8, n_blocks=1).state_dict())
+        ['EDSR', 'RRDB']
+    """
+    words = {key.partition(".")[0] for key in state}
+    with torch.device("meta"):
+        nets = [network(**fmt.config(state)) for network, fmt in _formats()]
+    alike = [name_of(net) for net in nets if words and words <= {child for child, _ in net.named_children()}]
+    return list(dict.fromkeys(alike))  # once, however many formats
 
 
 def split(state: State) -> dict[str, dict[str, Tensor]]:
@@ -57,11 +87,12 @@ def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
     """Build the network that fits a published state dict best.
 
     Args:
-        state: tensors by published name, without `module.`.
+        state: tensors by published name, without what `strip` removes.
 
     Returns:
-        The network, the published names that the state dict lacks or has with another shape, and those it has beyond
-        the network. If either list is not empty, the network is on the meta device: it has a config and no weights.
+        The network, the published names that the state dict lacks or has with another shape or value (behind the name),
+        and those it has beyond the network. If either list is not empty, the network is on the meta device: it has a
+        config and no weights.
 
     Examples:
         >>> net = NETWORKS["KDSR_S"](scale=4, n_feats=8, n_blocks=2, n_resblocks=1)
@@ -74,18 +105,20 @@ def read(state: State) -> tuple[BlindSR, list[str], list[str]]:
         with torch.device("meta"):  # shapes are enough to compare, and cost nothing
             net = network(**config)
         unused = dict(fmt.unused(config)) if fmt.unused else {}
-        candidates.append((net, *(_translate(net.state_dict(), each) for each in (dict(fmt.names(config)), unused))))
-    net, keys, unused = max(candidates, key=lambda candidate: len(candidate[1].values() & state.keys()))
-    expected = net.state_dict()
-    found = {ours: state[theirs] for ours, theirs in keys.items() if theirs in state}
-    found = {ours: value for ours, value in found.items() if value.shape == expected[ours].shape}
-    missing = sorted(theirs for ours, theirs in keys.items() if ours not in found)
-    beyond = state.keys() - set(keys.values()) - set(unused.values())
-    extra = sorted(key for key in beyond if not key.startswith(MOMENTUM + MEAN_SHIFT))
+        translated = (_translate(net.state_dict(), each) for each in (dict(fmt.names(config)), unused))
+        candidates.append((fmt, net, *translated))
+    fmt, net, keys, unused = max(candidates, key=lambda candidate: len(candidate[2].values() & state.keys()))
+    weights, shifts = net.state_dict(), _mean_shifts(fmt)
+    missing = misfits(state, {theirs: weights[ours] for ours, theirs in keys.items()})
+    others = [key for key in shifts if key in state and not _close(state[key], shifts[key])]
+    missing += [f"{key} with {_levels(state[key])} instead of {_levels(shifts[key])}" for key in others]
+    beyond = state.keys() - {*keys.values(), *unused.values(), *shifts}
+    extra = sorted(key for key in beyond if not key.startswith(MOMENTUM))
     if not missing and not extra:
         with torch.device("cpu"):
             net = type(net)(**net.config).float()
-        net.load_state_dict(found)
+        found = {ours: state[theirs] for ours, theirs in keys.items()}
+        net.load_state_dict(_scaled(found, dict(fmt.factors(net.config)) if fmt.factors else {}))
     return net, missing, extra
 
 
@@ -100,7 +133,8 @@ def write(net: BlindSR) -> dict[str, Tensor]:
     fmt = next(iter(type(net).foreign), None)
     if fmt is None:
         raise ValueError(f"{name_of(net)} has no published format")
-    weights = net.state_dict()
+    factors = fmt.factors(net.config) if fmt.factors else ()
+    weights = _scaled(net.state_dict(), {module: 1 / factor for module, factor in factors})
     state = {theirs: weights[ours] for ours, theirs in _translate(weights, dict(fmt.names(net.config))).items()}
     if fmt.unused is not None:
         copies = _translate(weights, dict(fmt.unused(net.config)))
@@ -108,17 +142,37 @@ def write(net: BlindSR) -> dict[str, Tensor]:
         state |= {theirs: weights[ours].clone() for ours, theirs in copies.items()}
     if (read_as := fmt.config(state)) != net.config:
         raise ValueError(f"{name_of(net)} {net.config} has no published format; it would be read as {read_as}")
-    if fmt.peak is not None:
-        for name, sign in (("sub_mean", -1.0), ("add_mean", 1.0)):
-            state[f"G.{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)
-            state[f"G.{name}.bias"] = sign * fmt.peak * torch.tensor(DIV2K_MEAN)
-    return state
+    return state | _mean_shifts(fmt)
 
 
 def _formats() -> Iterator[tuple[type[BlindSR], Foreign]]:
     for network in NETWORKS.values():
         for fmt in network.foreign:
             yield network, fmt
+
+
+def _mean_shifts(fmt: Foreign) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name, peak in fmt.mean_shifts.items():
+        state[f"{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)
+        state[f"{name}.bias"] = peak * torch.tensor(DIV2K_MEAN)
+    return state
+
+
+def _close(value: Tensor, expected: Tensor) -> bool:
+    return value.shape == expected.shape and torch.allclose(value.float(), expected, rtol=4e-3, atol=1e-3)  # of bf16
+
+
+def _levels(value: Tensor) -> str:
+    return ", ".join(f"{level:.4g}" for level in value.flatten().tolist()[:9])
+
+
+def _scaled(state: State, factors: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return the tensors, those of some modules in float32 and times a factor."""
+    modules = {key: key.rpartition(".")[0] for key in state}
+    return {
+        key: value.float() * factors[modules[key]] if modules[key] in factors else value for key, value in state.items()
+    }
 
 
 def _translate(keys: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:

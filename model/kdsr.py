@@ -195,5 +195,7 @@ def _names(config: Mapping[str, int], estimator: str) -> Names:
         yield f"estimator.{name}", f"{estimator}.{name}"
 
 
-KDSRStudent.foreign = (Foreign(_config, partial(_names, estimator="E_st"), peak=1),)
-KDSRTeacher.foreign = (Foreign(_config, partial(_names, estimator="E"), peak=1),)
+MEAN_SHIFTS = {"G.sub_mean": -1, "G.add_mean": 1}
+
+KDSRStudent.foreign = (Foreign(_config, partial(_names, estimator="E_st"), MEAN_SHIFTS),)
+KDSRTeacher.foreign = (Foreign(_config, partial(_names, estimator="E"), MEAN_SHIFTS),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,18 +24,21 @@ class Foreign(NamedTuple):
         config: reads the constructor's arguments off the keys and shapes of a state dict. It must give some answer for
             every state dict, since each format is tried on each file.
         names: yields the pairs of module names for a config.
-        peak: white level of the range in which the file's fixed mean-shift convolutions work; None if it has none.
+        mean_shifts: the file's fixed 1×1 convolutions that take the mean colour of DIV2K off and add it again, each
+            with the sign and the white level of the images it works on. A file may lack them; others are refused.
         parts: names of the state dicts, one a file, that the network is published in; each is the first word of the
             keys that `config` and `names` see. () for a network that is published in one file.
         unused: yields, as `names` does, tensors that the files hold and nothing uses. They are skipped in reading, and
             written as copies of ours, since the authors' code refuses a file without them.
+        factors: yields our modules whose weights are those of the file times a factor, which the file does not hold.
     """
 
     config: Callable[[State], dict[str, int]]
     names: Callable[[Mapping[str, int]], Names]
-    peak: float | None = None
+    mean_shifts: Mapping[str, float] = MappingProxyType({})
     parts: tuple[str, ...] = ()
     unused: Callable[[Mapping[str, int]], Names] | None = None
+    factors: Callable[[Mapping[str, int]], Iterator[tuple[str, float]]] | None = None
 
 
 def width(state: State, key: str, default: int) -> int:

@@ -10,15 +10,15 @@ Without --to, published weights become ours; ours become published ones if both 
 stay ours in the other one. OUT's suffix names the container: .pt and .pth are PyTorch's, .safetensors the other. IN may
 also be a folder with config.json and model.safetensors.
 
-Published are plain state dicts, as the authors of KDSR, CDSR, DASR and ESRGAN give them away. IKC is three of them,
-given in the order SFTMD, Predictor, Corrector; --to published writes them as one file, {"SFTMD", "Predictor",
+Published are plain state dicts, as the authors of KDSR, CDSR, DASR, EDSR and ESRGAN give them away. IKC is three of
+them, given in the order SFTMD, Predictor, Corrector; --to published writes them as one file, {"SFTMD", "Predictor",
 "Corrector"}, which is read here, too, and --to parts as three, which its authors' code reads. If IN holds the moving
 average of the weights too, they become `{"params", "params_ema"}`, as those of KDSR-GAN: BasicSR, on which that is
 built, loads what its option `param_key` names. What published files hold besides the network (CDSR's momentum encoder
 and queue) is left out.
 
 Of our networks spandrel, and so chaiNNer, knows one: RRDB x2 and x4, as ESRGAN. It has no KDSR, CDSR, DASR or EDSR;
-these run in their authors' code (EDSR: here only).
+these run in their authors' code (EDSR in EDSR-PyTorch).
 """
 
 from __future__ import annotations
