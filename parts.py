@@ -52,14 +52,17 @@ def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any
 
 
 def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
-    """Return the network of a training run, with the weights that it starts from; `log` is told which."""
+    """Return the network of a training run, with the weights that it starts from; `log` is told which.
+
+    A resumed run tells nothing: its state will replace them.
+    """
     return loss_factory.network(
         options.network.model,
         scale=options.network.scale,
         sizes=options.sizes if options.loss.pre_train else network_sizes(options),  # or those of the file to start from
         pre_train=options.loss.pre_train,
         warm_start=options.loss.warm_start,
-        log=log,
+        log=log if not options.resuming else lambda line: None,
     )
 
 
@@ -79,8 +82,9 @@ def objective_of(
 ) -> Objective[Any]:
     """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
     loss = options.loss
-    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
-    if teacher is not None and options.objective_class.needs_teacher and loss.pre_train is None:
+    teacher = loss_factory.teacher(net, loss.pre_train_TA, log) if options.has_teacher else None
+    starts = not options.resuming and loss.pre_train is None
+    if starts and teacher is not None and options.objective_class.needs_teacher:
         loss_factory.take_restoration(net, teacher)
         log("the student starts with its teacher's SR network")
     with ranks.main_first():  # one downloads, the others find
