@@ -70,8 +70,11 @@ GRAPHED = When(
         and o["precision"] != "fp16"
     ),
 )
-DECAY = When("a learning rate that decays", lambda o: o["decay_type"] != "none")
 STAIRS = When("--decay_type step", lambda o: o["decay_type"] == "step")
+DECAY = When(
+    "a learning rate that decays, without --milestones",
+    lambda o: o["decay_type"] != "none" and not (STAIRS.test(o) and o.get("milestones")),
+)
 WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
@@ -414,7 +417,19 @@ class TrainingOptions:
     lr_decay_encoder: int = flag(
         60, "epochs between two decays of --lr_encoder", low=1, when=WARMUP, on_resume=IF_GIVEN
     )
-    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays of --lr_sr", low=1, when=DECAY, on_resume=IF_GIVEN)
+    lr_decay_sr: int = flag(
+        AS_PUBLISHED,
+        "epochs between two decays of --lr_sr; the first of the stairs comes an epoch earlier (docs/train.md)",
+        low=1,
+        when=DECAY,
+        on_resume=IF_GIVEN,
+    )
+    milestones: str | None = flag(
+        None,
+        "epochs at which --lr_sr decays, joined by -, as in 200-400-600 (default: the multiples of --lr_decay_sr)",
+        when=STAIRS,
+        on_resume=IF_GIVEN,
+    )
     decay_type: str = flag(
         AS_PUBLISHED,
         "decay of --lr_sr: stairs, cosines that start again and end at a thousandth of it, or none",
@@ -454,6 +469,15 @@ class TrainingOptions:
     collapse: float = flag(
         10.0, "take back a step whose loss is more than this many times the running median; 0: never", low=0, high=1e9
     )
+
+    @property
+    def milestone_epochs(self) -> list[int]:
+        """The numbers in --milestones. Raises ValueError if they are none, or do not rise."""
+        words = self.milestones.split("-") if self.milestones else []
+        epochs = [int(word) for word in words if word.isdecimal()]
+        if len(epochs) != len(words) or epochs != sorted({0, *epochs})[1:]:
+            raise ValueError(f"--milestones {self.milestones}: expected rising epochs joined by -, as in 200-400-600")
+        return epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1027,6 +1051,7 @@ def _check_training(options: TrainOptions) -> None:
         )
     if loading.mix == 0:
         raise ValueError("--mix 0: no batch has given pairs; leave out --dir_lr and --mix")
+    _ = training.milestone_epochs
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
     if objective.views > 1 and (training.accumulate > 1 or loading.pool_size):

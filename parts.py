@@ -112,6 +112,7 @@ def schedule_of(options: TrainOptions, epoch_steps: int) -> Schedule:
         warmup_gamma=training.gamma_encoder,
         rate=training.lr_sr,
         decay=training.lr_decay_sr,
+        milestones=training.milestone_epochs,
         gamma=training.gamma_sr,
         first=published.first_epoch(options.degradation.degradation),
         decay_type=training.decay_type,

@@ -120,6 +120,13 @@ def test_published_defaults(arguments, expected):
         ("--model IKC --objective correction --pre_train f.pt --accumulate 2", "leave out --accumulate"),
         ("--model KDSR_T --protocol bicubic --sig 2", "--protocol bicubic has its own kernels"),
         ("--model KDSR_T --epochs_sr 0", "nothing to train"),
+        *(
+            (
+                f"--model KDSR_T --milestones {words}",
+                f"--milestones {re.escape(words)}: expected rising epochs joined by -",
+            )
+            for words in ("4-2", "2-2", "0-2", "2-", "2+4", "2.5")
+        ),
         ("--model KDSR_T --epochs_encoder 2", "--epochs_encoder 2"),
         ("--model KDSR_S --pre_train_TA t --epochs_encoder 600", "--epochs_encoder 600 leaves none"),
         ("--model CDSR --epochs_encoder 5 --freeze_epoch 4", "--freeze_epoch 4 comes before"),
@@ -214,6 +221,8 @@ def test_flags_without_effect_beside_others(text, without_effect):
         ("--c_weight 2", "--objective contrast"),
         ("--gamma_sr 0.1 --decay_type none", "--decay_type step"),
         ("--lr_decay_sr 3 --decay_type none", "a learning rate that decays"),
+        ("--lr_decay_sr 3 --milestones 2-5", "a learning rate that decays, without --milestones"),
+        ("--milestones 2-5 --decay_type cosine", "--decay_type step"),
         ("--blur_type aniso_gaussian --degradation ikc", "gaussian and manet"),
         ("--lambda_max 3", "--blur_type aniso_gaussian"),
         ("--temperature 1", "a teacher"),
@@ -347,6 +356,7 @@ def test_a_resumed_run_must_be_given_what_has_no_default_again(tmp_path):
 RATES = {
     "lr_sr": 1e-5,
     "lr_decay_sr": 7,
+    "milestones": "3-4",
     "gamma_sr": 0.9,
     "lr_encoder": 1e-6,
     "lr_decay_encoder": 8,
