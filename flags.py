@@ -73,7 +73,7 @@ def flag(
         when: the condition under which it acts (default: always).
         on_resume: a resumed run may be given another value; `IF_GIVEN`: only on the command line.
         positional: it has no name on the command line, and takes all words that belong to no flag.
-        beyond: what the error about a value out of range says besides.
+        beyond: what the error about a value that is not allowed says besides.
     """
     meta = Flag(text, also, choices, registry, low, high, bare, when, on_resume, positional, beyond)
     return dataclasses.field(default=default, metadata={"flag": meta})
@@ -107,6 +107,12 @@ def plain(value: Any) -> Any:
 def flags_of(options: Any) -> dict[str, dataclasses.Field[Any]]:
     """Return the dataclass field behind every flag."""
     return {field.name: field for section in sections(options).values() for field in dataclasses.fields(section)}
+
+
+def spellings(options: Any) -> set[str]:
+    """Return the names that flags have on a command line, without their dashes."""
+    found = {name: field.metadata["flag"] for name, field in flags_of(options).items()}
+    return {word for name, flag in found.items() if not flag.positional for word in (name, *flag.also)}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -160,10 +166,16 @@ def _with_negatives(words: Sequence[str]) -> list[str]:
     return joined
 
 
-def _word(choices: Collection[str]) -> Callable[[str], str]:
-    """Return a type of argparse that takes the choices in capitals, too."""
+def _word(choices: Collection[str], beyond: str) -> Callable[[str], str]:
+    """Return a type of argparse that takes the choices in capitals, too; the error about other words adds `beyond`."""
     spelt = {choice.casefold(): choice for choice in choices}
-    return lambda word: spelt.get(word.casefold(), word)
+
+    def read(word: str) -> str:
+        if beyond and word.casefold() not in spelt:
+            raise argparse.ArgumentTypeError(f"{word} is none of {', '.join(choices)}; {beyond}")
+        return spelt.get(word.casefold(), word)
+
+    return read
 
 
 def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Names) -> None:
@@ -177,7 +189,7 @@ def _add(group: Any, name: str, hint: Any, default: Any, flag: Flag, names: Name
     group.add_argument(
         *(f"--{n}" for n in (name, *flag.also)),
         dest=name,
-        type=_truth if kind is bool else _word(choices) if choices else kind,
+        type=_truth if kind is bool else _word(choices, flag.beyond) if choices else kind,
         default=argparse.SUPPRESS,
         choices=choices or None,
         help=(flag.text + (f" ({'; '.join(note)})" if note else "")).replace("%", "%%"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import published
-from flags import AS_PUBLISHED, IF_GIVEN, REQUIRED, Given, Names, When, build, flag, flags_of, flat, plain
+from flags import AS_PUBLISHED, IF_GIVEN, REQUIRED, Given, Names, When, build, flag, flags_of, flat, plain, spellings
 from flags import parse as parse_flags
 from utility import Run, argument, read_json, taken
 
@@ -70,8 +70,11 @@ GRAPHED = When(
         and o["precision"] != "fp16"
     ),
 )
-DECAY = When("a learning rate that decays", lambda o: o["decay_type"] != "none")
 STAIRS = When("--decay_type step", lambda o: o["decay_type"] == "step")
+DECAY = When(
+    "a learning rate that decays, without --milestones",
+    lambda o: o["decay_type"] != "none" and not (STAIRS.test(o) and o.get("milestones")),
+)
 WARMUP = When("--epochs_encoder above 0", lambda o: o["epochs_encoder"] > 0)
 ON_THE_FLY = When(
     "test images that are degraded here", lambda o: o.get("data_test") != "Demo" and o.get("hr_dir") is None
@@ -414,7 +417,19 @@ class TrainingOptions:
     lr_decay_encoder: int = flag(
         60, "epochs between two decays of --lr_encoder", low=1, when=WARMUP, on_resume=IF_GIVEN
     )
-    lr_decay_sr: int = flag(AS_PUBLISHED, "epochs between two decays of --lr_sr", low=1, when=DECAY, on_resume=IF_GIVEN)
+    lr_decay_sr: int = flag(
+        AS_PUBLISHED,
+        "epochs between two decays of --lr_sr; the first of the stairs comes an epoch earlier (docs/train.md)",
+        low=1,
+        when=DECAY,
+        on_resume=IF_GIVEN,
+    )
+    milestones: str | None = flag(
+        None,
+        "epochs at which --lr_sr decays, joined by -, as in 200-400-600 (default: the multiples of --lr_decay_sr)",
+        when=STAIRS,
+        on_resume=IF_GIVEN,
+    )
     decay_type: str = flag(
         AS_PUBLISHED,
         "decay of --lr_sr: stairs, cosines that start again and end at a thousandth of it, or none",
@@ -455,6 +470,15 @@ class TrainingOptions:
         10.0, "take back a step whose loss is more than this many times the running median; 0: never", low=0, high=1e9
     )
 
+    @property
+    def milestone_epochs(self) -> list[int]:
+        """The numbers in --milestones. Raises ValueError if they are none, or do not rise."""
+        words = self.milestones.split("-") if self.milestones else []
+        epochs = [int(word) for word in words if word.isdecimal()]
+        if len(epochs) != len(words) or epochs != sorted({0, *epochs})[1:]:
+            raise ValueError(f"--milestones {self.milestones}: expected rising epochs joined by -, as in 200-400-600")
+        return epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class SavingOptions:
@@ -467,6 +491,7 @@ class SavingOptions:
         "no",
         "continue the run of this name, on the same images; auto: if there is one, else start it; 0 and -1: no and yes",
         choices=("no", "yes", "auto", "0", "-1"),
+        beyond="--resume goes on with the run that --save names, --resume --config RUN with RUN",
         bare="yes",
         on_resume=True,
     )
@@ -687,7 +712,7 @@ def _usual(model: str, scale: int, given: Given) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- from words to options
 
 
-ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_from.md has the rest), and former ones
+ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN, KAIR and EDSR-PyTorch (docs/coming_from.md), and former ones
     name: hint
     for names, hint in {
         "lpips": "--score psnr+ssim+lpips_vgg names all metrics",
@@ -696,22 +721,53 @@ ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN and KAIR (docs/coming_fr
         "o output": "--out names the place of the results",
         "n model_name model_path pretrain_network_g path": "--pre_train names the weights",
         "s upscale": "--outscale is the factor of photographs, --scale that of a network",
-        "t tile_size": "--tile is the side of tiles, chosen by the memory if left out",
+        "t tile_size chop chop_forward": "--tile is the side of tiles; those of photographs follow from the memory",
         "tile_pad tile_overlap": "tiles have the halo that the network needs, and show no seams",
         "suffix": "results are named <name>_x4; --out names the folder",
-        "ext": "--format is the format of the results",
+        "ext": "--format is the format of the results, --data_cache decodes the training images once",
+        "save_gt": "--save_results writes SR images; HR images are not written again",
+        "print_model": "--complexity prints parameters, multiply-adds and time",
+        "crop_border": "PSNR and SSIM leave out a border as wide as the scale",
+        "test_y_channel": "--metric matlab compares luma, --metric rgb the channels",
+        "test_only": "test.py does nothing but test",
+        "name task": "--save is the name of a run or of results",
         "resume_state auto_resume": "--resume auto goes on with a run, or starts it",
-        "queue_size": "--pool_size is the number of pairs in the pool",
+        "start_epoch": "--resume goes on where the run that --save names was saved last",
+        "load": "--resume goes on with the run that --save names, --pre_train starts from weights",
+        "reset": "no run is overwritten; give the new one another --save",
+        "save_models": "--st_save_epoch 1 with --keep 0 keeps the weights of every epoch",
+        "opt template": "options are flags; --config takes the config.json of a run",
+        "manual_seed": "--seed is the seed of the random draws",
         "half fp16 fp32 amp": "--precision chooses bf16, fp16, tf32 or fp32",
         "device gpu_id gpu_ids num_gpu launcher": "--n_GPUs counts GPUs, --cpu takes none",
-        "opt": "options are flags; --config takes the config.json of a run",
+        "num_workers num_worker_per_gpu dataloader_num_workers": "--n_threads counts loader processes",
         "dataroot_gt dataroot_h dataroot_H meta_info": "--dir_data names the HR images",
+        "dir_hr": "--dir_data names the HR images, --hr_dir those of the LR images that --data_test names",
         "dataroot_lq dataroot_L": "--dir_lr names given LR images",
+        "data_range": "--dir_data names a folder, of which all images are trained on; --data_test names others",
         "lmdb io_backend": "--data_cache decodes the images once",
+        "n_colors": "images are RGB; grey ones are repeated to it",
+        "rgb_range": "images are in [0, 1] at both ends of every network",
+        "gt_size H_size": "--patch_size is the side of a patch in LR pixels, that in HR pixels over the scale",
+        "batch_size_per_gpu dataloader_batch_size": "--batch_size counts the images of all GPUs",
+        "split_batch": "--accumulate is the number of parts of a batch",
+        "use_hflip use_rot no_augment": "--augment chooses flips and transpositions, or none",
+        "queue_size": "--pool_size is the number of pairs in the pool",
         "usm gt_usm l1_gt_usm percep_gt_usm": "--sharpen sharpens the HR images of the loss",
+        "res_scale": "residual blocks have the factors of the papers; that of EDSR-baseline is 1",
+        "optimizer betas momentum weight_decay": "Adam is the optimizer, without weight decay; --beta2 is its β2",
+        "gclip": "--clip_grad limits the norm of the gradient",
+        "skip_threshold": "--collapse takes back a step whose loss is far above the median",
+        "lr_g lr_G learning_rate G_optimizer_lr": "--lr_sr is the learning rate",
+        "scheduler G_scheduler_type": "--decay_type chooses how --lr_sr decays",
+        "decay G_scheduler_milestones": "--milestones names the epochs at which --lr_sr decays, joined by -",
+        "lr_decay": "--lr_decay_sr is the epochs between two decays, --milestones names uneven ones",
+        "gamma G_scheduler_gamma": "--gamma_sr is the factor of each decay",
         "ema_decay": "--ema is the decay of the average of the weights",
+        "epochs": "--epochs_sr is the number of epochs",
         "total_iter niter": "a run has --epochs_sr epochs of --test_every steps",
-        "val_freq save_checkpoint_freq": "--test_every is the steps from one validation to the next",
+        "val_freq save_checkpoint_freq checkpoint_test checkpoint_save": "--test_every is the steps to a validation",
+        "print_freq checkpoint_print": "--print_every is the steps between two lines of the log",
         "use_wandb wandb use_tb_logger": "tb/ in the run is for TensorBoard (docs/long_runs.md)",
         "strict_load": "--warm_start takes what fits of other weights",
     }.items()
@@ -731,11 +787,14 @@ def parse(
 
     The arguments are those of `flags.parse`.
     """
-    known, other = flags_of(options).keys(), "main.py" if prog == "test.py" else "test.py"
-    hints = {
-        name: hint if set(re.findall(r"--(\w+)", hint)) <= known else f"in {other} {hint}"
-        for name, hint in ELSEWHERE.items()
-    }
+    known = spellings(options)
+    other, theirs = ("main.py", TrainOptions) if prog == "test.py" else ("test.py", EvalOptions)
+
+    def placed(flag: re.Match[str]) -> str:
+        return flag[0] if flag[1] in known else f"{other}'s {flag[0]}"
+
+    hints = {name: re.sub(r"--(\w+)", placed, hint) for name, hint in ELSEWHERE.items()}
+    hints |= dict.fromkeys(spellings(theirs) - known, f"{other} has it")
     return parse_flags(options, argv, prog=prog, names=names, hints=hints, read_config=read_config)
 
 
@@ -755,12 +814,12 @@ def values_of_config(path: Path) -> Given:
     """
     with argument("config"):
         path = path / "config.json" if path.is_dir() else path
-        values = read_json(path)
         try:
+            values = read_json(path)
             told = {name: values[name] for name in flags_of(TrainOptions) if values.get(name) is not None}
             usual = _usual(told["model"], told["scale"], told)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no config.json of a run") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no config.json of a run; name that file, or the folder of the run") from error
     return {
         name: value
         for name, value in told.items()
@@ -931,6 +990,10 @@ def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
         if options.machine.n_GPUs > 1 and not asks_for_photographs(given):
             found.append("--n_GPUs has no effect here; test sets are scored on one")
         return found
+    if options.training.milestone_epochs[:1] > [options.training.epochs_sr]:
+        found.append(
+            f"--milestones {options.training.milestones} are epochs, and the run ends before the first of them"
+        )
     if options.loss.objective == "adversarial" and options.loss.pre_train is None and not options.resuming:
         found.append(
             "--objective adversarial without --pre_train starts from random weights; the paper starts from the network "
@@ -1026,6 +1089,7 @@ def _check_training(options: TrainOptions) -> None:
         )
     if loading.mix == 0:
         raise ValueError("--mix 0: no batch has given pairs; leave out --dir_lr and --mix")
+    _ = training.milestone_epochs
     if training.lr_sr == 0:
         raise ValueError("--lr_sr 0: nothing would be learned")
     if objective.views > 1 and (training.accumulate > 1 or loading.pool_size):

@@ -83,8 +83,9 @@ def objective_of(
 ) -> Objective[Any]:
     """Return what is to be minimised, with its teacher; a student without weights takes the teacher's SR network."""
     loss = options.loss
-    teacher = loss_factory.teacher(net, loss.pre_train_TA) if options.has_teacher else None
-    if teacher is not None and options.objective_class.needs_teacher and loss.pre_train is None:
+    teacher = loss_factory.teacher(net, loss.pre_train_TA, log) if options.has_teacher else None
+    starts = not options.resuming and loss.pre_train is None
+    if starts and teacher is not None and options.objective_class.needs_teacher:
         loss_factory.take_restoration(net, teacher)
         log("the student starts with its teacher's SR network")
     with ranks.main_first():  # one downloads, the others find
@@ -112,6 +113,7 @@ def schedule_of(options: TrainOptions, epoch_steps: int) -> Schedule:
         warmup_gamma=training.gamma_encoder,
         rate=training.lr_sr,
         decay=training.lr_decay_sr,
+        milestones=training.milestone_epochs,
         gamma=training.gamma_sr,
         first=published.first_epoch(options.degradation.degradation),
         decay_type=training.decay_type,

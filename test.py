@@ -39,7 +39,7 @@ from data.testset import Prepared, Sample, TestSet
 from evaluation import Score, best_step, cost, evaluate, metric, report, results, smallest_hr, tables
 from evaluation.photo_scores import PhotoScores, by_file
 from evaluation.photographs import Enlarger, Target
-from flags import Given, flags_of
+from flags import Given, spellings
 from loss.factory import require
 from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
@@ -71,9 +71,7 @@ def released_words(words: Sequence[str]) -> list[str]:
     Flags that only training reads are left out.
     """
     parser_words = [word for word in words if word != "--test_only"]
-    ours, theirs = flags_of(EvalOptions), flags_of(TrainOptions)
-    known = {alias for name, field in ours.items() for alias in (name, *field.metadata["flag"].also)}
-    dropped = {alias for name, field in theirs.items() for alias in (name, *field.metadata["flag"].also)} - known
+    dropped = spellings(TrainOptions) - spellings(EvalOptions)
     kept: list[str] = []
     skipping = False
     for word in parser_words:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from data.folders import split
+from data.folders import absolute, split
 from data.images import list_images
 from data.packed import why_repack
 from data.store import RESIDENT
@@ -34,7 +34,7 @@ def training_folder(dir_data: Path | None, data_train: str | None = None) -> Pat
     if dir_data.is_file():
         raise NotADirectoryError(f"`dir_data`: {dir_data} is a file; name the folder that holds the images")
     if not dir_data.is_dir():
-        raise FileNotFoundError(f"`dir_data`: there is no folder {dir_data}")
+        raise FileNotFoundError(f"`dir_data`: there is no folder {absolute(dir_data)}")
     if data_train is not None:
         places = [dir_data / data_train / "HR", dir_data / data_train]
         found = next((place for place in places if place.is_dir()), None)
@@ -87,6 +87,8 @@ def sources(
             f"`dir_lr`: there are no LR images for {folders[len(given)]}; say with `mix` which share of the images are "
             "given pairs, and its images will be degraded for the others"
         )
+    if missing := [folder for folder in given if not folder.exists()]:
+        raise FileNotFoundError(f"`dir_lr`: there is no folder {absolute(missing[0])}")
     lr = [*given, *[None] * (len(folders) - len(given))]
     return [Source(*one) for one in zip(folders, lr, _weights(data_weights, len(folders)), strict=True)]
 

@@ -17,6 +17,7 @@ from loss.objective import Objective
 from loss.pixel import Pixel
 from loss.sftmd import SFTMD
 from model import NETWORKS, BlindSR
+from model.checkpoint import averaged
 from utility import argument, call, listing
 
 # A constructor, or `from_flags` where there is one, is given those of the flags that it takes by name, and, where it
@@ -73,6 +74,8 @@ def network(
     """
     if pre_train is None:
         return model.build(name, scale=scale, **sizes)
+    with argument("pre_train"):
+        _tell_average(pre_train, log)
     if warm_start:
         return _from_any(model.build(name, scale=scale, **sizes), pre_train, log)
     with argument("pre_train"):
@@ -91,6 +94,11 @@ def network(
     fresh = model.warm_start(net, source)
     log(f"{pre_train} is a network for x{source.scale}; at x{scale} these start afresh: {listing(fresh, 8)}")
     return net
+
+
+def _tell_average(path: Path, log: Callable[[str], None]) -> None:
+    if averaged(path):
+        log(f"{path}: of its weights, the averaged ones are taken, params_ema")
 
 
 def _from_any(net: BlindSR, path: Path, log: Callable[[str], None]) -> BlindSR:
@@ -134,11 +142,16 @@ def require(net: BlindSR, argument: str, path: Path, **asked: str | int | None) 
         )
 
 
-def teacher(net: BlindSR, pre_train_TA: Path | None) -> BlindSR:  # noqa: N803 (published name)
+def teacher(
+    net: BlindSR,
+    pre_train_TA: Path | None,  # noqa: N803 (published name)
+    log: Callable[[str], None] = print,
+) -> BlindSR:
     """Return the teacher of a student; without a file an empty one, whose weights come with the state of a run."""
     if pre_train_TA is None:
         return model.build(net.teacher, **net.config)
     with argument("pre_train_TA"):
+        _tell_average(pre_train_TA, log)
         loaded = model.load_model(pre_train_TA)
     require(loaded, "pre_train_TA", pre_train_TA, model=net.teacher, **net.config)
     return loaded

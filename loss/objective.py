@@ -43,7 +43,7 @@ class Objective(nn.Module, Generic[Net]):
     turns: tuple[float, ...] | None = None
     """The steps at which `phases` begins to compute something else. Between two of them all steps must be alike, of one
     phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike. A class
-    whose instances have turns says () itself."""
+    whose instances set this has () itself, so that the class alone tells whether steps are alike."""
 
     def is_constant(self, name: str) -> bool:
         """Return True for the name of a tensor of `state_dict` that never changes."""

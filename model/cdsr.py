@@ -37,7 +37,7 @@ from .moco import ContrastiveSR
 from .naming import Foreign, Names, State, count, da_names, width
 from .op import outer_attention
 
-WIDENING = 4  # the embedding, the codebook's rows and the projection have so many times the channels: D = 4·C
+WIDENING = 4  # embedding, codebook rows and projection are this many times as wide as the channels: D = 4·C
 
 
 class CSC(nn.Module):
@@ -93,7 +93,7 @@ class Steering(NamedTuple):
     code: Tensor  # (B, C)
     key: Tensor  # (B, C), of the code, for its content query
     value: Tensor  # (B, C), likewise
-    attention: Tensor  # (B, C, 1, 1), of its channels
+    attention: Tensor  # (B, C, 1, 1), of the DQA's channels
 
 
 class ContentQuery(nn.Module):
@@ -183,9 +183,9 @@ class Restoration(nn.Module):
     @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, D) to (B, 3, s·H, s·W)."""
-        code = in_float32(self.compress, code)  # (B, D)
+        compressed = in_float32(self.compress, code)  # (B, D)
         head = in_float32(self.head, lr)  # (B, C, H, W)
-        steerings = steer_all([cast(Block, block).fuse for block in self.blocks], code)
+        steerings = steer_all([cast(Block, block).fuse for block in self.blocks], compressed)
         x = self.blocks(head, steerings)  # (B, C, H, W)
         return in_float32(self.tail, self.fuse(x, add_to=head))  # (B, 3, s·H, s·W)
 

@@ -34,6 +34,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 __all__ = [
     "FORMAT",
     "WEIGHTS",
+    "averaged",
     "checkpoint",
     "load_model",
     "read_file",
@@ -155,10 +156,24 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'`device` {device}: PyTorch finds no GPU here; use "cpu"')
     path = zoo.resolve(path)
-    contents = _read_folder(path) if path.is_dir() else read_file(path)
+    contents = _contents(path)
     state = _state_dict(contents, path, weights)
     net = _from_ours(contents, state, path) if "network" in contents else from_published(state, path)
     return net.eval().to(device)
+
+
+def averaged(path: str | Path) -> bool:
+    """Return True if a file holds averaged weights, which `load_model` prefers; its arguments and errors are the same.
+
+    Examples:
+        >>> import tempfile
+        >>> net = build("EDSR", scale=3, n_feats=8, n_blocks=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(net, f"{folder}/net.pt", ema=net)
+        ...     averaged(f"{folder}/net.pt")
+        True
+    """
+    return "params_ema" in _contents(zoo.resolve(path))
 
 
 def from_published(state: Mapping[str, Tensor], path: str | Path) -> BlindSR:
@@ -228,6 +243,11 @@ def _converted(value: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
     if not converted.isfinite().all() and value.isfinite().all():
         raise ValueError(f"`dtype` {dtype}: it cannot hold the weights of {name}")
     return converted
+
+
+def _contents(path: Path) -> dict[str, Any]:
+    """Read a file or a folder in Hugging Face's layout."""
+    return _read_folder(path) if path.is_dir() else read_file(path)
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:

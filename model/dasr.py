@@ -108,12 +108,12 @@ class Restoration(nn.Module):
     @rounds_weights_once
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
         """Map lr (B, 3, H, W) in [0, 1] and the code (B, 256) to (B, 3, s·H, s·W)."""
-        code = in_float32(self.compress, code)  # (B, C)
+        compressed = in_float32(self.compress, code)  # (B, C)
         head = in_float32(self.head, PEAK * self.sub_mean(lr))  # (B, C, H, W)
         blocks = [cast(DAB, block) for group in self.groups for block in cast(Group, group).blocks]
         layers = [layer for block in blocks for layer in (block.da1, block.da2)]
-        kernels = weights_of_all([layer.depthwise for layer in layers], code)
-        of_all = list(zip(kernels, attentions_of_all(layers, code), strict=True))
+        kernels = weights_of_all([layer.depthwise for layer in layers], compressed)
+        of_all = list(zip(kernels, attentions_of_all(layers, compressed), strict=True))
         steerings = list(zip(of_all[0::2], of_all[1::2], strict=True))  # of each DAB
         x, n = head, len(steerings) // len(self.groups)
         for i, group in enumerate(self.groups):

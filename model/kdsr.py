@@ -47,7 +47,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        first, act, last = self.body
+        first, act, last = self.body  # read, not called: one pass for convolution and LeakyReLU
         return last(first(x, slope=act.negative_slope), add_to=x)  # (B, C, H, W)
 
 

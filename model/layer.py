@@ -220,7 +220,7 @@ class DynamicDepthwise(nn.Module):
 
     def __init__(self, n_feats: int) -> None:
         super().__init__()
-        self.kernel = nn.Sequential(
+        self.kernel = nn.Sequential(  # read, not called: `weights` and `weights_of_all` take its layers
             nn.Linear(n_feats, n_feats, bias=False), lrelu(), nn.Linear(n_feats, 9 * n_feats, bias=False)
         )
 

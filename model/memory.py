@@ -51,7 +51,7 @@ def freed_blocks_kept(device: torch.device, pixels: float = inf) -> Iterator[Non
         yield
     finally:
         _keeping -= 1
-        if not _keeping:  # what glibc itself has, or ends up with
+        if not _keeping:  # glibc's defaults, or what it raises them to by itself
             _glibc("mallopt", M_MMAP_MAX, 2**16)
             _glibc("mallopt", M_MMAP_THRESHOLD, 2**25)
             _glibc("mallopt", M_TRIM_THRESHOLD, 2**26)

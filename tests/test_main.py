@@ -117,6 +117,8 @@ def test_an_objective_and_a_network_of_ones_own_have_teacher_and_warm_up(run_mai
     log = (run / "log.txt").read_text()
     assert "the student starts with its teacher's SR network" in log
     assert "has no effect" not in log
+    run_main(f"{taught} --epochs_encoder 1 --epochs_sr 1 --resume")
+    assert (run / "log.txt").read_text().count("the student starts with") == 1  # and not once more
     assert "step 2/4  lr 0.0002  code" in log  # the estimator alone; its epochs come before the others
     assert re.search(r"step 3/4  lr 0.0001  code \S+  image", log)
 

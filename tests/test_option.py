@@ -15,7 +15,7 @@ import parts
 import published
 import test
 from data.testset import HELD_OUT
-from flags import Given, flags_of, flat
+from flags import Given, flags_of, flat, spellings
 from option import EvalOptions, TrainOptions
 from utility import ROOT
 
@@ -120,6 +120,13 @@ def test_published_defaults(arguments, expected):
         ("--model IKC --objective correction --pre_train f.pt --accumulate 2", "leave out --accumulate"),
         ("--model KDSR_T --protocol bicubic --sig 2", "--protocol bicubic has its own kernels"),
         ("--model KDSR_T --epochs_sr 0", "nothing to train"),
+        *(
+            (
+                f"--model KDSR_T --milestones {words}",
+                f"--milestones {re.escape(words)}: expected rising epochs joined by -",
+            )
+            for words in ("4-2", "2-2", "0-2", "2-", "2+4", "2.5")
+        ),
         ("--model KDSR_T --epochs_encoder 2", "--epochs_encoder 2"),
         ("--model KDSR_S --pre_train_TA t --epochs_encoder 600", "--epochs_encoder 600 leaves none"),
         ("--model CDSR --epochs_encoder 5 --freeze_epoch 4", "--freeze_epoch 4 comes before"),
@@ -176,6 +183,7 @@ def test_contradictions_name_their_flags(arguments, message):
         ("--model BSRGAN --save s", "--model"),
         ("--model BICUBIC --save s", "--model"),
         ("--model CDSR --save s --scale two", "--scale"),
+        ("--resume RUN", "RUN is none of no, yes, auto, 0, -1; --resume goes on with the run that --save names"),
     ],
 )
 def test_bad_values_end_with_the_flag_named(arguments, message, capsys):
@@ -214,6 +222,8 @@ def test_flags_without_effect_beside_others(text, without_effect):
         ("--c_weight 2", "--objective contrast"),
         ("--gamma_sr 0.1 --decay_type none", "--decay_type step"),
         ("--lr_decay_sr 3 --decay_type none", "a learning rate that decays"),
+        ("--lr_decay_sr 3 --milestones 2-5", "a learning rate that decays, without --milestones"),
+        ("--milestones 2-5 --decay_type cosine", "--decay_type step"),
         ("--blur_type aniso_gaussian --degradation ikc", "gaussian and manet"),
         ("--lambda_max 3", "--blur_type aniso_gaussian"),
         ("--temperature 1", "a teacher"),
@@ -256,15 +266,41 @@ def test_flags_of_other_projects_are_known(flag, capsys):
         with pytest.raises(SystemExit):
             read(f"{flag} --save s --model KDSR_T --dir_data d")
         assert f"there is no {flag.split('=')[0]} here; " in capsys.readouterr().err
-    for read, kind, program in ((train, TrainOptions, "main.py"), (evaluate, EvalOptions, "test.py")):
-        for name, hint in option.ELSEWHERE.items():
-            with pytest.raises(SystemExit):
-                read(f"--{name}")
-            ours = {word[2:] for word in re.findall(r"--\w+", hint)} <= flags_of(kind).keys()
-            said = capsys.readouterr().err
-            assert said.startswith(f"{program}: error: there is no --{name} here; ")
-            assert hint in said
-            assert ("in main.py " in said or "in test.py " in said) != ours
+
+
+@pytest.mark.parametrize(
+    ("read", "program", "ours", "other", "theirs"),
+    [
+        (train, "main.py", spellings(TrainOptions), "test.py", spellings(EvalOptions)),
+        (evaluate, "test.py", spellings(EvalOptions), "main.py", spellings(TrainOptions)),
+    ],
+)
+def test_flags_of_other_projects_and_of_the_other_program_are_told_and_not_guessed(
+    read, program, ours, other, theirs, capsys
+):
+    assert not option.ELSEWHERE.keys() & (ours | theirs)
+    for name, hint in {**option.ELSEWHERE, **dict.fromkeys(theirs - ours, f"{other} has it")}.items():
+        with pytest.raises(SystemExit):
+            read(f"--{name}")
+        said = capsys.readouterr().err
+        assert said.startswith(f"{program}: error: there is no --{name} here; ")
+        assert hint in said.replace(f"{other}'s ", "")
+        for place, flag in re.findall(r"(\S+'s )?--(\w+)", said.partition("; ")[2]):
+            assert flag in (theirs - ours if place else ours)
+            assert place in ("", f"{other}'s ")
+
+
+@pytest.mark.parametrize(("words", "count"), [("250000-400000", 1), ("9-400", 0)])
+def test_milestones_after_the_end_of_a_run_are_remarked(words, count):
+    found = option.train_options(f"--model EDSR --save s --epochs_sr 9 --milestones {words}".split(), main.NAMES)
+    assert len(option.notes(*found)) == count
+
+
+@pytest.mark.parametrize("content", [b"\x80PK", b"2026 log", b"[]", b"{}"])
+def test_another_file_than_the_config_of_a_run_is_named(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=r"`config`: .*file is no config\.json of a run; name that file, or "):
+        train(f"--config {tmp_path / 'file'} --save s")
 
 
 def test_a_gan_from_random_weights_is_remarked():
@@ -347,6 +383,7 @@ def test_a_resumed_run_must_be_given_what_has_no_default_again(tmp_path):
 RATES = {
     "lr_sr": 1e-5,
     "lr_decay_sr": 7,
+    "milestones": "3-4",
     "gamma_sr": 0.9,
     "lr_encoder": 1e-6,
     "lr_decay_encoder": 8,

@@ -51,8 +51,10 @@ def test_the_folders_of_a_command_line(tmp_path: Path) -> None:
         ({"dir_lr": Path("l+m+n")}, "`dir_lr` names 3 folders of LR images for 2 of HR images"),
         ({"dir_lr": Path("l")}, "`dir_lr`: there are no LR images for {b}; say with `mix`"),
         ({"dir_lr": Path("l+")}, "`dir_lr`: l+: expected names of folders joined by +, and one of them is empty"),
+        ({"dir_lr": Path("none/X4"), "mix": 0.5}, f"`dir_lr`: there is no folder {Path.cwd() / 'none/X4'}"),
         ({"dir_data": Path("+l")}, "`dir_data`: +l: expected names of folders"),
         ({"dir_data": Path("{a}+{a}/none")}, "`dir_data`: there is no folder {a}/none"),
+        ({"dir_data": Path("none/HR")}, f"`dir_data`: there is no folder {Path.cwd() / 'none/HR'}"),
         ({"data_train": "a+none"}, "`data_train` none: there is neither"),
     ],
 )

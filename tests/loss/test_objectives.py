@@ -7,8 +7,9 @@ from data import factory
 from data.degradation import Params
 from data.pairs import Batch
 from loss import SFTMD, Contrast, Correction, Distillation, Pixel
+from loss import factory as loss_factory
 from loss.distillation import divergence
-from model import IKC, build
+from model import IKC, build, save_model
 from tests.phases import losses_of
 
 SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
@@ -133,3 +134,21 @@ def test_contrast_compares_with_the_first_crop_in_grey_levels(contrastive, image
     contrastive.train()
     expected = 255 * (contrastive(lr[:2]).image - hr[:2]).abs().mean()
     torch.testing.assert_close(parts["l1"], expected)
+
+
+def test_the_log_says_where_averaged_weights_are_taken(tmp_path):
+    teacher = build("KDSR_T", scale=2, n_feats=8, n_blocks=1, n_resblocks=1)
+    student = build("KDSR_S", **teacher.config)
+    for ema in (None, teacher):
+        save_model(teacher, path := tmp_path / "teacher.pt", ema=ema)
+        takers = (
+            lambda log, path=path: loss_factory.teacher(student, path, log),
+            lambda log, path=path: loss_factory.network("KDSR_T", scale=2, sizes={}, pre_train=path, log=log),
+            lambda log, path=path: loss_factory.network(
+                "KDSR_S", scale=2, sizes={"n_feats": 8}, pre_train=path, warm_start=True, log=log
+            ),
+        )
+        for take in takers:
+            log: list[str] = []
+            take(log.append)
+            assert any("params_ema" in line for line in log) == (ema is not None)

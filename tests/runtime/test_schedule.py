@@ -19,6 +19,15 @@ def test_the_schedule_of_kdsr_aniso(first, epoch, rate):
     assert [schedule(step) for step in (10 * epoch, 10 * epoch + 9)] == pytest.approx([rate, rate])
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_milestones(first):
+    common = {"epoch_steps": 3, "total_steps": 60, "rate": 1.0, "gamma": 0.5, "first": first}
+    uneven = Schedule(**common, decay=1, milestones=(2, 3, 7))
+    assert [uneven(3 * (number - first)) for number in range(1, 9)] == [1, 0.5, *[0.25] * 4, 0.125, 0.125]
+    multiples, every = Schedule(**common, decay=1, milestones=range(4, 60, 4)), Schedule(**common, decay=4)
+    assert all(multiples(step) == every(step) for step in range(60))
+
+
 def test_a_rate_that_never_falls():
     schedule = Schedule(epoch_steps=2, total_steps=100, rate=1e-4, decay=1, gamma=0.5, decay_type="none")
     assert {schedule(step) for step in range(100)} == {1e-4}
