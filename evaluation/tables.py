@@ -63,21 +63,21 @@ def _row(name: str, protocol: str, case: str, scores: Sequence[Score]) -> Row:
 
 
 def render(table: Sequence[Row], form: Form = "text") -> str:
-    """Return the rows as a table with the mean and spread of each metric.
+    """Return the rows as a table with the mean and spread of each metric that a row has; – in rows without it.
 
     Examples:
         >>> print(render(rows([Score("Set5", "bicubic", "a", "x4", {"psnr": 30.0})])))
         set   protocol  kernel  images  PSNR (dB) ↑     ±
         Set5  bicubic   x4           1       30.000  0.00
     """
-    metrics = {name: metric.find(name) for name in table[0].means}
+    metrics = {name: metric.find(name) for row in table for name in row.means}
     header = [*LABELS, *(cell for kind in metrics.values() for cell in (kind.heading, "±"))]
     lines = []
     for row in table:
         numbers = [
-            f"{value:.{digits}f}"
+            f"{values[name]:.{digits}f}" if name in values else "–"
             for name, kind in metrics.items()
-            for value, digits in ((row.means[name], kind.digits), (row.spreads[name], max(kind.digits - 1, 1)))
+            for values, digits in ((row.means, kind.digits), (row.spreads, max(kind.digits - 1, 1)))
         ]
         lines.append([row.set, row.protocol, row.case, str(row.images), *numbers])
     return layout(header, lines, form, labels=3)

@@ -109,6 +109,19 @@ def test_another_seed_does_not_replace_the_scores(student, photo_folder, tmp_pat
     assert len({told["psnr"] for told in found.values()}) == 2
 
 
+def test_a_later_metric_stands_beside_the_earlier_ones(student, photo_folder, tmp_path, capsys):
+    for name in ("Set5", "Set14"):
+        shutil.copytree(photo_folder / "benchmark/Set5", tmp_path / "benchmark" / name)
+    command = f"--pre_train {student} --dir_data {tmp_path} --protocol bicubic"
+    test.main(f"{command} --data_test Set5".split())
+    capsys.readouterr()
+    test.main(f"{command} --data_test Set5+Set14 --score ssim_rgb".split())
+    scores = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "run").rglob("scores_kdsr.json")}
+    assert {"psnr", "ssim", "ssim_rgb"} <= scores["Set5"].keys()
+    assert "psnr" not in scores["Set14"]
+    assert "–" in capsys.readouterr().out
+
+
 def test_the_published_cdsr_command(model_file, photo_folder, capsys):
     file = model_file("model_492_psnr_36.17", "CDSR", theirs=True, scale=2, n_blocks=1)
     test.main(

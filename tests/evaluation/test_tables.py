@@ -53,6 +53,12 @@ def test_all_forms_hold_the_same_numbers():
     assert latex.startswith(r"\begin{tabular}{lllrrrrr}")
 
 
+def test_a_metric_that_some_sets_lack_has_a_column():
+    scores = [*SCORES[:4], SCORES[4]._replace(values={"niqe": 5.0})]
+    *_, last = render(rows(scores)).splitlines()
+    assert last.split() == ["B100", "bicubic", "bicubic", "1", "–", "–", "–", "–", "5.0000", "0.000"]
+
+
 def test_columns_stand_two_spaces_apart():
     header, first, *_ = render(rows(SCORES)).split("\n")
     assert re.split(r"  +", header) == ["set", "protocol", "kernel", "images", "PSNR (dB) ↑", "±", "SSIM ↑", "±"]
