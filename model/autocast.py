@@ -52,7 +52,8 @@ def autocast_dtype(x: Tensor) -> torch.dtype:
 
 def to_autocast(x: Tensor) -> Tensor:
     """Convert x to the dtype to which autocast would round it; return it unchanged without autocast."""
-    return x.to(autocast_dtype(x))
+    dtype = autocast_dtype(x)
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def keep_and_round(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ def attend(y: Tensor, bias: Tensor, x: Tensor, attention: Tensor, slope: float) 
     out = torch.empty_like(x)
     run = h * w if layout == torch.contiguous_format else 1  # elements of one channel that lie side by side
     if n := out.numel():
-        attend_kernel[triton.cdiv(n, BLOCK),](
+        attend_kernel[dispatch.cdiv(n, BLOCK),](
             *(y, bias.contiguous(), x, attention.contiguous(), out, n, c, c * h * w, run, slope),
             BLOCK=BLOCK,
             **OPTIONS,

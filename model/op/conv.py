@@ -59,7 +59,8 @@ def convolution(
     if followed and bias is not None and not torch.compiler.is_compiling() and _has_kernel(x):  # compilers fuse, too
         x, weight = to_autocast(x), to_autocast(weight)
         if x.dtype in DTYPES and _suits(x, len(weight)):
-            return cast(Tensor, _Convolution.apply(x, weight, bias, add_to, stride, padding, slope, scale))
+            how = weight, bias, add_to, stride, padding, slope, scale
+            return cast(Tensor, _Convolution.apply(x, *how)) if torch.is_grad_enabled() else _convolve(x, *how)
     if stride == padding == (1, 1) and winograd.suits(x, weight):
         y = winograd.convolve(x, weight, bias)
     else:
@@ -69,6 +70,22 @@ def convolution(
     if add_to is None:
         return y
     return add_to + y if scale == 1 else add_scaled(add_to, y, scale)
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    add_to: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    slope: float,
+    scale: float,
+) -> Tensor:
+    y = F.conv2d(x, weight, None, stride, padding).contiguous(memory_format=torch.channels_last)
+    out = y if add_to is None else torch.empty_like(y, dtype=torch.promote_types(y.dtype, add_to.dtype))
+    follow(y, bias, add_to, slope, scale, out)
+    return out
 
 
 class _Convolution(torch.autograd.Function):
@@ -84,9 +101,7 @@ class _Convolution(torch.autograd.Function):
         slope: float,
         scale: float,
     ) -> Tensor:
-        y = F.conv2d(x, weight, None, stride, padding).contiguous(memory_format=torch.channels_last)
-        out = y if add_to is None else torch.empty_like(y, dtype=torch.promote_types(y.dtype, add_to.dtype))
-        follow(y, bias, add_to, slope, scale, out)
+        out = _convolve(x, weight, bias, add_to, stride, padding, slope, scale)
         ctx.how = stride, padding, slope, scale
         ctx.save_for_backward(x, weight, None if slope == 1 else out)
         return out

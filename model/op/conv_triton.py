@@ -26,7 +26,7 @@ def follow(y: Tensor, bias: Tensor, add_to: Tensor | None, slope: float, scale: 
     """Write LeakyReLU(y + b), or add_to + scale·(y + b), to out, which may be y; both (B, C, H, W), channels last."""
     added = y if add_to is None else add_to.contiguous(memory_format=torch.channels_last)
     if n := y.numel():
-        follow_kernel[triton.cdiv(n, BLOCK),](
+        follow_kernel[dispatch.cdiv(n, BLOCK),](
             *(y, bias.contiguous(), added, out, n, y.shape[1], slope, scale),
             ADD=add_to is not None,
             BLOCK=BLOCK,
@@ -39,12 +39,12 @@ def precede(d: Tensor, out: Tensor | None, slope: float, scale: float, dtype: to
     d = d.contiguous(memory_format=torch.channels_last)
     b, c, h, w = d.shape
     dy, pixels = torch.empty_like(d, dtype=dtype), b * h * w
-    turns = max(1, triton.cdiv(pixels, BP * PROGRAMS))
-    programs = triton.cdiv(pixels, BP * turns)
+    turns = max(1, dispatch.cdiv(pixels, BP * PROGRAMS))
+    programs = dispatch.cdiv(pixels, BP * turns)
     sums = torch.empty(programs, c, dtype=torch.float32, device=d.device)
     if pixels:
         result = d if out is None else out.contiguous(memory_format=torch.channels_last)
-        precede_kernel[programs, triton.cdiv(c, BC)](
+        precede_kernel[programs, dispatch.cdiv(c, BC)](
             *(d, result, dy, sums, pixels, c, turns, slope, scale),
             LRELU=out is not None,
             BP=BP,

@@ -35,7 +35,7 @@ def append(seen: Tensor, y: Tensor, bias: Tensor, slope: float) -> Tensor:
     run = h * w if layout == torch.contiguous_format else 1  # elements of one channel that lie side by side
     if n := out.numel():
         widths = c * run, y.shape[1] * run
-        append_kernel[triton.cdiv(n, BLOCK),](
+        append_kernel[dispatch.cdiv(n, BLOCK),](
             *(seen, y, bias.contiguous(), out, n, *widths, run, slope), BLOCK=BLOCK, **OPTIONS
         )
     return out
@@ -65,9 +65,9 @@ def peel(
     rest = dispatch.empty(seen, (b, n, h, w)) if adds else seen.new_empty(0)
     dy = dispatch.empty(seen, (b, growth, h, w))
     if pixels := b * h * w:
-        tiles = (triton.cdiv(n, CHANNELS) if adds else 0) + triton.cdiv(growth, CHANNELS)
+        tiles = (dispatch.cdiv(n, CHANNELS) if adds else 0) + dispatch.cdiv(growth, CHANNELS)
         more = more.contiguous(memory_format=torch.channels_last) if adds else gradient
-        peel_kernel[triton.cdiv(pixels, ROWS) * tiles,](
+        peel_kernel[dispatch.cdiv(pixels, ROWS) * tiles,](
             *(gradient, more, seen, rest, dy, dys, sums),
             *(pixels, n, growth, _width(gradient), _width(seen), _width(dys), sums.stride(0), slope),
             ADDS=adds,

@@ -38,7 +38,7 @@ def forward(x: Tensor, kernel: Tensor, slope: float, dtype: torch.dtype, keep: b
     y = torch.empty_like(x, dtype=dtype)
     kept = torch.empty_like(y) if keep else y.new_empty(0)
     if y.numel():
-        grid = (triton.cdiv(w, BW) * triton.cdiv(c, BC), triton.cdiv(h, ROWS), b)
+        grid = (dispatch.cdiv(w, BW) * dispatch.cdiv(c, BC), dispatch.cdiv(h, ROWS), b)
         forward_kernel[grid](x, kernel.contiguous(), y, kept, h, w, c, *strides, slope, KEEP=keep, ROWS=ROWS, **TILE)
     return y, kept
 
@@ -56,9 +56,9 @@ def backward(
     b, c, h, w = x.shape
     dx = torch.empty_like(x, dtype=dtype)
     others = dx if add_to is None else add_to.contiguous(memory_format=layout)
-    columns, chunks = triton.cdiv(w, BW), triton.cdiv(c, BC)
-    height = LONG if columns * chunks * b * triton.cdiv(h, LONG) >= MANY else ROWS
-    rows = triton.cdiv(h, height)
+    columns, chunks = dispatch.cdiv(w, BW), dispatch.cdiv(c, BC)
+    height = LONG if columns * chunks * b * dispatch.cdiv(h, LONG) >= MANY else ROWS
+    rows = dispatch.cdiv(h, height)
     sums = torch.empty(rows * columns, b, c, 3, 3, dtype=torch.float32, device=x.device)  # one per program
     if dx.numel():
         backward_kernel[columns * chunks, rows, b](

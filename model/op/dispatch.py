@@ -54,6 +54,11 @@ def operator(fake: Callable[..., Any], mutates: Iterable[str] = ()) -> Callable[
     return register
 
 
+def cdiv(n: int, size: int) -> int:
+    """Return how many blocks of this size hold n: ⌈n / size⌉. Triton's own takes ten times as long for the host."""
+    return -(-n // size)
+
+
 def layout(x: Tensor) -> torch.memory_format:
     """Return how kernels lay x (B, C, H, W) out: as PyTorch does by default, if x is laid out so, or channels last."""
     return torch.contiguous_format if x.is_contiguous() else torch.channels_last

@@ -42,7 +42,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     n = len(weight)
     y = torch.empty((b, n, h, w), dtype=weight.dtype, device=x.device, memory_format=torch.channels_last)
     if y.numel():
-        grid = (triton.cdiv(w, BW), triton.cdiv(h, ROWS), b)
+        grid = (dispatch.cdiv(w, BW), dispatch.cdiv(h, ROWS), b)
         forward_kernel[grid](x, weight, bias.contiguous(), y, h, w, c, ROWS=ROWS, BW=BW, **_constants(n, c))
     return y
 
@@ -55,7 +55,7 @@ def backward(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     n = len(weight)
     strides = (n * h * w, h * w, 1) if dispatch.layout(dy) == torch.contiguous_format else (n * h * w, 1, n)
     dx = torch.empty_like(x)
-    of_sample = triton.cdiv(h * w, BP)
+    of_sample = dispatch.cdiv(h * w, BP)
     tiles = b * of_sample
     programs = min(PROGRAMS, tiles)
     sums = torch.empty((programs, n, 3, 3, c), dtype=torch.float32, device=x.device)

@@ -25,7 +25,7 @@ def mlp(x: Tensor, first: Tensor, second: Tensor, slope: float) -> tuple[Tensor,
     y, hidden = x.new_empty(b, n), x.new_empty(b, inner)
     if b:
         tile = {"BC": triton.next_power_of_2(c), "BM": triton.next_power_of_2(inner), "BLOCK": BLOCK}
-        grid = (b, triton.cdiv(n, BLOCK))
+        grid = (b, dispatch.cdiv(n, BLOCK))
         mlp_kernel[grid](x, first, second, y, hidden, c, inner, n, slope, **tile, **OPTIONS)
     return y, hidden
 

@@ -37,7 +37,7 @@ def shuffle(y: Tensor, bias: Tensor, factor: int) -> Tensor:
     out = dispatch.empty(y, (b, c, factor * h, factor * w))
     if out.numel():
         tile = sizes(factor)
-        grid = triton.cdiv(b * h * w, tile["BP"]), triton.cdiv(c, tile["BC"])
+        grid = dispatch.cdiv(b * h * w, tile["BP"]), dispatch.cdiv(c, tile["BC"])
         shuffle_kernel[grid](y, bias.contiguous(), out, b * h * w, w, c, **tile, **OPTIONS)
     return out
 
@@ -49,10 +49,10 @@ def unshuffle(dy: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     h, w = h // factor, w // factor
     g = dispatch.empty(dy, (b, c * factor**2, h, w))
     tile = sizes(factor)
-    programs = min(PROGRAMS, triton.cdiv(b * h * w, tile["BP"]))
+    programs = min(PROGRAMS, dispatch.cdiv(b * h * w, tile["BP"]))
     sums = torch.empty(programs, c * factor**2, dtype=torch.float32, device=dy.device)
     if g.numel():
-        grid = programs, triton.cdiv(c, tile["BC"])
+        grid = programs, dispatch.cdiv(c, tile["BC"])
         unshuffle_kernel[grid](dy, g, sums, b * h * w, w, c, **tile, **OPTIONS)
     return g, sums.sum(0)
 
