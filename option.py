@@ -712,69 +712,6 @@ def _usual(model: str, scale: int, given: Given) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- from words to options
 
 
-ELSEWHERE = {  # flags and keys of BasicSR, Real-ESRGAN, KAIR and EDSR-PyTorch (docs/coming_from.md), and former ones
-    name: hint
-    for names, hint in {
-        "lpips": "--score psnr+ssim+lpips_vgg names all metrics",
-        "no_reference": "--score niqe names the metrics of photographs",
-        "i input": "test.py takes photographs and folders without a flag",
-        "o output": "--out names the place of the results",
-        "n model_name model_path pretrain_network_g path": "--pre_train names the weights",
-        "s upscale": "--outscale is the factor of photographs, --scale that of a network",
-        "t tile_size chop chop_forward": "--tile is the side of tiles; those of photographs follow from the memory",
-        "tile_pad tile_overlap": "tiles have the halo that the network needs, and show no seams",
-        "suffix": "results are named <name>_x4; --out names the folder",
-        "ext": "--format is the format of the results, --data_cache decodes the training images once",
-        "save_gt": "--save_results writes SR images; HR images are not written again",
-        "print_model": "--complexity prints parameters, multiply-adds and time",
-        "crop_border": "PSNR and SSIM leave out a border as wide as the scale",
-        "test_y_channel": "--metric matlab compares luma, --metric rgb the channels",
-        "test_only": "test.py does nothing but test",
-        "name task": "--save is the name of a run or of results",
-        "resume_state auto_resume": "--resume auto goes on with a run, or starts it",
-        "start_epoch": "--resume goes on where the run that --save names was saved last",
-        "load": "--resume goes on with the run that --save names, --pre_train starts from weights",
-        "reset": "no run is overwritten; give the new one another --save",
-        "save_models": "--st_save_epoch 1 with --keep 0 keeps the weights of every epoch",
-        "opt template": "options are flags; --config takes the config.json of a run",
-        "manual_seed": "--seed is the seed of the random draws",
-        "half fp16 fp32 amp": "--precision chooses bf16, fp16, tf32 or fp32",
-        "device gpu_id gpu_ids num_gpu launcher": "--n_GPUs counts GPUs, --cpu takes none",
-        "num_workers num_worker_per_gpu dataloader_num_workers": "--n_threads counts loader processes",
-        "dataroot_gt dataroot_h dataroot_H meta_info": "--dir_data names the HR images",
-        "dir_hr": "--dir_data names the HR images, --hr_dir those of the LR images that --data_test names",
-        "dataroot_lq dataroot_L": "--dir_lr names given LR images",
-        "data_range": "--dir_data names a folder, of which all images are trained on; --data_test names others",
-        "lmdb io_backend": "--data_cache decodes the images once",
-        "n_colors": "images are RGB; grey ones are repeated to it",
-        "rgb_range": "images are in [0, 1] at both ends of every network",
-        "gt_size H_size": "--patch_size is the side of a patch in LR pixels, that in HR pixels over the scale",
-        "batch_size_per_gpu dataloader_batch_size": "--batch_size counts the images of all GPUs",
-        "split_batch": "--accumulate is the number of parts of a batch",
-        "use_hflip use_rot no_augment": "--augment chooses flips and transpositions, or none",
-        "queue_size": "--pool_size is the number of pairs in the pool",
-        "usm gt_usm l1_gt_usm percep_gt_usm": "--sharpen sharpens the HR images of the loss",
-        "res_scale": "residual blocks have the factors of the papers; that of EDSR-baseline is 1",
-        "optimizer betas momentum weight_decay": "Adam is the optimizer, without weight decay; --beta2 is its β2",
-        "gclip": "--clip_grad limits the norm of the gradient",
-        "skip_threshold": "--collapse takes back a step whose loss is far above the median",
-        "lr_g lr_G learning_rate G_optimizer_lr": "--lr_sr is the learning rate",
-        "scheduler G_scheduler_type": "--decay_type chooses how --lr_sr decays",
-        "decay G_scheduler_milestones": "--milestones names the epochs at which --lr_sr decays, joined by -",
-        "lr_decay": "--lr_decay_sr is the epochs between two decays, --milestones names uneven ones",
-        "gamma G_scheduler_gamma": "--gamma_sr is the factor of each decay",
-        "ema_decay": "--ema is the decay of the average of the weights",
-        "epochs": "--epochs_sr is the number of epochs",
-        "total_iter niter": "a run has --epochs_sr epochs of --test_every steps",
-        "val_freq save_checkpoint_freq checkpoint_test checkpoint_save": "--test_every is the steps to a validation",
-        "print_freq checkpoint_print": "--print_every is the steps between two lines of the log",
-        "use_wandb wandb use_tb_logger": "tb/ in the run is for TensorBoard (docs/long_runs.md)",
-        "strict_load": "--warm_start takes what fits of other weights",
-    }.items()
-    for name in names.split()
-}
-
-
 def parse(
     options: type,
     argv: Sequence[str] | None,
@@ -793,7 +730,7 @@ def parse(
     def placed(flag: re.Match[str]) -> str:
         return flag[0] if flag[1] in known else f"{other}'s {flag[0]}"
 
-    hints = {name: re.sub(r"--(\w+)", placed, hint) for name, hint in ELSEWHERE.items()}
+    hints = {name: re.sub(r"--(\w+)", placed, hint) for name, hint in published.ELSEWHERE.items()}
     hints |= dict.fromkeys(spellings(theirs) - known, f"{other} has it")
     return parse_flags(options, argv, prog=prog, names=names, hints=hints, read_config=read_config)
 

@@ -278,8 +278,8 @@ def test_flags_of_other_projects_are_known(flag, capsys):
 def test_flags_of_other_projects_and_of_the_other_program_are_told_and_not_guessed(
     read, program, ours, other, theirs, capsys
 ):
-    assert not option.ELSEWHERE.keys() & (ours | theirs)
-    for name, hint in {**option.ELSEWHERE, **dict.fromkeys(theirs - ours, f"{other} has it")}.items():
+    assert not published.ELSEWHERE.keys() & (ours | theirs)
+    for name, hint in {**published.ELSEWHERE, **dict.fromkeys(theirs - ours, f"{other} has it")}.items():
         with pytest.raises(SystemExit):
             read(f"--{name}")
         said = capsys.readouterr().err
