@@ -815,7 +815,8 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     _check_network(options, names["model"])
     _check_epochs(options)
     for name, when in without_effect(given, options).items():
-        if name in ("recipe", "mix"):  # a run of days on other images than was meant
+        other_images = name in ("recipe", "mix") or (given[name] == "aniso_gaussian" and not resuming)
+        if other_images:  # a run of days on other images than was meant
             raise ValueError(f"--{name} acts with {when}, which is not asked for: add that, or leave --{name} out")
     return given, options
 

@@ -471,8 +471,9 @@ def _pairs(options: TrainOptions, source: Source, hr: Sequence[Look], lr: Sequen
 
 def _sizes(looks: Sequence[Look]) -> str:
     by_area = sorted((one.size for one in looks), key=math.prod)
-    some = (by_area[0], by_area[-1], by_area[len(by_area) // 2])
-    return "{} to {} pixels (height x width), median {}".format(*(f"{height} x {width}" for height, width in some))
+    sides = [side for size in by_area for side in size]
+    height, width = by_area[len(by_area) // 2]
+    return f"sides of {min(sides)} to {max(sides)} pixels, median {height} x {width} (height x width)"
 
 
 def _residence(options: TrainOptions, data_cache: Path, sizes: Sequence[Size]) -> Iterator[Finding]:

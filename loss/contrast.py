@@ -46,7 +46,7 @@ class Contrast(Objective[ContrastiveSR]):
         loss: str = "1*L1",
     ) -> None:
         super().__init__()
-        if not isinstance(net, ContrastiveSR):
+        if not hasattr(net, "encoder"):
             raise ValueError(f"`net`: {type(net).__name__} has no encoder to contrast")
         self.moco = MoCo(net.encoder, dim=net.dim, queue=queue)
         self.c_weight = c_weight

@@ -154,8 +154,8 @@ def _formats() -> Iterator[tuple[type[BlindSR], Foreign]]:
 def _mean_shifts(fmt: Foreign) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, peak in fmt.mean_shifts.items():
-        state[f"{name}.weight"] = torch.eye(3).view(3, 3, 1, 1)
-        state[f"{name}.bias"] = peak * torch.tensor(DIV2K_MEAN)
+        state[f"{name}.weight"] = torch.eye(3, dtype=torch.float32, device="cpu").view(3, 3, 1, 1)
+        state[f"{name}.bias"] = peak * torch.tensor(DIV2K_MEAN, dtype=torch.float32, device="cpu")
     return state
 
 

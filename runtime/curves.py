@@ -133,10 +133,10 @@ def _band(scores: Sequence[Sequence[float]]) -> float:
 def draw_curves(run: Run, reference: Reference | None = None) -> None:
     """Draw psnr.png and loss.png of a run from its logs; `reference` is drawn where the run has the same curve."""
     from matplotlib.figure import Figure  # takes a second to import
+    from matplotlib.ticker import MaxNLocator
 
     psnr, losses = psnr_curves(run.psnr_log), loss_curves(run.loss_log)
-    corners = ("lower right", "upper right")  # scores rise, losses fall
-    for lines, label, name, corner in zip((psnr, losses), ("PSNR, dB", "loss"), PICTURES, corners, strict=True):
+    for lines, label, name in zip((psnr, losses), ("PSNR, dB", "loss"), PICTURES, strict=True):
         if not lines:
             continue
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -153,6 +153,7 @@ def draw_curves(run: Run, reference: Reference | None = None) -> None:
             least = min(value for points in lines.values() for _, value in points)
             axes.set_yscale("log" if least > 0 else "symlog")  # the parts differ by orders of magnitude
         axes.grid(alpha=0.3)
-        axes.legend(loc=corner)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        figure.legend(loc="outside lower center", ncols=3)  # where no curve is
         with atomic_write(run.path / name) as temporary:
             figure.savefig(temporary, dpi=150, format="png")

@@ -94,7 +94,8 @@ def common(one: Mapping[str, Tested], other: Mapping[str, Tested]) -> dict[str, 
     if not both:
         raise ValueError(
             f"nothing was tested with both: one has {', '.join(one)}, the other {', '.join(other)}; score both by "
-            "`python test.py --dir_data DIR --pre_train CHECKPOINT`"
+            "`python test.py --dir_data DIR --pre_train CHECKPOINT --protocol PROTOCOL --metric METRIC`: left out, the "
+            "last two follow from the network"
         )
     return both
 
@@ -188,7 +189,7 @@ def crops(names: Sequence[str], a: Tested, b: Tested, hr_paths: Mapping[str, Pat
         hr = of_size(hr, x, a.about["scale"], str(hr_paths[change.image]))
         top, left = place(x, y, hr, gain=change.gain > 0)
         cut = [enlarge(image[:, top : top + CROP, left : left + CROP], ENLARGED) for image in (x, y, hr)]
-        what = [f"{a.scores[0].set}, {change.image}", f"{change.case}", f"at {top}, {left}"]
+        what = [f"{a.scores[0].set}, {change.image}", f"{change.case}", f"at row {top}, column {left}"]
         lines = [what, [f"{change.gain:+.2f} dB"], []]
         sheet.append([Tile(to_pixels(z), name, t) for z, name, t in zip(cut, (*names, "HR"), lines, strict=True)])
     return sheet
@@ -237,7 +238,9 @@ def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[st
         found = variants.grouped(trained)
     names = chosen(given.names, variants.names(found))
     named = dict(zip(names, found, strict=True))
-    notes = [variants.LEGEND, *(f"note: {note}" for note in variants.notes(named))]
+    several = any(len(variant.runs) > 1 for variant in found)
+    legend = variants.LEGEND if several else variants.ONE_SEED
+    notes = [legend, *(f"note: {note}" for note in variants.notes(named))]
     figure = variants.curves({name: [run.run for run in variant.runs] for name, variant in named.items()})
     return Page(["", *names], variants.table(named), 1, notes, {"curves.png": figure})
 
@@ -256,8 +259,8 @@ def run(given: Namespace) -> None:
     notes = [*page.notes, *(f"note: {old}" for old in older)]
     print(page.table("text"), *notes, sep="\n")
     given.out.mkdir(parents=True, exist_ok=True)
-    picture = "![PSNR over the steps](curves.png)" if page.figures["curves.png"] is not None else ""
-    write_text(given.out / "table.md", "\n\n".join(filter(None, [page.table("markdown"), *notes, picture])) + "\n")
+    pictures = [f"![{Path(name).stem}]({name})" for name, figure in page.figures.items() if figure is not None]
+    write_text(given.out / "table.md", "\n\n".join([page.table("markdown"), *notes, *pictures]) + "\n")
     write_text(given.out / "table.tex", page.table("latex") + "\n")
     with atomic_write(given.out / "table.csv") as temporary:
         lines = [[*map(harmless, line[: page.labels]), *line[page.labels :]] for line in page.lines]

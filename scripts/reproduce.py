@@ -11,6 +11,7 @@ exit code 2; rows of networks that this project lacks are listed, too, but count
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from argparse import Namespace
@@ -37,7 +38,6 @@ from utility import argument, environment, write_text
 
 METRICS = ("psnr", "ssim")
 FOREIGN = "no such network in this project"
-OTHER_KERNELS = "not comparable: the published kernels are not known"
 UNMEASURED = 2  # exit code
 PUBLISHED = Path(__file__).with_name("published.json")
 
@@ -101,6 +101,7 @@ def lines(
     if isinstance(net, str):
         return [Line(row["row"], name, tuple(numbers), None, net) for name, numbers in sets.items()]
     measures, note = measures_of(table, net.scale, device)
+    note += other_sizes(row, net)
     found: list[Line] = []
     for name, numbers in sets.items():
         images = test_set(table, row, name, data)
@@ -124,10 +125,21 @@ def lines(
                 for ((case,), group), psnr in zip(cases, numbers, strict=True)
             ]
         found += [
-            Line(row["row"], what, a, b, OTHER_KERNELS if "other_kernels" in table else tolerance.verdict(a, b) + note)
-            for what, a, b in measured
+            Line(row["row"], what, a, b, _verdict(row, tolerance.verdict(a, b)) + note) for what, a, b in measured
         ]
     return found
+
+
+def _verdict(row: dict[str, Any], verdict: str) -> str:
+    return f"not comparable: {row['not_comparable']}" if "not_comparable" in row else verdict
+
+
+def other_sizes(row: dict[str, Any], net: BlindSR) -> str:
+    """Return a note on sizes of a network that are not those of the row, "" if all are."""
+    usual = {name: one.default for name, one in inspect.signature(type(net)).parameters.items() if name != "scale"}
+    differing = {name: size for name, size in {**usual, **row.get("sizes", {})}.items() if net.config[name] != size}
+    sizes = ", ".join(f"{name} {net.config[name]} instead of {size}" for name, size in differing.items())
+    return f"; weights of another size: {sizes}" if sizes else ""
 
 
 def measures_of(table: dict[str, Any], scale: int, device: torch.device) -> tuple[list[Measure], str]:

@@ -28,6 +28,7 @@ UNSEEN = {  # of config.json: what a run is called, where it runs and what it ke
 LEGEND = """\
 ±: standard deviation over the seeds (n − 1). Differences are from the first column, with a 95 % interval by Welch's t
 over the seeds."""
+ONE_SEED = "One seed each: nothing tells how much another seed would change."
 
 
 class Trained(NamedTuple):
@@ -133,7 +134,8 @@ def table(variants: Mapping[str, Variant]) -> list[list[str]]:
             lines.append([f"{title}: {kind.heading}", *cells])
             if len(variants) > 1 and values[0]:
                 changes = [with_interval(found, values[0], kind.digits) for found in values[1:]]
-                lines.append(["– difference from the first", "", *changes])
+                if any(values[1:]):
+                    lines.append(["– difference from the first", "", *changes])
     return lines
 
 

@@ -140,6 +140,7 @@ def test_published_defaults(arguments, expected):
         ("--model IKC --objective correction --pre_train f.pt --compile", "contrast on one GPU only: leave it out"),
         ("--model KDSR_T --recipe light", "--recipe acts with second_order, in training or as --protocol"),
         ("--model KDSR_T --mix 0.5", "--mix acts with"),
+        ("--model IKC --blur_type aniso_gaussian", "--blur_type acts with gaussian and manet"),
         *(
             (
                 f"{words} --cuda_graph",
@@ -224,7 +225,7 @@ def test_flags_without_effect_beside_others(text, without_effect):
         ("--lr_decay_sr 3 --decay_type none", "a learning rate that decays"),
         ("--lr_decay_sr 3 --milestones 2-5", "a learning rate that decays, without --milestones"),
         ("--milestones 2-5 --decay_type cosine", "--decay_type step"),
-        ("--blur_type aniso_gaussian --degradation ikc", "gaussian and manet"),
+        ("--blur_type iso_gaussian --degradation ikc", "gaussian and manet"),
         ("--lambda_max 3", "--blur_type aniso_gaussian"),
         ("--temperature 1", "a teacher"),
         ("--lr_encoder 1e-3", "--epochs_encoder above 0"),

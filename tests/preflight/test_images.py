@@ -51,7 +51,7 @@ def test_good_images(checked: Checked, folder: Path) -> None:
     assert "note" not in text
     assert "mend" not in text
     assert "fine: 5 training images in" in text
-    assert "96 x 112 to 96 x 112 pixels (height x width), median 96 x 112" in text
+    assert "sides of 96 to 112 pixels, median 96 x 112 (height x width)" in text
     assert "fine: test set Set5: 2 images, gaussian8" in text
     assert "fine: none of 5 training images shows what one of 2 test images shows" in text
 
@@ -59,7 +59,7 @@ def test_good_images(checked: Checked, folder: Path) -> None:
 def test_sizes(checked: Checked, folder: Path, photo: np.ndarray) -> None:
     for i, side in enumerate((200, 300, 400, 500, 40, 30)):
         write_image(folder / f"more{i}.png", np.ascontiguousarray(photo[:side, : side + 10]))
-    assert "30 x 40 to 500 x 510 pixels (height x width), median 96 x 112" in checked()
+    assert "sides of 30 to 510 pixels, median 96 x 112 (height x width)" in checked()
 
 
 @pytest.mark.parametrize("kind", ["empty", "truncated", "text", "small"])

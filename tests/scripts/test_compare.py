@@ -44,7 +44,7 @@ def test_curves_are_over_steps_and_over_time(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--dir_data nope", "--dir_data: there is no folder nope"),
+        ("--dir_data nope", "--dir_data: there is no folder TMP/nope"),
         ("--dir_data PHOTOS --data_train nope", "--data_train nope: there is neither"),
         ("--dir_data . --minutes 0", "0 is not a number above 0"),
         ("--dir_data . --out .", "--out . is there already"),
@@ -65,5 +65,5 @@ def test_nonsense_is_refused_before_anything_is_written(
     words = arguments.replace("PHOTOS", str(photo_folder)).replace("EMPTY", str(tmp_path / "empty"))
     with pytest.raises(SystemExit) as caught:
         main(words.split())
-    assert message in f"{caught.value}{capsys.readouterr().err}"
+    assert message.replace("TMP", str(tmp_path)) in f"{caught.value}{capsys.readouterr().err}"
     assert not (tmp_path / "experiment").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -117,6 +118,14 @@ def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys
             main(f"{words} --out {tmp_path}/out".split())
         return str(caught.value)
 
+    other = tmp_path / "other/results/model_best/gaussian8/Set5"
+    shutil.copytree(old / "results/model_best/gaussian8/Set5", other)
+    for path in other.glob("scores_rgb.*"):
+        path.rename(path.with_name(path.name.replace("rgb", "matlab")))
+    assert "nothing was tested with both: one has gaussian8/Set5/scores_rgb.csv" in (
+        said := refused(f"{old} {tmp_path}/other")
+    )
+    assert "--protocol PROTOCOL --metric METRIC`" in said
     assert "was measured otherwise: metric rgb, border 2 and kdsr, border 2" in refused(f"{old} {new}")
     tested("old", 0.1, checkpoint="model_latest", images=False)
     assert "has scores of 2 checkpoints: name one of" in refused(f"{old} {new}")

@@ -77,7 +77,7 @@ def test_a_row_is_measured_and_judged(photo_folder, tmp_path, reproduce):
     assert result.returncode == 2, result.stderr
     lines = json.loads((tmp_path / "o.json").read_text())["lines"]
     assert [line["what"] for line in lines] == ["Set5", "Set14", "B100", "Urban100"]
-    assert lines[0]["verdict"] == "differs"  # untrained
+    assert lines[0]["verdict"] == "differs; weights of another size: n_blocks 1 instead of 10"  # and untrained
     assert lines[0]["published"] == [36.17, 0.9428]
     assert 0 < lines[0]["measured"][0] < 30
     assert {line["verdict"] for line in lines[1:]} == {
@@ -107,6 +107,14 @@ def test_other_kernels_than_the_published_give_no_verdict(photo_folder, tmp_path
     assert "tolerance: 0.05 dB, SSIM 0.002, LPIPS 0.002" in result.stdout
 
 
+def test_rows_of_ikc_give_no_verdict_since_the_best_step_is_published(photo_folder, tmp_path, reproduce):
+    torch.save(checkpoint(build("IKC", scale=4, n_feats=8, n_blocks=1)), tmp_path / "net.pt")
+    shutil.copytree(photo_folder / "benchmark/Set5", tmp_path / "root/benchmark/Set5")
+    row = ("kdsr1", "--row", "IKC", "--weights", tmp_path / "net.pt", "--dir_data", tmp_path / "root")
+    (line,) = [line for line in reproduce(*row).stdout.splitlines() if line.startswith("IKC") and "Set5" in line]
+    assert "not comparable: the best of seven steps is published; weights of another size: n_feats 8" in line
+
+
 def test_the_tolerance_decides(photo_folder, tmp_path, reproduce):
     arguments = ("kdsr1", "--row", "bicubic", "--weights", tmp_path, "--data", photo_folder)
     strict, lax = reproduce(*arguments), reproduce(*arguments, "--tolerance", 50, "--tolerance_ssim", 1)
@@ -133,7 +141,7 @@ def test_real_pairs_are_measured(real_pairs, monkeypatch, capsys):
     aim, ntire = json.loads((real_pairs / "o.json").read_text())["lines"]
     assert aim["published"] == [24.22, 0.7038, 0.3758]
     assert aim["measured"][2] == 0.375
-    assert aim["verdict"] == "differs"
+    assert aim["verdict"].startswith("differs; weights of another size: n_feats 8 instead of 128, ")
     assert (ntire["measured"], ntire["verdict"]) == (None, "images missing: NTIRE2020 with LR and HR")
     assert "24.22 / 0.7038 / 0.3758" in capsys.readouterr().out
 
