@@ -85,7 +85,7 @@ def prepared(folder: Path, rule: Protocol, seed: int) -> Prepared:
         Pair(lr[e["name"]], hr[e["name"]], e["image"], e["case"], e.get("lr_sha256"), e.get("hr_sha256"))
         for e in made["images"]
     ]
-    return Prepared(name, str(rule), rule.digest, pairs, rule.scale)
+    return Prepared(name, str(rule), rule.digest, pairs, rule.scale, source=made.get("source"))
 
 
 def _image_and_case(name: str, rule: Protocol) -> tuple[str, str]:

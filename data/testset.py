@@ -71,6 +71,11 @@ class TestSet(Interface):
         ...
 
     @property
+    def images(self) -> str:
+        """The `fingerprint` of the HR images; of a prepared set, of those that it was made of."""
+        ...
+
+    @property
     def hr_paths(self) -> Sequence[Path]:
         """One HR image for each sample."""
         ...
@@ -133,6 +138,11 @@ class Degraded:
     seed: int = 1
 
     @property
+    def images(self) -> str:
+        """The fingerprint of the HR images."""
+        return fingerprint(self.hr_paths)
+
+    @property
     def protocol(self) -> str:
         """The protocol's name, with its noise and JPEG."""
         return str(self.rule)
@@ -184,6 +194,12 @@ class Prepared:
     scale: int
     crop: int = 0  # side of the centre of each LR image that is tested, pixels; 0: all of it
     real: bool = False  # no protocol has made the LR images
+    source: str | None = None  # fingerprint of the HR images that the set was made of
+
+    @property
+    def images(self) -> str:
+        """The fingerprint of the HR images that the set was made of; of its own, where nothing tells those."""
+        return self.source or fingerprint(self.hr_paths)
 
     @property
     def hr_paths(self) -> Sequence[Path]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from data.images import write_image
-from data.testset import Sample, TestSet, fingerprint, to_pixels
+from data.testset import Sample, TestSet, to_pixels
 from evaluation import tables
 from evaluation.evaluate import Score, mean
 from evaluation.statistics import confidence_interval, image_means
@@ -171,7 +171,7 @@ def write_test_set(
     about = {
         "protocol": test_set.protocol,
         "digest": test_set.digest,
-        "images": fingerprint(test_set.hr_paths),
+        "images": test_set.images,
         "metric": metric,
     }
     stem = set_folder(results, test_set) / name

@@ -91,6 +91,7 @@ def test_a_prepared_set_is_what_is_made_on_the_fly(arguments, rule, make, photo_
             assert torch.equal(found[sample.image, case][1], sample.hr)
             count += 1
     assert count == len(found)
+    assert prepared.images == fresh.images  # or their scores could not be compared
 
 
 def test_noise_levels_and_modes_share_a_folder(make):
