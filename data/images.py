@@ -59,7 +59,7 @@ def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
     others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
     skipped = listing(others)
     told = log is not None or not paths
-    below = [path.name for path in visible if told and path.is_dir() and any(map(_is_image, path.iterdir()))]
+    below = [path.name for path in visible if told and path.is_dir() and _holds_images(path)]
     if not paths:
         raise FileNotFoundError(
             f"{folder} holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})"
@@ -71,6 +71,13 @@ def list_images(folder: str | Path, *, log: Log | None = None) -> list[Path]:
     if below and log is not None:
         log(f"{folder}: the images in its folders are not read: {listing(below)}")
     return paths
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        return any(map(_is_image, folder.iterdir()))
+    except OSError:  # nobody may read it, as lost+found
+        return False
 
 
 def _is_image(path: Path) -> bool:

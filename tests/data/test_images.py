@@ -4,7 +4,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +331,17 @@ def test_files_in_other_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     list_images(tmp_path, log=log.append)
     assert log[-1] == f"{tmp_path}: the images in its folders are not read: HR, LR"
+
+
+def test_a_folder_that_nobody_may_read_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "lost+found").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(path)
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert [path.name for path in list_images(tmp_path, log=print)] == ["a.png"]
