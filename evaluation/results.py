@@ -26,7 +26,8 @@ from utility import Run, append_rows, atomic_write, environment, file_name, list
 
 LABELS = ("set", "protocol", "image", "case")
 TRACED = ("seed", "lr_sr", "objective")  # of the run that a checkpoint lies in
-SAME = ("digest", "images", "metric", "sha256")  # of two tests whose scores are of the same restored images
+ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
+SAME = (*ALIKE, "sha256")  # of two tests whose scores are of the same restored images
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 
 

@@ -49,7 +49,6 @@ from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
 from utility import Run, append_rows, argument, atomic_write, write_text
 
-ALIKE = ("digest", "images", "metric")  # of a test, which must be the same for two scores to be compared
 CROP, ENLARGED, MOST = 64, 3, 3  # side of a crop, HR pixels; its factor on the sheet; how many gains and losses
 CPU = torch.device("cpu")
 
@@ -81,7 +80,7 @@ def check_alike(runs: Sequence[Mapping[str, Tested]]) -> None:
     for run in runs:
         for key, b in run.items():
             a = first.setdefault(key, b)
-            for name in ALIKE:
+            for name in results.ALIKE:
                 if a.about[name] != b.about[name]:
                     raise ValueError(f"{key} was measured otherwise: {name} {a.about[name]} and {b.about[name]}")
             if [score[:4] for score in a.scores] != [score[:4] for score in b.scores]:

@@ -90,19 +90,10 @@ def _convolve(
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        add_to: Tensor | None,
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
-        slope: float,
-        scale: float,
-    ) -> Tensor:
-        out = _convolve(x, weight, bias, add_to, stride, padding, slope, scale)
-        ctx.how = stride, padding, slope, scale
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, add_to: Tensor | None, *how: Any) -> Tensor:
+        out = _convolve(x, weight, bias, add_to, *how)
+        ctx.how = how
+        _, _, slope, _ = how
         ctx.save_for_backward(x, weight, None if slope == 1 else out)
         return out
 
@@ -112,13 +103,13 @@ class _Convolution(torch.autograd.Function):
         x, weight, out = ctx.saved_tensors
         stride, padding, slope, scale = ctx.how
         (d,) = gradients
-        of_x, of_weight, of_bias, of_beside, *_ = ctx.needs_input_grad
+        of_x, of_weight, of_bias, of_add_to, *_ = ctx.needs_input_grad
         dy, dbias = precede(d, out, slope, scale, x.dtype)
         dx, dweight, _ = torch.ops.aten.convolution_backward(
             *(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [of_x, of_weight, False])
         )
         of_others = None, None, None, None
-        return dx, dweight, dbias if of_bias else None, d if of_beside else None, *of_others
+        return dx, dweight, dbias if of_bias else None, d if of_add_to else None, *of_others
 
 
 def backward_before(
