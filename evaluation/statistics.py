@@ -7,8 +7,9 @@ trainings the score of a seed is one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite, nan, sqrt
+from math import isfinite, isnan, nan, sqrt
 from statistics import fmean, variance
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,34 @@ from evaluation.evaluate import Score, grouped, mean
 
 DRAWS = 10_000  # resamples of the bootstrap and of the test, which is exact where there are no more than these
 BATCH = 1000  # resamples in memory at once
+
+
+class Estimate(NamedTuple):
+    """A value with the ends of its interval, which are nan where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, digits: int, sign: str = "") -> str:
+        """Return it for a table; with `sign` "+", all its numbers have theirs.
+
+        Examples:
+            >>> Estimate(29.66, 28.9, 30.41).text(1), Estimate(0.12, nan, nan).text(2, "+")
+            ('29.7 [28.9, 30.4]', '+0.12')
+        """
+        ends = [f"{end:{sign}.{digits}f}" for end in (self.low, self.high) if isfinite(end)]
+        return f"{self.value:{sign}.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
+
+    def columns(self, name: str) -> dict[str, float | None]:
+        """Return it for a CSV file, None for what is nan.
+
+        Examples:
+            >>> Estimate(0.5, 0.25, nan).columns("mean")
+            {'mean': 0.5, 'mean_low': 0.25, 'mean_high': None}
+        """
+        names = (name, f"{name}_low", f"{name}_high")
+        return {column: None if isnan(value) else value for column, value in zip(names, self, strict=True)}
 
 
 def image_means(scores: Iterable[Score]) -> dict[str, dict[str, float]]:

@@ -59,7 +59,7 @@ from runtime.precision import PRECISIONS, Precision
 from scripts import formulation
 from scripts.benchmark_page import Counted, Figure, render, write_page
 from scripts.counting import STEPS, counted_inference, counted_step
-from scripts.program import check_picture, integer, one_line, program, size, words_of
+from scripts.program import add_cpu, check_picture, integer, one_line, program, size, words_of
 from utility import environment
 
 NETWORKS: dict[str, tuple[str, dict[str, int], int, int]] = {  # name, sizes, published batch and LR patch of a GPU
@@ -409,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=integer(1), default=5, help="(default: %(default)s)")
     parser.add_argument("--runs", type=integer(1), help="runs in a round (default: 20 on a GPU, else 1)")
     parser.add_argument("--quick", action="store_true", help="few networks, small images, three rounds")
-    parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
+    add_cpu(parser)
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="write the results there, with a plot beside it")
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):

@@ -30,12 +30,10 @@ from data.testset import Sample, TestSet
 from data.training_folders import training_folder
 from evaluation import Score, evaluate, tables
 from model import BlindSR, build, load_model
-from runtime.device import device as choose_device
-from runtime.precision import Precision
 from scripts.clock import train
 from scripts.demo import SCALE
 from scripts.drawing import enlarge, side_by_side
-from scripts.program import check_folder, one_line, program, real, words_of
+from scripts.program import add_cpu, check_folder, device_of, one_line, program, real, words_of
 from utility import Run, read_rows, write_text
 
 TEST_SETS = "Set5+Set14+B100"
@@ -115,9 +113,11 @@ def find_test_sets(given: Namespace) -> list[TestSet]:
     return found
 
 
-def score(networks: dict[str, BlindSR], test_sets: Sequence[TestSet]) -> tuple[list[Score], dict[str, Tensor]]:
+def score(
+    networks: dict[str, BlindSR], test_sets: Sequence[TestSet], *, cpu: bool
+) -> tuple[list[Score], dict[str, Tensor]]:
     """Return all scores, with the network's name before that of the set, and the images to be drawn."""
-    device = choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print)
+    device = device_of(cpu=cpu)
     images: dict[str, Tensor] = {}
     scores: list[Score] = []
     for name, net in networks.items():
@@ -151,9 +151,11 @@ def run(given: Namespace) -> None:
     common = ["--dir_data", str(given.dir_data), "--dir_experiment", str(given.out), "--scale", str(SCALE)]
     common += ["--data_cache", str(given.out / "cache"), "--data_test", test_sets[0].name, *COMMON]
     common += ["--data_train", given.data_train] if given.data_train else []
+    common += ["--cpu"] if given.cpu else []
     files = trained(common, seconds, begun + METHODS * seconds)
     networks = {"bicubic": build("BICUBIC", scale=SCALE)}
-    scores, images = score(networks | {name: load_model(path) for name, path in files.items()}, test_sets)
+    networks |= {name: load_model(path) for name, path in files.items()}
+    scores, images = score(networks, test_sets, cpu=given.cpu)
     table = tables.render([row for row in tables.rows(scores) if row.case == "all"], "markdown")
     write_text(given.out / "table.md", table + "\n")
     name = test_sets[0].name
@@ -161,7 +163,7 @@ def run(given: Namespace) -> None:
     courses = {key: course(path.parent.parent, name, before.get(key, 0.0)) for key, path in files.items()}
     curves(courses, name, given.out / "curves.png")
     if images:
-        order = ["LR", *networks, *files, "HR"]
+        order = ["LR", *networks, "HR"]
         side_by_side(given.out / "side_by_side.png", {name: images[name] for name in order}, EXAMPLE[2])
     print(f"\n{table}\nwritten to {given.out}")
 
@@ -175,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("experiment/compare"), help="folder for everything (%(default)s)"
     )
+    add_cpu(parser)
     given = parser.parse_args(argv)
     if given.out.exists():
         parser.error(f"--out {given.out} is there already; name another folder")

@@ -6,7 +6,7 @@
 Each is a run, or the folder `results/<checkpoint>` of one: so two checkpoints of a run can be compared. The program
 writes into the folder --out
 
-table.md    the scores; table.csv and table.tex have the same table
+table.md    the scores; table.tex has the same table, table.csv its numbers, one line for each network
 curves.png  PSNR over the steps of the trainings, where they logged a validation set
 crops.png   of two runs with --hr, where both tests had --save_results: the images with the largest gains and losses of
             PSNR, each where it shows most
@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ from data.images import list_images, read_image
 from data.testset import centre, to_pixels, to_tensor
 from evaluation import metric, results, tables
 from evaluation.results import Tested, harmless, slug
-from evaluation.statistics import confidence_interval, image_means, paired_test
+from evaluation.statistics import Estimate, confidence_interval, image_means, paired_test
 from scripts import variants
 from scripts.drawing import Tile, contact_sheet, enlarge
 from scripts.program import check_folder, one_line, program, words_of
@@ -59,11 +59,28 @@ class Page(NamedTuple):
     header: list[str]
     lines: list[list[str]]
     labels: int
+    records: list[dict[str, Any]]  # the numbers of the table, one for each test set, metric and network
     notes: list[str]
     figures: dict[str, Figure | None]  # by the name of the file
 
     def table(self, form: tables.Form) -> str:
         return tables.layout(self.header, self.lines, form, labels=self.labels)
+
+
+class Paired(NamedTuple):
+    """Two networks on a test set by a metric: means over the images, the second's difference, how many it changed."""
+
+    set: str
+    protocol: str
+    scores: str  # the file in which they are, without its suffix
+    metric: str
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    p: float  # of the paired test; nan where a score is infinite
+    images: int
+    better: int
+    worse: int
 
 
 class Change(NamedTuple):
@@ -102,16 +119,15 @@ def common(one: Mapping[str, Tested], other: Mapping[str, Tested]) -> dict[str, 
 # ----------------------------------------------------------------------------------------------------- table
 
 
-def with_interval(values: Sequence[float], digits: int, sign: str = "") -> str:
-    """Return the mean of values and its 95 % interval: `29.66 [28.90, 30.41]`."""
-    ends = [f"{end:{sign}.{digits}f}" for end in confidence_interval(values) if isfinite(end)]
-    return f"{fmean(values):{sign}.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
+def mean_of(values: Sequence[float]) -> Estimate:
+    """Return the mean of values of independent images with its 95 % interval."""
+    return Estimate(fmean(values), *confidence_interval(values))
 
 
-def rows(both: Mapping[str, tuple[Tested, Tested]]) -> list[list[str]]:
-    """Return the lines of the table: one for each test set and metric."""
-    table = []
-    for a, b in both.values():
+def paired(both: Mapping[str, tuple[Tested, Tested]]) -> list[Paired]:
+    """Pair two networks image by image, for each test set and metric that both have."""
+    found = []
+    for key, (a, b) in both.items():
         first, second = image_means(a.scores), image_means(b.scores)
         for name in a.scores[0].values:
             if name not in b.scores[0].values:
@@ -122,21 +138,29 @@ def rows(both: Mapping[str, tuple[Tested, Tested]]) -> list[list[str]]:
             p = paired_test(differences)
             better = sum(difference < 0 if kind.lower_is_better else difference > 0 for difference in differences)
             worse = sum(difference != 0 for difference in differences) - better
-            table.append(
-                [
-                    a.scores[0].set,
-                    a.scores[0].protocol,
-                    kind.heading,
-                    with_interval(ours, kind.digits),
-                    with_interval(theirs, kind.digits),
-                    with_interval(differences, kind.digits, "+"),
-                    f"{p:.4f}" if isfinite(p) else "–",
-                    str(len(first)),
-                    str(better),
-                    str(worse),
-                ]
-            )
-    return table
+            means = [mean_of(values) for values in (ours, theirs, differences)]
+            test = (a.scores[0].set, a.scores[0].protocol, Path(key).stem, name)
+            found.append(Paired(*test, *means, p=p, images=len(first), better=better, worse=worse))
+    return found
+
+
+def line(row: Paired) -> list[str]:
+    """Return a line of the table."""
+    kind = metric.find(row.metric)
+    means = [row.first.text(kind.digits), row.second.text(kind.digits), row.difference.text(kind.digits, "+")]
+    p = f"{row.p:.4f}" if isfinite(row.p) else "–"
+    return [row.set, row.protocol, kind.heading, *means, p, *map(str, row[-3:])]
+
+
+def records(row: Paired, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the lines of table.csv: one for either network."""
+    shared = dict(zip(row._fields[:4], row[:4], strict=True))
+    p = row.p if isfinite(row.p) else None
+    change = {**row.difference.columns("difference"), "p": p, "better": row.better, "worse": row.worse}
+    each = zip(names, (row.first, row.second), (dict.fromkeys(change), change), strict=True)
+    return [
+        {**shared, "network": name, "images": row.images, **mean.columns("mean"), **rest} for name, mean, rest in each
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------- crops
@@ -154,13 +178,19 @@ def changes(a: Tested, b: Tested) -> list[Change]:
     return losses + [change for change in found if change.gain > 0][-MOST:]
 
 
-def place(a: Tensor, b: Tensor, hr: Tensor, *, gain: bool) -> tuple[int, int]:
-    """Return top and left of the crop of (3, H, W) images where the winner is nearer to the HR image by most."""
+def place(a: Tensor, b: Tensor, hr: Tensor, *, gain: bool, border: int) -> tuple[int, int]:
+    """Return top and left of the crop of (3, H, W) images where the winner is nearer to the HR image by most.
+
+    border: pixels at each edge that were not scored, and are not shown where the image is large enough.
+    """
     nearer = ((a - hr).square() - (b - hr).square()).mean(0)[None, None]
-    side = min(CROP, *hr.shape[1:])
-    means = F.avg_pool2d(nearer if gain else -nearer, side, stride=1)[0, 0]
+    border = max(0, min(border, (min(hr.shape[1:]) - CROP) // 2))
+    height, width = hr.shape[1:]
+    inner = nearer[..., border : height - border, border : width - border]
+    side = min(CROP, *inner.shape[2:])
+    means = F.avg_pool2d(inner if gain else -inner, side, stride=1)[0, 0]
     top, left = divmod(int(means.argmax()), means.shape[1])
-    return top, left
+    return border + top, border + left
 
 
 def of_size(hr: Tensor, sr: Tensor, scale: int, name: str) -> Tensor:
@@ -186,7 +216,7 @@ def crops(names: Sequence[str], a: Tested, b: Tested, hr_paths: Mapping[str, Pat
             continue
         x, y, hr = (to_tensor(read_image(path), CPU) for path in (*files, hr_paths[change.image]))
         hr = of_size(hr, x, a.about["scale"], str(hr_paths[change.image]))
-        top, left = place(x, y, hr, gain=change.gain > 0)
+        top, left = place(x, y, hr, gain=change.gain > 0, border=a.about["scale"])
         cut = [enlarge(image[:, top : top + CROP, left : left + CROP], ENLARGED) for image in (x, y, hr)]
         what = [f"{a.scores[0].set}, {change.image}", f"{change.case}", f"at row {top}, column {left}"]
         lines = [what, [f"{change.gain:+.2f} dB"], []]
@@ -222,7 +252,10 @@ def pair(given: Namespace, folders: Sequence[Path], tested: Sequence[Mapping[str
         figures["crops.png"] = contact_sheet(sheet, f"from {names[0]} to {names[1]}") if sheet else None
         if not sheet:
             notes.append("no crops: both tests need --save_results, and --hr the HR images of their names")
-    return Page(header, rows(both), 3, notes, figures)
+    if not (found := paired(both)):
+        raise ValueError("`runs`: no metric was measured of both; score them by the same --score")
+    numbers = [record for row in found for record in records(row, names)]
+    return Page(header, [*map(line, found)], 3, numbers, notes, figures)
 
 
 def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[str, Tested]]) -> Page:
@@ -241,7 +274,7 @@ def ablation(given: Namespace, folders: Sequence[Path], tested: Sequence[dict[st
     legend = variants.LEGEND if several else variants.ONE_SEED
     notes = [legend, *(f"note: {note}" for note in variants.notes(named))]
     figure = variants.curves({name: [run.run for run in variant.runs] for name, variant in named.items()})
-    return Page(["", *names], variants.table(named), 1, notes, {"curves.png": figure})
+    return Page(["", *names], variants.table(named), 1, variants.records(named), notes, {"curves.png": figure})
 
 
 def run(given: Namespace) -> None:
@@ -262,8 +295,8 @@ def run(given: Namespace) -> None:
     write_text(given.out / "table.md", "\n\n".join([page.table("markdown"), *notes, *pictures]) + "\n")
     write_text(given.out / "table.tex", page.table("latex") + "\n")
     with atomic_write(given.out / "table.csv") as temporary:
-        lines = [[*map(harmless, line[: page.labels]), *line[page.labels :]] for line in page.lines]
-        append_rows(temporary, [dict(zip(page.header, line, strict=True)) for line in lines])
+        cells = [{name: harmless(x) if isinstance(x, str) else x for name, x in each.items()} for each in page.records]
+        append_rows(temporary, cells)
     for name, figure in page.figures.items():
         if figure is not None:
             with atomic_write(given.out / name) as temporary:

@@ -45,7 +45,7 @@ from data.store import ImageFolder, check_images
 from evaluation.results import sha256
 from model import BlindSR, load_model, name_of, zoo
 from scripts.drawing import widths
-from scripts.program import check_folder, integer, one_line, program, real, words_of
+from scripts.program import add_cpu, check_folder, device_of, integer, one_line, program, real, words_of
 from utility import argument, atomic_write, environment, file_name, write_text
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
@@ -187,7 +187,7 @@ def run(given: Namespace) -> None:
     patches, images = random_patches(
         paths, side=side, count=given.patches, seed=given.seed, skip_bad=given.skip_bad_images
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(cpu=given.cpu)
     embedded = embed(net, patches, images, rule, space=given.space, seed=given.seed, device=device)
     summary = {
         "network": name_of(net),
@@ -248,6 +248,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--seed", type=integer(0, 2**32 - 1), default=1, help="of the patches, noise, halves, t-SNE (1)"
     )
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out unreadable and too small images")
+    add_cpu(parser)
     given = parser.parse_args(argv)
     with one_line(parser.prog, words_of(parser)):
         run(given)

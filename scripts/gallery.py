@@ -32,7 +32,7 @@ from data.testset import Degraded, to_pixels, to_tensor
 from evaluation import metric, report, smallest_hr
 from model import BlindSR, name_of
 from scripts.picture import load_networks, restored, scale_of, titles
-from scripts.program import check_picture, integer, one_line, program, real, words_of
+from scripts.program import add_cpu, check_picture, integer, one_line, program, real, words_of
 from utility import write_text
 
 CPU = torch.device("cpu")
@@ -151,7 +151,7 @@ def listed(paths: Sequence[Path]) -> list[Path]:
 def run(given: Namespace, names: Sequence[str]) -> None:
     """Restore and write. Raise ValueError or OSError that names the argument to mend."""
     check_picture("--out", given.out, (".html",))
-    nets, images = load_networks(given.networks, names), listed(given.images)
+    nets, images = load_networks(given.networks, names, cpu=given.cpu), listed(given.images)
     scale = scale_of(nets)
     about = {
         name: f"{name_of(net)} ×{scale}, {sum(map(torch.numel, net.parameters())):,} parameters"
@@ -192,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rule = parser.add_mutually_exclusive_group()
     rule.add_argument("--protocol", help="of --protocol in test.py, or a file of one: degrade the images by it")
     rule.add_argument("--sig", type=real(0, above=True), help="blur by an isotropic Gaussian of this σ, HR pixels")
+    add_cpu(parser)
     given = parser.parse_args(argv)
     names = titles(parser, given.names, given.networks)
     with one_line(parser.prog, words_of(parser)):

@@ -26,10 +26,9 @@ from data.testset import to_tensor
 from evaluation import metric
 from evaluation.results import run_of
 from model import BlindSR, load_model
-from runtime.device import device as choose_device
-from runtime.precision import Precision, ieee_products
+from runtime.precision import ieee_products
 from scripts.drawing import enlarge, side_by_side
-from scripts.program import check_picture, one_line, program, words_of
+from scripts.program import add_cpu, check_picture, device_of, one_line, program, words_of
 from utility import argument
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
@@ -54,9 +53,9 @@ def titles(parser: ArgumentParser, names: Sequence[str] | None, networks: Sequen
     return found
 
 
-def load_networks(paths: Sequence[Path], names: Sequence[str]) -> dict[str, BlindSR]:
+def load_networks(paths: Sequence[Path], names: Sequence[str], *, cpu: bool) -> dict[str, BlindSR]:
     """Load networks by their titles, onto the GPU if there is one. Raise ValueError or OSError for a bad file."""
-    device = choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print)
+    device = device_of(cpu=cpu)
     with argument("networks"):
         return {name: load_model(path, device) for name, path in zip(names, paths, strict=True)}
 
@@ -115,7 +114,7 @@ def run(given: Namespace, names: Sequence[str]) -> None:
     check_picture("--out", given.out, PICTURES)
     if given.out.resolve() in [path.resolve() for path in (given.lr, given.hr) if path is not None]:
         raise ValueError(f"--out {given.out} is one of the photographs")
-    nets = load_networks(given.networks, names)
+    nets = load_networks(given.networks, names, cpu=given.cpu)
     lr, hr = read(given.lr), None if given.hr is None else read(given.hr)
     height, width = (scale_of(nets) * side for side in lr.shape[-2:])
     if hr is None and (teachers := [name for name, net in nets.items() if net.sees_hr]):
@@ -139,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hr", type=Path, help="the HR image, if there is one")
     place = "in HR pixels (default: a square of much detail)"
     parser.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help=place)
+    add_cpu(parser)
     given = parser.parse_args(argv)
     names = titles(parser, given.names, given.networks)
     with one_line(parser.prog, words_of(parser)):

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
+from runtime.device import device
 from runtime.divergence import TrainingError
+from runtime.precision import Precision
 from runtime.signals import INTERRUPTED
 from utility import print_any_name
 
@@ -23,6 +25,16 @@ def program(file: str, text: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=Path(file).name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def add_cpu(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --cpu, of which `device_of` wants to know."""
+    parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
+
+
+def device_of(*, cpu: bool) -> torch.device:
+    """Return the GPU, set to compute in float32, or the CPU where there is none or `cpu` asks for it."""
+    return device(cpu=cpu, n_GPUs=1, precision=Precision(), log=print)
 
 
 @contextmanager

@@ -31,9 +31,7 @@ from data.testset import PAIRED, TestSet
 from evaluation import Measure, evaluate, grouped, mean, metric, smallest_hr
 from loss.factory import require
 from model import BlindSR, build, load_model, zoo
-from runtime.device import device as choose_device
-from runtime.precision import Precision
-from scripts.program import one_line, program, real, words_of
+from scripts.program import add_cpu, device_of, one_line, program, real, words_of
 from utility import argument, environment, write_text
 
 METRICS = ("psnr", "ssim")
@@ -182,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tolerance_ssim", type=real(0), default=0.002, help="(default: 0.002)")
     parser.add_argument("--tolerance_lpips", type=real(0), default=0.002, help="(default: 0.002)")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
-    parser.add_argument("--cpu", action="store_true", help="run on the CPU even where there is a GPU")
+    add_cpu(parser)
     given = parser.parse_args(argv)
     table = tables[given.table]
     rows = [row for row in table["rows"] if given.row in (None, row["row"])]
@@ -204,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(given: Namespace, table: dict[str, Any], rows: Sequence[dict[str, Any]], tolerance: Tolerance) -> None:
     """Measure and print the rows of a table; exit with `UNMEASURED` if some could not be measured."""
-    device = choose_device(cpu=given.cpu, n_GPUs=1, precision=Precision(), log=print)
+    device = device_of(cpu=given.cpu)
     print(f"{table['title']}\nprotocol {table['protocol']}, luma {table['metric']}, tolerance: {tolerance}")
     print(f"{'row':<20}{'set':<24}{'published':<26}{'measured':<26}{'difference':<28}verdict")
     found: list[Line] = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from evaluation import mean, metric
 from evaluation.results import Tested, run_of
-from evaluation.statistics import difference_interval
+from evaluation.statistics import Estimate, difference_interval
 from runtime.curves import joined, psnr_curves
 from utility import ENVIRONMENT, Run
 
@@ -120,23 +120,58 @@ def table(variants: Mapping[str, Variant]) -> list[list[str]]:
     lines = differing(variants)
     seeds = [[str(run.config.get("seed", "–")) for run in variant.runs] for variant in variants.values()]
     lines.append(["seeds", *map(", ".join, seeds)])
-    for title, key in tests(variants).items():
-        scores = [
+    titles = {key: title for title, key in tests(variants).items()}
+    for key, name, values in scores(variants):
+        kind = metric.find(name)
+        cells = [
+            with_deviation(found, len(variant.runs), kind.digits)
+            for found, variant in zip(values, variants.values(), strict=True)
+        ]
+        lines.append([f"{titles[key]}: {kind.heading}", *cells])
+        if values[0] and any(values[1:]):
+            changes = [difference(found, values[0]).text(kind.digits, "+") if found else "–" for found in values[1:]]
+            lines.append(["– difference from the first", "", *changes])
+    return lines
+
+
+def records(variants: Mapping[str, Variant]) -> list[dict[str, Any]]:
+    """Return the numbers of the table: one line for each test, metric and variant that was tested."""
+    settings = {name: dict(zip(variants, cells, strict=True)) for name, *cells in differing(variants)}
+    found = []
+    for key, name, values in scores(variants):
+        tested = next(run.tested[key] for variant in variants.values() for run in variant.runs if key in run.tested)
+        labels = {"set": tested.scores[0].set, "protocol": tested.scores[0].protocol, "scores": Path(key).stem}
+        for place, (variant, one) in enumerate(zip(variants, values, strict=True)):
+            if not one:
+                continue
+            compared = place > 0 and values[0]
+            change = difference(one, values[0]) if compared else Estimate(nan, nan, nan)
+            found.append(
+                {
+                    **labels,
+                    "metric": name,
+                    "network": variant,
+                    **{f"setting_{setting}": cells[variant] for setting, cells in settings.items()},
+                    "seeds": len(one),
+                    "mean": fmean(one),
+                    "deviation": stdev(one) if len(one) > 1 and all(map(isfinite, one)) else None,
+                    **change.columns("difference"),
+                }
+            )
+    return found
+
+
+def scores(variants: Mapping[str, Variant]) -> Iterator[tuple[str, str, list[list[float]]]]:
+    """Yield each test, by its path in the results of a run, each metric, and for each variant the scores of its seeds.
+
+    A score is the mean over images and kernels.
+    """
+    for key in tests(variants).values():
+        tested = [
             [mean(run.tested[key].scores) for run in variant.runs if key in run.tested] for variant in variants.values()
         ]
-        for name in dict.fromkeys(name for runs in scores for values in runs for name in values):
-            values = [[run[name] for run in runs if name in run] for runs in scores]
-            kind = metric.find(name)
-            cells = [
-                with_deviation(found, len(variant.runs), kind.digits)
-                for found, variant in zip(values, variants.values(), strict=True)
-            ]
-            lines.append([f"{title}: {kind.heading}", *cells])
-            if len(variants) > 1 and values[0]:
-                changes = [with_interval(found, values[0], kind.digits) for found in values[1:]]
-                if any(values[1:]):
-                    lines.append(["– difference from the first", "", *changes])
-    return lines
+        for name in dict.fromkeys(name for runs in tested for values in runs for name in values):
+            yield key, name, [[run[name] for run in runs if name in run] for runs in tested]
 
 
 def differing(variants: Mapping[str, Variant]) -> list[list[str]]:
@@ -178,12 +213,9 @@ def with_deviation(values: Sequence[float], runs: int, digits: int) -> str:
     return f"{fmean(values):.{digits}f}{deviation}" + (f" ({len(values)} of {runs})" if len(values) < runs else "")
 
 
-def with_interval(values: Sequence[float], others: Sequence[float], digits: int) -> str:
-    """Return `+0.12 [+0.03, +0.21]`: the difference of two means over seeds and its 95 % interval."""
-    if not values:
-        return "–"
-    ends = [f"{end:+.{digits}f}" for end in difference_interval(values, others) if isfinite(end)]
-    return f"{fmean(values) - fmean(others):+.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
+def difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
+    """Return the difference of two means over seeds with its 95 % interval."""
+    return Estimate(fmean(values) - fmean(others), *difference_interval(values, others))
 
 
 def notes(variants: Mapping[str, Variant]) -> list[str]:

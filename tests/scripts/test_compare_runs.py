@@ -14,7 +14,7 @@ from data.protocol import gaussian8
 from data.testset import Degraded
 from evaluation import evaluate, results
 from scripts import compare_runs
-from scripts.compare_runs import main, place, rows
+from scripts.compare_runs import main, paired, place
 from utility import append_rows
 
 CPU = torch.device("cpu")
@@ -56,8 +56,14 @@ def test_table_curves_and_crops(tested, photo_folder, tmp_path, capsys):
     assert "PSNR (dB) ↑" in said
     tables = {"table.md", "table.csv", "table.tex"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*tables, "curves.png", "crops.png"}
-    (psnr, _) = csv.DictReader((tmp_path / "out/table.csv").open(encoding="utf-8"))
-    assert float(psnr["difference"].split()[0]) > 0
+    first, second, *_ = csv.DictReader((tmp_path / "out/table.csv").open(encoding="utf-8"))
+    assert [first[key] for key in ("set", "protocol", "metric", "network", "difference")] == [
+        *("Set5", "gaussian8", "psnr", "old", "")
+    ]
+    gain = float(second["mean"]) - float(first["mean"])
+    assert float(second["difference"]) == pytest.approx(gain)
+    assert 0 < float(second["difference_low"]) <= gain <= float(second["difference_high"])
+    assert (second["network"], second["p"], second["images"], second["better"]) == ("new", "0.5", "2", "2")
     assert r"PSNR (dB) $\uparrow$" in (tmp_path / "out/table.tex").read_text(encoding="utf-8")
     assert "older weights" not in said
     table = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()
@@ -97,8 +103,8 @@ def test_lower_is_better_where_it_is(tested):
             tested_set.scores[:] = [
                 score._replace(values={"niqe": score.values["psnr"]}) for score in tested_set.scores
             ]
-    (row,) = rows(both)
-    assert row[-2:] == ["0", "2"]  # a higher NIQE is worse
+    (row,) = paired(both)
+    assert (row.better, row.worse) == (0, 2)  # a higher NIQE is worse
 
 
 def test_the_crop_is_where_it_shows_most():
@@ -106,8 +112,14 @@ def test_the_crop_is_where_it_shows_most():
     a, b = hr.clone(), hr.clone()
     a[:, 100:164, 150:214] = 0.5  # the first is wrong here
     b[:, :64, :64] = 0.5
-    assert place(a, b, hr, gain=True) == (100, 150)
-    assert place(a, b, hr, gain=False) == (0, 0)
+    assert place(a, b, hr, gain=True, border=4) == (100, 150)
+    assert place(a, b, hr, gain=False, border=0) == (0, 0)
+    assert place(a, b, hr, gain=False, border=4) == (4, 4)  # what was not scored is not shown
+
+
+def test_the_crop_of_a_small_image_is_all_of_it():
+    hr = torch.zeros(3, 66, 40)
+    assert place(hr, hr + 0.5, hr, gain=False, border=4)[1] == 0
 
 
 def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys):
@@ -141,6 +153,8 @@ def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys
     path.rename(path.with_name("scores_matlab.csv"))
     path.with_suffix(".json").rename(path.with_name("scores_matlab.json"))
     assert "nothing was tested with both" in refused(f"{new} {other}")
+    psnr, ssim = (tested(name, 0.1, images=False, metrics=(name,)) for name in ("psnr", "ssim"))
+    assert "no metric was measured of both" in refused(f"{psnr} {ssim}")
     # Two checkpoints of one run have no curves to lay over each other, and no crops without images.
     best, latest = (old / "results" / name for name in ("model_best", "model_latest"))
     assert "--names a: expected 2 different names, for model_best, model_latest" in refused(

@@ -48,7 +48,7 @@ def test_a_page_holds_all_and_needs_nothing_else(files):
 
 def test_db_is_that_of_the_tests(files):
     page = made(files, "hr --networks KDSR_S_2.pt --names S --protocol gaussian8 --crop 16")
-    net = gallery.load_networks([files / "KDSR_S_2.pt"], ["S"])["S"]
+    net = gallery.load_networks([files / "KDSR_S_2.pt"], ["S"], cpu=True)["S"]
     test_set = Degraded("hr", sorted((files / "hr").iterdir()), gaussian8(2))
     common = {"scale": 2, "planes": "matlab", "device": torch.device("cpu"), "metrics": ["psnr"]}
     scores = evaluate(lambda lr, hr: net(lr, hr).image, test_set, **common)

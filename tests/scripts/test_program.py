@@ -37,6 +37,13 @@ def test_an_argument_that_the_room_does_not_know_is_named():
     assert "do.py: error: [Errno 2] HR.png: No such file or directory: 'nowhere'" in str(caught.value)
 
 
+def test_the_cpu_is_taken_where_it_is_asked_for(capsys):
+    parser = program.program(__file__, "")
+    program.add_cpu(parser)
+    assert program.device_of(cpu=parser.parse_args(["--cpu"]).cpu).type == "cpu"
+    assert capsys.readouterr().out == "running on the CPU\n"  # and not for want of a GPU
+
+
 def test_other_errors_are_bugs_and_pass():
     with pytest.raises(KeyError), program.one_line("do.py", {}):
         raise KeyError("x")

@@ -1,5 +1,6 @@
 """Runs as variants with several seeds: what groups them, the table, the notes, the curves, the program."""
 
+import csv
 import json
 from math import inf, nan, sqrt
 
@@ -194,6 +195,16 @@ def test_the_page_of_an_ablation(run, photo_folder, tmp_path, capsys, monkeypatc
     assert cells[5][2].startswith("+4.500 \\[")
     assert "22.500 ± 1.000" in said
     assert "](curves.png)" in text
+    first, second = csv.DictReader((tmp_path / "page/table.csv").open(encoding="utf-8"))
+    shared = {"set": "Set5", "protocol": "gaussian8", "scores": "scores_rgb", "metric": "psnr"}
+    assert {name: first[name] for name in shared} == shared
+    assert [first[name] for name in ("network", "setting_lr_sr", "seeds", "mean", "deviation", "difference")] == [
+        *("a", "0.001", "3", "22.5", "1.0", "")
+    ]
+    assert [second[name] for name in ("network", "setting_lr_sr", "seeds", "mean", "difference")] == [
+        *("b", "0.01", "2", "27.0", "4.5")
+    ]
+    assert float(second["difference_low"]) < 4.5 < float(second["difference_high"])
     with Image.open(tmp_path / "page/curves.png") as picture:
         assert picture.width > picture.height
 
