@@ -70,14 +70,11 @@ def released_words(words: Sequence[str]) -> list[str]:
 
     Flags that only training reads are left out.
     """
-    parser_words = [word for word in words if word != "--test_only"]
-    dropped = spellings(TrainOptions) - spellings(EvalOptions)
-    kept: list[str] = []
-    skipping = False
-    for word in parser_words:
-        name = word.removeprefix("--").split("=")[0] if word.startswith("--") else None
-        if name is not None:
-            skipping = name in dropped
+    dropped = {"test_only", *spellings(TrainOptions) - spellings(EvalOptions)}
+    kept, skipping = list[str](), False
+    for word in words:
+        if word.startswith("--"):
+            skipping = word.removeprefix("--").split("=")[0] in dropped
         if not skipping:
             kept.append(word)
     return kept
