@@ -130,7 +130,7 @@ class Adversarial(Objective[BlindSR]):
         self.temperature = temperature
         self.rate_share = rate_share
         self.pixel = PixelLoss(loss)
-        self.weights = {self.pixel.name: l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
+        self.weights = {"pixel": l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
 
     @classmethod
     def from_flags(
@@ -181,30 +181,28 @@ class Adversarial(Objective[BlindSR]):
         # The network, judged by a discriminator that stays as it is.
         restored = net(lr, hr)
         sr = restored.image.float()
-        losses = self._pixels(sr, hr)
+        target = sharpened(hr) if self.sharpen else hr
+        difference = self.pixel(sr, target)
+        losses = {"pixel": difference.total}
+        if self.perceptual is not None:
+            losses["perceptual"] = self.perceptual(sr, target)
         with frozen(self.discriminator):
             losses["gan"] = self.gan.generator(self._logits(sr))
         if self.teacher is not None:
             with torch.no_grad():
-                target = self.teacher.embed(lr, hr).projection
-            losses["kl"] = divergence(restored.embedding.projection, target, self.temperature)
+                known = self.teacher.embed(lr, hr).projection
+            losses["kl"] = divergence(restored.embedding.projection, known, self.temperature)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        del losses["pixel"]
         sr = sr.detach()
         del restored
-        yield Phase(losses, total, step=False)
+        yield Phase({**difference.parts, **losses}, total, step=False)
 
         # The discriminator, on each kind of image alone: less memory than both at once.
         real = self.gan.real(self._logits(hr))
         yield Phase({"d_real": real}, real, step=False)
         fake = self.gan.fake(self._logits(sr))
         yield Phase({"d_fake": fake}, fake)
-
-    def _pixels(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        target = sharpened(hr) if self.sharpen else hr
-        losses = {self.pixel.name: self.pixel(sr, target)}
-        if self.perceptual is not None:
-            losses["perceptual"] = self.perceptual(sr, target)
-        return losses
 
     def _logits(self, image: Tensor) -> Tensor:
         return self.discriminator(image).float()

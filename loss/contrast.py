@@ -53,7 +53,7 @@ class Contrast(Objective[ContrastiveSR]):
         self.warmup_steps = warmup_steps
         self.freeze_step = freeze_step
         self.turns = (warmup_steps, freeze_step)
-        self.pixel = PixelLoss(loss)
+        self.pixel = PixelLoss(loss, factor=255)  # grey levels: the published weight against the contrast
 
     def phases(self, net: ContrastiveSR, batch: Batch, step: int) -> Iterator[Phase]:
         if len(batch.lr) % 2:
@@ -63,20 +63,16 @@ class Contrast(Objective[ContrastiveSR]):
         if step >= self.freeze_step:
             with torch.no_grad():
                 code = net.embed(query).code
-            difference = self._pixels(net.restore(query, code), target)
-            yield Phase({self.pixel.name: difference}, difference)
+            difference = self.pixel(net.restore(query, code), target)
+            yield Phase(difference.parts, difference.total)
         elif step < self.warmup_steps:
             contrast = self._contrast(net, net.embed(query).projection, key)
             yield Phase({"contrast": contrast}, self.c_weight * contrast)
         else:
             restored = net(query)
-            difference = self._pixels(restored.image, target)
+            difference = self.pixel(restored.image, target)
             contrast = self._contrast(net, restored.embedding.projection, key)
-            losses = {self.pixel.name: difference, "contrast": contrast}
-            yield Phase(losses, difference + self.c_weight * contrast)
-
-    def _pixels(self, sr: Tensor, hr: Tensor) -> Tensor:
-        return 255 * self.pixel(sr.float(), hr)  # the published weight against the contrast
+            yield Phase({**difference.parts, "contrast": contrast}, difference.total + self.c_weight * contrast)
 
     def _contrast(self, net: ContrastiveSR, projection: Tensor, key: Tensor) -> Tensor:
         logits = self.moco(net.encoder, projection, key)  # (B, 1 + queue), the positive first

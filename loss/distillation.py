@@ -64,6 +64,6 @@ class Distillation(Objective[BlindSR]):
             yield Phase({"kl": kl}, self.kd_weight * kl)
             return
         restored = net(batch.lr)
-        difference = self.pixel(restored.image.float(), batch.hr)
+        difference = self.pixel(restored.image, batch.hr)
         kl = divergence(restored.embedding.projection, target, self.temperature)
-        yield Phase({self.pixel.name: difference, "kl": kl}, difference + self.kd_weight * kl)
+        yield Phase({**difference.parts, "kl": kl}, difference.total + self.kd_weight * kl)

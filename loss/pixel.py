@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import add
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,40 +28,45 @@ DIFFERENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+class Difference(NamedTuple):
+    """How much SR images differ from HR images."""
+
+    total: Tensor  # the weighted sum, a scalar
+    parts: dict[str, Tensor]  # its terms without their weights, for the log: "l1", "mse"
+
+
 class PixelLoss:
     """A weighted sum of `DIFFERENCES`, in EDSR's form.
 
     Args:
         text: weight*name, joined by +: "1*L1", "0.5*L1+0.5*MSE".
+        factor: of every difference, beside its weight.
 
     Raises:
         ValueError: the text is of another form.
     """
 
-    def __init__(self, text: str = "1*L1") -> None:
+    def __init__(self, text: str = "1*L1", factor: float = 1.0) -> None:
+        self.factor = factor
         found = [re.fullmatch(r"(\d+\.?\d*(?:e-?\d+)?)\*(\w+)", term) for term in text.split("+")]
         self.terms = [(float(term[1]), term[2]) for term in found if term is not None and term[2] in DIFFERENCES]
-        if len(self.terms) < len(found) or not any(weight for weight, _ in self.terms):
+        names = {name for _, name in self.terms}
+        if not len(names) == len(self.terms) == len(found) or not any(weight for weight, _ in self.terms):
             raise ValueError(
-                f"`loss` {text}: expected a weight, * and one of {', '.join(DIFFERENCES)}, or several joined by +, "
-                "such as 0.5*L1+0.5*MSE"
+                f"`loss` {text}: expected a weight, * and one of {', '.join(DIFFERENCES)}, or different ones joined by "
+                "+, such as 0.5*L1+0.5*MSE"
             )
 
-    @property
-    def name(self) -> str:
-        """The name in the log: "l1", "mse", or "pixel" for a sum."""
-        return self.terms[0][1].lower() if len(self.terms) == 1 else "pixel"
+    def __call__(self, sr: Tensor, hr: Tensor) -> Difference:
+        """Return the loss of (B, 3, H, W) images in [0, 1], computed in float32."""
+        sr = sr.float()
+        parts = {name.lower(): _times(self.factor, DIFFERENCES[name](sr, hr)) for _, name in self.terms}
+        weighted = [_times(weight, parts[name.lower()]) for weight, name in self.terms]
+        return Difference(reduce(add, weighted), parts)
 
-    def __call__(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the loss of (B, 3, H, W) images in [0, 1], a scalar."""
-        values = (
-            DIFFERENCES[name](sr, hr) if weight == 1 else weight * DIFFERENCES[name](sr, hr)
-            for weight, name in self.terms
-        )
-        total = next(values)
-        for value in values:
-            total = total + value
-        return total
+
+def _times(factor: float, x: Tensor) -> Tensor:
+    return x if factor == 1 else factor * x  # nothing to launch for a factor of 1
 
 
 class Pixel(Objective[BlindSR]):
@@ -75,5 +83,5 @@ class Pixel(Objective[BlindSR]):
         self.pixel = PixelLoss(loss)
 
     def phases(self, net: BlindSR, batch: Batch, step: int) -> Iterator[Phase]:
-        difference = self.pixel(net(batch.lr, batch.hr).image.float(), batch.hr)
-        yield Phase({self.pixel.name: difference}, difference)
+        difference = self.pixel(net(batch.lr, batch.hr).image, batch.hr)
+        yield Phase(difference.parts, difference.total)

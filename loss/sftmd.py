@@ -41,5 +41,5 @@ class SFTMD(Objective[IKC]):
         self.pixel = PixelLoss(loss)
 
     def phases(self, net: IKC, batch: Batch, step: int) -> Iterator[Phase]:
-        difference = self.pixel(net.restore(batch.lr, true_code(batch)).float(), batch.hr)
-        yield Phase({self.pixel.name: difference}, difference)
+        difference = self.pixel(net.restore(batch.lr, true_code(batch)), batch.hr)
+        yield Phase(difference.parts, difference.total)
