@@ -135,7 +135,7 @@ def pair_folders(lr_dir: Path, hr_dir: Path, scale: int) -> list[Pair]:
         failures.append(wrong)
     wrong = min(failures, key=len)
     raise ValueError(
-        f"{len(wrong)} of {len(lr)} LR and {len(hr)} HR images have no partner of their name, or more "
+        f"among {len(lr)} LR and {len(hr)} HR images, {len(wrong)} have no partner of their name, or more "
         f"than one: {listing([str(path) for path in wrong])}"
     )
 

@@ -21,16 +21,25 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import EXTRASAMPLES as EXTRA_SAMPLES
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
+from PIL.TiffImagePlugin import TiffImageFile
 
 from utility import listing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 WANTED = "PNG, JPEG, WebP, BMP and TIFF are read"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-OTHER_SUFFIXES = (".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga", ".eps", ".svg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff")
+RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2")  # of cameras
+OTHER_SUFFIXES = (
+    *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga", ".eps", ".svg", ".psd", ".xcf"),
+    *RAW_SUFFIXES,
+)
+Image.MAX_IMAGE_PIXELS = None  # scans are larger than Pillow allows; photographs are asked for their memory first
 
 ENDS = {"PNG": b"\0\0\0\0IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}  # the last bytes of a file that was not cut off
 ORIENTATION = ExifTags.Base.Orientation
+WHITE_IS_ZERO, PREMULTIPLIED = 0, 1  # values of PHOTOMETRIC and EXTRA_SAMPLES
 
 Size = tuple[int, int]  # (height, width)
 Log = Callable[[str], None]
@@ -91,11 +100,22 @@ def read_image(path: str | Path) -> np.ndarray:
     """Read (H, W, 3) uint8 RGB, upright: grey is repeated, alpha dropped, 16 bits rounded to 8. Raises BadImage."""
     with _single(path) as image:
         pixels = decode(path, image)
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(value / 257): 65535 -> 255
+    pixels = to_8_bits(pixels)
     if pixels.shape[2] < 3:
         return np.repeat(pixels[..., :1], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3])
+
+
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Round uint16 pixels to uint8, 65535 to 255; uint8 stays.
+
+    Examples:
+        >>> to_8_bits(np.array([0, 128, 129, 65535], np.uint16)).tolist()
+        [0, 0, 1, 255]
+    """
+    if pixels.dtype != np.uint16:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(value / 257)
 
 
 def check_image(path: str | Path, *, all_bytes: bool = True) -> Size:
@@ -130,6 +150,8 @@ def opened(path: str | Path, formats: tuple[str, ...] = FORMATS, wanted: str = W
     try:
         if not (place := Path(path)).is_file() and place.exists():  # opening a pipe would wait for its other end
             raise ValueError("it is no file, but a folder, a pipe, a socket or a device")
+        if Path(path).suffix.lower() in RAW_SUFFIXES:  # of which Pillow would read a preview
+            raise ValueError("it is a raw file of a camera; develop it, to a TIFF of 16 bits or a JPEG")
         with Image.open(path, formats=formats) as image:
             if image.mode[0] in "IF" and not is_deep(image):
                 raise ValueError(f"its pixels are {image.mode}; 8 or 16 bits a channel are read")
@@ -138,7 +160,7 @@ def opened(path: str | Path, formats: tuple[str, ...] = FORMATS, wanted: str = W
         raise BadImage(f"{path} cannot be read as an image: {_foreign(path)}; {wanted}") from None
     except BadImage:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise BadImage(f"{path} cannot be read as an image: {error}") from error
 
 
@@ -176,14 +198,17 @@ def decode(path: str | Path, image: ImageFile) -> np.ndarray:
     grey = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") or "LA;16" in str(image.tile)
     if is_deep(image):
         image.load()  # OpenCV is not strict about truncated files
-        return upright(_decode_deep(path, image.tell(), grey), orientation)
+        return upright(_decode_deep(path, image, grey), orientation)
     mode = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     pixels = np.array(image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], -1)  # H W -> H W 1
     return pixels if image.format == "TIFF" else upright(pixels, orientation)  # Pillow turns TIFF itself
 
 
-def _decode_deep(path: str | Path, page: int, grey: bool) -> np.ndarray:
+def _decode_deep(path: str | Path, image: ImageFile, grey: bool) -> np.ndarray:
+    if image.mode == "CMYK":
+        raise ValueError("it is CMYK of 16 bits a channel; save it as RGB, or with 8 bits")
+    page = image.tell()
     read, pages = cv2.imdecodemulti(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED, range=(page, page + 1))
     if not read:
         raise ValueError("16-bit image that OpenCV cannot decode")
@@ -192,7 +217,15 @@ def _decode_deep(path: str | Path, page: int, grey: bool) -> np.ndarray:
     channels = {1: [0], 2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]  # BGR -> RGB
     if grey and len(channels) > 2:
         channels = [0, *channels[3:]]
-    return pixels[..., channels]
+    pixels = pixels[..., channels]
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        pixels = np.concatenate((65535 - pixels[..., :1], pixels[..., 1:]), axis=2)
+    if pixels.shape[2] % 2 == 0 and PREMULTIPLIED in tags.get(EXTRA_SAMPLES, ()):
+        colour, alpha = pixels[..., :-1], pixels[..., -1:]
+        colour = np.rint(colour * (65535 / np.maximum(alpha, 1).astype(np.float32))).clip(0, 65535)
+        pixels = np.concatenate((colour.astype(np.uint16), alpha), axis=2)
+    return pixels
 
 
 def is_deep(image: ImageFile) -> bool:

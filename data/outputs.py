@@ -13,7 +13,10 @@ from data.images import OTHER_SUFFIXES
 from data.photo import PHOTO_SUFFIXES
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-FORMAT_OF = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+FORMAT_OF = {
+    **{".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".jfif": "jpg", ".jpe": "jpg"},
+    **{".webp": "webp", ".tif": "tiff", ".tiff": "tiff"},
+}
 RESULT = re.compile(r"(?P<of>.+)_(x[\d.]+|\d+x\d+)(_\d{3,})?")  # the stem of a result, and of its photograph
 
 Log = Callable[[str], None]
@@ -100,7 +103,8 @@ def plan(
         else:
             log(f"{job.source} is left out: by its name it is a result of {of.source}")
     if not kept:
-        raise FileNotFoundError("there is no photograph in " + ", ".join(map(str, paths)))
+        suffixes = ", ".join(suffix[1:] for suffix in PHOTO_SUFFIXES)
+        raise FileNotFoundError(f"there is no photograph ({suffixes}) in {', '.join(map(str, paths))}")
     return kept
 
 
@@ -116,7 +120,7 @@ def _places(
         home = path.resolve()
         base = home.with_name(home.name + ending) if out is None else out if len(paths) == 1 else out / home.name
         inside = base.resolve() if base.resolve() != home else None
-        for source in _photos(path, recursive, log):
+        for source in list_photos(path, recursive=recursive, log=log):
             if inside is None or inside not in source.resolve().parents:  # no earlier result
                 yield source, base / source.relative_to(path).parent
 
@@ -133,8 +137,8 @@ def check_there(path: Path, remedy: str = "") -> None:
         raise FileNotFoundError(f"there is no file or folder {path}{remedy}")
 
 
-def _photos(folder: Path, recursive: bool, log: Log) -> list[Path]:
-    """Return the photographs of a folder, sorted, without hidden files and folders."""
+def list_photos(folder: Path, *, recursive: bool, log: Log) -> list[Path]:
+    """Return the photographs of a folder, sorted, without hidden files and folders; log what else is left out."""
     found, others, below, linked = [], [], [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -151,7 +155,7 @@ def _photos(folder: Path, recursive: bool, log: Log) -> list[Path]:
         log(f"{folder}: links to folders are not followed: {', '.join(path.name for path in linked)}")
     if below and not recursive:
         log(f"{folder}: left out without `recursive`: {', '.join(path.name for path in below)}")
-    return found + [path for sub in below if recursive for path in _photos(sub, recursive, log)]
+    return found + [path for sub in below if recursive for path in list_photos(sub, recursive=True, log=log)]
 
 
 def _named(places: Sequence[tuple[Path, Path]], ending: str, format: str | None) -> list[Job]:

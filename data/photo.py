@@ -13,14 +13,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, features
+from PIL import Image, ImageCms, features
 from PIL.ImageFile import ImageFile
 
+from data.exif import upright_exif
 from data.images import (
     FORMATS,
     IMAGE_SUFFIXES,
-    ORIENTATION,
     BadImage,
     Size,
     decode,
@@ -28,6 +29,7 @@ from data.images import (
     is_deep,
     opened,
     orientation_of,
+    to_8_bits,
     upright,
     upright_size,
 )
@@ -35,16 +37,6 @@ from data.images import (
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".avif", ".heic", ".heif")
 WANTED = (
     "PNG, JPEG, WebP, BMP, TIFF and GIF are read, AVIF by Pillow 11.3 or newer, HEIC after `pip install pillow-heif`"
-)
-# A TIFF keeps its layout among these tags; only what describes the photograph is carried over to another file.
-DESCRIPTIVE = {
-    *(ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software, ExifTags.Base.DateTime),
-    *(ExifTags.Base.Artist, ExifTags.Base.Copyright, ExifTags.Base.ImageDescription, ORIENTATION),
-    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
-}
-OLD_SIZE = (  # an enlarged copy has another
-    *(ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight),
-    *(ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength),
 )
 
 
@@ -65,9 +57,31 @@ class Photo(NamedTuple):
 
     @property
     def rgb(self) -> np.ndarray:
-        """(H, W, 3) without alpha, a grey channel three times; a view."""
+        """(H, W, 3) without alpha, a grey channel three times; read it only, since it may be a view.
+
+        What alpha hides wholly has the colour of the nearest pixel that can be seen: the hidden one may be anything,
+        and would show at the outlines of an enlarged image.
+        """
         height, width, _ = self.pixels.shape
-        return np.broadcast_to(self.pixels[..., :1], (height, width, 3)) if self.grey else self.pixels[..., :3]
+        rgb = np.broadcast_to(self.pixels[..., :1], (height, width, 3)) if self.grey else self.pixels[..., :3]
+        if not self.has_alpha:
+            return rgb
+        seen = self.pixels[..., -1] > 0
+        if seen.all() or not seen.any():
+            return rgb
+        # Each pixel that can be seen has a label, which spreads to those that are nearest to it.
+        hidden = np.where(seen, np.uint8(0), np.uint8(1))
+        _, found = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+        labels = np.asarray(found, np.int32)
+        colours = np.empty((np.count_nonzero(seen) + 1, 3), rgb.dtype)
+        colours[labels[seen]] = rgb[seen]
+        return colours[labels]
+
+    @property
+    def neutral(self) -> bool:
+        """True if all pixels are grey, of whatever form: a scan without colour is often stored as RGB."""
+        rgb = self.pixels[..., :3]
+        return self.grey or bool((rgb[..., :1] == rgb[..., 1:]).all())
 
 
 class PhotoFile:
@@ -97,7 +111,7 @@ class PhotoFile:
             pixels = decode(self._path, image)
         # Colours that were converted to RGB are no longer those that the profile describes.
         kept = None if mode in ("CMYK", "LAB", "YCbCr") else profile
-        return Photo(pixels, kept, _exif(image))  # EXIF last: it is made that of an upright image
+        return Photo(pixels, kept, upright_exif(image))  # EXIF last: it is made that of an upright image
 
 
 @contextmanager
@@ -113,6 +127,17 @@ def read_photo(path: Path) -> Photo:
         if file.frames > 1:
             raise BadImage(f"{path} holds {file.frames} frames or pages")
         return file.read()
+
+
+def read_to_show(path: Path) -> np.ndarray:
+    """Read the first frame of a photograph as (H, W, 3) uint8, on white where it is transparent. Raises BadImage."""
+    with open_photo(path) as file:
+        photo = file.read()
+    rgb = to_8_bits(photo.rgb)
+    if not photo.has_alpha:
+        return np.ascontiguousarray(rgb)
+    alpha = to_8_bits(photo.pixels[..., -1:]).astype(np.float32) / 255
+    return np.rint(alpha * rgb + (1 - alpha) * 255).astype(np.uint8)
 
 
 @cache
@@ -136,20 +161,3 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image.convert("RGB")
     except (ImageCms.PyCMSError, OSError):
         return image.convert("RGB")
-
-
-def _exif(image: ImageFile) -> bytes | None:
-    """Return the EXIF data for an enlarged copy that stands upright."""
-    try:
-        exif = Image.Image.getexif(image)
-        for tag in list(exif):
-            if image.format == "TIFF" and tag not in DESCRIPTIVE:
-                del exif[tag]
-        if ORIENTATION in exif:
-            exif[ORIENTATION] = 1
-        for tag in OLD_SIZE:
-            exif.pop(tag, None)
-            exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
-        return exif.tobytes() if len(exif) else None
-    except Exception:  # cameras write all kinds of broken EXIF, and no photograph should fail for it
-        return None

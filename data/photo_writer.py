@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
+
+from data.exif import tiff_tags
 
 SIDE = {"png": 2**31 - 1, "jpg": 65500, "webp": 16383, "tiff": inf}  # the longest that each format holds, pixels
 WITHOUT_ALPHA, DEEP = ("jpg",), ("png", "tiff")
@@ -182,17 +184,5 @@ class _Tiff:
             iccprofile=self._profile,
             software=False,
             metadata=None,
-            extratags=_tiff_tags(self._exif),
+            extratags=tiff_tags(self._exif),
         )
-
-
-def _tiff_tags(exif: bytes | None) -> list[tuple[int, str, int, str, bool]]:
-    """Return camera, date and author as tags of a TIFF; the date is that of the exposure where there is one."""
-    if exif is None:
-        return []
-    read = Image.Exif()
-    read.load(exif)
-    tags = {tag: read[tag] for tag in read if isinstance(read[tag], str)}
-    if taken := read.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal):
-        tags[ExifTags.Base.DateTime] = taken
-    return [(int(tag), "s", 0, value.rstrip("\0"), True) for tag, value in tags.items()]

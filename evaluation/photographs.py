@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.images import BadImage, Size
+from data.exif import held_exif
+from data.images import BadImage, Size, to_8_bits
 from data.outputs import Job
 from data.photo import Photo, PhotoFile, open_photo
 from data.photo_writer import Form, bytes_in_memory, check_form, depth, writing
@@ -114,7 +115,7 @@ class Enlarger:
             return failures
         with _Bar(sum(len(frames) * each for _, frames, each in todo)) as bar:
             for number, (job, frames, each) in enumerate(todo, 1):
-                with _noting(job, failures):
+                with bar.of(len(frames) * each), _noting(job, failures):
                     # Reading is a generator, so that only read errors, not write errors, are blamed on the photograph.
                     for photo, out, name in self._read(job, frames):
                         self._write(job, photo, out, bar.part(f"{number}/{len(todo)} {name}", each))
@@ -160,7 +161,8 @@ class Enlarger:
         height, width, channels = photo.pixels.shape
         bits = 8 * photo.pixels.itemsize
         size = self.target.size((height, width), self.net.scale)
-        form = Form(*size, channels, depth(job.format, bits), photo.profile, photo.exif)
+        exif = held_exif(job.format, photo.exif)
+        form = Form(*size, channels, depth(job.format, bits), photo.profile, exif)
         try:
             check_form(job.format, form)
         except ValueError as error:
@@ -182,7 +184,8 @@ class Enlarger:
                 )
         arithmetic = "fp32" if precision == "tf32" and self.device.type != "cuda" else precision
         rounded = f", rounded from {bits} bits to {form.bits}" if form.bits < bits else ""
-        self.log(f"{job.source} -> {out} ({size[1]} x {size[0]}, {arithmetic}{rounded})")
+        shorter = ", a part of its EXIF" if exif != photo.exif else ""
+        self.log(f"{job.source} -> {out} ({size[1]} x {size[0]}, {arithmetic}{rounded}{shorter})")
 
     def _check_memory(self, job: Job, file: PhotoFile) -> None:
         """Raise BadImage if photograph and result would take more than half of the free memory."""
@@ -230,13 +233,13 @@ def _noting(job: Job, failures: list[str]) -> Iterator[None]:
 
 
 class _Rows:
-    """Makes rows of the result from those of the network: without edge, grey if it was grey, with alpha, resized."""
+    """Makes rows of the result from those of the network: without edge or new colours, with alpha, resized."""
 
     def __init__(
         self, photo: Photo, scale: int, size: Size, bits: int, write: Callable[[np.ndarray], None], *, edge: int
     ) -> None:
         height, width = (scale * side for side in photo.pixels.shape[:2])
-        self._photo, self._bits, self._top = photo, bits, 0
+        self._photo, self._neutral, self._bits, self._top = photo, photo.neutral, bits, 0
         self._edge, self._height, self._width = scale * edge, height, width
         self._seen = 0  # rows of the network's output, with the edge
         self._alpha = Resizer(photo.pixels.shape[:2], (height, width)) if photo.has_alpha else None
@@ -249,15 +252,14 @@ class _Rows:
         band = band[start:stop, self._edge : self._edge + self._width]
         for top in range(0, len(band), STRIP):
             strip = band[top : top + STRIP]
-            if self._photo.grey:
+            if self._neutral:
                 strip = np.rint(strip.mean(axis=2, keepdims=True)).astype(band.dtype)
+                strip = strip if self._photo.grey else strip.repeat(3, axis=2)
             start, self._top = self._top, self._top + len(strip)
             if self._alpha is not None:
                 alpha = self._alpha.resize(self._photo.pixels[..., -1:], start, self._top)
                 strip = np.concatenate((strip, alpha), axis=2)
-            if self._bits == 8 and strip.dtype == np.uint16:
-                strip = ((strip.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(value / 257)
-            self._next(strip)
+            self._next(to_8_bits(strip) if self._bits == 8 else strip)
 
 
 class _Bar:
@@ -270,18 +272,24 @@ class _Bar:
             bar_format="{percentage:3.0f}%|{bar:9}| {n:.1f}/{total:.1f} MP, {rate_noinv_fmt}, {remaining} left: {desc}",
             mininterval=bar_interval(),
         )
-        self._end = 0.0  # of the part that has begun
+        self._end = 0.0  # of the last part
 
     def __enter__(self) -> _Bar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is None:
-            self._move(self._end)
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
+    @contextmanager
+    def of(self, megapixels: float) -> Iterator[None]:
+        """Move by the megapixels of a file at the end of this block, even if the file failed."""
+        end = self._end + megapixels
+        yield
+        self._end = end
+        self._move(end)
+
     def part(self, name: str, megapixels: float) -> Progress:
-        """Begin a part where the last one ends, even if that failed; return a function to call after each tile."""
+        """Begin a part of a file where the last one ends; return a function to call after each tile."""
         begun, self._end = self._end, self._end + megapixels
 
         def progress(done: int, total: int) -> None:

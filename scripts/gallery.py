@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +26,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.images import BadImage, list_images, read_image
-from data.outputs import check_there
+from data.images import BadImage, list_images
+from data.outputs import check_there, list_photos
+from data.photo import read_to_show
 from data.protocol_flags import build_protocol
 from data.testset import Degraded, to_pixels, to_tensor
 from evaluation import metric, report, smallest_hr
@@ -107,7 +109,7 @@ def photographs(paths: Sequence[Path], nets: Mapping[str, BlindSR], crop: int) -
     least = max(net.min_size for net in nets.values())
     for path in paths:
         try:
-            image = to_tensor(read_image(path), CPU)
+            image = to_tensor(read_to_show(path), CPU)
         except BadImage as error:
             tqdm.write(f"left out: {error}")
             continue
@@ -141,17 +143,17 @@ def section(view: View, nets: Mapping[str, BlindSR], crop: int) -> str:
     return f'<h3>{escape(view.title)}</h3><div class="row">{"".join(figures)}</div>'
 
 
-def listed(paths: Sequence[Path]) -> list[Path]:
+def listed(paths: Sequence[Path], images_of: Callable[[Path], list[Path]]) -> list[Path]:
     """Return the files, and the images of the folders. Raise FileNotFoundError for a path that is not there."""
     for path in paths:
         check_there(path)
-    return [image for path in paths for image in (list_images(path) if path.is_dir() else [path])]
+    return [image for path in paths for image in (images_of(path) if path.is_dir() else [path])]
 
 
 def run(given: Namespace, names: Sequence[str]) -> None:
     """Restore and write. Raise ValueError or OSError that names the argument to mend."""
     check_picture("--out", given.out, (".html",))
-    nets, images = load_networks(given.networks, names, cpu=given.cpu), listed(given.images)
+    nets = load_networks(given.networks, names, cpu=given.cpu)
     scale = scale_of(nets)
     about = {
         name: f"{name_of(net)} ×{scale}, {sum(map(torch.numel, net.parameters())):,} parameters"
@@ -160,11 +162,13 @@ def run(given: Namespace, names: Sequence[str]) -> None:
     if given.protocol is None and given.sig is None:
         if teachers := [name for name, net in nets.items() if net.sees_hr]:
             raise ValueError(f"{', '.join(teachers)}: a teacher sees the HR image; name --protocol or --sig")
+        images = listed(given.images, partial(list_photos, recursive=False, log=print))
         views = photographs(images, nets, given.crop)
     else:
         rule = build_protocol(given.protocol or "flags", scale=scale, sig=given.sig)
         case = rule.cases[len(rule.cases) // 2]
         kernel = "" if len(rule.cases) == 1 else f", kernel {case.name}"
+        images = listed(given.images, partial(list_images, log=print))
         test_set = Degraded("the gallery", images, replace(rule, cases=(case,)))
         test_set.check(at_least=max(map(smallest_hr, nets.values())))
         views, about = degraded(test_set), {**about, "images": f"HR images, degraded by {rule}{kernel}"}

@@ -21,7 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.degradation.resize import bicubic
-from data.images import read_image
+from data.photo import read_to_show
 from data.testset import to_tensor
 from evaluation import metric
 from evaluation.results import run_of
@@ -29,7 +29,7 @@ from model import BlindSR, load_model
 from runtime.precision import ieee_products
 from scripts.drawing import enlarge, side_by_side
 from scripts.program import add_cpu, check_picture, device_of, one_line, program, words_of
-from utility import argument
+from utility import argument, listing
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 
@@ -37,8 +37,8 @@ Crop = tuple[int, int, int]  # top, left, side
 
 
 def read(path: Path) -> Tensor:
-    """Read an image as (1, 3, H, W) in [0, 1]."""
-    return to_tensor(read_image(path), torch.device("cpu"))[None]
+    """Read a photograph as (1, 3, H, W) in [0, 1], on white where it is transparent."""
+    return to_tensor(read_to_show(path), torch.device("cpu"))[None]
 
 
 def titles(parser: ArgumentParser, names: Sequence[str] | None, networks: Sequence[Path]) -> list[str]:
@@ -64,7 +64,8 @@ def scale_of(nets: Mapping[str, BlindSR]) -> int:
     """Return the factor that all networks enlarge by. Raise ValueError if there are several."""
     first, *others = {net.scale for net in nets.values()}
     if others:
-        raise ValueError("`networks`: these networks enlarge by different factors, and are not comparable")
+        factors = listing([f"{name} by {net.scale}" for name, net in nets.items()])
+        raise ValueError(f"the networks enlarge by different factors, {factors}: choose those of one")
     return first
 
 

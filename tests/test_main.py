@@ -858,7 +858,7 @@ def test_wrong_words_about_pairs_and_folders(refused, paired_root):
     kdsr = f"--model KDSR_T {KDSR} --save s --data_train"
     for arguments, words in {
         f"{kdsr} real+train {lr}": "--dir_lr: there are no LR images for .*train/HR; say with --mix",
-        f"{kdsr} train {lr} --mix 0.5": "--dir_lr: .* LR and 5 HR images have no partner of their name",
+        f"{kdsr} train {lr} --mix 0.5": "--dir_lr: among .* LR and 5 HR images, .* have no partner of their name",
         f"{kdsr} real {lr} --mix 0": "--mix 0: no batch has given pairs; leave out --dir_lr and --mix",
         f"{kdsr} real {lr} --mix 1.5": "--mix 1.5 must be in 0..1",
         f"{kdsr} real+train --data_weights 2": "--data_weights 2: 1 weights for 2 training folders",

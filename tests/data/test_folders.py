@@ -64,7 +64,7 @@ def test_real_pairs_by_name(lr, hr, images, tmp_path):
 def test_real_images_without_one_partner_are_named(lr, hr, wrong, tmp_path):
     folders = write_all(tmp_path / "low", lr, 10), write_all(tmp_path / "high", hr, 20)
     listed = ", ".join(str(tmp_path / f"{name}.png") for name in wrong)
-    with pytest.raises(ValueError, match=rf"^{len(wrong)} of .* no partner.*: {re.escape(listed)}$"):
+    with pytest.raises(ValueError, match=rf"^among .*, {len(wrong)} have no partner.*: {re.escape(listed)}$"):
         paired(*folders, 2)
 
 

@@ -28,6 +28,15 @@ def test_beside_the_photograph_or_its_folder(folder: Path, tmp_path: Path) -> No
     assert outs([folder], tmp_path, recursive=True) == ["in_x4/a_x4.png", "in_x4/b_x4.png", "in_x4/sub/a_x4.png"]
 
 
+def test_a_jpeg_by_other_names_is_one_and_what_is_left_out_is_named(folder: Path) -> None:
+    for name in ("d.jfif", "e.JPE", "f.CR2", "g.psd"):
+        (folder / name).touch()
+    said: list[str] = []
+    jobs = plan([folder], ending="_x4", format="same", log=said.append)
+    assert [job.out.name for job in jobs] == ["a_x4.jpg", "b_x4.png", "d_x4.jpg", "e_x4.jpg"]
+    assert said[0].endswith("not read, because of their format: c.svg, f.CR2, g.psd")
+
+
 def test_out_is_a_folder_or_a_file(folder: Path, tmp_path: Path) -> None:
     assert outs([folder], tmp_path, out=tmp_path / "o") == ["o/a_x4.png", "o/b_x4.png"]
     assert outs([folder / "a.jpg"], tmp_path, out=tmp_path / "o.webp") == ["o.webp"]

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
+from tifffile import imwrite
 
+from data.exif import held_exif
 from data.images import BadImage
 from data.outputs import FORMATS
 from data.photo import Photo, open_photo, read_photo
@@ -105,6 +107,96 @@ def test_cmyk_becomes_rgb_and_its_profile_goes(tmp_path: Path) -> None:
     found = read_photo(tmp_path / "a.jpg")
     assert found.pixels.shape == (HEIGHT, WIDTH, 3)
     assert found.profile is None
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
+def test_texts_of_exif_keep_their_bytes(tmp_path: Path, format: str, coding: str) -> None:
+    text = "© Jürgen Müller".encode(coding)
+    tags = exif()
+    tags[ExifTags.Base.Artist] = b"A" * len(text)
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = "L" * len(text)
+    raw = tags.tobytes().replace(b"A" * len(text), text).replace(b"L" * len(text), text)  # Pillow writes ASCII alone
+    Image.fromarray(pixels(3)).save(tmp_path / "a.jpg", exif=raw)
+    found = read_photo(tmp_path / "a.jpg")
+    path = write(tmp_path / f"b{FORMATS[format]}", found.pixels, format, found)
+    with Image.open(path) as again:
+        artist = again.getexif()[ExifTags.Base.Artist]
+        lens = again.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.LensModel)
+    assert artist.encode("latin-1").rstrip(b"\0") == text
+    assert format == "tiff" or lens.encode("latin-1") == text
+
+
+def test_jpeg_holds_less_exif_than_others(tmp_path: Path) -> None:
+    tags = exif()
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = bytes(70_000)
+    long = tags.tobytes()
+    assert held_exif("webp", long) is long
+    shorter = held_exif("jpg", long)
+    assert shorter is not None
+    assert held_exif("jpg", shorter) is shorter
+    image = pixels(3)
+    with Image.open(write(tmp_path / "a.jpg", image, "jpg", Photo(image, exif=shorter))) as again:
+        kept = again.getexif().get_ifd(ExifTags.IFD.Exif)
+    assert ExifTags.Base.DateTimeOriginal in kept
+    assert ExifTags.Base.MakerNote not in kept
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = bytes(70_000)
+    assert held_exif("jpg", tags.tobytes()) is None
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_what_alpha_hides_has_the_colour_beside_it(channels: int, bits: int) -> None:
+    image = pixels(channels, bits, (5, 6))
+    image[..., -1] = 1
+    image[1:, 2:, -1] = 0  # at the left two columns, above one row
+    rgb = Photo(image).rgb
+    colours = image[..., :-1]
+    np.testing.assert_array_equal(rgb[image[..., -1] > 0], np.broadcast_to(colours, rgb.shape)[image[..., -1] > 0])
+    np.testing.assert_array_equal(rgb[4, 2], np.broadcast_to(colours[4, 1], 3))
+    np.testing.assert_array_equal(rgb[1, 5], np.broadcast_to(colours[0, 5], 3))
+    for alpha in (0, 2):  # nothing to be seen, nothing hidden
+        image[..., -1] = alpha
+        np.testing.assert_array_equal(Photo(image).rgb, np.broadcast_to(colours, rgb.shape))
+
+
+def test_grey_is_grey_in_any_form() -> None:
+    grey = pixels(1)
+    assert Photo(grey).neutral
+    rgba = np.concatenate((grey, grey, grey, pixels(1)), axis=2)
+    assert Photo(rgba).neutral
+    rgba[2, 3, 1] ^= 1
+    assert not Photo(rgba).neutral
+
+
+def test_16_bit_tiff_in_other_forms(tmp_path: Path) -> None:
+    grey, rgba, cmyk = (pixels(channels, 16) for channels in (1, 4, 4))
+    rgba[..., 3] //= 2
+    rgba[..., 3] += 2**15  # where alpha is small, few bits of a colour are left
+    imwrite(tmp_path / "white.tif", 65535 - grey[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(read_photo(tmp_path / "white.tif").pixels, grey)
+
+    scaled = np.rint(rgba[..., :3] * (rgba[..., 3:] / 65535)).astype(np.uint16)
+    rows = np.concatenate((scaled, rgba[..., 3:]), axis=2)
+    imwrite(tmp_path / "scaled.tif", rows, photometric="rgb", extrasamples=["assocalpha"])
+    np.testing.assert_allclose(read_photo(tmp_path / "scaled.tif").pixels.astype(int), rgba, atol=1)
+
+    imwrite(tmp_path / "cmyk.tif", cmyk, photometric="separated")
+    with pytest.raises(BadImage, match="CMYK of 16 bits a channel; save it as RGB"):
+        read_photo(tmp_path / "cmyk.tif")
+
+
+def test_scans_may_be_larger_than_pillow_allows(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "a.png")
+    with open_photo(tmp_path / "a.png") as file:
+        assert file.size == (10_000, 20_000)
+
+
+def test_a_raw_file_is_more_than_its_preview(tmp_path: Path) -> None:
+    Image.fromarray(pixels(3)).save(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "a.DNG")
+    with pytest.raises(BadImage, match=r"a\.DNG cannot .* raw file of a camera; develop it"):
+        read_photo(tmp_path / "a.DNG")
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -289,11 +289,11 @@ def test_one_pair_that_cannot_be_used(spoil: Spoil, cache: Path | None, tmp_path
 def test_images_without_a_partner_are_named(tmp_path: Path) -> None:
     write_pairs(tmp_path / "HR", tmp_path / "LR", 9)
     (tmp_path / "HR/3.png").unlink()
-    with pytest.raises(ValueError, match=r"^`dir_lr`: 1 of 9 LR and 8 HR images have no partner .*LR/3\.png$"):
+    with pytest.raises(ValueError, match=r"^`dir_lr`: among 9 LR and 8 HR images, 1 have no partner .*LR/3\.png$"):
         sets_of([Source(tmp_path / "HR", tmp_path / "LR")], skip_bad_images=True)
     for i in range(4, 9):
         (tmp_path / f"LR/{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"^`dir_lr`: 6 of 4 LR and 8 HR .*LR/3\.png, .*HR/7\.png and 1 more$"):
+    with pytest.raises(ValueError, match=r"^`dir_lr`: among 4 LR and 8 HR images, 6 have .*LR/3\.png, .*HR/7\.png and 1 more$"):
         sets_of([Source(tmp_path / "HR", tmp_path / "LR")])
 
 

@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from data.images import read_image, write_image
@@ -126,3 +127,60 @@ def test_a_result_that_appears_meanwhile_is_kept(links, tmp_path, photo, monkeyp
 
 def test_the_log_names_the_arithmetic_that_was_used(tmp_path, photo):
     assert precision_of(Bicubic(scale=2), tmp_path, photo, asked="tf32") == "fp32"
+
+
+def enlarged(net: BlindSR, path: Path, out: Path) -> list[str]:
+    """Enlarge a photograph; return what is logged."""
+    said: list[str] = []
+    enlarger = Enlarger(net=net, device=torch.device("cpu"), log=said.append, precision="fp32")
+    assert enlarger([Job(path, out, {".jpg": "jpg"}.get(out.suffix, "png"))]) == []
+    return said
+
+
+def test_a_scan_without_colour_gets_none(tmp_path, photo):
+    grey = np.ascontiguousarray(photo[100:140, 100:150, :1])
+    rgb = grey.repeat(3, axis=2)
+    Image.fromarray(grey[..., 0]).save(tmp_path / "grey.png")
+    write_image(tmp_path / "rgb.png", rgb)
+    net = load_model("kdsr_s_x4_light")
+    assert np.ptp(net.upscale(rgb).astype(int), axis=2).max() > 0  # the network itself would tint it
+    for name in ("grey", "rgb"):
+        enlarged(net, tmp_path / f"{name}.png", tmp_path / f"{name}_x4.png")
+    found = [np.asarray(Image.open(tmp_path / f"{name}_x4.png")) for name in ("grey", "rgb")]
+    assert [x.ndim for x in found] == [2, 3]  # each in the form it came in
+    np.testing.assert_array_equal(found[1], found[0][..., None].repeat(3, axis=2))
+
+
+def test_a_logo_has_no_dark_outline(tmp_path):
+    rows, columns = np.mgrid[:40, :40] - 19.5
+    alpha = np.clip(14.5 - np.hypot(rows, columns), 0, 1)[..., None]
+    red = np.where(alpha > 0, [220, 30, 30], 0)  # black where it cannot be seen
+    Image.fromarray(np.concatenate((red, 255 * alpha), axis=2).astype(np.uint8)).save(tmp_path / "logo.png")
+    enlarged(load_model("kdsr_s_x4_light"), tmp_path / "logo.png", tmp_path / "logo_x4.png")
+    result = np.asarray(Image.open(tmp_path / "logo_x4.png")).astype(int)
+    seen = result[result[..., 3] > 0]
+    assert np.abs(seen[:, :3] - [220, 30, 30]).max() <= 6  # up to 170 with the black
+
+
+def test_long_exif_does_not_end_the_call(tmp_path, photo):
+    """A JPEG holds 64 kB of it; other formats hold more."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = bytes(70_000)
+    Image.fromarray(photo[:24, :32]).save(tmp_path / "a.webp", exif=exif.tobytes())
+    (said,) = enlarged(Bicubic(scale=2), tmp_path / "a.webp", tmp_path / "b.jpg")
+    assert "a part of its EXIF" in said
+    with Image.open(tmp_path / "b.jpg") as result:
+        assert result.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_the_bar_ends_at_its_end_though_a_photograph_fails(tmp_path, photo, monkeypatch):
+    jobs = jobs_of(tmp_path, photo, "ab")
+    whole = jobs[0].source.read_bytes()
+    jobs[0].source.write_bytes(whole[: len(whole) // 2])
+    reached: list[float] = []
+    closed = photographs.tqdm.close
+    monkeypatch.setattr(photographs.tqdm, "close", lambda bar: reached.append(bar.n / bar.total) or closed(bar))
+    enlarger = Enlarger(net=Bicubic(scale=2), device=torch.device("cpu"), log=lambda line: None, precision="fp32")
+    assert len(enlarger(jobs)) == 1
+    assert reached[0] == 1

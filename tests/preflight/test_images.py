@@ -199,7 +199,7 @@ def test_given_pairs_are_all_compared(checked: Checked, pairs: Path) -> None:
     assert f"fine: 3 training images in {pairs}/LR" in text
     assert "note: --dir_lr: 1 of the pairs that were compared are shifted" in text
     (pairs / "LR/1x2.png").unlink()
-    assert "mend: 1 of 2 LR and 3 HR images have no partner" in checked(words)
+    assert "mend: among 2 LR and 3 HR images, 1 have no partner" in checked(words)
     (pairs / "HR/1.png").unlink()
     assert f"fine: 2 given pairs in {pairs}/LR and {pairs}/HR, none of them shifted" in checked(words)
     write_image(pairs / "LR/0x2.png", np.zeros((30, 32, 3), np.uint8))

@@ -12,7 +12,7 @@ from data.protocol import gaussian8
 from data.testset import Degraded
 from evaluation import evaluate
 from model import build, save_model
-from scripts import gallery
+from scripts import gallery, picture
 
 HEIGHT, WIDTH = 64, 80
 
@@ -82,6 +82,19 @@ def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(files, capsys
         made(files, "hr --networks KDSR_S_2.pt")
 
 
+def test_what_test_py_enlarges_is_shown_and_what_it_does_not_is_named(files, photo, capsys):
+    cut = photo[:HEIGHT, :WIDTH]
+    Image.fromarray(cut).save(files / "hr/2.gif")
+    Image.fromarray(cut).save(files / "hr/3.jfif", "JPEG")
+    (files / "hr/4.jp2").touch()
+    shown = made(files, "hr --networks KDSR_S_2.pt")
+    assert re.findall("<h3>(.*?)</h3>", shown) == ["0", "1", "2", "3"]
+    assert "4.jp2" in capsys.readouterr().out
+    alpha = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
+    Image.fromarray(np.concatenate((cut, alpha), axis=2)).save(files / "clear.png")
+    assert picture.read(files / "clear.png").min() == 1  # on white
+
+
 @pytest.mark.slow
 def test_in_a_browser_all_pictures_zoom_and_move_in_step(files, in_browser):
     page = made(files, "hr --networks KDSR_S_2.pt --sig 1.2")
@@ -112,7 +125,10 @@ def test_in_a_browser_all_pictures_zoom_and_move_in_step(files, in_browser):
     ("arguments", "message"),
     [
         ("hr --networks KDSR_T_2.pt", "KDSR_T_2: a teacher sees the HR image; name --protocol or --sig"),
-        ("hr --networks KDSR_S_2.pt KDSR_S_3.pt", "--networks: these networks enlarge by different factors"),
+        (
+            "hr --networks KDSR_S_2.pt KDSR_S_3.pt",
+            "by different factors, KDSR_S_2 by 2, KDSR_S_3 by 3",
+        ),
         ("hr --networks none.pt", "--networks: there is no .*none.pt"),
         ("hr --networks KDSR_S_2.pt --protocol none", "--protocol none is none of"),
         ("none.png --networks KDSR_S_2.pt", "no file or folder .*none.png"),

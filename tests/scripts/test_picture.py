@@ -99,7 +99,7 @@ def test_networks_of_runs_are_titled_by_their_runs(files, drawn):
     ("arguments", "message"),
     [
         ("lr.png KDSR_T_2.pt", "KDSR_T_2: a teacher sees the HR image, which --hr names"),
-        ("lr.png KDSR_S_2.pt KDSR_S_3.pt", "MODEL.pt: these networks enlarge by different factors"),
+        ("lr.png KDSR_S_2.pt KDSR_S_3.pt", "the networks enlarge by different factors, KDSR_S_2 by 2, KDSR_S_3 by 3"),
         ("lr.png KDSR_S_3.pt --hr hr.png", "hr.png: 80 x 80 pixels, 120 x 120 would fit"),
         ("lr.png KDSR_S_2.pt --crop 70 0 20", "--crop 70 0 20: the image has 80 x 80 pixels"),
         ("none.png KDSR_S_2.pt", "none.png"),
