@@ -181,12 +181,12 @@ def find_images(
             log=run.log,
         )
     test_sets, missing = named_test_sets(
-        images.data_test, dir_data=images.dir_data, protocol=protocol, seed=loading.seed, log=run.log
+        images.data_test, dir_data=images.dir_data, protocol=protocol, seed=option.TEST_SEED, log=run.log
     )
     if missing and need_test_sets:
         raise FileNotFoundError(missing_test_sets(missing, images.dir_data))
     if not test_sets:
-        return hold_out(sets, protocol=protocol, seed=loading.seed, log=run.log)
+        return hold_out(sets, protocol=protocol, seed=option.TEST_SEED, log=run.log)
     if missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
     return sets, test_sets

@@ -21,6 +21,7 @@ from utility import Run, argument, read_json, taken
 
 DEFAULT_SCALE = 4
 TRAINING_TEST_SET = "Set5"
+TEST_SEED = 1  # of validation, and of tests by default: so runs that differ in their seed are measured by the same
 BESIDE_FOLDER = Path()  # of --data_cache without a value
 OF_ONE_RUN = ("save", "resume", "check", "dry_run", "config")  # not taken from the config.json of another run
 RESUMES = ("yes", "auto", "-1")  # values of --resume
@@ -34,7 +35,7 @@ def _objective(name: str) -> When:
 
 
 def _drawn(name: str, text: str) -> When:
-    """Return the condition that the recipe of a training run takes the flag of this name."""
+    """Return the condition that a recipe, of training or as --protocol, takes the flag of this name."""
     return When(text, lambda o: name in o["recipe_takes"])
 
 
@@ -555,7 +556,7 @@ class EvaluationOptions:
     save: str | None = flag(None, "name of the results, under --dir_experiment (default: the run of the checkpoint)")
     dir_experiment: Path = flag(Path("experiment"), "folder of all runs")
     save_results: bool = flag(False, "write the super-resolved images too", when=HAS_HR)
-    seed: int = flag(1, "seed of the noise of the test images", low=0, high=2**63 - 1, when=ON_THE_FLY)
+    seed: int = flag(TEST_SEED, "seed of the noise of the test images", low=0, high=2**63 - 1, when=ON_THE_FLY)
     tile: int | None = flag(
         None,
         "side of the tiles without halo, LR pixels (default: none, but for photographs as large as memory allows)",
@@ -679,6 +680,7 @@ class EvalOptions:
     degradation: DegradationOptions
     test_degradation: ProtocolOptions
     machine: MachineOptions
+    recipe_takes: frozenset[str]  # the flags that the recipe takes which is the protocol; none of another protocol
 
 
 def sizes_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -878,14 +880,19 @@ def asks_for_photographs(given: Given) -> bool:
     return bool(given.keys() & {"photos", "dir_demo"}) or given.get("data_test") == "Demo"
 
 
-def eval_options(given: Given, *, model: str, scale: int) -> EvalOptions:
-    """Return the options of test.py for the network that was loaded. Raises ValueError for flags that contradict."""
+def eval_options(given: Given, names: Names, *, model: str, scale: int) -> EvalOptions:
+    """Return the options of test.py for the network that was loaded. Raises ValueError for flags that contradict.
+
+    names: the recipes in `degradation`.
+    """
     default = "Demo" if asks_for_photographs(given) else "Set5+Set14+B100+Urban100"
     values = published.defaults(model, scale, given) | {"data_test": default}
     values["precision"] = "auto" if given.get("data_test", default) == "Demo" else "fp32"
     if given.get("sv_mode") and "sig" not in given:
         values["blur_type"] = "aniso_gaussian"  # the published kernels of the modes
-    options = build(EvalOptions, values | given | _contents(given))
+    values |= given | _contents(given)
+    recipe = names["degradation"].get(values["protocol"])
+    options = build(EvalOptions, values, recipe_takes=frozenset(taken(recipe) if recipe else ()))
     if options.testing.save is not None:
         _check_save(options.testing.save)
     if options.testing.oracle and (options.testing.tile or options.testing.self_ensemble):
@@ -906,6 +913,12 @@ def _known(options: TrainOptions | EvalOptions) -> dict[str, Any]:
 def acts(when: When, options: TrainOptions | EvalOptions) -> bool:
     """Return True if a flag with this condition acts, whether it was given or not."""
     return when.test(_known(options))
+
+
+def acting(section: Any, options: TrainOptions | EvalOptions) -> dict[str, Any]:
+    """Return those flags of a section of these options that act, with their values."""
+    conditions = {field.name: field.metadata["flag"].when for field in fields(section)}
+    return {name: getattr(section, name) for name, when in conditions.items() if when is None or acts(when, options)}
 
 
 def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:

@@ -6,18 +6,21 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import option
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS, Degradation
 from data.protocol import Protocol
 from data.protocol_flags import build_protocol
-from flags import fill
+from flags import Given, fill
 from loss import Objective
 from loss import factory as loss_factory
 from model import BlindSR
 from option import EvalOptions, TrainingDegradationOptions, TrainOptions
 from runtime.distributed import Ranks
 from runtime.schedule import Schedule
+
+OF_TESTS = {"noise", "noise_var", "sv_mode"}  # flags that say something else of a test than of a training
 
 
 def recipe_of(options: TrainOptions) -> Degradation[Any]:
@@ -35,20 +38,24 @@ def protocol_of(options: TrainOptions) -> Protocol:
     return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)
 
 
-def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any]) -> Protocol:
+def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any], given: Given) -> Protocol:
     """Return the protocol by which test.py degrades images for a network of this scale.
 
-    trained: flags of the run that trained it. A recipe as a protocol draws from the ranges of that run, if it was
-        trained on this recipe, else from the published ones.
+    Args:
+        trained: flags of the run that trained it. A recipe as a protocol draws from the ranges of that run, if it was
+            trained on this recipe, else from the published ones. How strong the noise of a test is, the run does not
+            tell: it knows the strongest.
+        given: the flags of the command line, which come before those of the run.
     """
-    name, given = options.test_degradation.protocol, vars(options.degradation)
+    name, degradation = options.test_degradation.protocol, {**vars(options.degradation)}
     drawn: dict[str, Any] = {}
     if name in DEGRADATIONS:
+        like = trained if trained.get("degradation") == name else {}
+        degradation |= {key: like[key] for key in degradation.keys() & like.keys() - given.keys() - OF_TESTS}
         network = "CDSR" if name == "manet" else "KDSR_S"
-        drawn = published.defaults(network, scale, {"degradation": name, "blur_type": given["blur_type"]})
-        drawn |= trained if trained.get("degradation") == name else {}
-        drawn = vars(fill(TrainingDegradationOptions, drawn))
-    return build_protocol(name, scale=scale, **{**drawn, **given, **vars(options.test_degradation)})
+        drawn = published.defaults(network, scale, {"degradation": name, "blur_type": degradation["blur_type"]})
+        drawn = vars(fill(TrainingDegradationOptions, {**drawn, **like}))
+    return build_protocol(name, scale=scale, **{**drawn, **degradation, **vars(options.test_degradation)})
 
 
 def network_of(options: TrainOptions, log: Callable[[str], None]) -> BlindSR:
@@ -97,7 +104,7 @@ def objective_of(
             warmup_steps=options.warmup_epochs * epoch_steps,
             freeze_step=loss.freeze_epoch * epoch_steps,
             lr_sr=options.training.lr_sr,
-            **dataclasses.asdict(loss),
+            **option.acting(loss, options),  # a flag of one objective is no argument of another that has its name
         )
 
 

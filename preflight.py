@@ -500,7 +500,7 @@ def test_images(options: TrainOptions, looks: list[Look], need_test_sets: bool) 
     """Check the test sets; add to `looks` the images that are intact, each once."""
     network, dir_data = options.network, options.images.dir_data
     found, missing = named_test_sets(
-        options.images.data_test, dir_data=dir_data, protocol=parts.protocol_of(options), seed=options.loading.seed
+        options.images.data_test, dir_data=dir_data, protocol=parts.protocol_of(options), seed=option.TEST_SEED
     )
     if missing and need_test_sets:
         yield mend(missing_test_sets(missing, dir_data))

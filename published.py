@@ -30,6 +30,7 @@ PLAIN: dict[str, Any] = {
     "ema": 0.0,
     "augment": "all",
 }
+KDSR = ("KDSR_T", "KDSR_S")
 _KDSR = {**PLAIN, "draw_per": "batch", "patch_size": 64, "batch_size": 64}
 _CONTRAST = {"objective": "contrast", "batch_size": 32, "epochs_sr": 500, "lr_encoder": 1e-3, "lr_decay_sr": 125}
 _REAL = {"n_feats": 128, "n_blocks": 42, "n_resblocks": 6, "batch_size": 72, "patch_size": 64}  # 8 GPUs, 9 images each
@@ -116,7 +117,7 @@ def _widths(model: str, recipe: str, blur: str, scale: int) -> tuple[float, floa
 
 def validation(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags of the released trainer's validation, where this network is not validated as it is trained."""
-    noisy = model.startswith("KDSR") and given.get("blur_type") == "aniso_gaussian" and given.get("noise", 0) > 0
+    noisy = model in KDSR and given.get("blur_type") == "aniso_gaussian" and given.get("noise", 0) > 0
     if not noisy or given.keys() & {"protocol", "lambda_1", "lambda_2", "degradation"}:
         return {}
     return {**NOISY_KERNEL, "data_test": "Set14"}
@@ -124,7 +125,7 @@ def validation(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def validation_noise(model: str, blur_type: str, noise: float, protocol: str) -> float:
     """Return the noise of the validation images, in grey levels, for training with noise up to `noise`."""
-    noisy = model.startswith("KDSR") and blur_type == "aniso_gaussian" and noise > 0
+    noisy = model in KDSR and blur_type == "aniso_gaussian" and noise > 0
     return NOISY_LEVEL if noisy and protocol == "flags" else noise
 
 
@@ -134,10 +135,10 @@ def epoch_steps(model: str, recipe: str, batch_size: int, images: int) -> int:
     The released loaders repeat the images until they make up 1000 batches at most. KDSR keeps the last batch, which is
     not full (971 steps for the 3450 images of DF2K; here it is full), CDSR and DASR drop it (970).
     """
-    if recipe == "second_order" or model not in ("KDSR_T", "KDSR_S", "CDSR", "DASR"):
+    if recipe == "second_order" or model not in (*KDSR, "CDSR", "DASR"):
         return 1000
     repeated = max(1000 * batch_size // images, 1) * images
-    steps = -(-repeated // batch_size) if model.startswith("KDSR") else repeated // batch_size
+    steps = -(-repeated // batch_size) if model in KDSR else repeated // batch_size
     return max(steps, 1)
 
 

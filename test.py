@@ -142,7 +142,7 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
             given["pre_train"] = path = zoo.resolve(given["pre_train"])
             net = load_model(path, weights=given.get("weights", "auto"))
         require(net, "pre_train", path, model=name, scale=scale, **option.sizes_of(given))
-    options = option.eval_options(given, model=name_of(net), scale=net.scale)
+    options = option.eval_options(given, NAMES, model=name_of(net), scale=net.scale)
     if options.testing.oracle and not isinstance(net, IKC):
         raise ValueError(f"--oracle: {name_of(net)} has no steps to choose from; IKC has")
     for note in option.notes(given, options):
@@ -174,7 +174,7 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
         test_sets = [real_pairs(Path(names), hr_dir, net.scale, crop=crop)]
     else:
         pre_train = options.testing.pre_train
-        protocol = parts.test_protocol_of(options, net.scale, trained_for(pre_train) if pre_train else {})
+        protocol = parts.test_protocol_of(options, net.scale, trained_for(pre_train) if pre_train else {}, given)
         test_sets, missing = named_test_sets(
             names, dir_data=options.images.dir_data, protocol=protocol, seed=options.testing.seed, log=say
         )

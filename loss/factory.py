@@ -18,7 +18,7 @@ from loss.pixel import Pixel
 from loss.sftmd import SFTMD
 from model import NETWORKS, BlindSR
 from model.checkpoint import averaged
-from utility import argument, call, listing
+from utility import argument, call, listing, taken
 
 # A constructor, or `from_flags` where there is one, is given those of the flags that it takes by name, and, where it
 # takes them: `net`, `teacher` (None: there is none), `warmup_steps` and `freeze_step`, and `pretrained` (False: its
@@ -81,8 +81,9 @@ def network(
     with argument("pre_train"):
         source = model.load_model(pre_train)
     if model.name_of(source) == NETWORKS[name].teacher:
-        require(source, "pre_train", pre_train, scale=scale, **sizes)
-        student = model.build(name, **source.config)
+        own = {size: value for size, value in sizes.items() if size not in source.config}  # of the student alone
+        require(source, "pre_train", pre_train, scale=scale, **{size: sizes[size] for size in sizes if size not in own})
+        student = model.build(name, **source.config, **own)
         take_restoration(student, source)
         log(f"{pre_train}: the teacher's SR network is taken, the estimator starts afresh")
         return student
@@ -127,7 +128,14 @@ def _from_any(net: BlindSR, path: Path, log: Callable[[str], None]) -> BlindSR:
 
 def take_restoration(student: BlindSR, teacher: BlindSR) -> None:
     """Start a student as published: with the teacher's SR network, and an estimator of its own."""
-    student.get_submodule("restoration").load_state_dict(teacher.get_submodule("restoration").state_dict())
+    try:
+        weights = teacher.get_submodule("restoration").state_dict()
+        student.get_submodule("restoration").load_state_dict(weights)
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"`model`: {model.name_of(student)} and {model.name_of(teacher)} need a submodule `restoration` with the "
+            f"same layers, which a student takes from its teacher ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def require(net: BlindSR, argument: str, path: Path, **asked: str | int | None) -> None:
@@ -149,12 +157,17 @@ def teacher(
 ) -> BlindSR:
     """Return the teacher of a student; without a file an empty one, whose weights come with the state of a run."""
     if pre_train_TA is None:
-        return model.build(net.teacher, **net.config)
+        return model.build(net.teacher, **_shared(net))
     with argument("pre_train_TA"):
         _tell_average(pre_train_TA, log)
         loaded = model.load_model(pre_train_TA)
-    require(loaded, "pre_train_TA", pre_train_TA, model=net.teacher, **net.config)
+    require(loaded, "pre_train_TA", pre_train_TA, model=net.teacher, **_shared(net))
     return loaded
+
+
+def _shared(student: BlindSR) -> dict[str, Any]:
+    """Return the sizes of a student that its teacher has, too, in which they must be alike."""
+    return {name: size for name, size in student.config.items() if name in taken(NETWORKS[student.teacher])}
 
 
 def check_teacher(objective: Objective[Any], pre_train_TA: Path | None) -> None:  # noqa: N803

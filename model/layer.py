@@ -62,6 +62,7 @@ class BlindSR(nn.Module):
     sees_hr: ClassVar[bool] = False  # a teacher needs the ground truth too
     teacher: ClassVar[str] = ""  # of a student: the name of the network that teaches it, with the same sizes
     min_size: ClassVar[int] = 1  # LR pixels a side
+    window: ClassVar[int] = 1  # LR pixels a side of attention windows from the top left corner, which tiles must keep
     foreign: ClassVar[tuple[Foreign, ...]] = ()  # formats of published weights; the first is the one that is written
 
     def __init__(self, *, scale: int, **config: Any) -> None:

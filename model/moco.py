@@ -81,7 +81,13 @@ class MoCo(nn.Module):
 
         Returns:
             (B, 1 + queue), the positive first, in float32.
+
+        Raises ValueError if the projection is not `dim` wide.
         """
+        if query.shape[1] != len(self.queue):
+            raise ValueError(
+                f"`model`: its projection is {query.shape[1]} wide, and its class says `dim` = {len(self.queue)}"
+            )
         query = F.normalize(query.float(), dim=1)  # (B, dim)
         with torch.no_grad():
             self._follow(encoder)

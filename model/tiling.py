@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from itertools import product
-from math import ceil
+from math import ceil, lcm
 from numbers import Integral
 from os import PathLike
 from typing import Any, NamedTuple
@@ -174,7 +174,9 @@ def _fill_tiles(
             top, counted = rows.stop, done
 
     def run(shape: tuple[int, int]) -> None:
-        tiles = list(product(_spans(h, shape[0], net.halo, top), _spans(w, shape[1], net.halo, aligned=ALIGNED)))
+        rows = _spans(h, shape[0], net.halo, top, window=net.window)
+        columns = _spans(w, shape[1], net.halo, aligned=ALIGNED, window=net.window)
+        tiles = list(product(rows, columns))
         before = counted
         try:
             for done, (rows, columns) in enumerate(tiles, before + 1):
@@ -386,12 +388,16 @@ class _Span(NamedTuple):
         return slice(scale * self.start, scale * self.stop)
 
 
-def _spans(size: int, side: int, halo: int, first: int = 0, aligned: int = 1) -> Iterator[_Span]:
-    """Yield the tiles from `first` on; halos grow until a window is a multiple of `aligned`, where there is room."""
+def _spans(size: int, side: int, halo: int, first: int = 0, aligned: int = 1, window: int = 1) -> Iterator[_Span]:
+    """Yield the tiles from `first` on.
+
+    Halos grow until what the network sees has a side that is a multiple of `aligned`, where there is room; it begins at
+    a multiple of `window`.
+    """
     for start in range(first, size, side):
         stop = min(start + side, size)
-        low, high = max(start - halo, 0), min(stop + halo, size)
+        low, high = max(start - halo, 0) // window * window, min(stop + halo, size)
         if halo:
-            high = min(low + multiple(high - low, aligned), size)
-            low = max(high - multiple(high - low, aligned), 0)
+            high = min(low + multiple(high - low, lcm(aligned, window)), size)
+            low = max(high - multiple(high - low, aligned), 0) // window * window
         yield _Span(start, stop, low, high)

@@ -13,7 +13,6 @@ accuracy    of a linear classifier that tells the kernel from the frozen embeddi
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from argparse import Namespace
@@ -39,7 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.draws import Draws
 from data.images import list_images
-from data.protocol import NAMED, Case, Protocol
+from data.protocol import Case, Protocol
+from data.protocol_flags import build_protocol
 from data.sampler import PatchBatches, PatchSampler
 from data.store import ImageFolder, check_images
 from evaluation.results import sha256
@@ -176,7 +176,7 @@ def run(given: Namespace) -> None:
         given.pre_train = zoo.resolve(given.pre_train)
         net = load_model(given.pre_train)
     name = given.protocol or PROTOCOLS.get(name_of(net), "gaussian8")
-    rule = dataclasses.replace(NAMED[name](net.scale), noise=given.noise / 255)
+    rule = build_protocol(name, scale=net.scale, noise=given.noise)
     if len(rule.cases) < 2:
         raise ValueError(f"--protocol {name} has a single kernel; embeddings are compared across several")
     if given.patch_size < net.min_size:
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="how the picture is made (tsne)")
     parser.add_argument("--space", choices=("code", "projection"), default="code", help="which embedding (code)")
-    parser.add_argument("--protocol", choices=sorted(NAMED), help="the kernels (gaussian8; CDSR: manet9)")
+    parser.add_argument("--protocol", help="the kernels, or a file of them (gaussian8; CDSR: manet9)")
     parser.add_argument("--noise", type=real(0, 255), default=0.0, help="σ in grey levels of 255 (0)")
     parser.add_argument(
         "--limit", type=integer(1), default=100, help="use no more than the first images of the folder (100)"

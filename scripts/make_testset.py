@@ -115,10 +115,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         given = parse(MakeOptions, argv, prog="make_testset.py", names=NAMES)
         made = fill(SetOptions, given)
         degraded = {name: value for name, value in given.items() if name not in vars(made)}
-        options = eval_options(degraded, model=LIKE, scale=made.scale)
+        options = eval_options(degraded, NAMES, model=LIKE, scale=made.scale)
         for note in notes(degraded, options):
             print(f"note: {note}")
-        rule = test_protocol_of(options, made.scale, {})
+        rule = test_protocol_of(options, made.scale, {}, degraded)
         check_folder("--out", made.out)
         with argument("hr"):
             paths = list_images(made.hr)

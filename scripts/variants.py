@@ -185,7 +185,9 @@ def differing(variants: Mapping[str, Variant]) -> list[list[str]]:
 def _shown(variant: Variant, name: str) -> str:
     value = variant.settings.get(name, "–")
     if name in WEIGHTS and isinstance(value, dict):
-        value = variant.runs[0].config[name]
+        file = Path(variant.runs[0].config[name])
+        source = run_of(file)
+        value = file.name if source is None else f"{source.name} {file.stem}"
     return str(value.get("name", value) if isinstance(value, dict) else value)
 
 

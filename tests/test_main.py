@@ -26,7 +26,7 @@ from model import NETWORKS, BlindSR, build, checkpoint, foreign, load_model, zoo
 from model.kdsr import KDSRStudent
 from runtime.curves import draw_curves
 from runtime.signals import INTERRUPTED, STOPPED
-from utility import ROOT, append_rows, listing
+from utility import ROOT, Run, append_rows, listing
 
 TINY = "--patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 2 --n_threads 0 --cpu --print_every 1"
 KDSR = "--n_feats 8 --n_blocks 2 --n_resblocks 1"
@@ -349,6 +349,14 @@ def test_jpeg_s_fold_and_one_kernel(run_main):
 def test_packed_cache(run_main, tmp_path):
     run_main(f"--model KDSR_T --save a {KDSR} --data_cache {tmp_path / 'packed'}")
     assert (tmp_path / "packed.u8").stat().st_size == 5 * 96 * 112 * 3
+
+
+def test_runs_of_other_seeds_are_validated_on_the_same_images(run_main, photo_folder):
+    """Noise and all, so that a spread over seeds is one of trainings."""
+    common = f"--model KDSR_T {KDSR} --noise 10 --max_minutes 0"
+    runs = [run_main(f"{common} --seed {seed} --save s{seed}", photo_folder) for seed in (1, 2)]
+    first, second = (torch.load(Run(run).state, weights_only=True)["tests"] for run in runs)
+    assert first == second
 
 
 def test_images_are_held_out_where_there_is_no_test_set(run_main, photo_folder, tmp_path):

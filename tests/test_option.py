@@ -15,7 +15,7 @@ import parts
 import published
 import test
 from data.testset import HELD_OUT
-from flags import Given, flags_of, flat, spellings
+from flags import Given, When, flags_of, flat, spellings
 from option import EvalOptions, TrainOptions
 from utility import ROOT
 
@@ -37,7 +37,7 @@ def train(text: str) -> TrainOptions:
 
 def evaluate(text: str, model: str = "KDSR_S", scale: int = 4) -> tuple[Given, EvalOptions]:
     given = option.parse(EvalOptions, text.split(), prog="test.py", names=test.NAMES)
-    return given, option.eval_options(given, model=model, scale=scale)
+    return given, option.eval_options(given, test.NAMES, model=model, scale=scale)
 
 
 def idle(text: str) -> list[str]:
@@ -108,7 +108,7 @@ def test_published_defaults(arguments, expected):
     [
         ("--model KDSR_S", "--pre_train_TA"),
         ("--model KDSR_T --objective distillation", "--model KDSR_S"),
-        ("--model KDSR_S --objective contrast", "--objective contrast trains --model CDSR or DASR, not KDSR_S"),
+        ("--model KDSR_S --objective contrast", "--objective contrast trains --model CDSR or DASR.*, not KDSR_S"),
         ("--model KDSR_T --batch_size 3 --n_GPUs 2 --cpu", "--batch_size 3 cannot be shared out evenly among"),
         ("--model KDSR_T --objective sftmd", "--objective sftmd trains --model IKC, not KDSR_T"),
         (
@@ -545,7 +545,7 @@ def test_the_test_commands_of_kdsr(words, name, save, protocol):
     text = f"{TESTING} {words} --pre_train_ST experiment/{name}.pt --save {save}"
     given = option.parse(EvalOptions, test.released_words(text.split()), prog="test.py", names=test.NAMES)
     published.released_test(given)
-    options = option.eval_options(given, model="KDSR_S", scale=4)
+    options = option.eval_options(given, test.NAMES, model="KDSR_S", scale=4)
     assert option.notes(given, options) == []
     assert (options.testing.pre_train, options.testing.save) == (Path(f"experiment/{name}.pt"), save)
     assert not options.testing.save_results
@@ -603,7 +603,7 @@ def test_a_run_is_named_by_a_word(name):
         option.train_options(["--model", "CDSR", "--save", name], main.NAMES)
     given = option.parse(EvalOptions, ["--save", name], prog="test.py", names=test.NAMES)
     with pytest.raises(ValueError, match="--save"):
-        option.eval_options(given, model="CDSR", scale=4)
+        option.eval_options(given, test.NAMES, model="CDSR", scale=4)
 
 
 # ---------------------------------------------------------------------------------------------- messages
@@ -706,3 +706,51 @@ def test_every_flag_is_used_somewhere():
                 used.add(node.target.id)  # the fields of a dataclass are its parameters
     names = flags_of(TrainOptions).keys() | flags_of(EvalOptions).keys()
     assert names - used == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "acting", "idle"),
+    [
+        ("--model CDSR", {"c_weight", "freeze_epoch"}, {"kd_weight", "lr_d", "gan"}),
+        ("--model KDSR_S --pre_train_TA t.pt", {"kd_weight", "temperature"}, {"c_weight", "gan"}),
+        ("--model KDSR_S --objective adversarial --pre_train_TA t.pt", {"kd_weight", "lr_d", "vgg"}, {"c_weight"}),
+        ("--model EDSR --perceptual_weight 0 --objective adversarial --kd_weight 0", {"gan"}, {"vgg", "temperature"}),
+    ],
+)
+def test_an_objective_gets_the_flags_that_act(words, acting, idle):
+    options = train(f"{words} --save s --dir_data d")
+    found = option.acting(options.loss, options)
+    assert acting | {"objective", "loss"} <= found.keys()
+    assert not idle & found.keys()
+
+
+def test_flags_of_recipes_act_in_tests_where_their_recipe_is_the_protocol():
+    box = When("the recipe box", option._drawn("radius", "").test)
+    names = {**test.NAMES, "degradation": {**test.NAMES["degradation"], "box": lambda radius: None}}
+    for words, expected in (("--protocol box", True), ("--protocol gaussian8", False), ("--protocol gaussian", False)):
+        given = option.parse(EvalOptions, words.split(), prog="test.py", names=names)
+        options = option.eval_options(given, names, model="EDSR", scale=4)
+        assert option.acts(box, options) == expected
+
+
+def test_a_recipe_as_a_protocol_is_that_of_the_training_unless_flags_say_otherwise():
+    def protocol(words, trained):
+        given, options = evaluate(words)
+        return parts.test_protocol_of(options, 4, trained, given)
+
+    real = {"degradation": "second_order", "recipe": "light"}
+    assert str(protocol("--protocol second_order", real)) == "second_order light"
+    assert str(protocol("--protocol second_order --recipe realesrgan", real)) == "second_order"
+    assert str(protocol("--protocol second_order", {**real, "degradation": "gaussian"})) == "second_order"
+    iso = protocol("--protocol gaussian", {})
+    noisy = {"degradation": "gaussian", "blur_type": "iso_gaussian", "noise": 25.0, "noise_var": True, "sv_mode": 3}
+    assert protocol("--protocol gaussian", noisy).digest == iso.digest  # how noisy a test is, is for its flags to say
+    aniso = {**noisy, "blur_type": "aniso_gaussian"}
+    assert protocol("--protocol gaussian", aniso).digest != iso.digest
+    assert protocol("--protocol gaussian --blur_type iso_gaussian", aniso).digest == iso.digest
+
+
+def test_flags_of_networks_are_none_where_they_are_not_given():
+    """So that a size of one network is not asked of another."""
+    options = train("--model CDSR --save s --dir_data d")
+    assert {name for name, value in vars(options.network).items() if value is not None} == {"model", "scale"}

@@ -134,3 +134,10 @@ def test_a_released_name_stands_for_the_latest_weights(name, tmp_path):
 
 def test_where_stairs_begin():
     assert [published.first_epoch(recipe) for recipe in ("gaussian", "manet", "second_order")] == [1, 1, 0]
+
+
+def test_a_name_that_begins_like_one_of_kdsr_is_another_network():
+    given = {"blur_type": "aniso_gaussian", "noise": 25.0}
+    assert published.validation("KDSR_S", given) != {}
+    assert published.validation("KDSR_X", given) == {}
+    assert published.validation_noise("KDSR_X", "aniso_gaussian", 25.0, "flags") == 25.0

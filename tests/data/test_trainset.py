@@ -293,7 +293,9 @@ def test_images_without_a_partner_are_named(tmp_path: Path) -> None:
         sets_of([Source(tmp_path / "HR", tmp_path / "LR")], skip_bad_images=True)
     for i in range(4, 9):
         (tmp_path / f"LR/{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"^`dir_lr`: among 4 LR and 8 HR images, 6 have .*LR/3\.png, .*HR/7\.png and 1 more$"):
+    with pytest.raises(
+        ValueError, match=r"^`dir_lr`: among 4 LR and 8 HR images, 6 have .*LR/3\.png, .*HR/7\.png and 1 more$"
+    ):
         sets_of([Source(tmp_path / "HR", tmp_path / "LR")])
 
 

@@ -19,6 +19,14 @@ from utility import ROOT
 
 PAGE = (ROOT / "docs" / "add.md").read_text(encoding="utf-8")
 COPIED = ("data", "evaluation", "loss", "model", "runtime", "scripts")  # beside the modules at the root
+OF_ALL = (  # tests that go through the tables
+    "tests/model/test_checkpoint.py::test_wrong_input_is_refused",
+    "tests/model/test_examples.py::test_every_network_has_an_example",
+    "tests/evaluation/test_metric.py::test_an_arrow_points_to_the_better_end",
+    "tests/test_counts.py::test_every_objective_is_counted",
+    "tests/test_hub.py::test_every_network_is_an_entry_point",
+    "tests/test_option.py::test_contradictions_name_their_flags",
+)
 TOY = (
     "--cpu --patch_size 12 --batch_size 2 --test_every 2 --epochs_sr 1 --n_threads 0 --print_every 1 --data_train train"
 )
@@ -100,6 +108,12 @@ def test_all_additions_fit_beside_each_other(repository):
     code = "import main, evaluation; print(*main.NAMES['model'], *main.NAMES['degradation'], *main.NAMES['objective'])"
     out = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert {"SRCNN", "box", "gradient"} < set(out.stdout.split())
+    # What the tests say of all networks, objectives and metrics holds for these, too.
+    for name in ("tests", "conftest.py", "hubconf.py", "pyproject.toml"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, repository / name)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *OF_ALL]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from data.pairs import Batch
 from loss import SFTMD, Contrast, Correction, Distillation, Pixel
 from loss import factory as loss_factory
 from loss.distillation import divergence
-from model import IKC, build, save_model
+from model import DASR, IKC, NETWORKS, KDSRStudent, build, save_model
 from tests.phases import losses_of
 
 SMALL = {"scale": 2, "n_feats": 8, "n_blocks": 2, "n_resblocks": 1}
@@ -152,3 +152,35 @@ def test_the_log_says_where_averaged_weights_are_taken(tmp_path):
             log: list[str] = []
             take(log.append)
             assert any("params_ema" in line for line in log) == (ema is not None)
+
+
+def test_a_student_may_have_a_size_that_its_teacher_lacks(tmp_path, monkeypatch):
+    class Gated(KDSRStudent):
+        def __init__(self, *, scale: int, n_feats: int, n_blocks: int, n_resblocks: int, gate: bool = True):
+            super().__init__(scale=scale, n_feats=n_feats, n_blocks=n_blocks, n_resblocks=n_resblocks)
+            self.config["gate"] = gate
+
+    monkeypatch.setitem(NETWORKS, "GATED", Gated)
+    path = tmp_path / "teacher.pt"
+    teacher = build("KDSR_T", **SMALL)
+    save_model(teacher, path)
+    started = loss_factory.network("GATED", scale=2, sizes={"gate": False}, pre_train=path, log=lambda line: None)
+    assert started.config == {**SMALL, "gate": False}
+    for name, weights in teacher.get_submodule("restoration").state_dict().items():
+        assert torch.equal(started.state_dict()[f"restoration.{name}"], weights)
+    for file in (path, None):
+        assert loss_factory.teacher(started, file, lambda line: None).config == SMALL
+
+
+def test_a_student_without_the_layers_of_its_teacher_is_told_which_it_needs(student):
+    with pytest.raises(ValueError, match="EDSR and KDSR_S need a submodule `restoration` with the same layers"):
+        loss_factory.take_restoration(build("EDSR", scale=2, n_feats=8, n_blocks=1), student)
+
+
+def test_an_encoder_of_another_width_than_its_class_says_is_told():
+    net = DASR(scale=2, n_feats=8, n_blocks=1)
+    net.dim = 8
+    contrast = Contrast(net, queue=16)
+    batch = Batch(torch.rand(4, 3, 24, 24), torch.rand(4, 3, 48, 48))
+    with pytest.raises(ValueError, match="its projection is 256 wide, and its class says `dim` = 8"):
+        next(contrast.phases(net, batch, 0))

@@ -22,8 +22,8 @@ def test_examples(name):
 
 
 def test_every_network_has_an_example():
-    for network in model.NETWORKS.values():
-        assert doctest.DocTestFinder(recurse=False).find(network)[0].examples, network
+    ours = ("KDSR_T", "KDSR_S", "CDSR", "DASR", "IKC", "EDSR", "RRDB", "BICUBIC")  # not those that users add
+    assert [name for name in ours if ">>>" not in (model.NETWORKS[name].__doc__ or "")] == []
 
 
 @pytest.mark.parametrize("package", [model, evaluation, degradation], ids=lambda package: package.__name__)

@@ -179,12 +179,16 @@ def model_file(tmp_path: Path):
         ("KDSR_S", {"n_feats": 4, "n_blocks": 1, "n_resblocks": 1}, "", "KDSR_S_x2_{}_gaussian8_code_tsne", 8),
         ("CDSR", {"n_blocks": 1}, "--method pca --space projection", "CDSR_x2_{}_manet9_projection_pca", 9),
         ("CDSR", {"n_blocks": 1}, "--protocol gaussian8 --noise 10", "CDSR_x2_{}_gaussian8_noise_10_code_tsne", 8),
+        ("CDSR", {"n_blocks": 1}, "--method pca --protocol {}/mine.json", "CDSR_x2_{}_mine_code_pca", 2),
     ],
 )
 def test_picture_and_scores_of_a_checkpoint(
     network, config, more, stem, cases, model_file, photo_folder, tmp_path, capsys
 ):
     path, out = model_file(network, scale=2, **config), tmp_path / "out"
+    kernels = [[sig, sig, 0] for sig in (0.8, 2.4)]
+    (tmp_path / "mine.json").write_text(json.dumps({"recipe": "gaussian", "kernels": kernels}))
+    more = more.format(tmp_path)
     hr = photo_folder / "train" / "HR"
     main(f"--pre_train {path} --hr {hr} --out {out} --limit 4 --patches 2 --patch_size 24 {more}".split())
     printed = capsys.readouterr().out
@@ -204,6 +208,7 @@ def test_picture_and_scores_of_a_checkpoint(
     ("more", "message"),
     [
         ("--protocol bicubic", "--protocol bicubic has a single kernel"),
+        ("--protocol nothing", "--protocol nothing is none of"),
         ("--limit 1", "two at least are needed"),
         ("--patch_size 6", "--patch_size 6: CDSR needs 12 LR pixels a side"),
         ("--patch_size 50", "are 100 HR pixels a side"),

@@ -83,7 +83,7 @@ def test_each_seed_may_have_its_own_teacher(run, tmp_path):
     loose = trained(run("o_1", pre_train_TA="KDSR.pt"))
     found = named(*students, larger, loose)
     assert [len(one.runs) for one in found.values()] == [2, 1, 1]
-    assert table(found)[0] == ["pre_train_TA", files[1], str(tmp_path / "larger/model/model_latest.pt"), "KDSR.pt"]
+    assert table(found)[0] == ["pre_train_TA", "t_1 model_latest", "larger model_latest", "KDSR.pt"]
 
 
 def test_weights_that_lead_back_to_a_run_end(run, tmp_path):
