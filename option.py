@@ -783,7 +783,9 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     def read_config(given: Given) -> Given:
         values, run = values_of_config(given["config"]), run_of_config(given)
         if run is None:
-            return values
+            network = names["model"].get(given.get("model", values["model"]))
+            known = set(_sizes()) if network is None else taken(network)
+            return {name: value for name, value in values.items() if name not in _sizes() or name in known}
         continued.append(run)
         values.pop("data_test", None)  # which is kept anyway, and may be what was found in place of the default
         return values | {"save": Run(run).config()["save"], "dir_experiment": run.parent}

@@ -35,7 +35,7 @@ OTHER_SUFFIXES = (
     *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga", ".eps", ".svg", ".psd", ".xcf"),
     *RAW_SUFFIXES,
 )
-Image.MAX_IMAGE_PIXELS = None  # scans are larger than Pillow allows; photographs are asked for their memory first
+Image.MAX_IMAGE_PIXELS = None  # scans are larger than Pillow allows; test.py checks the memory before it decodes one
 
 ENDS = {"PNG": b"\0\0\0\0IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}  # the last bytes of a file that was not cut off
 ORIENTATION = ExifTags.Base.Orientation

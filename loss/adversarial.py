@@ -183,7 +183,7 @@ class Adversarial(Objective[BlindSR]):
         sr = restored.image.float()
         target = sharpened(hr) if self.sharpen else hr
         difference = self.pixel(sr, target)
-        losses = {"pixel": difference.total}
+        losses: dict[str, Tensor] = {}
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual(sr, target)
         with frozen(self.discriminator):
@@ -192,8 +192,8 @@ class Adversarial(Objective[BlindSR]):
             with torch.no_grad():
                 known = self.teacher.embed(lr, hr).projection
             losses["kl"] = divergence(restored.embedding.projection, known, self.temperature)
-        total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
-        del losses["pixel"]
+        terms = {"pixel": difference.total, **losses}
+        total = torch.stack([self.weights[name] * loss for name, loss in terms.items()]).sum()
         sr = sr.detach()
         del restored
         yield Phase({**difference.parts, **losses}, total, step=False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import reduce
-from operator import add
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -61,8 +59,8 @@ class PixelLoss:
         """Return the loss of (B, 3, H, W) images in [0, 1], computed in float32."""
         sr = sr.float()
         parts = {name.lower(): _times(self.factor, DIFFERENCES[name](sr, hr)) for _, name in self.terms}
-        weighted = [_times(weight, parts[name.lower()]) for weight, name in self.terms]
-        return Difference(reduce(add, weighted), parts)
+        first, *rest = [_times(weight, parts[name.lower()]) for weight, name in self.terms]
+        return Difference(sum(rest, first), parts)
 
 
 def _times(factor: float, x: Tensor) -> Tensor:

@@ -32,6 +32,10 @@ class Schedule:
     first: int = 1
     decay_type: str = "step"  # "step" (stairs), "cosine" or "none"
 
+    def __post_init__(self) -> None:
+        if self.decay_type not in ("step", "cosine", "none"):
+            raise ValueError(f"`decay_type` {self.decay_type}: expected step, cosine or none")
+
     def __call__(self, step: int) -> float:
         epoch = step // self.epoch_steps
         if epoch < self.warmup_epochs:

@@ -168,8 +168,11 @@ def defaults_page() -> str:
     """Return docs/defaults.md: what the papers fix."""
     fields = flags_of(TrainOptions)
     names = [name for name, field in fields.items() if field.default is AS_PUBLISHED and name != "data_test"]
-    rows = [(f"`--{name}`", *(value_of(name, setting) for setting in SETTINGS.values())) for name in names]
-    return "\n".join([PUBLISHED_HEAD, table(("Flag", *SETTINGS), rows) + "\n", widths() + "\n", PUBLISHED_TAIL])
+    shown = {setting["model"] for setting in SETTINGS.values()}
+    added = [name for name in main_program.NAMES["model"] if name in published.PUBLISHED and name not in shown]
+    columns = SETTINGS | {name: {"model": name} for name in added}
+    rows = [(f"`--{name}`", *(value_of(name, setting) for setting in columns.values())) for name in names]
+    return "\n".join([PUBLISHED_HEAD, table(("Flag", *columns), rows) + "\n", widths() + "\n", PUBLISHED_TAIL])
 
 
 PAGES: dict[str, Callable[[], str]] = {"options.md": flags_page, "defaults.md": defaults_page}

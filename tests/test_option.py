@@ -754,3 +754,11 @@ def test_flags_of_networks_are_none_where_they_are_not_given():
     """So that a size of one network is not asked of another."""
     options = train("--model CDSR --save s --dir_data d")
     assert {name for name, value in vars(options.network).items() if value is not None} == {"model", "scale"}
+
+
+def test_sizes_of_another_network_are_not_taken_from_its_config(tmp_path):
+    options = train("--model KDSR_T --n_feats 32 --n_resblocks 2 --lr_sr 1e-3 --save s --dir_data d")
+    (tmp_path / "config.json").write_text(json.dumps(flat(options)))
+    again = train(f"--config {tmp_path / 'config.json'} --model EDSR --save t")
+    assert (again.network.model, again.network.n_feats, again.network.n_resblocks) == ("EDSR", 32, None)
+    assert again.training.lr_sr == 1e-3

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+import main
+import published
 from flags import flags_of
 from option import EvalOptions, TrainOptions
 from scripts import options_page
@@ -31,3 +33,12 @@ def test_tables_are_complete(page):
         if line.startswith("|"):
             cells = re.split(r"(?<!\\)\|", line.strip("|"))
             assert all(cell.strip() for cell in cells)
+
+
+def test_an_added_network_with_published_defaults_has_a_column(monkeypatch):
+    monkeypatch.setitem(main.NAMES["model"], "MINE", main.NAMES["model"]["EDSR"])
+    assert "| MINE |" not in options_page.defaults_page()
+    monkeypatch.setitem(published.PUBLISHED, "MINE", {**published.PUBLISHED["CDSR"], "lr_sr": 0.0321})
+    page = options_page.defaults_page()
+    assert "| MINE |" in page
+    assert "0.0321" in page

@@ -31,3 +31,8 @@ def test_milestones(first):
 def test_a_rate_that_never_falls():
     schedule = Schedule(epoch_steps=2, total_steps=100, rate=1e-4, decay=1, gamma=0.5, decay_type="none")
     assert {schedule(step) for step in range(100)} == {1e-4}
+
+
+def test_another_decay_is_refused():
+    with pytest.raises(ValueError, match="`decay_type` poly: expected step, cosine or none"):
+        Schedule(epoch_steps=1, total_steps=1, rate=1.0, decay=1, gamma=0.5, decay_type="poly")
