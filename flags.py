@@ -227,8 +227,8 @@ def parse(
         prog: name of the program.
         names: the registries that flags name.
         hints: what to say about flags that do not exist, without their dashes.
-        read_config: is told what the command line gives, and reads the file that its --config names; values in that
-            come before those of the command line.
+        read_config: is told what the command line gives, and reads the file that its --config names; what the command
+            line gives overrides it.
     """
     fields = flags_of(options)
     positional = next((name for name, field in fields.items() if field.metadata["flag"].positional), None)

@@ -213,6 +213,7 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
     The errors are FileExistsError, FileNotFoundError and ValueError, in this order.
     """
     saving = options.saving
+    reference(saving.reference)  # before anything is loaded
     if not options.resuming:
         if run.exists and not saving.dry_run:
             raise FileExistsError(
@@ -267,7 +268,7 @@ def prepare(
         trainer.resume(read_state(run))
         loss_factory.check_teacher(trainer.objective, options.loss.pre_train_TA)
         run.log(f"continuing {run.path} after step {trainer.step}")
-        if trainer.step >= trainer.steps:
+        if trainer.step >= trainer.steps and trainer.epoch >= trainer.step // trainer.epoch_steps:
             run.log("nothing is left to do; a larger `epochs_sr` goes on")
         elif told := option.retold(given, options, run.config()):
             run.log(f"from here on: {', '.join(f'--{name} {now} (was {was})' for name, (was, now) in told.items())}")

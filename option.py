@@ -1031,8 +1031,14 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(
             f"--batch_size {training.batch_size} cannot be shared out evenly among --n_GPUs {options.machine.n_GPUs}"
         )
-    if training.batch_size % training.accumulate:
-        raise ValueError(f"--batch_size {training.batch_size} cannot be cut into --accumulate {training.accumulate}")
+    processes = max(1, options.machine.n_GPUs)
+    if training.batch_size // processes % training.accumulate:
+        share = f", shared out among --n_GPUs {processes}," if processes > 1 else ""
+        raise ValueError(
+            f"--batch_size {training.batch_size}{share} cannot be cut into --accumulate {training.accumulate}"
+        )
+    if loading.pool_size % processes:
+        raise ValueError(f"--pool_size {loading.pool_size} cannot be shared out evenly among --n_GPUs {processes}")
     for switch, when in (("compile", COMPILED), ("cuda_graph", GRAPHED)):
         if getattr(training, switch) and not acts(when, options):
             raise ValueError(f"--{switch} takes {when.text}: leave it out")

@@ -45,7 +45,7 @@ def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any
         trained: flags of the run that trained it. A recipe as a protocol draws from the ranges of that run, if it was
             trained on this recipe, else from the published ones. How strong the noise of a test is, the run does not
             tell: it knows the strongest.
-        given: the flags of the command line, which come before those of the run.
+        given: the flags of the command line, which override those of the run.
     """
     name, degradation = options.test_degradation.protocol, {**vars(options.degradation)}
     drawn: dict[str, Any] = {}

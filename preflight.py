@@ -5,7 +5,6 @@ Every run does the cheap checks. `main.py --check` does all of them, `main.py --
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import platform
@@ -42,7 +41,7 @@ from data.testset import HELD_OUT, TestSet
 from data.training_folders import Source, caches, sources
 from data.trainset import paired
 from evaluation import smallest_hr
-from flags import Given, flat
+from flags import Given
 from loss import Perceptual
 from loss import factory as loss_factory
 from loss.perceptual import load_vgg19, vgg19
@@ -248,7 +247,7 @@ def footprint(options: TrainOptions) -> Footprint:
             warmup_steps=0,
             freeze_step=0,
             lr_sr=1.0,
-            **dataclasses.asdict(loss) | {"perceptual_weight": 0.0},
+            **option.acting(loss, options) | {"perceptual_weight": 0.0},
         )
     weights, extra = (sum(x.nbytes for x in part.state_dict().values()) for part in (net, objective))
     moments = 2 * sum(x.nbytes for part in (net, objective) for x in part.parameters() if x.requires_grad)  # of Adam
@@ -348,7 +347,7 @@ def weights(options: TrainOptions) -> Iterator[Finding]:
     check_patch(options, net, parts.recipe_of(options))
     if options.has_teacher:
         loss_factory.teacher(net, options.loss.pre_train_TA)
-    if option.PERCEPTUAL.test(flat(options)) and not options.resuming:
+    if option.acts(option.PERCEPTUAL, options) and not options.resuming:
         load_vgg19(vgg19(), options.loss.vgg)
     count = sum(parameter.numel() for parameter in net.parameters())
     yield fine(f"{options.network.model} x{options.network.scale}, {count / 1e6:.2f} M parameters")

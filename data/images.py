@@ -14,6 +14,8 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -152,9 +154,9 @@ def opened(path: str | Path, formats: tuple[str, ...] = FORMATS, wanted: str = W
             raise ValueError("it is no file, but a folder, a pipe, a socket or a device")
         if Path(path).suffix.lower() in RAW_SUFFIXES:  # of which Pillow would read a preview
             raise ValueError("it is a raw file of a camera; develop it, to a TIFF of 16 bits or a JPEG")
-        with Image.open(path, formats=formats) as image:
-            if image.mode[0] in "IF" and not is_deep(image):
-                raise ValueError(f"its pixels are {image.mode}; 8 or 16 bits a channel are read")
+        # From a handle: a turned TIFF that Pillow maps by its name comes out scrambled.
+        with Path(path).open("rb") as file, Image.open(file, formats=formats) as image:
+            _check_depth(image)
             yield image
     except UnidentifiedImageError:
         raise BadImage(f"{path} cannot be read as an image: {_foreign(path)}; {wanted}") from None
@@ -162,6 +164,11 @@ def opened(path: str | Path, formats: tuple[str, ...] = FORMATS, wanted: str = W
         raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise BadImage(f"{path} cannot be read as an image: {error}") from error
+
+
+def _check_depth(image: ImageFile) -> None:
+    if image.mode[0] in "IF" and not is_deep(image):
+        raise ValueError(f"its pixels are {image.mode}; 8 or 16 bits a channel are read")
 
 
 @contextmanager
@@ -192,17 +199,32 @@ def _foreign(path: str | Path) -> str:
 
 
 def decode(path: str | Path, image: ImageFile) -> np.ndarray:
-    """Decode to (H, W, C) uint8 or uint16, upright. C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    """Decode to (H, W, C) uint8 or uint16, upright. C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+
+    Raises ValueError for pages of other depths, too: only the first is known from opening the file.
+    """
+    _check_depth(image)
     orientation = orientation_of(image)
     # Pillow opens 16-bit grey with alpha as RGBA.
     grey = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B") or "LA;16" in str(image.tile)
     if is_deep(image):
+        turned = image.format == "TIFF" and _opencv_turns_tiff()
         image.load()  # OpenCV is not strict about truncated files
-        return upright(_decode_deep(path, image, grey), orientation)
+        pixels = _decode_deep(path, image, grey)
+        return pixels if turned else upright(pixels, orientation)
     mode = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     pixels = np.array(image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], -1)  # H W -> H W 1
     return pixels if image.format == "TIFF" else upright(pixels, orientation)  # Pillow turns TIFF itself
+
+
+@cache
+def _opencv_turns_tiff() -> bool:
+    """Return True if this OpenCV turns a TIFF of 16 bits as its orientation says."""
+    file = BytesIO()
+    Image.fromarray(np.zeros((1, 2), np.uint16)).save(file, "TIFF", tiffinfo={ORIENTATION: 6})
+    found = cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
+    return found is not None and found.shape[:2] == (2, 1)
 
 
 def _decode_deep(path: str | Path, image: ImageFile, grey: bool) -> np.ndarray:

@@ -117,7 +117,7 @@ class Enlarger:
             for number, (job, frames, each) in enumerate(todo, 1):
                 with bar.of(len(frames) * each), _noting(job, failures):
                     # Reading is a generator, so that only read errors, not write errors, are blamed on the photograph.
-                    for photo, out, name in self._read(job, frames):
+                    for photo, out, name in self._read(job, frames, on_result):
                         self._write(job, photo, out, bar.part(f"{number}/{len(todo)} {name}", each))
                         on_result(out)
         return failures
@@ -143,14 +143,17 @@ class Enlarger:
             self.log(f"{job.source}: {out} is there already; `overwrite` replaces it")
         return there
 
-    def _read(self, job: Job, frames: Sequence[int]) -> Iterator[tuple[Photo, Path, str]]:
+    def _read(
+        self, job: Job, frames: Sequence[int], on_result: Callable[[Path], None]
+    ) -> Iterator[tuple[Photo, Path, str]]:
         """Yield frames of a file, each with the place of its result and its name for the progress bar.
 
-        Leave out those whose results have appeared since the call began: another program is at work on them.
+        Hand on results that have appeared since the call began: another program is at work on them.
         """
         with open_photo(job.source) as file:
             for frame in frames:
                 if self._is_there(job, out := job.frame(frame, file.frames)):
+                    on_result(out)
                     continue
                 self._check_memory(job, file)
                 of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""

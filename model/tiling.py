@@ -391,13 +391,13 @@ class _Span(NamedTuple):
 def _spans(size: int, side: int, halo: int, first: int = 0, aligned: int = 1, window: int = 1) -> Iterator[_Span]:
     """Yield the tiles from `first` on.
 
-    Halos grow until what the network sees has a side that is a multiple of `aligned`, where there is room; it begins at
-    a multiple of `window`.
+    Halos grow until what the network sees has a side that is a multiple of `aligned` and `window`, where there is room;
+    it begins at a multiple of `window`.
     """
     for start in range(first, size, side):
         stop = min(start + side, size)
         low, high = max(start - halo, 0) // window * window, min(stop + halo, size)
-        if halo:
+        if halo or window > 1:
             high = min(low + multiple(high - low, lcm(aligned, window)), size)
             low = max(high - multiple(high - low, aligned), 0) // window * window
         yield _Span(start, stop, low, high)

@@ -168,7 +168,9 @@ def records(row: Paired, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def changes(a: Tested, b: Tested) -> list[Change]:
     """Return the largest losses and gains of PSNR, each image under the kernel where it changes most, worst first."""
-    name = next(name for name in a.scores[0].values if name.startswith("psnr"))
+    name = next((name for name in a.scores[0].values if name.startswith("psnr") and name in b.scores[0].values), None)
+    if name is None:
+        return []
     found = [Change(x.image, x.case, y.values[name] - x.values[name]) for x, y in zip(a.scores, b.scores, strict=True)]
     largest: dict[str, Change] = {}  # an image is shown once
     for change in sorted((c for c in found if isfinite(c.gain)), key=lambda c: -abs(c.gain)):
@@ -251,7 +253,7 @@ def pair(given: Namespace, folders: Sequence[Path], tested: Sequence[Mapping[str
         sheet = [row for pair in both.values() for row in crops(names, *pair, hr_paths)]
         figures["crops.png"] = contact_sheet(sheet, f"from {names[0]} to {names[1]}") if sheet else None
         if not sheet:
-            notes.append("no crops: both tests need --save_results, and --hr the HR images of their names")
+            notes.append("no crops: both tests need --save_results and PSNR, and --hr the HR images of their names")
     if not (found := paired(both)):
         raise ValueError("`runs`: no metric was measured of both; score them by the same --score")
     numbers = [record for row in found for record in records(row, names)]
@@ -284,6 +286,8 @@ def run(given: Namespace) -> None:
         raise ValueError(f"`runs` {given.runs[0]}: name at least two, to compare them")
     with argument("runs"):
         folders = [results.of_checkpoint(path) for path in given.runs]
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise ValueError("a run is named twice; name its folders results/<checkpoint> to compare two of them")
         tested = [results.read(folder) for folder in folders]
         check_alike(tested)
     page = (pair if len(folders) == 2 else ablation)(given, folders, tested)

@@ -21,7 +21,7 @@ WEIGHTS = ("pre_train", "pre_train_TA")  # flags that name a checkpoint
 UNSEEN = {  # of config.json: what a run is called, where it runs and what it keeps change no score but by rounding
     *("seed", "save", "dir_experiment", "resume", "config", "reference", "check", "dry_run"),
     *("print_every", "st_save_epoch", "keep", "max_minutes", "save_minutes"),
-    *("n_threads", "data_cache", "cpu", "n_GPUs", "deterministic", *ENVIRONMENT),
+    *("n_threads", "data_cache", "vgg", "cpu", "n_GPUs", "deterministic", *ENVIRONMENT),
     *("accumulate", "recompute", "compile", "cuda_graph"),
 }
 
@@ -96,17 +96,19 @@ def grouped(runs: Sequence[Trained]) -> list[Variant]:
 def names(variants: Sequence[Variant]) -> list[str]:
     """Return the shortest names that tell variants apart: --save without the seed, folder, both, or path."""
     firsts = [variant.runs[0] for variant in variants]
-    short = [_without_seed(first) for first in firsts]
+    short = [
+        _without_seed(first, several=len(variant.runs) > 1) for first, variant in zip(firsts, variants, strict=True)
+    ]
     folders = [first.run.name for first in firsts]
     full = [f"{first.run.name} {first.results.name}" for first in firsts]
     paths = [str(first.results) for first in firsts]
     return next((found for found in (short, folders, full) if len(set(found)) == len(found)), paths)
 
 
-def _without_seed(trained: Trained) -> str:
-    """Return the name of a run without its seed: `kd` for `kd_2` and `kd_seed2`."""
+def _without_seed(trained: Trained, *, several: bool) -> str:
+    """Return the name of a run without its seed: `kd` for `kd_seed2` and, where a variant has several, for `kd_2`."""
     save, seed = trained.config.get("save", trained.run.name), str(trained.config.get("seed", ""))
-    return re.sub(rf"[_-](seed)?[_-]?{seed}$", "", save) or save
+    return re.sub(rf"[_-](seed){'?' if several else ''}[_-]?{seed}$", "", save) or save
 
 
 # ----------------------------------------------------------------------------------------------------- table

@@ -110,6 +110,11 @@ def test_published_defaults(arguments, expected):
         ("--model KDSR_T --objective distillation", "--model KDSR_S"),
         ("--model KDSR_S --objective contrast", "--objective contrast trains --model CDSR or DASR.*, not KDSR_S"),
         ("--model KDSR_T --batch_size 3 --n_GPUs 2 --cpu", "--batch_size 3 cannot be shared out evenly among"),
+        (
+            "--model KDSR_T --batch_size 8 --n_GPUs 2 --cpu --accumulate 8",
+            "--batch_size 8, shared out among --n_GPUs 2, cannot be cut into --accumulate 8",
+        ),
+        ("--model KDSR_T --batch_size 8 --n_GPUs 2 --cpu --pool_size 9", "--pool_size 9 cannot be shared out evenly"),
         ("--model KDSR_T --objective sftmd", "--objective sftmd trains --model IKC, not KDSR_T"),
         (
             "--model IKC --degradation gaussian",

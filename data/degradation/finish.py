@@ -15,7 +15,7 @@ def finish(levels: Tensor, params: Params, generator: torch.Generator, *, noise_
 
     Args:
         levels: (B, 3, H, W) in grey levels, 0..255. A division by 255 on the way would turn ties of rounding.
-        params: noise and quality, or None for neither.
+        params: their fields `noise` and `quality` may be None, which leaves that part out.
         generator: draws the noise.
         noise_var: let the noise differ from block to block, see `draw_block_sigma`; `params.noise` is then the
             strongest.

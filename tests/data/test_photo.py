@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import ExifTags, Image, ImageCms, ImageOps, features
-from tifffile import imwrite
+from tifffile import TiffWriter, imwrite
 
 from data.exif import held_exif
-from data.images import BadImage
+from data.images import BadImage, check_image, read_image, upright
 from data.outputs import FORMATS
 from data.photo import Photo, open_photo, read_photo
 from data.photo_writer import DEEP, SIDE, WITHOUT_ALPHA, Form, check_form, writing
@@ -184,6 +184,32 @@ def test_16_bit_tiff_in_other_forms(tmp_path: Path) -> None:
     imwrite(tmp_path / "cmyk.tif", cmyk, photometric="separated")
     with pytest.raises(BadImage, match="CMYK of 16 bits a channel; save it as RGB"):
         read_photo(tmp_path / "cmyk.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_of_any_kind_is_turned_once(tmp_path: Path, orientation: int, channels: int, bits: int) -> None:
+    image = pixels(channels, bits)
+    path = tmp_path / "a.tif"
+    extra = {"photometric": "rgb", "extrasamples": ["unassalpha"]} if channels == 4 else {}
+    tag = (274, "H", 1, orientation, True)
+    imwrite(path, image[..., 0] if channels == 1 else image, extratags=[tag], metadata=None, **extra)  # pyright: ignore[reportArgumentType]
+    expected = upright(image, orientation)
+    with open_photo(path) as file:
+        assert file.size == expected.shape[:2]
+    np.testing.assert_array_equal(read_photo(path).pixels, expected)
+    assert check_image(path) == read_image(path).shape[:2]
+
+
+def test_a_later_page_of_another_depth_is_refused(tmp_path: Path) -> None:
+    with TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels(3), photometric="rgb")
+        file.write(np.zeros((5, 6), np.float32), photometric="minisblack")
+    with open_photo(tmp_path / "a.tif") as file:
+        assert file.read(0).pixels.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(BadImage, match="its pixels are F; 8 or 16 bits"), open_photo(tmp_path / "a.tif") as file:
+        file.read(1)
 
 
 def test_scans_may_be_larger_than_pillow_allows(tmp_path: Path) -> None:

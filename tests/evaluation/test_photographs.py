@@ -118,8 +118,10 @@ def test_a_result_that_appears_meanwhile_is_kept(links, tmp_path, photo, monkeyp
             return super().restore(lr, code)
 
     enlarger = Enlarger(net=Watched(scale=2), device=torch.device("cpu"), log=said.append, precision="fp32")
-    (failure,) = enlarger(jobs)
+    seen: list[Path] = []
+    (failure,) = enlarger(jobs, seen.append)
     assert "File exists" in failure
+    assert seen == [jobs[1].out]
     assert said == [f"{jobs[1].source}: {jobs[1].out} is there already; `overwrite` replaces it"]
     assert [job.out.read_text() for job in jobs] == ["precious"] * 2
     assert not list(tmp_path.glob(".*"))

@@ -155,6 +155,10 @@ def test_what_cannot_be_compared_is_named(tested, photo_folder, tmp_path, capsys
     assert "nothing was tested with both" in refused(f"{new} {other}")
     psnr, ssim = (tested(name, 0.1, images=False, metrics=(name,)) for name in ("psnr", "ssim"))
     assert "no metric was measured of both" in refused(f"{psnr} {ssim}")
+    assert "a run is named twice" in refused(f"{psnr} {psnr}")
+    also = tested("also", 0.2, metrics=("ssim",))
+    main(f"{ssim} {also} --hr {photo_folder}/benchmark/Set5/HR --out {tmp_path}/out".split())
+    assert "no crops: both tests need --save_results and PSNR" in capsys.readouterr().out
     # Two checkpoints of one run have no curves to lay over each other, and no crops without images.
     best, latest = (old / "results" / name for name in ("model_best", "model_latest"))
     assert "--names a: expected 2 different names, for model_best, model_latest" in refused(
