@@ -96,18 +96,17 @@ def grouped(runs: Sequence[Trained]) -> list[Variant]:
 def names(variants: Sequence[Variant]) -> list[str]:
     """Return the shortest names that tell variants apart: --save without the seed, folder, both, or path."""
     firsts = [variant.runs[0] for variant in variants]
-    short = [
-        _without_seed(first, several=len(variant.runs) > 1) for first, variant in zip(firsts, variants, strict=True)
-    ]
+    short = [_without_seed(variant) for variant in variants]
     folders = [first.run.name for first in firsts]
     full = [f"{first.run.name} {first.results.name}" for first in firsts]
     paths = [str(first.results) for first in firsts]
     return next((found for found in (short, folders, full) if len(set(found)) == len(found)), paths)
 
 
-def _without_seed(trained: Trained, *, several: bool) -> str:
-    """Return the name of a run without its seed: `kd` for `kd_seed2` and, where a variant has several, for `kd_2`."""
-    save, seed = trained.config.get("save", trained.run.name), str(trained.config.get("seed", ""))
+def _without_seed(variant: Variant) -> str:
+    """Return the name of a variant without its seed: `kd` for `kd_seed2` and, where it has several, for `kd_2`."""
+    first, several = variant.runs[0], len(variant.runs) > 1
+    save, seed = first.config.get("save", first.run.name), str(first.config.get("seed", ""))
     return re.sub(rf"[_-](seed){'?' if several else ''}[_-]?{seed}$", "", save) or save
 
 

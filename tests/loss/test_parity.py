@@ -53,7 +53,7 @@ def test_teacher(kdsr):
 
 
 def test_cdsr(official_weights, official_numbers):
-    """Adam makes a step of the sign of a gradient, and of a few in 10⁷ rounding decides the sign.
+    """Adam makes a step of the sign of a gradient, and of a few weights rounding decides the sign.
 
     So it depends on the processor whether one thread or two, which sum in another order, give the official curve.
     """

@@ -220,3 +220,10 @@ def test_the_page_of_an_ablation(run, photo_folder, tmp_path, capsys, monkeypatc
     assert not (tmp_path / "again").exists()
     main([*saves, "--names", "slow", "fast", "--out", "again"])
     assert "slow" in (tmp_path / "again/table.md").read_text(encoding="utf-8").splitlines()[0]
+
+
+def test_a_number_that_is_no_seed_stays_in_the_name(run):
+    sizes = [trained(run(f"blocks_{n}", n_blocks=n)) for n in (1, 2, 4)]  # all of seed 1
+    assert names(grouped(sizes)) == ["blocks_1", "blocks_2", "blocks_4"]
+    seeds = [trained(run(f"kd_{seed}", seed=seed, lr_sr=1.0)) for seed in (1, 2)]
+    assert names(grouped([*seeds, trained(run("base_seed1"))])) == ["kd", "base"]
