@@ -6,7 +6,7 @@ PSNR and SSIM compare planes of the images, cut by a border of `scale` pixels. `
 
 `matlab`  CDSR's tables, and what MATLAB's rgb2ycbcr gives: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
 `kdsr`    KDSR's and DASR's tables: 65.738, 129.057, 25.064, over 256 for PSNR and over 255 (+ 16) for SSIM.
-          PSNR is the same to 1e-5, SSIM moves by 1e-4 to 5e-4: never mix the two in a table.
+          PSNR is the same to 1e-5, SSIM moves by 1e-4 to 7e-4: never mix the two in a table.
 `rgb`     The three channels alike: PSNR of their common mean squared error, SSIM as their mean.
 
 They are computed in float64, on the device of the images.
