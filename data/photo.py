@@ -88,22 +88,29 @@ class PhotoFile:
     """An open file of one or more frames.
 
     Attributes:
-        size: height and width as the image is seen.
-        bits: per channel, 8 or 16.
+        size: height and width of the present frame, as it is seen.
+        bits: per channel of the present frame, 8 or 16.
         frames: their number; pages count as frames, previews inside a JPEG do not.
     """
 
     def __init__(self, path: Path, image: ImageFile) -> None:
         self._path, self._image = path, image
-        self.size: Size = upright_size(image)
-        self.bits = 16 if is_deep(image) else 8
         self.frames = frame_count(image)
+        self._look()
 
-    def read(self, frame: int = 0) -> Photo:
-        """Decode one frame. Raises an error that `open_photo` turns into BadImage."""
-        image = self._image
+    def seek(self, frame: int) -> None:
+        """Go to a frame, which may have another size or depth. Raises what `open_photo` turns into BadImage."""
         if self.frames > 1:
-            image.seek(frame)
+            self._image.seek(frame)
+        self._look()
+
+    def _look(self) -> None:
+        self.size: Size = upright_size(self._image)
+        self.bits = 16 if is_deep(self._image) else 8
+
+    def read(self) -> Photo:
+        """Decode the present frame. Raises an error that `open_photo` turns into BadImage."""
+        image = self._image
         profile, mode = image.info.get("icc_profile"), image.mode
         if mode == "CMYK" and profile:
             pixels = upright(np.asarray(_to_srgb(image, profile)), orientation_of(image))

@@ -155,9 +155,10 @@ class Enlarger:
                 if self._is_there(job, out := job.frame(frame, file.frames)):
                     on_result(out)
                     continue
+                file.seek(frame)
                 self._check_memory(job, file)
                 of = f", frame {frame + 1}/{file.frames}" if file.frames > 1 else ""
-                yield file.read(frame), out, f"{job.source.name}{of}"
+                yield file.read(), out, f"{job.source.name}{of}"
 
     def _write(self, job: Job, photo: Photo, out: Path, progress: Progress) -> None:
         """Super-resolve one frame into a file."""

@@ -14,7 +14,7 @@ from tifffile import TiffWriter, imwrite
 from data.exif import held_exif
 from data.images import BadImage, check_image, read_image, upright
 from data.outputs import FORMATS
-from data.photo import Photo, open_photo, read_photo
+from data.photo import Photo, PhotoFile, open_photo, read_photo
 from data.photo_writer import DEEP, SIDE, WITHOUT_ALPHA, Form, check_form, writing
 
 RNG = np.random.default_rng(0)
@@ -207,9 +207,10 @@ def test_a_later_page_of_another_depth_is_refused(tmp_path: Path) -> None:
         file.write(pixels(3), photometric="rgb")
         file.write(np.zeros((5, 6), np.float32), photometric="minisblack")
     with open_photo(tmp_path / "a.tif") as file:
-        assert file.read(0).pixels.shape == (HEIGHT, WIDTH, 3)
+        assert file.read().pixels.shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(BadImage, match="its pixels are F; 8 or 16 bits"), open_photo(tmp_path / "a.tif") as file:
-        file.read(1)
+        file.seek(1)
+        file.read()
 
 
 def test_scans_may_be_larger_than_pillow_allows(tmp_path: Path) -> None:
@@ -232,13 +233,35 @@ def test_broken_exif_is_left_behind(tmp_path: Path) -> None:
     assert write(tmp_path / "b.png", found.pixels, "png", found).exists()
 
 
+def frame_of(file: PhotoFile, number: int) -> Photo:
+    file.seek(number)
+    return file.read()
+
+
+def test_pages_may_differ_in_size_and_depth(tmp_path: Path) -> None:
+    pages = [pixels(3), pixels(1, 16, (40, 9)), pixels(4)]
+    kinds = [
+        {"photometric": "rgb"},
+        {"photometric": "minisblack"},
+        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+    ]
+    with TiffWriter(tmp_path / "a.tif") as file:
+        for page, kind in zip(pages, kinds, strict=True):
+            file.write(page.squeeze(), **kind)  # pyright: ignore[reportArgumentType]
+    with open_photo(tmp_path / "a.tif") as file:
+        for number in (1, 0, 2):
+            file.seek(number)
+            assert (file.size, file.bits) == (pages[number].shape[:2], 8 * pages[number].itemsize)
+            np.testing.assert_array_equal(file.read().pixels, pages[number])
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif", "gif"])
 def test_every_frame_is_read(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(np.full((HEIGHT, WIDTH, 3), level, np.uint8)) for level in (0, 120, 250)]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **{"lossless": True})  # pyright: ignore[reportArgumentType]
     with open_photo(tmp_path / f"a.{suffix}") as file:
         assert file.frames == 3
-        means = [file.read(frame).rgb.mean() for frame in range(3)]
+        means = [frame_of(file, frame).rgb.mean() for frame in range(3)]
     assert means == pytest.approx([0, 120, 250], abs=2)
     with pytest.raises(BadImage, match="3 frames or pages"):
         read_photo(tmp_path / f"a.{suffix}")
@@ -249,7 +272,7 @@ def test_every_page_of_16_bits_is_read(tmp_path: Path) -> None:
     assert cv2.imwritemulti(str(tmp_path / "a.tif"), [page[..., ::-1] for page in pages])
     with open_photo(tmp_path / "a.tif") as file:
         for number, page in enumerate(pages):
-            np.testing.assert_array_equal(file.read(number).pixels, page)
+            np.testing.assert_array_equal(frame_of(file, number).pixels, page)
 
 
 def check_as_a_phone_writes_it(path: Path, orientation: int) -> None:
