@@ -209,8 +209,7 @@ def test_a_later_page_of_another_depth_is_refused(tmp_path: Path) -> None:
     with open_photo(tmp_path / "a.tif") as file:
         assert file.read().pixels.shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(BadImage, match="its pixels are F; 8 or 16 bits"), open_photo(tmp_path / "a.tif") as file:
-        file.seek(1)
-        file.read()
+        frame_of(file, 1)
 
 
 def test_scans_may_be_larger_than_pillow_allows(tmp_path: Path) -> None:
