@@ -919,8 +919,9 @@ def acts(when: When, options: TrainOptions | EvalOptions) -> bool:
 
 def acting(section: Any, options: TrainOptions | EvalOptions) -> dict[str, Any]:
     """Return those flags of a section of these options that act, with their values."""
+    values = _known(options)
     conditions = {field.name: field.metadata["flag"].when for field in fields(section)}
-    return {name: getattr(section, name) for name, when in conditions.items() if when is None or acts(when, options)}
+    return {name: getattr(section, name) for name, when in conditions.items() if when is None or when.test(values)}
 
 
 def without_effect(given: Given, options: TrainOptions | EvalOptions) -> dict[str, str]:
@@ -1027,11 +1028,9 @@ def _check_training(options: TrainOptions) -> None:
         raise ValueError(f"--crop_size {loading.crop_size} is less than --patch_size {loading.patch_size}")
     if loading.pool_size and loading.pool_size < training.batch_size:
         raise ValueError(f"--pool_size {loading.pool_size} is less than --batch_size {training.batch_size}")
-    if training.batch_size % max(1, options.machine.n_GPUs):
-        raise ValueError(
-            f"--batch_size {training.batch_size} cannot be shared out evenly among --n_GPUs {options.machine.n_GPUs}"
-        )
     processes = max(1, options.machine.n_GPUs)
+    if training.batch_size % processes:
+        raise ValueError(f"--batch_size {training.batch_size} cannot be shared out evenly among --n_GPUs {processes}")
     if training.batch_size // processes % training.accumulate:
         share = f", shared out among --n_GPUs {processes}," if processes > 1 else ""
         raise ValueError(

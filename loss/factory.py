@@ -81,9 +81,9 @@ def network(
     with argument("pre_train"):
         source = model.load_model(pre_train)
     if model.name_of(source) == NETWORKS[name].teacher:
-        own = {size: value for size, value in sizes.items() if size not in source.config}  # of the student alone
-        require(source, "pre_train", pre_train, scale=scale, **{size: sizes[size] for size in sizes if size not in own})
-        student = model.build(name, **source.config, **own)
+        shared = {size: value for size, value in sizes.items() if size in source.config}  # a student may have others
+        require(source, "pre_train", pre_train, scale=scale, **shared)
+        student = model.build(name, **source.config | sizes)
         take_restoration(student, source)
         log(f"{pre_train}: the teacher's SR network is taken, the estimator starts afresh")
         return student

@@ -174,9 +174,9 @@ def _fill_tiles(
             top, counted = rows.stop, done
 
     def run(shape: tuple[int, int]) -> None:
-        rows = _spans(h, shape[0], net.halo, top, window=net.window)
-        columns = _spans(w, shape[1], net.halo, aligned=ALIGNED, window=net.window)
-        tiles = list(product(rows, columns))
+        row_spans = _spans(h, shape[0], net.halo, top, window=net.window)
+        column_spans = _spans(w, shape[1], net.halo, aligned=ALIGNED, window=net.window)
+        tiles = list(product(row_spans, column_spans))
         before = counted
         try:
             for done, (rows, columns) in enumerate(tiles, before + 1):
