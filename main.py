@@ -44,8 +44,7 @@ from model.memory import freed_blocks_kept, out_of_memory
 from option import TrainOptions
 from runtime import distributed
 from runtime.curves import Reference
-from runtime.device import check_devices
-from runtime.device import device as choose_device
+from runtime.device import check_devices, choose_device
 from runtime.distributed import Ranks
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
@@ -53,7 +52,7 @@ from trainer import Trainer
 from utility import Run, git_commit, print_any_name
 
 NAMES = {
-    "model": {name: kind for name, kind in NETWORKS.items() if name != "BICUBIC"} | {"blindsr": None},
+    "model": {name: kind for name, kind in NETWORKS.items() if kind.learns} | {"blindsr": None},
     "degradation": DEGRADATIONS,
     "objective": OBJECTIVES,
 }
@@ -121,6 +120,7 @@ def build_trainer(
         mix=loading.mix,
         data_cache=loading.data_cache,
         device=device,
+        ranks=ranks,
         log=run.log,
     )
     learner = Learner(
@@ -210,7 +210,7 @@ def reference(name: str | None) -> Reference | None:
 def check_run(given: Given, options: TrainOptions, run: Run) -> None:
     """Raise an error if a run would be overwritten, is not there to be continued, or would be continued as another.
 
-    The errors are FileExistsError, FileNotFoundError and ValueError, in this order.
+    The errors are FileExistsError, FileNotFoundError and ValueError.
     """
     saving = options.saving
     reference(saving.reference)  # before anything is loaded

@@ -54,6 +54,7 @@ from trainer import Trainer
 from utility import ROOT, Run, duration, listing, peak_memory
 
 MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+OF_SCRIPTS = ("scikit-image", "scikit-learn")  # training does without
 SHARED = Path("/dev/shm")  # on Linux: where loader processes leave their batches
 PREFETCH = 2  # batches that PyTorch has each loader process prepare ahead
 LARGE = 1_000_000  # pixels of an image that takes long to decode for a patch
@@ -109,7 +110,7 @@ def check(given: Given, options: TrainOptions, check_run: Callable[[Given, Train
 
 
 def cheap(options: TrainOptions) -> Iterator[Finding]:
-    """Check the machine, memory and disk, in about a second. Read no image and no checkpoint."""
+    """Check the machine, memory and disk, in about a second. Read no image."""
     for look in (degradations, packages, gpu, fast_steps, cores, run_directory, numbered_checkpoints, space):
         yield from attempt(look, options)
 
@@ -142,7 +143,11 @@ def packages(options: TrainOptions) -> Iterator[Finding]:
         wanted += [("torchvision", asked) for asked in map(Requirement, requires("torchvision") or ())]
     for source, asked in wanted:
         if asked.marker is None and (lacking := _lacking(asked)):
-            yield mend(f"{asked} is needed, and {lacking}: pip install -U {source}")
+            remedy = f"{lacking}: pip install -U {source}"
+            if asked.name in OF_SCRIPTS:
+                yield note(f"scripts need {asked}, and {remedy}")
+            else:
+                yield mend(f"{asked} is needed, and {remedy}")
 
 
 def _lacking(asked: Requirement) -> str | None:
@@ -247,13 +252,10 @@ def footprint(options: TrainOptions) -> Footprint:
             warmup_steps=0,
             freeze_step=0,
             lr_sr=1.0,
-            **option.acting(loss, options) | {"perceptual_weight": 0.0},
+            **option.acting(loss, options),
         )
     weights, extra = (sum(x.nbytes for x in part.state_dict().values()) for part in (net, objective))
     moments = 2 * sum(x.nbytes for part in (net, objective) for x in part.parameters() if x.requires_grad)  # of Adam
-    if loss.objective == "adversarial" and loss.perceptual_weight:
-        with torch.device("meta"):
-            extra += sum(x.nbytes for x in vgg19().parameters())
     weights *= 2 if options.training.ema else 1  # the average too
     pool = loading.pool_size * 3 * (1 + network.scale**2) * loading.patch_size**2
     area = loading.crop_size**2 * (network.scale**2 + (loading.dir_lr is not None))

@@ -45,8 +45,7 @@ from model import IKC, NETWORKS, BlindSR, build, load_model, name_of, zoo
 from model.memory import out_of_memory
 from option import EvalOptions, TrainOptions
 from runtime import distributed
-from runtime.device import check_devices
-from runtime.device import device as choose_device
+from runtime.device import check_devices, choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
 from utility import Run, argument, bar_interval, call, print_any_name, taken
@@ -132,7 +131,7 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
     """Return the options of a command line, and the network of its checkpoint, on which the defaults depend."""
     published.released_test(given)
     name, scale = given.get("model"), given.get("scale")
-    if "pre_train" not in given and name == "BICUBIC":
+    if "pre_train" not in given and name in NETWORKS and not NETWORKS[name].learns:
         net = build(name, scale=scale or option.DEFAULT_SCALE)
     else:
         if "pre_train" not in given:
@@ -366,9 +365,11 @@ def enlarge(tested: Tested, ranks: Ranks, log: Log) -> None:
         self_ensemble=testing.self_ensemble,
         overwrite=photos.overwrite,
     )
-    failures = ranks.gather(enlarger(jobs[ranks.rank :: ranks.world], scores))
-    found, unscored = by_file(ranks.gather(scores.found)), ranks.gather(scores.failures)
-    distributed.leave()
+    failures = enlarger(jobs[ranks.rank :: ranks.world], scores)
+    with distributed.naming_peers(ranks):
+        failures = ranks.gather(failures)
+        found, unscored = by_file(ranks.gather(scores.found)), ranks.gather(scores.failures)
+        distributed.leave()
     if found and ranks.is_main:
         print(tables.render_images({score.image: score.values for score in found}))
         table = results.write_images_scores(demo / "no_reference", found, made=tested.setup.about(net))

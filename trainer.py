@@ -112,7 +112,7 @@ class Trainer:
         self.score_start = score_start
         self.signals = signals or StopSignals(impatient=self.ranks.world == 1)
         self.begun = time.perf_counter() if begun is None else begun
-        self.monitor = Monitor(collapse, gradients=not learner.scaler.is_enabled(), mean=self.ranks.all_reduce_mean)
+        self.monitor = Monitor(collapse, gradients=not learner.scaler.is_enabled(), mean_=self.ranks.all_reduce_mean_)
         self.recovery = Recovery(self.epoch_steps)
         self.clock = Clock(self.device)
         self.step = 0

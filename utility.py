@@ -7,6 +7,7 @@ import csv
 import errno
 import hashlib
 import inspect
+import io
 import json
 import os
 import platform
@@ -19,7 +20,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +42,8 @@ LAST = 3000  # spans that the clock remembers
 def atomic_write(path: Path, *, keep: Path | None = None, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place only if the block ends well and all is on the disk.
 
-    Raises OSError, naming `path`, if it cannot be written; the file that was there before is untouched then.
+    Raises OSError, naming `path`, if it cannot be written; the file that was there before is untouched then. Errors
+    of the block about other files stay as they are.
 
     Args:
         keep: where the file that was there before goes.
@@ -61,6 +62,8 @@ def atomic_write(path: Path, *, keep: Path | None = None, replace: bool = True) 
             _publish(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
+        if error.filename is not None and str(error.filename) not in map(str, (path, temporary, path.parent)):
+            raise  # it is about another file, which the block reads
         before = "the file that was there is untouched" if path.exists() else "no file was written"
         raise OSError(error.errno, f"{error.strerror or error}; {before}", str(path)) from error
     finally:
@@ -122,7 +125,7 @@ def printable(text: str) -> str:
 def print_any_name() -> None:
     """Let `print` write escapes for what the encoding of the screen lacks; by default that is an error."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # not in a notebook
+        if isinstance(stream, io.TextIOWrapper):  # not in a notebook
             stream.reconfigure(errors=ESCAPES)
 
 
@@ -287,7 +290,7 @@ class Run:
         return config
 
     def amend(self, changes: Mapping[str, Any]) -> None:
-        """Write options that a resumed run was given otherwise into config.json. The log says when they changed."""
+        """Write the options that a resumed run changes into config.json. The log says when they changed."""
         if changes and (before := self.config()):
             self._write_config({**before, **changes})
 
@@ -302,7 +305,7 @@ class Run:
                     os.fsync(file.fileno())
 
     def drop_old(self, keep: int) -> None:
-        """Delete numbered checkpoints but the newest `keep` and the best; 0 keeps all."""
+        """Delete all numbered checkpoints but the newest `keep` and the best; 0 keeps all."""
         numbered = [(path, name) for path in self.models.iterdir() if (name := NUMBERED.fullmatch(path.name))]
         newest = sorted(numbered, key=lambda file: int(file[1]["epoch"]))
         best = max(numbered, key=lambda file: float(file[1]["psnr"]), default=None)
@@ -345,7 +348,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = io.StringIO(path.read_text(encoding="utf-8"))  # splits at newlines; `splitlines` at U+2028, too
         # A process was killed while it wrote, or the power went: half a row, or zeros.
         rows = list(csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line))
     except (csv.Error, UnicodeDecodeError) as error:

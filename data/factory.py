@@ -77,6 +77,7 @@ def batches(
     mix: float = 1.0,
     data_cache: Path | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     log: Log = print,
 ) -> PatchBatches:
     """Draw random patches of the training images, `side` HR pixels a side.
@@ -90,6 +91,7 @@ def batches(
         mix: share of given pairs, where there are any.
         data_cache: `ram` or `cuda` hold all images decoded, in main memory or on `device`.
         device: of the run.
+        ranks: the processes of the run.
         log: is told how much memory the images take.
 
     Raises:
@@ -98,7 +100,8 @@ def batches(
     store, given, parts = combine(sets, Fraction(str(mix)))
     if data_cache in RESIDENT:
         sizes = [*store.sizes, *(() if given is None else given.sizes)]
-        place = residence(data_cache, device, sizes, processes=draws.world, log=log)
+        place = residence(data_cache, device, sizes, processes=ranks.local_world, log=log)
+        ranks.barrier()  # none takes memory before all have looked
         store, given = Resident(store, place), None if given is None else Resident(given, place)
     paired = 0 if given is None else len(given.names)
     sampler = PatchSampler(store.sizes, draws, patch=side, augment=augment, parts=parts, paired=paired, scale=scale)

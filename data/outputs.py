@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data.images import OTHER_SUFFIXES
+from data.images import OTHER_SUFFIXES, Log
 from data.photo import PHOTO_SUFFIXES
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
@@ -18,8 +18,6 @@ FORMAT_OF = {
     **{".webp": "webp", ".tif": "tiff", ".tiff": "tiff"},
 }
 RESULT = re.compile(r"(?P<of>.+)_(x[\d.]+|\d+x\d+)(_\d{3,})?")  # the stem of a result, and of its photograph
-
-Log = Callable[[str], None]
 
 
 class Job(NamedTuple):

@@ -162,9 +162,9 @@ class Degraded:
         stems = Counter(path.stem for path in self.hr_paths)
         if twice := [path.name for path in self.hr_paths if stems[path.stem] > 1]:
             raise BadImage(f"images of {self.name} differ by their endings alone: {', '.join(twice[:5])}")
+        needed = max(at_least, self.rule.smallest)
         for path in self.hr_paths:
             height, width = check_image(path)
-            needed = max(at_least, self.rule.smallest)
             if min(height, width) // self.rule.scale * self.rule.scale < needed:
                 raise BadImage(f"{path} is {height} x {width} pixels; {needed} a side are needed")
 
@@ -217,8 +217,9 @@ class Prepared:
                 raise BadImage(f"{pair.hr} is {hr[0]} x {hr[1]} pixels; {needed} a side are needed")
 
     def part(self, index: int, parts: int) -> Prepared:
-        """Return the set of every parts-th pair, from this index on."""
-        return replace(self, pairs=self.pairs[index::parts])
+        """Return the set of all pairs of every parts-th image, from this index on."""
+        images = list(dict.fromkeys(pair.image for pair in self.pairs))[index::parts]
+        return replace(self, pairs=[pair for pair in self.pairs if pair.image in set(images)])
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
         """Yield each pair, on a device. Raise BadImage for pixels that are not those of the manifest."""

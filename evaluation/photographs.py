@@ -17,13 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.exif import held_exif
-from data.images import BadImage, Size, to_8_bits
+from data.images import BadImage, Log, Size, to_8_bits
 from data.outputs import Job
 from data.photo import Photo, PhotoFile, open_photo
 from data.photo_writer import Form, bytes_in_memory, check_form, depth, writing
 from data.resize_rows import ResizedRows, Resizer
 from model import BlindSR
 from model.memory import out_of_memory
+from model.tiling import Progress
 from runtime.precision import Precision, has_bf16
 from utility import atomic_write, bar_interval
 
@@ -33,9 +34,6 @@ EDGE = 8  # LR pixels that are mirrored around a photograph: networks pad with z
 TRIAL = 96  # LR pixels a side of the tile on which precisions are compared
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next result would not fit either
 CLOSE = 0.5  # grey levels of 255 by which bf16 may differ on average
-
-Log = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 class Target(NamedTuple):
@@ -177,15 +175,19 @@ class Enlarger:
         precision = self.precision if self.precision != "auto" else self._choose_precision(framed)
         chosen = Precision(precision=precision)
         self.net.to(memory_format=chosen.inference_format(self.device))
-        with (
-            atomic_write(out, replace=self.overwrite) as temporary,
-            writing(temporary, job.format, form, quality=self.quality) as writer,
-        ):
-            rows = _Rows(photo, self.net.scale, size, form.bits, writer.write, edge=edge)
-            with chosen.autocast(self.device):
+        try:
+            with (
+                atomic_write(out, replace=self.overwrite) as temporary,
+                writing(temporary, job.format, form, quality=self.quality) as writer,
+                chosen.autocast(self.device),
+            ):
+                rows = _Rows(photo, self.net.scale, size, form.bits, writer.write, edge=edge)
                 self.net.upscale_rows(
                     framed, rows.write, tile=self.tile, self_ensemble=self.self_ensemble, progress=progress
                 )
+        except FileExistsError:
+            self.log(f"{job.source}: another program has written {out} meanwhile, which stays")
+            return
         arithmetic = "fp32" if precision == "tf32" and self.device.type != "cuda" else precision
         rounded = f", rounded from {bits} bits to {form.bits}" if form.bits < bits else ""
         shorter = ", a part of its EXIF" if exif != photo.exif else ""

@@ -266,6 +266,8 @@ def _read(path: Path) -> Tested:
             for row in read_rows(path)
         ]
         about = read_json(path.with_suffix(".json"))
+        if not isinstance(about, dict):
+            raise ValueError(f"it holds {type(about).__name__} instead of an object")
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} or its .json is damaged ({error}); test again") from error
     if not scores:
@@ -281,7 +283,7 @@ def outdated(results: Path, tested: Mapping[str, Tested]) -> str:
     model, old = results.parent.parent / "model", []
     for key, each in tested.items():
         checkpoint = model / Path(each.about.get("checkpoint") or "").name
-        if checkpoint.is_file() and each.about["sha256"] != sha256(checkpoint):
+        if checkpoint.is_file() and each.about.get("sha256") != sha256(checkpoint):
             old.append(key)
     return f"{results}: {listing(old)}: scores of older weights than those of the run; test again" if old else ""
 

@@ -29,40 +29,22 @@ class Criterion(NamedTuple):
     fake: Callable[[Tensor], Tensor]  # logits of SR, which the discriminator should call fake
 
 
-def cross_entropy_real(logits: Tensor) -> Tensor:
-    """Return the binary cross entropy with the label 1."""
-    return F.softplus(-logits).mean()
-
-
-def cross_entropy_fake(logits: Tensor) -> Tensor:
-    """Return the binary cross entropy with the label 0."""
-    return F.softplus(logits).mean()
-
-
-def hinge_real(logits: Tensor) -> Tensor:
-    return F.relu(1 - logits).mean()
-
-
-def hinge_fake(logits: Tensor) -> Tensor:
-    return F.relu(1 + logits).mean()
-
-
-def minus_mean(logits: Tensor) -> Tensor:
-    return -logits.mean()
-
-
-def square_real(logits: Tensor) -> Tensor:
-    return (logits - 1).square().mean()
-
-
-def square_fake(logits: Tensor) -> Tensor:
-    return logits.square().mean()
-
-
 GAN = {
-    "vanilla": Criterion(generator=cross_entropy_real, real=cross_entropy_real, fake=cross_entropy_fake),
-    "hinge": Criterion(generator=minus_mean, real=hinge_real, fake=hinge_fake),
-    "lsgan": Criterion(generator=square_real, real=square_real, fake=square_fake),
+    "vanilla": Criterion(  # binary cross entropy
+        generator=lambda logits: F.softplus(-logits).mean(),
+        real=lambda logits: F.softplus(-logits).mean(),
+        fake=lambda logits: F.softplus(logits).mean(),
+    ),
+    "hinge": Criterion(
+        generator=lambda logits: -logits.mean(),
+        real=lambda logits: F.relu(1 - logits).mean(),
+        fake=lambda logits: F.relu(1 + logits).mean(),
+    ),
+    "lsgan": Criterion(
+        generator=lambda logits: (logits - 1).square().mean(),
+        real=lambda logits: (logits - 1).square().mean(),
+        fake=lambda logits: logits.square().mean(),
+    ),
 }
 
 

@@ -53,7 +53,8 @@ class Learner:
         if accumulate > 1 and objective.steps > 1:
             raise ValueError(f"`accumulate` {accumulate}: this objective takes {objective.steps} steps in each batch")
         if cuda_graph:
-            alike, scaled = objective.turns is not None, precision.scaler(device).is_enabled()
+            alike = objective.turns is not None and not objective.needs_codes  # a graph is given images alone
+            scaled = precision.scaler(device).is_enabled()
             check_graph(device, processes=ranks.world, parts=accumulate, scaled=scaled, alike=alike)
         self.device = device
         self.precision = precision
@@ -100,16 +101,16 @@ class Learner:
 
     def _step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        parts, begins = batch.chunk(self.accumulate), True
+        parts, fresh = batch.chunk(self.accumulate), True
         for i, part in enumerate(parts):
             for phase in self._with_autocast(self._compute(self.net, part, number)):
-                if begins:
+                if fresh:
                     self.optimizer.zero_grad()
-                begins = phase.step and i == len(parts) - 1  # the optimiser steps, and the next phase begins afresh
+                fresh = step = phase.step and i == len(parts) - 1
                 self.scaler.scale(phase.total / len(parts)).backward()
                 for name, loss in {**phase.losses, "total": phase.total}.items():
                     losses[name] = losses.get(name, 0) + loss.detach().float() / len(parts)
-                if begins:
+                if step:
                     losses["gradient"] = self._optimize()
         if self.ema is not None:
             self.ema.update(self.net)

@@ -26,6 +26,9 @@ DIFFERENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+
+
 class Difference(NamedTuple):
     """How much SR images differ from HR images."""
 
@@ -46,7 +49,7 @@ class PixelLoss:
 
     def __init__(self, text: str = "1*L1", factor: float = 1.0) -> None:
         self.factor = factor
-        found = [re.fullmatch(r"(\d+\.?\d*(?:e-?\d+)?)\*(\w+)", term) for term in text.split("+")]
+        found = [re.fullmatch(rf"({NUMBER})\*(\w+)", term) for term in re.split(r"(?<![\d.][eE])\+", text)]
         self.terms = [(float(term[1]), term[2]) for term in found if term is not None and term[2] in DIFFERENCES]
         names = {name for _, name in self.terms}
         if not len(names) == len(self.terms) == len(found) or not any(weight for weight, _ in self.terms):

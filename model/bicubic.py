@@ -8,6 +8,8 @@ where MATLAB mirrors the image; here edge pixels are repeated, as in the papers'
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,6 +30,8 @@ class Bicubic(BlindSR):
         >>> net(torch.full((1, 3, 4, 5), 0.5)).image.shape
         torch.Size([1, 3, 8, 10])
     """
+
+    learns: ClassVar[bool] = False
 
     def __init__(self, *, scale: int) -> None:
         super().__init__(scale=scale)

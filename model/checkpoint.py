@@ -353,7 +353,7 @@ def _check_weights(state: Mapping[str, Tensor], path: str | Path, expected: Mapp
 
 def _unknown(state: Mapping[str, Tensor], extra: list[str], path: str | Path) -> str:
     known = ", ".join(name for name, network in NETWORKS.items() if network.foreign)
-    remedy = f"Known are {known}. Of other files `--warm_start` takes the layers whose name and shape fit"
+    remedy = f"Known are {known}. Of other files `warm_start` takes the layers whose name and shape fit"
     if alike := foreign.named_like(state):
         remedy = f"If these are those of our {' or '.join(alike)}, it lacks the sizes: write it with `save_model`"
     return f"{path} is no published file of our networks, which have other keys than {_listing(extra, 3)}. {remedy}"

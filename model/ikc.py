@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from .autocast import in_float32, keep_and_round, spatial_mean, to_autocast
 from .convolution import rounds_weights_once
-from .layer import BlindSR, Embedding, Layers, Pool, Restored, SideBranch, Trunk, conv, global_mean
+from .layer import BlindSR, Embedding, Layers, Pool, Restored, SideBranch, Trunk, conv, global_mean, lrelu
 from .naming import Foreign, Names, State, count, shuffle_scale, width
 from .op.dispatch import is_channels_last
 from .upsampler import FACTORS
 
 DIM = 10  # of the kernel code
+SLOPE = 0.2  # of LeakyReLU
 STEPS = 7  # SR images of the loop; the last one is the result
 
 
@@ -36,8 +37,8 @@ class SFT(nn.Module):
     def __init__(self, n_feats: int) -> None:
         super().__init__()
         inner = n_feats // 2
-        self.scale = Layers(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats), nn.Sigmoid())
-        self.shift = SideBranch(conv(n_feats + DIM, inner), _act(), conv(inner, n_feats))
+        self.scale = Layers(conv(n_feats + DIM, inner), lrelu(SLOPE), conv(inner, n_feats), nn.Sigmoid())
+        self.shift = SideBranch(conv(n_feats + DIM, inner), lrelu(SLOPE), conv(inner, n_feats))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map x (B, C, H, W) and the code (B, 10) to (B, C, H, W)."""
@@ -66,12 +67,12 @@ class SFTMD(nn.Module):
     def __init__(self, scale: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
         c = n_feats
-        self.head = Layers(conv(3, c), _act(), conv(c, c), _act(), conv(c, c))
+        self.head = Layers(conv(3, c), lrelu(SLOPE), conv(c, c), lrelu(SLOPE), conv(c, c))
         self.blocks = Trunk((Block(c) for _ in range(n_blocks)), group=1)
         self.sft = SFT(c)
         self.fuse = conv(c, c)
         self.upsample = nn.Sequential(
-            *(layer for r in FACTORS[scale] for layer in (conv(c, r * r * c), nn.PixelShuffle(r), _act()))
+            *(layer for r in FACTORS[scale] for layer in (conv(c, r * r * c), nn.PixelShuffle(r), lrelu(SLOPE)))
         )
         self.tail = conv(c, 3, 9)
 
@@ -92,10 +93,10 @@ class Corrector(nn.Module):
         c = n_feats
         strides = (1, 2, 1, 2, 1, 1, 1)
         self.image = Layers(
-            *(layer for i, s in enumerate(strides) for layer in (conv(c if i else 3, c, 5, stride=s), _act()))
+            *(layer for i, s in enumerate(strides) for layer in (conv(c if i else 3, c, 5, stride=s), lrelu(SLOPE)))
         )
-        self.code = nn.Sequential(nn.Linear(DIM, c), _act(), nn.Linear(c, c), _act())
-        self.both = Layers(conv(2 * c, 2 * c, 1), _act(), conv(2 * c, c, 1), _act(), conv(c, DIM, 1))
+        self.code = nn.Sequential(nn.Linear(DIM, c), lrelu(SLOPE), nn.Linear(c, c), lrelu(SLOPE))
+        self.both = Layers(conv(2 * c, 2 * c, 1), lrelu(SLOPE), conv(2 * c, c, 1), lrelu(SLOPE), conv(c, DIM, 1))
 
     @rounds_weights_once
     def changes(self, sr: Tensor, code: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ class IKC(BlindSR):
             *(
                 layer
                 for i, n in enumerate(outputs)
-                for layer in (conv(c if i else 3, n, 5, stride=2 if i == 3 else 1), _act())
+                for layer in (conv(c if i else 3, n, 5, stride=2 if i == 3 else 1), lrelu(SLOPE))
             )
         )
         self.restoration = SFTMD(scale, c, n_blocks)
@@ -190,10 +191,6 @@ class IKC(BlindSR):
             yield Restored(image, Embedding(code=code, projection=code))
             if number < STEPS:
                 code = self.corrector(image, code)
-
-
-def _act() -> nn.LeakyReLU:
-    return nn.LeakyReLU(0.2, inplace=True)
 
 
 def _planes(code: Tensor, x: Tensor) -> Tensor:

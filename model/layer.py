@@ -59,6 +59,7 @@ class BlindSR(nn.Module):
     `type(net)(**net.config)` is a fresh network of the same shape; checkpoints store just that.
     """
 
+    learns: ClassVar[bool] = True  # has weights
     sees_hr: ClassVar[bool] = False  # a teacher needs the ground truth too
     teacher: ClassVar[str] = ""  # of a student: the name of the network that teaches it, with the same sizes
     min_size: ClassVar[int] = 1  # LR pixels a side
@@ -153,9 +154,9 @@ def conv(n_in: int, n_out: int, kernel_size: int = 3, *, stride: int = 1, bias: 
     return Conv2d(n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias)
 
 
-def lrelu() -> nn.LeakyReLU:
-    """Return LeakyReLU as in KDSR, CDSR and DASR."""
-    return nn.LeakyReLU(SLOPE, inplace=True)
+def lrelu(slope: float = SLOPE) -> nn.LeakyReLU:
+    """Return LeakyReLU, by default as in KDSR, CDSR and DASR."""
+    return nn.LeakyReLU(slope, inplace=True)
 
 
 class Layers(nn.Sequential):

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from .autocast import in_float32
 from .convolution import rounds_weights_once
-from .layer import RDB, BlindSR, Layers, Trunk, conv
+from .layer import RDB, BlindSR, Layers, Trunk, conv, lrelu
 from .naming import Foreign, Names, State, count, width
 from .op import last_convolution
 from .upsampler import FACTORS
+
+SLOPE = 0.2  # of LeakyReLU
 
 
 class RRDB(nn.Module):
@@ -38,7 +40,7 @@ class NearestUpsampler(Layers):
     """ESRGAN's upsampler: [nearest, conv, LReLU], twice for ×4."""
 
     def __init__(self, scale: int, n_feats: int) -> None:
-        steps = ((nn.Upsample(scale_factor=r), conv(n_feats, n_feats), _act()) for r in FACTORS[scale])
+        steps = ((nn.Upsample(scale_factor=r), conv(n_feats, n_feats), lrelu(SLOPE)) for r in FACTORS[scale])
         super().__init__(*(layer for step in steps for layer in step))
 
 
@@ -65,7 +67,7 @@ class RRDBNet(BlindSR):
         self.blocks = Trunk((RRDB(n_feats) for _ in range(n_blocks)), group=1)
         self.fuse = conv(n_feats, n_feats)
         self.upsample = NearestUpsampler(scale, n_feats)
-        self.tail = Layers(conv(n_feats, n_feats), _act(), conv(n_feats, 3))
+        self.tail = Layers(conv(n_feats, n_feats), lrelu(SLOPE), conv(n_feats, 3))
 
     @rounds_weights_once
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
@@ -73,10 +75,6 @@ class RRDBNet(BlindSR):
         head = in_float32(self.head, lr)  # (B, C, H, W)
         x = self.upsample(self.fuse(self.blocks(head), add_to=head))  # (B, C, s·H, s·W)
         return last_convolution(cast(nn.Conv2d, self.tail[-1]), self.tail[:-1](x))  # (B, 3, s·H, s·W)
-
-
-def _act() -> nn.LeakyReLU:
-    return nn.LeakyReLU(0.2, inplace=True)
 
 
 # ------------------------------------------------------------------------------------------- published weights

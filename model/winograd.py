@@ -70,7 +70,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     weights, height = _to_weights(weight), x.shape[2]
     rows = _STEP * max(1, TILES * _STEP // (len(x) * x.shape[3]))  # at a time
-    result = torch.empty((len(x), len(weight), *x.shape[2:]), memory_format=torch.channels_last)
+    size = len(x), len(weight), *x.shape[2:]
+    result = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     for top in range(0, height, rows):
         part = slice(top, min(top + rows, height))
         result[:, :, part] = _to_pixels(_to_tiles(x, part) @ weights, result[:, :, part].shape, bias)

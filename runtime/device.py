@@ -22,7 +22,7 @@ def check_devices(*, n_GPUs: int, cpu: bool) -> None:  # noqa: N803 (published n
         )
 
 
-def device(
+def choose_device(
     *,
     cpu: bool,
     n_GPUs: int,  # noqa: N803 (published name)

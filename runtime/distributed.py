@@ -40,12 +40,14 @@ class Ranks:
         rank: its number, from 0.
         world: the number of processes.
         local: its number on its own machine.
+        local_world: the number of processes on this machine.
         parent: process id of the launcher, if there is one.
     """
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    local_world: int = 1
     parent: int | None = None
 
     @property
@@ -66,13 +68,6 @@ class Ranks:
         dist.all_reduce(shared, dist.ReduceOp.MAX)  # on the CPU, by gloo
         return tuple(bool(flag) for flag in shared)
 
-    def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """Return the mean over all ranks of a tensor, which may be overwritten, on any device."""
-        if self.world > 1:
-            dist.all_reduce(values)
-            values = values / self.world
-        return values
-
     def differing(self, values: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Return what the ranks disagree on: the value of every rank, in order, for each key that is not the same.
 
@@ -90,17 +85,14 @@ class Ranks:
         items: Iterator[Any] = chain.from_iterable(zip_longest(*self._all_gather(list(shard)), fillvalue=missing))
         return [item for item in items if item is not missing]
 
-    def gather_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the whole state, of which each rank holds a shard: rows in the order of the ranks; counts add up."""
+    def gather_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the whole state, of whose rows each rank holds a shard: in the order of the ranks."""
         if self.world == 1:
             return dict(state)
-        return {
-            key: self._gather_rows(value) if isinstance(value, Tensor) else value * self.world
-            for key, value in state.items()
-        }
+        return {key: self._gather_rows(value) for key, value in state.items()}
 
     def shard_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return this rank's shard of a whole state: its share of the rows of each tensor, and of counts."""
+        """Return this rank's shard of a whole state: of the rows of each tensor, and of the counts in older states."""
         return {
             key: value.chunk(self.world)[self.rank] if isinstance(value, Tensor) else value // self.world
             for key, value in state.items()
@@ -112,14 +104,19 @@ class Ranks:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)  # in place, on the same memory
 
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        if self.world > 1:
+            dist.barrier()
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Run this block on rank 0 first; the others then find what it has prepared."""
-        if self.world > 1 and not self.is_main:
-            dist.barrier()
+        if not self.is_main:
+            self.barrier()
         yield
-        if self.world > 1 and self.is_main:
-            dist.barrier()
+        if self.is_main:
+            self.barrier()
 
     def replicate(self, module: Module) -> Module:
         """Return the module as every rank trains it: with the weights and buffers of rank 0.
@@ -185,7 +182,8 @@ def join(patience: timedelta | None = None) -> Ranks:
     local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or ("0" if world == 1 else None)
     if local is None:
         raise ValueError("RANK and WORLD_SIZE are set, but not LOCAL_RANK, which says what GPU a process has; set it")
-    ranks = Ranks(rank, world, int(local), parent=os.getppid())
+    local_world = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or world
+    ranks = Ranks(rank, world, int(local), int(local_world), parent=os.getppid())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if ranks.world > 1:
         dist.init_process_group(backend, timeout=patience or TIMEOUT)
@@ -193,7 +191,7 @@ def join(patience: timedelta | None = None) -> Ranks:
 
 
 def leave() -> None:
-    """Wait for the other processes and part: the launcher ends them all when one exits with a code other than 0."""
+    """Wait for the other processes and leave them: the launcher ends all when one exits with a code other than 0."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
@@ -206,10 +204,9 @@ def naming_peers(ranks: Ranks) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if ranks.world > 1 and (isinstance(error, dist.DistError) or _LOST.search(str(error))):
-            minutes = TIMEOUT.total_seconds() / 60
             raise ConnectionError(
-                f"process {ranks.rank} lost another one of this run, which ended or did not answer for {minutes:g} "
-                f"minutes ({str(error).strip().splitlines()[0]})"
+                f"process {ranks.rank} lost another one of this run, which ended or did not answer in time "
+                f"({str(error).strip().splitlines()[0]})"
             ) from error
         raise
 

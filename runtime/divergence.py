@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -42,15 +42,19 @@ class Monitor:
     Args:
         factor: a total loss this many times the median of the last ones is a collapse; 0: never.
         gradients: a gradient that is not finite is trouble (with float16 the loss scaler deals with it).
-        mean: averages values over all ranks.
+        mean_: averages tensors over all ranks, in place.
     """
 
     def __init__(
-        self, factor: float, *, gradients: bool = True, mean: Callable[[Tensor], Tensor] = torch.clone
+        self,
+        factor: float,
+        *,
+        gradients: bool = True,
+        mean_: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
     ) -> None:
         self.factor = factor
         self.gradients = gradients
-        self.mean = mean
+        self.mean_ = mean_
         self._unread: list[tuple[int, dict[str, Tensor]]] = []
         self._line: dict[str, list[float]] = defaultdict(list)  # read since the last line of the log
         self._overflows = 0  # steps in a row whose gradient was not finite
@@ -71,7 +75,8 @@ class Monitor:
         if not self._unread:
             return None
         stacked = torch.stack([loss.float() for _, losses in self._unread for loss in losses.values()])
-        values = iter(self.mean(stacked).tolist())
+        self.mean_([stacked])
+        values = iter(stacked.tolist())
         unread, self._unread = self._unread, []
         for step, losses in unread:
             numbers = {name: next(values) for name in losses}
@@ -87,7 +92,9 @@ class Monitor:
             losses: what they give on a batch, as for `record`, but without "gradient".
             largest: the largest absolute value of all that a state holds.
         """
-        total, size = self.mean(torch.stack([losses["total"].float(), largest.float()])).tolist()
+        values = torch.stack([losses["total"].float(), largest.float()])
+        self.mean_([values])
+        total, size = values.tolist()
         if not math.isfinite(total):
             return f"the weights give a loss of {total}"
         if not size < LIMIT:

@@ -77,14 +77,14 @@ def check_graph(device: torch.device, *, processes: int, parts: int, scaled: boo
         processes: number of processes that train.
         parts: number of parts of a batch, which go through the network one after the other.
         scaled: the loss is scaled, and the scaler checks that gradients are finite.
-        alike: all steps are alike but for a few turns, see `Objective.turns`.
+        alike: all steps are alike but for a few turns, see `Objective.turns`, and need nothing but images.
     """
     obstacles = {
         f"on a {device.type.upper()}": device.type != "cuda",
         f"of {processes} processes": processes > 1,
         f"with `accumulate` {parts}": parts > 1,
         "with `precision` fp16": scaled,
-        "that differ from each other or have several phases": not alike,
+        "that differ from each other, have several phases or need codes": not alike,
     }
     if found := [text for text, there in obstacles.items() if there]:
         raise ValueError(f"`cuda_graph` cannot capture steps {' and '.join(found)}: leave it out")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from runtime.device import device
+from runtime.device import choose_device
 from runtime.divergence import TrainingError
 from runtime.precision import Precision
 from runtime.signals import INTERRUPTED
@@ -34,7 +34,7 @@ def add_cpu(parser: argparse.ArgumentParser) -> None:
 
 def device_of(*, cpu: bool) -> torch.device:
     """Return the GPU, set to compute in float32, or the CPU where there is none or `cpu` asks for it."""
-    return device(cpu=cpu, n_GPUs=1, precision=Precision(), log=print)
+    return choose_device(cpu=cpu, n_GPUs=1, precision=Precision(), log=print)
 
 
 @contextmanager

@@ -52,6 +52,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def read(other):
+        with atomic_write(path) as temporary:
+            temporary.write_text(other.read_text())
+
+    with pytest.raises(FileNotFoundError) as caught:
+        read(tmp_path / "source")
+    assert caught.value.filename == str(tmp_path / "source")
+    assert "untouched" not in str(caught.value)
+    assert [other.read_text() for other in tmp_path.iterdir()] == ["old"]
+
+
 def test_the_file_before_is_kept_where_asked(tmp_path):
     path, before = tmp_path / "state", tmp_path / "previous"
     for text, previous in (("1", None), ("2", "1"), ("3", "2")):
@@ -189,6 +204,14 @@ def test_the_environment_tells_what_the_bits_depend_on():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_only_newlines_end_a_row(odd, tmp_path):
+    path = tmp_path / "scores.csv"
+    rows = [{"image": f"a{odd}b", "psnr": "1"}, {"image": "c", "psnr": "2"}]
+    append_rows(path, rows)
+    assert read_rows(path) == rows
 
 
 def test_a_row_that_was_torn_is_forgotten(tmp_path):

@@ -17,8 +17,10 @@ from data.sampler import PatchBatches, load
 from data.store import Resident
 from data.training_folders import BESIDE_FOLDER, Source
 from data.trainset import training_sets
+from runtime.distributed import Ranks
 
 CPU = torch.device("cpu")
+NO_OTHERS = Ranks()
 
 
 @pytest.fixture
@@ -35,11 +37,13 @@ def folders(tmp_path: Path) -> list[Source]:
     return [Source(tmp_path / "HR", tmp_path / "LR"), Source(tmp_path / "more")]
 
 
-def batches(folders: list[Source], cache: Path | None = None) -> PatchBatches:
+def batches(folders: list[Source], cache: Path | None = None, ranks: Ranks = NO_OTHERS) -> PatchBatches:
     lines: list[str] = []
     sets = training_sets(folders, scale=2, at_least=24, data_cache=cache, log=lines.append)
     about = {"scale": 2, "side": 24, "augment": "all", "mix": 0.5}
-    return factory.batches(sets, Draws(seed=1, batch=8, views=2), data_cache=cache, log=lines.append, **about)
+    return factory.batches(
+        sets, Draws(seed=1, batch=8, views=2), data_cache=cache, ranks=ranks, log=lines.append, **about
+    )
 
 
 def same(one: PatchBatches, other: PatchBatches, workers: int = 0) -> None:
@@ -103,6 +107,10 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(
     words = r"`data_cache`: the decoded images take 0\.00 GiB of main memory, 0\.00 GiB are free"
     with pytest.raises(ValueError, match=words):
         batches(folders, Path("ram"))
+    monkeypatch.setattr(store.psutil, "virtual_memory", lambda: memory(50_000))  # for one of the three processes here
+    for ranks in (Ranks(0, 6, local_world=3), Ranks(4, 6, local_world=3)):
+        with pytest.raises(ValueError, match=words):
+            batches(folders, Path("ram"), ranks)
     sizes = [(1024, 1024)] * 1024
     with pytest.raises(ValueError, match=r"take 12\.00 GiB of main memory"):
         store.residence(Path("ram"), CPU, sizes, processes=4)

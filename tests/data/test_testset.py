@@ -26,6 +26,17 @@ def test_degraded_on_the_fly(hr_folder):
     assert first.cases == [case.name for case in gaussian8(4).cases]
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_parts_hold_whole_images_in_turn(parts, prepared_folder):
+    """So that `Ranks.gather` puts their scores together in order."""
+    benchmark = find(str(prepared_folder), [], manet9(2), seed=1)
+    assert benchmark is not None
+    shares = [[sample.image for sample in benchmark.part(i, parts).samples(CPU)] for i in range(parts)]
+    images = ["baby", "old_man"]
+    assert [list(dict.fromkeys(share)) for share in shares] == [images[i::parts] for i in range(parts)]
+    assert sum(map(len, shares)) == len(benchmark.hr_paths) == 3
+
+
 def test_sizes_that_do_not_fit_are_named(prepared_folder):
     write_image(prepared_folder / "HR_si" / "baby_1.0_1.0_0.0.png", noise_image(3, 42, 40))
     benchmark = find(str(prepared_folder), [], manet9(2), seed=1)

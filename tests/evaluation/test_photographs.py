@@ -119,10 +119,12 @@ def test_a_result_that_appears_meanwhile_is_kept(links, tmp_path, photo, monkeyp
 
     enlarger = Enlarger(net=Watched(scale=2), device=torch.device("cpu"), log=said.append, precision="fp32")
     seen: list[Path] = []
-    (failure,) = enlarger(jobs, seen.append)
-    assert "File exists" in failure
-    assert seen == [jobs[1].out]
-    assert said == [f"{jobs[1].source}: {jobs[1].out} is there already; `overwrite` replaces it"]
+    assert enlarger(jobs, seen.append) == []
+    assert seen == [job.out for job in jobs]
+    assert said == [
+        f"{jobs[0].source}: another program has written {jobs[0].out} meanwhile, which stays",
+        f"{jobs[1].source}: {jobs[1].out} is there already; `overwrite` replaces it",
+    ]
     assert [job.out.read_text() for job in jobs] == ["precious"] * 2
     assert not list(tmp_path.glob(".*"))
 

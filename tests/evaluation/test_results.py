@@ -68,6 +68,8 @@ def test_other_metrics_of_the_same_weights_and_images_stay(write):
     assert len(list(csv.DictReader(stem.with_suffix(".csv").open(encoding="utf-8")))) == 1
     stem.with_suffix(".json").unlink()
     assert held("ssim") == ["ssim"]
+    stem.with_suffix(".json").write_text("[1]")
+    assert held("niqe") == ["niqe"]
 
 
 def test_scores_of_older_weights_are_told(write, tmp_path):

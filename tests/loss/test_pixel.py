@@ -35,6 +35,7 @@ def test_the_default_is_l1_to_the_bit(images):
         ("2*L1", {"l1": 2}),
         ("1*Charbonnier", {"charbonnier": 1}),
         ("0.5*L1+1e-1*MSE", {"l1": 0.5, "mse": 0.1}),
+        ("1e+2*L1+.5*MSE+1E-2*Charbonnier", {"l1": 100, "mse": 0.5, "charbonnier": 0.01}),
     ],
 )
 @pytest.mark.parametrize("factor", [1, 255])
@@ -52,7 +53,22 @@ def test_sr_images_of_lower_precision_are_compared_in_float32(images):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "L1", "1*L2", "-1*L1", "1*L1+", "1*L1,MSE", "0*L1", "nan*L1", "1*l1", "1*L1+1*L1"]
+    "text",
+    [
+        "",
+        "L1",
+        "1*L2",
+        "-1*L1",
+        "1*L1+",
+        "1*L1,MSE",
+        "0*L1",
+        "nan*L1",
+        "1*l1",
+        "1*L1+1*L1",
+        ".*L1",
+        "1e*L1",
+        "1*L1*MSE",
+    ],
 )
 def test_other_forms_are_refused(text):
     with pytest.raises(ValueError, match=r"`loss` .*: expected a weight, \* and one of L1, MSE, Charbonnier"):

@@ -69,6 +69,18 @@ def test_images_of_a_batch_do_not_meet():
 
 
 @torch.no_grad()
+def test_another_default_dtype_plays_no_part():
+    x, (weight, bias) = maps(1, 8, 9, 10), layer(4, 8)
+    expected = winograd.convolve(x, weight, bias)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = winograd.convolve(x, weight, bias)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
+@torch.no_grad()
 def test_where_it_suits():
     x, (weight, _) = maps(1, 96, SIDE, SIDE), layer(96, 96)
     assert winograd.suits(x, weight)

@@ -62,6 +62,17 @@ def test_a_package_that_lacks(
     assert "opencv" not in text  # another distribution brings cv2
 
 
+def test_a_package_of_the_scripts_alone_stops_no_training(
+    options: Options, told: Told, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(**{"scikit-learn": None, "scikit-image": "0.1"})
+    monkeypatch.setattr(preflight, "find_spec", lambda module: None)
+    text = told(preflight.packages(options()))
+    assert "note: scripts need scikit-learn>=1.6, and it is not installed: pip install" in text
+    assert "note: scripts need scikit-image>=0.22, and 0.1 is installed: pip install" in text
+    assert "mend" not in text
+
+
 def test_a_torchvision_of_another_torch(
     options: Options, told: Told, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

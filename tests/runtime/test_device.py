@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runtime.device import check_devices, device
+from runtime.device import check_devices, choose_device
 from runtime.precision import Precision
 
 
@@ -37,7 +37,7 @@ def test_more_gpus_than_there_are(found, asked, says, gpus):
     with pytest.raises(ValueError, match=f"`n_GPUs` {asked}: PyTorch finds {says}"):
         check_devices(n_GPUs=asked, cpu=False)
     with pytest.raises(ValueError, match="`n_GPUs`"):
-        device(cpu=False, n_GPUs=asked, precision=Precision(), log=print)
+        choose_device(cpu=False, n_GPUs=asked, precision=Precision(), log=print)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_more_gpus_than_there_are(found, asked, says, gpus):
 def test_where_it_runs(found, options, expected, lines, gpus):
     gpus(found)
     said = []
-    chosen = device(**{"cpu": False, "n_GPUs": 1, "precision": Precision(), "log": said.append, **options})
+    chosen = choose_device(**{"cpu": False, "n_GPUs": 1, "precision": Precision(), "log": said.append, **options})
     assert chosen == torch.device(expected)
     assert said == lines
 
@@ -61,18 +61,18 @@ def test_where_it_runs(found, options, expected, lines, gpus):
 def test_tf32_on_the_cpu_is_noted(gpus):
     gpus(0)
     said = []
-    device(cpu=True, n_GPUs=1, precision=Precision("tf32"), log=said.append)
+    choose_device(cpu=True, n_GPUs=1, precision=Precision("tf32"), log=said.append)
     assert said[1] == "note: `precision` tf32 has no effect on the CPU, which computes in fp32"
 
 
 def test_a_process_without_a_gpu_of_its_own(gpus):
     gpus(2)
     with pytest.raises(ValueError, match="`n_GPUs`: process 3 of this machine finds no GPU of its own, there are 2"):
-        device(cpu=False, n_GPUs=1, precision=Precision(), log=print, local_rank=2)
+        choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print, local_rank=2)
 
 
 @pytest.mark.parametrize("one_size", [False, True])
 def test_one_size_searches_for_convolutions(one_size, gpus):
     gpus(1)
-    device(cpu=False, n_GPUs=1, precision=Precision(), log=print, one_size=one_size)
+    choose_device(cpu=False, n_GPUs=1, precision=Precision(), log=print, one_size=one_size)
     assert torch.backends.cudnn.benchmark == one_size

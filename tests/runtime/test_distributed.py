@@ -409,7 +409,7 @@ def test_alone_nothing_is_shared():
     assert ranks.gather([1, 2]) == [1, 2]
     with ranks.main_first():
         pass
-    assert ranks.shard_state(ranks.gather_state({"rows": torch.arange(3), "count": 2}))["count"] == 2
+    assert ranks.shard_state(ranks.gather_state({"rows": torch.arange(3)}))["rows"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -434,6 +434,19 @@ def test_launchers_need_not_number_the_processes_of_a_machine(variables, local, 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert distributed.join().local == local
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, 4), ({"LOCAL_WORLD_SIZE": "2"}, 2), ({"SLURM_NTASKS_PER_NODE": "2"}, 2)],
+)
+def test_how_many_processes_share_a_machine(variables, expected, monkeypatch):
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *args, **how: None)
+    assert distributed.join().local_world == expected
 
 
 def test_but_of_several_processes_each_must_know_its_gpu(monkeypatch):

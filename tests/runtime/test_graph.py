@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data.pairs import Batch
-from loss import Contrast, Distillation, Pixel
+from loss import SFTMD, Contrast, Distillation, Pixel
 from loss.learner import Learner
 from model import CDSR, build
 from runtime.graph import WARMUP, GraphedStep, check_graph
@@ -72,6 +72,8 @@ def test_what_cannot_be_captured_is_told():
             check_graph(gpu, **fine | wrong)
     with pytest.raises(ValueError, match="steps on a CPU: leave"):
         Learner(build("KDSR_S", **SMALL), Pixel(), cuda_graph=True, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="on a CPU and that differ from each other, have several phases or need codes"):
+        Learner(build("IKC", scale=2, n_feats=8, n_blocks=1), SFTMD(), cuda_graph=True, device=torch.device("cpu"))
 
 
 # ------------------------------------------------------------------------------------------------- real steps
