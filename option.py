@@ -338,7 +338,7 @@ class LossOptions:
     loss: str = flag(
         "1*L1",
         "difference of SR and HR: a weight times L1, MSE or Charbonnier, or several joined by +",
-        when=When("an objective that compares images", lambda o: o["objective"] != "correction"),
+        when=When("an objective that compares images", lambda o: o["objective_class"].compares_images),
     )
     pre_train: Path | None = flag(
         None,
@@ -515,7 +515,7 @@ class SavingOptions:
     )
     save_minutes: float = flag(10.0, "save the state at least every so many minutes", low=0, on_resume=True)
     check: bool = flag(
-        False, "look over machine, options and images, print what to mend; train nothing", on_resume=True
+        False, "look over machine, options and images, print what is wrong; train nothing", on_resume=True
     )
     dry_run: bool = flag(
         False,
@@ -948,7 +948,7 @@ def notes(given: Given, options: TrainOptions | EvalOptions) -> list[str]:
         found.append(
             f"--milestones {options.training.milestones} are epochs, and the run ends before the first of them"
         )
-    if options.loss.objective == "adversarial" and options.loss.pre_train is None and not options.resuming:
+    if acts(GAN, options) and options.loss.pre_train is None and not options.resuming:
         found.append(
             "--objective adversarial without --pre_train starts from random weights; the paper starts from the network "
             "that was trained without a discriminator"
@@ -1078,6 +1078,11 @@ def _check_network(options: TrainOptions, networks: Mapping[str, Any]) -> None:
         )
     if objective.needs_codes:
         _check_codes(options)
+    if objective.refines and loss.pre_train is None and not options.resuming:
+        raise ValueError(
+            f"--objective {loss.objective} goes on from trained weights: name their checkpoint with --pre_train (train "
+            f"them with --objective {objective.refines})"
+        )
 
 
 def _check_codes(options: TrainOptions) -> None:
@@ -1093,11 +1098,6 @@ def _check_codes(options: TrainOptions) -> None:
             f"--objective {objective} learns from the codes of the kernels that were drawn, which given pairs do not "
             "tell: leave out --dir_lr"
         )
-    if objective == "correction" and options.loss.pre_train is None and not options.resuming:
-        raise ValueError(
-            "--objective correction learns to correct the images of a trained SFTMD: name its checkpoint with "
-            "--pre_train (train one with --objective sftmd)"
-        )
 
 
 def _check_epochs(options: TrainOptions) -> None:
@@ -1110,7 +1110,7 @@ def _check_epochs(options: TrainOptions) -> None:
         raise ValueError(
             f"--epochs_encoder {warmup} leaves none of the --epochs_sr {training.epochs_sr} for the SR network"
         )
-    if warmup and objective == "contrast" and options.loss.freeze_epoch < warmup:
+    if warmup and acts(CONTRAST, options) and options.loss.freeze_epoch < warmup:
         raise ValueError(
             f"--freeze_epoch {options.loss.freeze_epoch} comes before the end of --epochs_encoder {warmup}"
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.degradation.sharpen import SMALLEST as SHARPENED
 from data.degradation.sharpen import sharpen as sharpened
 from data.pairs import Batch
 from loss.distillation import divergence
@@ -113,6 +114,17 @@ class Adversarial(Objective[BlindSR]):
         self.rate_share = rate_share
         self.pixel = PixelLoss(loss)
         self.weights = {"pixel": l1_weight, "perceptual": perceptual_weight, "gan": gan_weight, "kl": kd_weight}
+
+    @classmethod
+    def check_patch(cls, side: int, flags: Mapping[str, Any]) -> None:
+        """Raise ValueError for HR patches that discriminator, sharpening or perceptual loss cannot take."""
+        multiple = UNetDiscriminator.multiple
+        if side % multiple:
+            raise ValueError(f"{side} pixels a side, and the discriminator takes multiples of {multiple}")
+        least = {"sharpen": SHARPENED, "perceptual_weight": Perceptual.smallest}
+        for name, needed in least.items():
+            if flags.get(name) and side < needed:
+                raise ValueError(f"{side} pixels a side, and `{name}` takes {needed} or more")
 
     @classmethod
     def from_flags(

@@ -23,6 +23,8 @@ class Correction(Objective[IKC]):
     """
 
     trains: ClassVar[type[BlindSR]] = IKC
+    refines: ClassVar[str] = "sftmd"
+    compares_images: ClassVar[bool] = False
     needs_codes: ClassVar[bool] = True
     steps: ClassVar[int] = 1 + STEPS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
@@ -33,17 +33,23 @@ class Objective(nn.Module, Generic[Net]):
     needs_teacher: ClassVar[bool] = False  # is never without it; a fresh student starts with its SR network
     warms_up: ClassVar[bool] = False  # the encoder may learn alone at first, for `warmup_steps`
     epochs_include_warmup: ClassVar[bool] = False  # else the warm-up comes before the epochs of full training
+    refines: ClassVar[str] = ""  # the objective whose weights it goes on from, and never does without
+    compares_images: ClassVar[bool] = True  # takes the pixel loss, as the argument `loss`
     needs_codes: ClassVar[bool] = False  # learns from the codes of kernels that the recipe ikc draws
     views: ClassVar[int] = 1  # crops of each image in a batch
     constant: ClassVar[tuple[str, ...]] = ()  # submodules that never change: snapshots need not copy them again
     steps: ClassVar[int] = 1  # optimiser steps in a batch
     validates: ClassVar[bool] = True  # the whole network can be scored while it learns
-    ranked_by_psnr: ClassVar[bool] = True  # the weights with the best PSNR are the best; those of a GAN are not
+    ranked_by_psnr: ClassVar[bool] = True  # model_best.pt has the best PSNR; a GAN has none
     rate_share: float = 1.0  # learning rate of its own parameters, relative to the network's
     turns: tuple[float, ...] | None = None
     """The steps at which `phases` begins to compute something else. Between two of them all steps must be alike, of one
-    phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike. A class
-    whose instances set this has () itself, so that the class alone tells whether steps are alike."""
+    phase each, and may be compiled, or captured as a CUDA graph. None: the steps are not alike. A class whose instances
+    set this says () itself, since options ask the class."""
+
+    @classmethod
+    def check_patch(cls, side: int, flags: Mapping[str, Any]) -> None:
+        """Raise ValueError if the objective cannot take HR patches of this side, by the flags that it is built with."""
 
     def is_constant(self, name: str) -> bool:
         """Return True for the name of a tensor of `state_dict` that never changes."""

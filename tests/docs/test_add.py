@@ -18,7 +18,7 @@ from tests.forks import LATER, forking
 from utility import ROOT
 
 PAGE = (ROOT / "docs" / "add.md").read_text(encoding="utf-8")
-COPIED = ("data", "evaluation", "loss", "model", "runtime", "scripts")  # beside the modules at the root
+COPIED = ("data", "evaluation", "loss", "model", "preflight", "runtime", "scripts")  # beside the modules at the root
 OF_ALL = (  # tests that go through the tables
     "tests/model/test_checkpoint.py::test_wrong_input_is_refused",
     "tests/model/test_examples.py::test_every_network_has_an_example",

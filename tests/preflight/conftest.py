@@ -10,7 +10,7 @@ import pytest
 import main
 import option
 from option import TrainOptions
-from preflight import Finding
+from preflight.finding import Finding
 
 TEACHER = "--model KDSR_T --n_feats 8 --n_blocks 1 --n_resblocks 1"
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import preflight
 from data.images import write_image
 from option import TrainOptions
-from preflight import Finding
+from preflight import inputs
+from preflight.finding import Finding
 
 Options = Callable[..., TrainOptions]
 Checked = Callable[..., str]
@@ -36,7 +36,7 @@ def folder(root: Path) -> Path:
 def checked(options: Options, told: Callable[[Iterable[Finding]], str], root: Path) -> Checked:
     """Return the findings about the images of `root`."""
     return lambda arguments="", **more: told(
-        preflight.images(options(arguments, root=root, **more), need_test_sets="--data_test" in arguments)
+        inputs.images(options(arguments, root=root, **more), need_test_sets="--data_test" in arguments)
     )
 
 
@@ -49,11 +49,11 @@ def line(text: str, part: str) -> str:
 def test_good_images(checked: Checked, folder: Path) -> None:
     text = checked()
     assert "note" not in text
-    assert "mend" not in text
-    assert "fine: 5 training images in" in text
+    assert "error" not in text
+    assert "ok: 5 training images in" in text
     assert "sides of 96 to 112 pixels, median 96 x 112 (height x width)" in text
-    assert "fine: test set Set5: 2 images, gaussian8" in text
-    assert "fine: none of 5 training images shows what one of 2 test images shows" in text
+    assert "ok: test set Set5: 2 images, gaussian8" in text
+    assert "ok: none of 5 training images shows what one of 2 test images shows" in text
 
 
 def test_sizes(checked: Checked, folder: Path, photo: np.ndarray) -> None:
@@ -71,26 +71,26 @@ def test_unusable_images(kind: str, checked: Checked, folder: Path) -> None:
         content = {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"this is no image"}[kind]
         (folder / "odd.png").write_bytes(content)
     text = checked()
-    assert "mend: unusable images; repair or remove them, or set --skip_bad_images" in text
+    assert "error: unusable images; repair or remove them, or set --skip_bad_images" in text
     assert "odd.png" in text.split("--skip_bad_images")[1]
     text = checked("--skip_bad_images")
-    assert "mend" not in text
+    assert "error" not in text
     assert "odd.png" in line(text, "note: left out")
-    assert "fine: 5 training images" in text
+    assert "ok: 5 training images" in text
 
 
 def test_no_usable_image(checked: Checked, folder: Path) -> None:
     for path in folder.iterdir():
         path.write_bytes(b"")
-    assert "mend: all 5 images are unusable" in checked("--skip_bad_images")
-    assert "fine: test set Set5" in checked()
+    assert "error: all 5 images are unusable" in checked("--skip_bad_images")
+    assert "ok: test set Set5" in checked()
 
 
 def test_what_is_no_folder_of_images(checked: Checked, folder: Path) -> None:
-    assert "mend: --data_train nowhere: there is neither" in checked("--data_train nowhere")
+    assert "error: --data_train nowhere: there is neither" in checked("--data_train nowhere")
     for path in folder.iterdir():
         path.unlink()
-    assert "holds no image" in line(checked(), "mend")
+    assert "holds no image" in line(checked(), "error")
 
 
 def test_odd_forms(checked: Checked, folder: Path, photo: np.ndarray) -> None:
@@ -118,11 +118,11 @@ def test_a_batch_of_more_than_all_images(checked: Checked) -> None:
 
 
 def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "LARGE", 96 * 112 - 1)
+    monkeypatch.setattr(inputs, "LARGE", 96 * 112 - 1)
     assert "--data_cache decodes each image once" in checked()
     assert "decodes" not in checked("--data_cache")
-    for free, grade in ((2**30, "fine"), (5 * 96 * 112 * 3, "mend")):
-        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
+    for free, grade in ((2**30, "ok"), (5 * 96 * 112 * 3, "error")):
+        monkeypatch.setattr(inputs.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
         assert line(checked(f"--data_cache {folder.parent / 'cache'}"), "--data_cache: ").startswith(grade)
 
 
@@ -131,7 +131,7 @@ def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch:
 
 def test_test_sets_that_are_not_there(checked: Checked, root: Path) -> None:
     text = checked("--data_test Set5+Urban100+Set14")
-    assert "mend: --data_test: there is no test set Urban100, Set14: no folder of this name" in text
+    assert "error: --data_test: there is no test set Urban100, Set14: no folder of this name" in text
     assert "held out" not in text
     noisy = checked("--blur_type aniso_gaussian --noise 25")  # validated on Set14 where nothing else is asked for
     assert "note: --data_test: Set14 not found" in noisy
@@ -142,9 +142,9 @@ def test_test_sets_that_are_not_there(checked: Checked, root: Path) -> None:
 def test_a_broken_test_image(checked: Checked, root: Path) -> None:
     (root / "benchmark" / "Set5" / "HR" / "1.png").write_bytes(b"")
     text = checked()
-    assert "1.png" in line(text, "mend")
+    assert "1.png" in line(text, "error")
     assert "test set Set5" not in text
-    assert "fine: none of 5 training images shows what one of 1 test images shows" in text
+    assert "ok: none of 5 training images shows what one of 1 test images shows" in text
 
 
 def test_lr_that_does_not_fit_hr(checked: Checked, root: Path, photo: np.ndarray) -> None:
@@ -154,7 +154,7 @@ def test_lr_that_does_not_fit_hr(checked: Checked, root: Path, photo: np.ndarray
     write_image(prepared / "HR_si" / "a.png", np.ascontiguousarray(photo[:96, :96]))
     write_image(prepared / "LR_mode0_noise0" / "a.png", np.ascontiguousarray(photo[:48, :47]))
     text = checked("--protocol manet9 --degradation manet")
-    assert "is 96 x 96 pixels (height x width), not 2 times the 48 x 47" in line(text, "mend: --data_test")
+    assert "is 96 x 96 pixels (height x width), not 2 times the 48 x 47" in line(text, "error: --data_test")
     write_image(prepared / "HR_si" / "b.png", np.ascontiguousarray(photo[:96, :96]))
     assert "lack their partner" in checked("--protocol manet9 --degradation manet")
 
@@ -163,8 +163,8 @@ def test_training_on_a_test_image(checked: Checked, folder: Path, root: Path) ->
     test = root / "benchmark" / "Set5" / "HR" / "1.png"
     Image.open(test).resize((70, 60)).save(folder / "innocent.jpg", quality=60)
     text = checked("--patch_size 20")
-    found = line(text, "mend")
-    assert found.startswith(f"mend: {folder / 'innocent.jpg'} shows what the test image {test} shows (likeness ")
+    found = line(text, "error")
+    assert found.startswith(f"error: {folder / 'innocent.jpg'} shows what the test image {test} shows (likeness ")
     assert "none of" not in text
 
 
@@ -175,7 +175,7 @@ def test_hr_images_of_a_prepared_set_count_once(checked: Checked, root: Path, ph
         for case in ("0.6_0.6_0.0", "1.2_1.2_0.0"):
             write_image(prepared / sub / f"a_{case}.png", np.ascontiguousarray(photo[400 : 400 + size, :size]))
     text = checked("--protocol manet9 --degradation manet")
-    assert "fine: test set Set5: 2 images, manet9 (prepared)" in text
+    assert "ok: test set Set5: 2 images, manet9 (prepared)" in text
     assert "what one of 1 test images shows" in text
 
 
@@ -195,13 +195,13 @@ def pairs(root: Path, photo: np.ndarray) -> Path:
 def test_given_pairs_are_all_compared(checked: Checked, pairs: Path) -> None:
     words = f"--data_train pairs --dir_lr {pairs}/LR"
     text = checked(words)
-    assert f"fine: 3 training images in {pairs}/HR" in text
-    assert f"fine: 3 training images in {pairs}/LR" in text
+    assert f"ok: 3 training images in {pairs}/HR" in text
+    assert f"ok: 3 training images in {pairs}/LR" in text
     assert "note: --dir_lr: 1 of the pairs that were compared are shifted" in text
     (pairs / "LR/1x2.png").unlink()
-    assert "mend: among 2 LR and 3 HR images, 1 have no partner" in checked(words)
+    assert "error: among 2 LR and 3 HR images, 1 have no partner" in checked(words)
     (pairs / "HR/1.png").unlink()
-    assert f"fine: 2 given pairs in {pairs}/LR and {pairs}/HR, none of them shifted" in checked(words)
+    assert f"ok: 2 given pairs in {pairs}/LR and {pairs}/HR, none of them shifted" in checked(words)
     write_image(pairs / "LR/0x2.png", np.zeros((30, 32, 3), np.uint8))
     assert "HR/0.png is 64 x 64 pixels (height x width), not 2 times the 30 x 32" in checked(words)
     assert "note: left out: " in checked(f"{words} --skip_bad_images")

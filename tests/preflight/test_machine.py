@@ -11,7 +11,8 @@ import torch
 
 import preflight
 from option import TrainOptions
-from preflight import Finding
+from preflight import machine
+from preflight.finding import Finding
 
 Options = Callable[..., TrainOptions]
 Told = Callable[[Iterable[Finding]], str]
@@ -31,34 +32,34 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise metadata.PackageNotFoundError(name)
             return found
 
-        monkeypatch.setattr(preflight, "version", version)
-        monkeypatch.setattr(preflight, "requires", lambda name: None)
+        monkeypatch.setattr(machine, "version", version)
+        monkeypatch.setattr(machine, "requires", lambda name: None)
 
     return pretend
 
 
 def test_the_packages_of_these_tests_are_fine(options: Options, told: Told) -> None:
-    text = told(preflight.packages(options()))
-    assert text.startswith("fine: Python 3.")
+    text = told(machine.packages(options()))
+    assert text.startswith("ok: Python 3.")
     assert text.endswith(f"PyTorch {torch.__version__}")
 
 
 def test_a_package_that_is_too_old(options: Options, told: Told, installed: Callable[..., None]) -> None:
     installed(torch="2.3.1+cu121")
-    text = told(preflight.packages(options()))
-    assert "mend: torch>=2.11 is needed, and 2.3.1+cu121 is installed: pip install -U -r requirements.txt" in text
-    assert text.count("mend") == 1
+    text = told(machine.packages(options()))
+    assert "error: torch>=2.11 is needed, and 2.3.1+cu121 is installed: pip install -U -r requirements.txt" in text
+    assert text.count("error") == 1
     installed(torch="2.12.0.dev20260101+cu130")
-    assert "mend" not in told(preflight.packages(options()))
+    assert "error" not in told(machine.packages(options()))
 
 
 def test_a_package_that_lacks(
     options: Options, told: Told, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(matplotlib=None, **{"opencv-python-headless": None})
-    monkeypatch.setattr(preflight, "find_spec", lambda module: "another's" if module == "cv2" else None)
-    text = told(preflight.packages(options()))
-    assert "mend: matplotlib is needed, and it is not installed" in text
+    monkeypatch.setattr(machine, "find_spec", lambda module: "another's" if module == "cv2" else None)
+    text = told(machine.packages(options()))
+    assert "error: matplotlib is needed, and it is not installed" in text
     assert "opencv" not in text  # another distribution brings cv2
 
 
@@ -66,20 +67,20 @@ def test_a_package_of_the_scripts_alone_stops_no_training(
     options: Options, told: Told, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(**{"scikit-learn": None, "scikit-image": "0.1"})
-    monkeypatch.setattr(preflight, "find_spec", lambda module: None)
-    text = told(preflight.packages(options()))
+    monkeypatch.setattr(machine, "find_spec", lambda module: None)
+    text = told(machine.packages(options()))
     assert "note: scripts need scikit-learn>=1.6, and it is not installed: pip install" in text
     assert "note: scripts need scikit-image>=0.22, and 0.1 is installed: pip install" in text
-    assert "mend" not in text
+    assert "error" not in text
 
 
 def test_a_torchvision_of_another_torch(
     options: Options, told: Told, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(torch="2.15.0+cpu")
-    monkeypatch.setattr(preflight, "requires", lambda name: ["torch==2.14.0", "gdown; extra == 'gdown'"])
-    text = told(preflight.packages(options()))
-    assert "mend: torch==2.14.0 is needed, and 2.15.0+cpu is installed: pip install -U torchvision" in text
+    monkeypatch.setattr(machine, "requires", lambda name: ["torch==2.14.0", "gdown; extra == 'gdown'"])
+    text = told(machine.packages(options()))
+    assert "error: torch==2.14.0 is needed, and 2.15.0+cpu is installed: pip install -U torchvision" in text
 
 
 # ---------------------------------------------------------------------------------------------------- GPU
@@ -97,8 +98,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise failure
             return torch.zeros(*shape)
 
-        monkeypatch.setattr(preflight.torch, "ones", ones)
-        monkeypatch.setattr(preflight.shutil, "which", lambda name: "nvidia-smi" if card else None)
+        monkeypatch.setattr(machine.torch, "ones", ones)
+        monkeypatch.setattr(machine.shutil, "which", lambda name: "nvidia-smi" if card else None)
         monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
         fakes = {
             "is_available": lambda: available,
@@ -115,13 +116,13 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def gpu(options: Options, told: Told) -> Callable[[str], str]:
-    return lambda arguments="": told(preflight.gpu(options(f"--cpu False {arguments}")))
+    return lambda arguments="": told(machine.gpu(options(f"--cpu False {arguments}")))
 
 
 def test_a_gpu_that_works(gpu: Callable[..., str], cuda: Callable[..., None]) -> None:
     cuda(available=True)
-    assert gpu() == "fine: NVIDIA H100, 70.0 GiB of 80.0 GiB free, bf16"
-    assert gpu("--n_GPUs 0") == "fine: on the CPU, as asked for"
+    assert gpu() == "ok: NVIDIA H100, 70.0 GiB of 80.0 GiB free, bf16"
+    assert gpu("--n_GPUs 0") == "ok: on the CPU, as asked for"
 
 
 def test_a_gpu_that_others_use(gpu: Callable[..., str], cuda: Callable[..., None]) -> None:
@@ -131,7 +132,7 @@ def test_a_gpu_that_others_use(gpu: Callable[..., str], cuda: Callable[..., None
 
 def test_a_gpu_that_fails(gpu: Callable[..., str], cuda: Callable[..., None]) -> None:
     cuda(available=True, failure=RuntimeError("CUDA error: no kernel image is available\nmore"))
-    assert gpu().startswith("mend: the GPU fails (CUDA error: no kernel image is available): ")
+    assert gpu().startswith("error: the GPU fails (CUDA error: no kernel image is available): ")
 
 
 def test_why_a_card_is_not_used(
@@ -149,37 +150,37 @@ def test_why_a_card_is_not_used(
 
 def test_a_machine_without_a_card(gpu: Callable[..., str], cuda: Callable[..., None]) -> None:
     cuda(available=False, failure=RuntimeError("Found no NVIDIA driver"), card=False)
-    assert gpu() == "fine: on the CPU: no GPU here"
+    assert gpu() == "ok: on the CPU: no GPU here"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_of_this_machine(gpu: Callable[..., str]) -> None:
     assert torch.cuda.get_device_name() in gpu()
-    assert "mend" not in gpu()
+    assert "error" not in gpu()
 
 
 def test_what_faster_steps_need(options: Options, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(preflight, "has_bf16", lambda device: False)
-    assert not told(preflight.fast_steps(options()))
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    assert not told(machine.fast_steps(options()))
     with monkeypatch.context() as patch:
-        patch.setattr(preflight, "has_bf16", lambda device: device.type == "cpu")
-        assert "--precision bf16 trains" in told(preflight.fast_steps(options()))
-        assert not told(preflight.fast_steps(options("--precision bf16")))
+        patch.setattr(machine, "has_bf16", lambda device: device.type == "cpu")
+        assert "--precision bf16 trains" in told(machine.fast_steps(options()))
+        assert not told(machine.fast_steps(options("--precision bf16")))
     asked = options("--cpu False --cuda_graph --compile")
 
     def check_compiler(device: torch.device) -> None:
         if device.type == "cpu":
             raise ValueError("`compile`: no compiler")
 
-    monkeypatch.setattr(preflight, "check_compiler", check_compiler)
+    monkeypatch.setattr(machine, "check_compiler", check_compiler)
     text = told(preflight.cheap(asked))
-    assert "mend: --cuda_graph needs a GPU, and there is none here" in text
-    assert "mend: --compile: no compiler" in text
+    assert "error: --cuda_graph needs a GPU, and there is none here" in text
+    assert "error: --compile: no compiler" in text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert told(preflight.fast_steps(asked)) == "fine: torch.compile works here"
-    assert "--cuda_graph spares the host" in told(preflight.fast_steps(options("--cpu False")))
-    assert not told(preflight.fast_steps(options("--cpu False --precision fp16")))
+    assert told(machine.fast_steps(asked)) == "ok: torch.compile works here"
+    assert "--cuda_graph spares the host" in told(machine.fast_steps(options("--cpu False")))
+    assert not told(machine.fast_steps(options("--cpu False --precision fp16")))
 
 
 # ----------------------------------------------------------------------------------------- cores and memory
@@ -191,28 +192,28 @@ def usable(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def pretend(count: int) -> None:
         cores = list(range(count))
-        monkeypatch.setattr(preflight.psutil.Process, "cpu_affinity", lambda self: cores, raising=False)
+        monkeypatch.setattr(machine.psutil.Process, "cpu_affinity", lambda self: cores, raising=False)
 
     return pretend
 
 
 def test_more_loader_processes_than_cores(options: Options, told: Told, usable: Callable[[int], None]) -> None:
     usable(3)
-    assert told(preflight.cores(options("--n_threads 3"))) == "fine: --n_threads 3 on 3 CPU cores"
-    text = told(preflight.cores(options("--n_threads 4")))
+    assert told(machine.cores(options("--n_threads 3"))) == "ok: --n_threads 3 on 3 CPU cores"
+    text = told(machine.cores(options("--n_threads 4")))
     assert text.startswith("note: --n_threads 4 on 3 CPU cores")
     assert text.endswith("3 would fit")
 
 
 def test_each_gpu_has_its_own_loader_processes(options: Options, told: Told, usable: Callable[[int], None]) -> None:
     usable(8)
-    assert told(preflight.cores(options("--n_threads 4 --n_GPUs 2"))).startswith("fine")
-    text = told(preflight.cores(options("--n_threads 5 --n_GPUs 2")))
+    assert told(machine.cores(options("--n_threads 4 --n_GPUs 2"))).startswith("ok")
+    text = told(machine.cores(options("--n_threads 5 --n_GPUs 2")))
     assert text.startswith("note: --n_threads 5 for each of --n_GPUs 2 on 8 CPU cores")
     assert text.endswith("4 would fit")
 
 
 def test_a_system_that_tells_nothing_of_cores(options: Options, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(preflight.psutil.Process, "cpu_affinity", raising=False)
-    monkeypatch.setattr(preflight.os, "cpu_count", lambda: 6)
-    assert told(preflight.cores(options("--n_threads 6"))) == "fine: --n_threads 6 on 6 CPU cores"
+    monkeypatch.delattr(machine.psutil.Process, "cpu_affinity", raising=False)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 6)
+    assert told(machine.cores(options("--n_threads 6"))) == "ok: --n_threads 6 on 6 CPU cores"

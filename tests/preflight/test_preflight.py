@@ -10,7 +10,8 @@ import pytest
 import main
 import preflight
 from option import TrainOptions
-from preflight import Grade, mend
+from preflight import inputs, machine, room
+from preflight.finding import Grade, attempt, error, note, ok
 
 Options = Callable[..., TrainOptions]
 
@@ -20,18 +21,18 @@ def grades(findings: object) -> set[Grade]:
 
 
 def test_nothing_is_to_be_mended_of_a_good_run(options: Options, tmp_path: Path) -> None:
-    assert Grade.MEND not in grades(preflight.cheap(options()))
-    assert grades(preflight.weights(options())) == {Grade.FINE}
-    assert grades(preflight.images(options())) == {Grade.FINE}
+    assert Grade.ERROR not in grades(preflight.cheap(options()))
+    assert grades(inputs.weights(options())) == {Grade.OK}
+    assert grades(inputs.images(options())) == {Grade.OK}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_starts_with_a_note(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.psutil.Process, "cpu_affinity", lambda self: [0], raising=False)
+    monkeypatch.setattr(machine.psutil.Process, "cpu_affinity", lambda self: [0], raising=False)
     log: list[str] = []
     preflight.before_start(options("--n_threads 2"), log.append)
     assert [text for text in log if "--n_threads 2 on 1 CPU cores" in text]
-    assert not [text for text in log if text.startswith("fine")]
+    assert not [text for text in log if text.startswith("ok")]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_run_starts_with_a_note(options: Options, monkeypatch: pytest.MonkeyPa
 def test_recipe_and_protocol_refuse_flags_that_they_do_not_take(
     options: Options, arguments: str, message: str, told: Callable[..., str]
 ) -> None:
-    refused = [line for line in told(preflight.cheap(options(arguments))).splitlines() if line.startswith("mend: ")]
+    refused = [line for line in told(preflight.cheap(options(arguments))).splitlines() if line.startswith("error: ")]
     assert len(refused) == 1
     assert message in refused[0]
 
@@ -79,24 +80,24 @@ def test_a_network_that_cannot_be_is_said_once(options: Options, capsys: pytest.
 def test_weights_that_are_not_there(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not check(options(f"--pre_train {tmp_path / 'nowhere.pt'}"))
     out = capsys.readouterr().out
-    assert [line for line in out.splitlines() if line.startswith("mend")] == [
-        f"mend: --pre_train: there is no file {tmp_path / 'nowhere.pt'}"
+    assert [line for line in out.splitlines() if line.startswith("error")] == [
+        f"error: --pre_train: there is no file {tmp_path / 'nowhere.pt'}"
     ]
     assert "training images" in out  # they are looked at all the same
 
 
 def test_a_patch_that_is_too_small(options: Options) -> None:
-    findings = preflight.attempt(preflight.weights, options("--patch_size 4"))
-    (finding,) = (found for found in findings if found.grade is Grade.MEND)
-    assert str(finding).startswith("mend: --patch_size 4")
+    findings = attempt(inputs.weights, options("--patch_size 4"))
+    (refusal,) = (found for found in findings if found.grade is Grade.ERROR)
+    assert str(refusal).startswith("error: --patch_size 4")
 
 
 def test_refusals_of_others_are_findings(options: Options) -> None:
     def refuse(asked: TrainOptions) -> None:
         raise FileExistsError("`save` s: there is a run already")
 
-    assert list(preflight.attempt(refuse, options())) == [mend("`save` s: there is a run already")]
-    assert not list(preflight.attempt(lambda: None))
+    assert list(attempt(refuse, options())) == [error("`save` s: there is a run already")]
+    assert not list(attempt(lambda: None))
 
 
 def test_a_run_that_is_there_is_found(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,26 +105,26 @@ def test_a_run_that_is_there_is_found(options: Options, capsys: pytest.CaptureFi
     models.mkdir(parents=True)
     (models / "model_latest.pt").touch()
     assert not check(options())
-    assert f"mend: --save s: {models.parent} holds a run already" in capsys.readouterr().out
+    assert f"error: --save s: {models.parent} holds a run already" in capsys.readouterr().out
 
 
 def test_a_system_without_shared_memory(options: Options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(preflight, "SHARED", tmp_path / "nowhere")
+    monkeypatch.setattr(room, "SHARED", tmp_path / "nowhere")
     text = "\n".join(map(str, preflight.cheap(options())))
-    assert "mend" not in text
+    assert "error" not in text
     assert "batches" not in text
 
 
 def test_what_is_printed(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    findings = [preflight.fine("a"), preflight.note("b"), preflight.note("`save` b"), preflight.note("b")]
+    findings = [ok("a"), note("b"), note("`save` b"), note("b")]
     monkeypatch.setattr(preflight, "cheap", lambda options: findings)
     for name in ("weights", "images"):
         monkeypatch.setattr(preflight, name, lambda *_, **__: [])
     assert check(options())
-    assert capsys.readouterr().out == "fine: a\nnote: b\nnote: --save b\n0 to mend, 2 worth knowing, 1 fine\n"
-    findings.append(mend("c"))
+    assert capsys.readouterr().out == "ok: a\nnote: b\nnote: --save b\n0 errors, 2 notes, 1 ok\n"
+    findings.append(error("c"))
     assert not check(options())
-    assert capsys.readouterr().out.endswith("mend: c\n1 to mend, 2 worth knowing, 1 fine\n")
+    assert capsys.readouterr().out.endswith("error: c\n1 error, 2 notes, 1 ok\n")
 
 
 def test_notes_on_flags_are_findings(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,13 +136,13 @@ def test_validation_is_looked_at_as_it_will_be(options: Options) -> None:
     """The released KDSR validates noisy training with noise 10, and so does a check of it."""
     asked = options("--blur_type aniso_gaussian --noise 25 --data_test Set5", network="--model KDSR_T --n_feats 8")
     assert (asked.degradation.noise, asked.validation["noise"]) == (25, 10)
-    (told,) = [found for found in preflight.test_images(asked, [], True) if "test set Set5" in found.text]
+    (told,) = [found for found in inputs.test_images(asked, [], True) if "test set Set5" in found.text]
     assert told.text.endswith("lambda 4 1.5 theta 120 noise 10")
 
 
 def test_a_perceptual_loss_needs_its_network(options: Options, tmp_path: Path) -> None:
     gan = f"--model KDSR_T --n_feats 8 --n_blocks 1 --objective adversarial --vgg {tmp_path / 'vgg.pth'}"
     asked = options("--patch_size 16", network=gan)
-    (finding,) = (found for found in preflight.attempt(preflight.weights, asked) if found.grade is Grade.MEND)
-    assert str(finding).startswith("mend: --vgg")
-    assert Grade.MEND not in grades(preflight.weights(options("--patch_size 16 --perceptual_weight 0", network=gan)))
+    (refusal,) = (found for found in attempt(inputs.weights, asked) if found.grade is Grade.ERROR)
+    assert str(refusal).startswith("error: --vgg")
+    assert Grade.ERROR not in grades(inputs.weights(options("--patch_size 16 --perceptual_weight 0", network=gan)))
