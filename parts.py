@@ -20,7 +20,7 @@ from option import EvalOptions, TrainingDegradationOptions, TrainOptions
 from runtime.distributed import Ranks
 from runtime.schedule import Schedule
 
-OF_TESTS = {"noise", "noise_var", "sv_mode"}  # flags that say something else of a test than of a training
+OF_TESTS = {"noise", "noise_var", "sv_mode"}  # flags with another meaning in tests than in training
 
 
 def recipe_of(options: TrainOptions) -> Degradation[Any]:
@@ -43,8 +43,8 @@ def test_protocol_of(options: EvalOptions, scale: int, trained: Mapping[str, Any
 
     Args:
         trained: flags of the run that trained it. A recipe as a protocol draws from the ranges of that run, if it was
-            trained on this recipe, else from the published ones. How strong the noise of a test is, the run does not
-            tell: it knows the strongest.
+            trained on this recipe, else from the published ones. It records only the strongest noise of training, so
+            the noise of a test comes from the command line.
         given: the flags of the command line, which override those of the run.
     """
     name, degradation = options.test_degradation.protocol, {**vars(options.degradation)}

@@ -1,7 +1,7 @@
 """The settings that the papers fix: the defaults of each network, recipe and objective, in the units of the flags.
 
 A flag whose default is `AS_PUBLISHED` takes it from here. Rows are merged in this order: network, recipe or blur,
-objective; the more special one wins. A network without a row gets `PLAIN`. The values are those of each paper's
+objective; the more specific one wins. A network without a row gets `PLAIN`. The values are those of each paper's
 released options and scripts; docs/papers_vs_code.md tells where paper and code differ.
 
 `ELSEWHERE` has the flags of other code bases, and what to use here.

@@ -148,7 +148,7 @@ def load(given: Given, log: Log) -> tuple[EvalOptions, BlindSR]:
         log(f"note: {note}")
     checkpoint = options.testing.pre_train if options.images.data_test == "Demo" else None
     if checkpoint and trained_for(checkpoint).get("degradation") == "manet":
-        log("note: they were trained for manet, whose LR pixels lie off-centre: they shift photographs by half a pixel")
+        log("note: weights for manet, whose LR pixels lie off-centre: they shift photographs by half a pixel")
     return options, net
 
 

@@ -280,8 +280,9 @@ class Trainer:
         self._logger.rewind(self.step, self.epoch)
         factor = self.recovery.rate_factor(trouble.step + 1)
         slower = f", the learning rate times {factor:g}" if factor < 1 else ""
-        way = f"on without that {'update' if trouble.update else 'batch'}{slower}"
-        if trouble.step not in self.recovery.skipped:
+        if trouble.step in self.recovery.skipped:
+            way = f"on without that {'update' if trouble.update else 'batch'}{slower}"
+        else:
             way = "to find the step that broke them"
         self.run.log(f"step {trouble.step}: {trouble.what}; back to step {self.step}, {way}")
 

@@ -35,7 +35,7 @@ NUMBERED = re.compile(r"model_(?P<epoch>\d+)_psnr_(?P<psnr>inf|-?\d+\.\d+)\.pt")
 TIME = "%Y-%m-%d %H:%M:%S"  # before the lines of log.txt
 ESCAPES = "backslashreplace"  # how text is encoded: file names may hold any bytes
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what file systems without locks answer
-LAST = 3000  # spans that the clock remembers
+MAX_SPANS = 3000  # spans that the clock remembers
 
 
 @contextmanager
@@ -372,7 +372,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._spans = deque[tuple[str, Any, Any]](maxlen=LAST)
+        self._spans = deque[tuple[str, Any, Any]](maxlen=MAX_SPANS)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:

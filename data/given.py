@@ -13,10 +13,10 @@ from data.images import BadImage, Size
 from data.store import ImageStore
 from utility import listing
 
-MOST = 0.5  # LR pixels that a pair may be shifted by
-SIDE = 256  # of the centre that is compared, at most, LR pixels
-BLUNT = 0.15  # cycles per pixel: standard deviation of the frequencies that count; noise and JPEG blocks are above
-FLAT = 1.0  # grey levels: images with a standard deviation under this show nothing to compare
+MAX_SHIFT = 0.5  # LR pixels that a pair may be shifted by
+MAX_SIDE = 256  # of the centre that is compared, at most, LR pixels
+BAND = 0.15  # cycles per pixel: standard deviation of the frequencies that count; noise and JPEG blocks are above
+MIN_CONTRAST = 1.0  # grey levels: images with a standard deviation under this show nothing to compare
 
 
 class Shift(NamedTuple):
@@ -60,7 +60,7 @@ def shifts(lr: ImageStore, hr: ImageStore, *, scale: int, sample: int | None) ->
 
     def compare(index: int) -> Shift:
         height, width = lr.sizes[index]
-        h, w = min(height, SIDE), min(width, SIDE)
+        h, w = min(height, MAX_SIDE), min(width, MAX_SIDE)
         top, left = (height - h) // 2, (width - w) // 2
         small = lr.crop(index, top, left, h, w)
         large = hr.crop(index, scale * top, scale * left, scale * h, scale * w)
@@ -68,7 +68,7 @@ def shifts(lr: ImageStore, hr: ImageStore, *, scale: int, sample: int | None) ->
 
     with ThreadPoolExecutor() as pool:
         found = pool.map(compare, [i * count // some for i in range(some)])
-        return sorted((one for one in found if one.length > MOST), key=lambda one: -one.length)
+        return sorted((one for one in found if one.length > MAX_SHIFT), key=lambda one: -one.length)
 
 
 def shift(image: np.ndarray, other: np.ndarray) -> tuple[float, float]:
@@ -88,13 +88,13 @@ def shift(image: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """
     height, width = image.shape[:2]
     greys = [one.mean(2) for one in (image, other)]
-    if min(grey.std() for grey in greys) < FLAT:
+    if min(grey.std() for grey in greys) < MIN_CONTRAST:
         return 0.0, 0.0
     window = np.outer(np.hanning(height), np.hanning(width))  # the edges meet where the transform wraps around
     ours, theirs = (np.fft.fft2((grey - grey.mean()) * window) for grey in greys)
     cross = ours * theirs.conj()
     down, right = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)
-    cross *= np.exp(-(down**2 + right**2) / (2 * BLUNT**2)) / np.maximum(np.abs(cross), 1e-9)
+    cross *= np.exp(-(down**2 + right**2) / (2 * BAND**2)) / np.maximum(np.abs(cross), 1e-9)
     likeness = np.fft.ifft2(cross).real
     y, x = np.unravel_index(likeness.argmax(), likeness.shape)
     return _peak(likeness[:, x], int(y)), _peak(likeness[y], int(x))

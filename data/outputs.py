@@ -80,7 +80,7 @@ def plan(
         raise ValueError(f"`out` {out} is a file in no format that is written: {', '.join(FORMAT_OF)}")
     found = {_key(source): (source, folder) for source, folder in _places(paths, ending, out, recursive, log)}
     jobs = _named(list(found.values()), ending, format)
-    results = {_key(job.source.with_name(job.out.name)): job for job in jobs}  # of a call for that file alone
+    results = {_key(job.source.with_name(job.out.name)): job for job in jobs}  # if each had been named alone
     results |= {_key(job.out): job for job in jobs}
     sources = {_key(job.source.with_name(name)): job for job in jobs for name in (job.source.stem, job.source.name)}
     named_by_hand = {_key(path) for path in paths}

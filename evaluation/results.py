@@ -157,7 +157,7 @@ def write_test_set(
 ) -> list[Score]:
     """Write the scores of one test set into its folder under `results`, and return what the files hold.
 
-    That is also what other metrics have scored there before, of the same images restored by the same weights.
+    The files keep earlier scores of other metrics, if these are of the same images restored by the same weights.
 
     Args:
         results: as `Setup.folder` returns it.

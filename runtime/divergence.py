@@ -21,7 +21,7 @@ EARLY = 1e4  # stands for `factor` before that: early losses fall fast, but an e
 OVERFLOWS = 20  # of float16, in a row, that are left to the loss scaler to deal with
 PATIENCE = 5  # times that an epoch may go wrong
 LIMIT = 1e10  # no weight, statistic or moment of a sound run is this large
-DOUBT = 4  # bad steps in a row straight after a good state that put it in doubt
+DOUBT = 4  # so many bad steps right after a good state put that state in doubt
 
 
 class Trouble(NamedTuple):

@@ -102,7 +102,7 @@ class Logger:
         self._trackers.scalars({f"train/{name}": value for name, value in told.items()}, step)
 
     def validated(self, seconds: float) -> None:
-        """Take note of what a validation took: it is no time of steps, but part of what is left."""
+        """Take note of how long a validation took: that is no time of steps, but counts towards the time left."""
         self._since += seconds
         self._validation = seconds
 

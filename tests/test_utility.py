@@ -14,7 +14,7 @@ from flags import flags_of
 from option import TrainOptions
 from utility import (
     ENVIRONMENT,
-    LAST,
+    MAX_SPANS,
     Clock,
     Run,
     append_rows,
@@ -184,7 +184,7 @@ def test_the_clock_shares_the_time_out():
     assert sum(map(int, shares.groups())) in (99, 100, 101)
     assert clock.shares() == ""
     for part in "ab":
-        for _ in range(LAST):
+        for _ in range(MAX_SPANS):
             with clock(part):
                 pass
     assert clock.shares() == "b 100 %"  # the last ones: where no line is ever asked for they would be too many

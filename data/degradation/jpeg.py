@@ -91,7 +91,7 @@ def jpeg(x: Tensor, quality: Tensor, *, codec: Codec = "realesrgan") -> Tensor:
 
 
 def _compress(x: Tensor, luma: Tensor, chroma: Tensor, constants: _Constants, codec: Codec) -> Tensor:
-    """Do what `jpeg` says, with the (B, 64) steps of luma and chroma."""
+    """Compress and decompress, as `jpeg` says, with the (B, 64) steps of luma and chroma."""
     real = codec == "libjpeg"
     height, width = x.shape[-2:]
     if height % 16 or width % 16:

@@ -107,7 +107,7 @@ def _next_power_of_two(count: Tensor) -> Tensor:
 
 
 def _add(x: Tensor, noise: Tensor, sigma: Tensor, grey: Tensor | None) -> Tensor:
-    """Return x + sigma · noise, in the place of the noise, which is that of the first channel in all where `grey`."""
+    """Return x + sigma · noise, computed in place of the noise. Where `grey`, all channels get that of the first."""
     if grey is not None:
         noise = _where(grey, noise[:, :1], noise)
     return noise.mul_(_per_image(sigma, x)).add_(x)

@@ -184,7 +184,7 @@ def move_all(fields: D, device: torch.device) -> D:
 
 
 def constant(most: int) -> Callable[[F], F]:
-    """Decorate a function that makes tensors from plain values: of `most` arguments its results are kept.
+    """Decorate a function that makes tensors from plain values: keep its results for the last `most` arguments.
 
     They are made on the CPU unless it says otherwise, and serve autograd, even if inference mode was on at the time.
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data.degradation import Gaussian, SecondOrder
-from data.given import MOST, Shift, shift, shifted, shifts, wrong_size
+from data.given import MAX_SHIFT, Shift, shift, shifted, shifts, wrong_size
 from data.images import write_image
 from data.store import ImageFolder
 
@@ -60,7 +60,7 @@ def test_shifted_pairs_are_named_worst_first(sample: int | None, photo: np.ndarr
     ]
     found = shifts(*stores, scale=4, sample=sample)
     assert [one.index for one in found] == ([4] if sample == 3 else [4, 1])  # the third of a sample is the fifth image
-    assert all(one.length > MOST for one in found)
+    assert all(one.length > MAX_SHIFT for one in found)
     assert found[0].down == pytest.approx(3, abs=0.1)
     assert shifted(found, stores[0].names).startswith("4_LR.png (3.0 pixels: 3.0 down, ")
 
