@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
 AS_PUBLISHED = object()  # the default comes from published.py
 REQUIRED = object()
-IF_GIVEN = "if given"  # a resumed run may be given another value, but one that is left out must not change it
+IF_GIVEN = "if given"  # a resumed run may be given another value, and keeps its own where the flag is left out
 
 Options = TypeVar("Options")
 Given = dict[str, Any]  # the values given on the command line, by the name of the field

@@ -28,10 +28,11 @@ import preflight
 import published
 from data import factory as data_factory
 from data.degradation import DEGRADATIONS
+from data.degradation.params import description
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.pairs import Pairs
 from data.testset import TestSet
-from data.training_folders import sources
+from data.training_folders import are_packed, sources
 from data.trainset import TrainingSet, hold_out, training_sets
 from evaluation import smallest_hr
 from flags import Given, flat
@@ -128,7 +129,7 @@ def build_trainer(
         objective,
         beta2=training.beta2,
         ema=training.ema,
-        degradation=pairs.description,
+        degradation=description(recipe),
         accumulate=training.accumulate,
         recompute=training.recompute,
         clip_grad=training.clip_grad,
@@ -171,12 +172,16 @@ def find_images(
     loading, images, scale = options.loading, options.images, options.network.scale
     protocol = parts.protocol_of(options)
     folders = sources(images.dir_data, **options.training_folders)
+    data_cache = loading.data_cache
+    if options.saving.dry_run and not are_packed(folders, data_cache):
+        run.log("note: the images are not packed yet, so loading takes longer here than in the run")
+        data_cache = None
     with ranks.main_first():
         sets = training_sets(
             folders,
             scale=scale,
             at_least=loading.crop_size * scale,
-            data_cache=loading.data_cache,
+            data_cache=data_cache,
             skip_bad_images=loading.skip_bad_images,
             log=run.log,
         )
@@ -189,6 +194,10 @@ def find_images(
         return hold_out(sets, protocol=protocol, seed=option.TEST_SEED, log=run.log)
     if missing:
         run.log(f"test sets that were not found: {', '.join(missing)}")
+    trained = {folder.resolve() for source in folders for folder in (source.hr, source.lr) if folder is not None}
+    for test_set in test_sets:
+        if trained & {path.parent.resolve() for path in test_set.hr_paths}:
+            run.log(f"note: the images of {test_set.name} are trained on, too: its scores say nothing")
     return sets, test_sets
 
 
@@ -221,12 +230,14 @@ def check_run(given: Given, options: TrainOptions, run: Run) -> None:
                 "or give the new one another name"
             )
         return
-    if not run.state.exists():
+    if not run.resumable:
         raise FileNotFoundError(f"--resume: there is no {run.state}, so there is nothing to continue")
     if differences := option.changed(given, options, run.config()):
+        renamed = run.config().get("save") != saving.save
+        remedy = f"continue it with --resume --config {run.path}" if renamed else "give these flags as they were"
         raise ValueError(
-            f"--resume: {run.path} is a run with {', '.join(differences)}. A resumed run keeps its options: give "
-            "these flags as they were, or start a run of another name from its weights with --pre_train"
+            f"--resume: {run.path} is a run with {', '.join(differences)}. A resumed run keeps its options: {remedy}, "
+            "or start a run of another name from its weights with --pre_train"
         )
 
 
@@ -278,13 +289,13 @@ def prepare(
 
 
 def read_state(run: Run) -> dict[str, object]:
-    """Return the saved state of a run or, if it is damaged, the one before it, from which some steps are repeated.
+    """Return the saved state of a run or, if it is damaged or gone, the one before it: some steps are repeated then.
 
-    Raise ValueError if it is damaged and there is none before it.
+    Raise ValueError or FileNotFoundError if there is none before it.
     """
     try:
         return read_file(run.state)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         if not run.previous.exists():
             raise
         state = read_file(run.previous)

@@ -807,10 +807,11 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
     classes = {"objective_class": objective, "recipe_takes": takes}
     draft = build(TrainOptions, values, run_dir=Path(), resuming=False, has_teacher=False, **classes)
     run_dir = continued[0] if continued else draft.saving.dir_experiment / _run_name(draft)
-    asked, state = draft.saving.resume, Run(run_dir).state
-    resuming = asked in RESUMES and (asked != "auto" or state.exists())
-    was = Run(run_dir).config() if resuming else {}
-    kept = {name: was[name] for name in (*_sizes(), "data_test") if name in was and name not in given}
+    asked, run = draft.saving.resume, Run(run_dir)
+    resuming = asked in RESUMES and (asked != "auto" or run.resumable)
+    was = run.config() if resuming else {}
+    rates = [name for name, field in flags_of(TrainOptions).items() if field.metadata["flag"].on_resume == IF_GIVEN]
+    kept = {name: was[name] for name in (*_sizes(), *rates, "data_test") if name in was and name not in given}
     has_teacher = (draft.loss.pre_train_TA or was.get("pre_train_TA")) is not None and objective.takes_teacher
     resolved = {"run_dir": run_dir, "resuming": resuming, "has_teacher": has_teacher}
     options = build(TrainOptions, values | kept, **resolved, **classes)
@@ -964,7 +965,7 @@ def changed(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> l
     return [
         f"--{name} {was} (now {now if name in given else 'left out'})"
         for name, (was, now) in found.items()
-        if not _may_change(name, given) and (name in given or FOLLOWS.get(name) not in found)
+        if not _may_change(name) and (name in given or FOLLOWS.get(name) not in found)
     ]
 
 
@@ -973,7 +974,7 @@ def retold(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> di
     apart = {"config", "dir_experiment", "resume", "check", "dry_run", "pre_train"}
     apart |= {"pre_train_TA"} - given.keys()  # left out, the teacher is that of the state
     found = _differing(given, options, before)
-    return {name: values for name, values in found.items() if _may_change(name, given) and name not in apart}
+    return {name: values for name, values in found.items() if _may_change(name) and name not in apart}
 
 
 def _differing(given: Given, options: TrainOptions, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -985,9 +986,8 @@ def _differing(given: Given, options: TrainOptions, before: Mapping[str, Any]) -
     }
 
 
-def _may_change(name: str, given: Given) -> bool:
-    allowed = flags_of(TrainOptions)[name].metadata["flag"].on_resume
-    return name in given if allowed == IF_GIVEN else bool(allowed)
+def _may_change(name: str) -> bool:
+    return bool(flags_of(TrainOptions)[name].metadata["flag"].on_resume)
 
 
 def _check_kernels(options: TrainOptions | EvalOptions, given: Given) -> None:

@@ -48,7 +48,7 @@ from runtime import distributed
 from runtime.device import check_devices, choose_device
 from runtime.distributed import Ranks
 from runtime.precision import Precision
-from utility import Run, argument, bar_interval, call, print_any_name, taken
+from utility import Run, argument, bar_interval, call, print_any_name, taken, why_unwritable
 
 NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
 LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
@@ -327,7 +327,6 @@ def report_scores(tested: Tested, scores: Sequence[Score], crops: Mapping[str, r
     for protocol, kept in crops.items():
         of_protocol = [score for score in scores if score.protocol == protocol]
         report.write_results(tested.folder / results.slug(protocol), of_protocol, kept, made=made, log=print)
-    print(f"written to {tested.folder}")
 
 
 # ------------------------------------------------------------------------------------------------ own photographs
@@ -439,6 +438,8 @@ def run(argv: Sequence[str] | None) -> None:
         enlarge(tested, ranks, log)
         return
     test_sets = find_test_sets(given, options, net)
+    if why := why_unwritable(folder):
+        raise OSError(f"{folder} cannot be written to ({why}): name another place with `save` and `dir_experiment`")
     tested = tested._replace(options=with_luma_of_pairs(options, test_sets, given))
     for remark in remarks(tested.options, test_sets, given):
         print(f"note: {remark}")
@@ -447,6 +448,7 @@ def run(argv: Sequence[str] | None) -> None:
     report_scores(tested, scores, crops)
     if failure is not None:
         raise failure
+    print(f"written to {folder}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

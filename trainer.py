@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.pairs import Batch, Pairs
 from data.sampler import PatchBatches, Patches, load, naming_loader
-from data.testset import Sample, TestSet
+from data.testset import HELD_OUT, Sample, TestSet
 from evaluation import Score, evaluate, grouped, mean
 from evaluation.report import RunReport
 from evaluation.strips import Strips
@@ -417,12 +417,17 @@ class Trainer:
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state; the number of processes may differ. Raise ValueError if it does not fit."""
+        before = state.get("tests") or {}
+        if HELD_OUT in self.tests and before and HELD_OUT not in before:
+            raise ValueError(
+                f"`data_test`: this run validates on {' and '.join(before)}, which is not found any more; put it back "
+                "where it was. Without it training images would be held out"
+            )
         run_state.check(state, self.run.state, images=self.batches.images, steps=self.steps)
         try:
             self.load_state_dict(state | {"pairs": self.ranks.shard_state(state["pairs"])})
         except Exception as error:  # a damaged state fails in a dozen ways
             raise run_state.not_a_state(self.run.state, f"{type(error).__name__}: {error}") from error
-        before = state.get("tests", {})
         if changed := [name for name, tested in self.tests.items() if before.get(name, tested) != tested]:
             self.run.log(
                 f"note: the protocol or the images of {' and '.join(changed)} have changed: do not compare the scores "

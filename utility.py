@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,6 +102,21 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def existing(path: Path) -> Path:
+    """Return the nearest folder above a path that exists: the one whose disk it would be on."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Return why no file can be written in a folder, or in the nearest one above it that exists; None if one can."""
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
+            file.write(b"can be written")
+    except OSError as refused:
+        return refused.strerror or str(refused)
+    return None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -238,6 +254,11 @@ class Run:
         self._lock = file_lock(path / ".lock")
 
     @property
+    def resumable(self) -> bool:
+        """True if there is a state to go on from."""
+        return self.state.exists() or self.previous.exists()
+
+    @property
     def exists(self) -> bool:
         """True if there is a checkpoint. A run that died before its first one holds nothing to lose."""
         return any(self.models.glob("*.pt"))
@@ -286,7 +307,10 @@ class Run:
         except ValueError:
             config = None
         if not isinstance(config, dict) or "versions" not in config:
-            raise ValueError(f"{path} is damaged: it does not tell what the run was started with")
+            raise ValueError(
+                f"{path} is damaged: it does not tell what the run was started with. A run of another name can start "
+                "from its weights, model/model_latest.pt, with `pre_train`"
+            )
         return config
 
     def amend(self, changes: Mapping[str, Any]) -> None:
@@ -348,10 +372,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        lines = io.StringIO(path.read_text(encoding="utf-8"))  # splits at newlines; `splitlines` at U+2028, too
+        text = path.read_text(encoding="utf-8", errors=ESCAPES)
+        lines = io.StringIO(text)  # splits at newlines; `splitlines` at U+2028, too
         # A process was killed while it wrote, or the power went: half a row, or zeros.
         rows = list(csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line))
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return [row for row in rows if None not in row and None not in row.values()]
 

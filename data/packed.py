@@ -176,13 +176,16 @@ def _alone(cache: str | Path, log: Callable[[str], None]) -> Iterator[None]:
     """Keep other processes from packing this cache, and remove the files of one that was killed while it packed."""
     paths = _paths(cache)
     folder, name = paths[0].parent, Path(cache).name
-    folder.mkdir(parents=True, exist_ok=True)
     lock = file_lock(folder / f".{name}.lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         acquire(lock, log=log)
     except Timeout:
         log(f"another process is packing {paths[0]}; waiting for it to end")
         acquire(lock, log=log, blocking=True)
+    except OSError as error:
+        remedy = "name a place that can be written to"
+        raise OSError(error.errno, f"`data_cache`: {error.strerror}; {remedy}", str(folder)) from error
     try:
         for path in paths:
             for left in folder.glob(f".{escape(path.name)}.*{TEMPORARY}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,12 +61,6 @@ class Pairs(nn.Module):
             raise ValueError(f"`pool_size` {pool} cannot be shared out evenly among {draws.world} processes")
         self._pool_size = pool
         self.pool = PairPool(pool // draws.world, patch, patch * degradation.scale) if pool else None
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """The recipe and its ranges in plain values, for checkpoints."""
-        recipe: Any = self.degradation
-        return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(type(recipe)) else {})}
 
     @torch.no_grad()
     def forward(self, hr: Tensor, step: int, given: GivenLR | None = None) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -69,7 +70,8 @@ def sources(
         mix: share of given pairs among the images.
 
     Raises:
-        ValueError: a name or weight is missing or superfluous, or `mix` is needed and not given.
+        ValueError: a name or weight is missing or superfluous, a folder is named twice, or `mix` is needed and not
+            given.
         OSError: there is no such folder.
     """
     with argument("dir_data"):
@@ -90,6 +92,8 @@ def sources(
     if missing := [folder for folder in given if not folder.exists()]:
         raise FileNotFoundError(f"`dir_lr`: there is no folder {absolute(missing[0])}")
     lr = [*given, *[None] * (len(folders) - len(given))]
+    if twice := [folder for (folder, _), count in Counter(zip(folders, lr, strict=True)).items() if count > 1]:
+        raise ValueError(f"{twice[0]} is named twice; `data_weights` draws more images from one of several folders")
     return [Source(*one) for one in zip(folders, lr, _weights(data_weights, len(folders)), strict=True)]
 
 
@@ -121,6 +125,12 @@ def caches(folders: Sequence[Source], data_cache: Path | None) -> dict[Path, Pat
         folder: _cache_path(folder, Path(f"{data_cache}_{number}") if several else data_cache)
         for number, folder in enumerate(places, 1)
     }
+
+
+def are_packed(folders: Sequence[Source], data_cache: Path | None) -> bool:
+    """Return True if no images are still to be packed."""
+    places = caches(folders, data_cache).items()
+    return not any(place is not None and why_repack(folder, place) for folder, place in places)
 
 
 def _cache_path(folder: Path, data_cache: Path) -> Path:

@@ -143,7 +143,7 @@ def require(net: BlindSR, argument: str, path: Path, **asked: str | int | None) 
     found = {"model": model.name_of(net), **net.config}
     other = {name: value for name, value in asked.items() if value is not None and found.get(name) != value}
     if other:
-        holds = ", ".join(f"{name} {found.get(name)}" for name in other)
+        holds = ", ".join(f"{name} {found[name]}" if name in found else f"no {name}" for name in other)
         raise ValueError(
             f"`{argument}` {path} holds {holds}, and {', '.join(f'`{name}` {value}' for name, value in other.items())} "
             f"{'was' if len(other) == 1 else 'were'} asked for"

@@ -14,7 +14,7 @@ from flags import Given
 from option import TrainOptions
 from preflight.finding import Finding, Grade, attempt, note
 from preflight.forecast import dry_run
-from preflight.inputs import check_patch, images, weights
+from preflight.inputs import check_patch, images, learned_from, weights
 from preflight.machine import cores, fast_steps, gpu, packages
 from preflight.room import numbered_checkpoints, run_directory, space
 from utility import Run
@@ -45,7 +45,17 @@ def check(given: Given, options: TrainOptions, check_run: Callable[[Given, Train
 
 def cheap(options: TrainOptions) -> Iterator[Finding]:
     """Check the machine, memory and disk, in about a second. Read no image."""
-    for look in (degradations, packages, gpu, fast_steps, cores, run_directory, numbered_checkpoints, space):
+    for look in (
+        degradations,
+        learned_from,
+        packages,
+        gpu,
+        fast_steps,
+        cores,
+        run_directory,
+        numbered_checkpoints,
+        space,
+    ):
         yield from attempt(look, options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -16,6 +17,7 @@ import model
 import option
 import parts
 from data.degradation import Degradation
+from data.degradation.params import description
 from data.find_testsets import check_test_sets, missing_test_sets, named_test_sets
 from data.images import BadImage, Size, list_images
 from data.packed import why_repack
@@ -24,15 +26,14 @@ from data.survey import Look, copies, leaks, survey, unlisted
 from data.testset import HELD_OUT
 from data.training_folders import Source, caches, sources
 from data.trainset import paired
-from evaluation import smallest_hr
+from evaluation import results, smallest_hr
 from loss import factory as loss_factory
 from loss.perceptual import load_vgg19, vgg19
-from model import BlindSR
+from model import BlindSR, zoo
 from option import TrainOptions
 from preflight.finding import Finding, attempt, error, note, ok, size_of
 from preflight.machine import device_of
-from preflight.room import existing
-from utility import listing
+from utility import argument, existing, listing, why_unwritable
 
 LARGE = 1_000_000  # pixels of an image that takes long to decode for a patch
 FORMS = {"16-bit": "rounds them to 8 bits", "alpha": "drops it", "grey": "repeats the channel"}  # what training does
@@ -48,6 +49,27 @@ def weights(options: TrainOptions) -> Iterator[Finding]:
         load_vgg19(vgg19(), options.loss.vgg)
     count = sum(parameter.numel() for parameter in net.parameters())
     yield ok(f"{options.network.model} x{options.network.scale}, {count / 1e6:.2f} M parameters")
+
+
+def learned_from(options: TrainOptions) -> Iterator[Finding]:
+    """Compare the degradation of a run with that of the weights it learns from: of a teacher, or those it refines."""
+    if options.resuming:
+        return
+    loss = options.loss
+    teacher = loss.pre_train_TA if options.has_teacher else None
+    refined = loss.pre_train if options.objective_class.refines else None
+    for name, path in (("pre_train_TA", teacher), ("pre_train", refined)):
+        if path is None:
+            continue
+        here = json.loads(json.dumps(description(parts.recipe_of(options))))  # as `training_of` gives it
+        with argument(name):
+            there = results.training_of(zoo.resolve(path)).get("degradation", {})
+        changed = [key for key in here if key in there and key != "per_batch" and there[key] != here[key]]
+        if "name" in changed:
+            changed = ["name"]
+        if changed:
+            told = ", ".join(f"{key} {there[key]} instead of {here[key]}" for key in changed)
+            yield note(f"`{name}` {path} was trained on another degradation than this run: {told}")
 
 
 def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -> None:
@@ -175,6 +197,9 @@ def _cache(options: TrainOptions, folder: Path, place: Path | None, looks: Seque
             yield note("each patch decodes a whole large training image; `data_cache` decodes each image once")
         return
     if why_repack(folder, place):
+        if why := why_unwritable(place.parent):
+            yield error(f"`data_cache`: {place.parent} cannot be written to ({why}): name a place with `data_cache`")
+            return
         free = shutil.disk_usage(existing(place.parent)).free
         text = f"`data_cache`: {place}.u8 will take {size_of(3 * sum(areas))}, {size_of(free)} are free"
         yield ok(text) if 3 * sum(areas) < free else error(f"{text}: make room, or name a place with `data_cache`")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -17,6 +16,7 @@ import parts
 from loss import factory as loss_factory
 from option import TrainOptions
 from preflight.finding import Finding, error, note, ok, size_of
+from utility import existing, why_unwritable
 
 SHARED = Path("/dev/shm")  # on Linux: where loader processes leave their batches
 PREFETCH = 2  # batches that PyTorch has each loader process prepare ahead
@@ -108,13 +108,9 @@ def disk(options: TrainOptions, need: Footprint) -> Iterator[Finding]:
 
 def run_directory(options: TrainOptions) -> Iterator[Finding]:
     """Check that files can be written where the run will write."""
-    place = existing(options.run_dir / "model")
-    try:
-        if not options.saving.dry_run:
-            with tempfile.TemporaryFile(dir=place) as file:
-                file.write(b"can be written")
-    except OSError as refused:
-        yield error(f"`dir_experiment`: {place} cannot be written to ({refused.strerror}): name another folder")
+    place = options.run_dir / "model"
+    if not options.saving.dry_run and (why := why_unwritable(place)):
+        yield error(f"`dir_experiment`: {existing(place)} cannot be written to ({why}): name another folder")
 
 
 def numbered_checkpoints(options: TrainOptions) -> Iterator[Finding]:
@@ -122,8 +118,3 @@ def numbered_checkpoints(options: TrainOptions) -> Iterator[Finding]:
     first, last = options.saving.st_save_epoch, options.epochs
     if first > last:
         yield note(f"`st_save_epoch` {first} is after the last epoch, {last}: no numbered checkpoint will be kept")
-
-
-def existing(path: Path) -> Path:
-    """Return the nearest folder above a path that exists: the one whose disk it would be on."""
-    return next(place for place in (path, *path.absolute().parents) if place.exists())

@@ -367,6 +367,20 @@ def test_images_are_held_out_where_there_is_no_test_set(run_main, photo_folder, 
     assert "held-out  gaussian8  PSNR" in log
 
 
+def test_a_test_set_that_is_gone_is_what_a_resumed_run_speaks_of(run_main, refused, photo_folder, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(photo_folder, root)
+    words = f"--model KDSR_T --save g {KDSR}"
+    run_main(f"{words} --max_minutes 0", root)
+    (root / "benchmark").rename(root / "elsewhere")
+    assert "--data_test: this run validates on Set5, which is not found any more" in refused(f"{words} --resume", root)
+
+
+def test_test_images_that_are_trained_on_are_noted(run_main):
+    run = run_main(f"--model KDSR_T --save n {KDSR} --max_minutes 0 --data_train benchmark/Set5")
+    assert "note: the images of Set5 are trained on, too: its scores say nothing" in (run / "log.txt").read_text()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 def test_names_that_are_no_utf8(run_main, photo_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("evaluation.report.draw_curves", draw_curves)
@@ -390,6 +404,8 @@ def test_names_that_are_no_utf8(run_main, photo_folder, tmp_path, capsys, monkey
 def test_a_dry_run_writes_nothing(run_main, capsys, tmp_path):
     run_main(f"--model KDSR_T --save d {KDSR} --dry_run")
     assert "forecast" in capsys.readouterr().out
+    run_main(f"--model KDSR_T --save d {KDSR} --dry_run --data_cache {tmp_path / 'cache'}")
+    assert "note: the images are not packed yet" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -407,6 +423,11 @@ def test_a_run_is_continued_as_what_it_is(run_main, refused):
     before = json.loads((run / "config.json").read_text())
     assert before["cpu"] is True  # the flag
     assert "--noise 5.0 (now left out)" in refused(f"--model KDSR_T --save t {KDSR} --resume")
+    renamed = run.rename(run.with_name("u_x2_bicubic_iso"))
+    assert f"continue it with --resume --config {renamed}, or" in refused(
+        f"--model KDSR_T --save u {KDSR} --noise 5 --resume"
+    )
+    renamed.rename(run)
     assert json.loads((run / "config.json").read_text()) == before
     run_main(f"--model KDSR_T --save t {KDSR} --noise 5 --resume --n_threads 1")
     assert json.loads((run / "config.json").read_text()) == before | {"n_threads": 1, "max_minutes": None}
@@ -663,16 +684,13 @@ def test_a_test_set_that_was_asked_for_must_be_there(sets, check, refused, run_m
     assert not list(tmp_path.glob("*/model"))
 
 
-def test_a_run_goes_on_at_another_rate(run_main, refused):
+def test_a_run_goes_on_at_another_rate(run_main):
     arguments = f"--model KDSR_T --save t {KDSR}"
     run = run_main(f"{arguments} --max_minutes 0")
     run_main(f"{arguments} --resume --lr_sr 1e-5 --max_minutes 0")
     assert "from here on: --lr_sr 1e-05 (was 0.0001)" in (run / "log.txt").read_text()
     assert json.loads((run / "config.json").read_text())["lr_sr"] == 1e-5
-    message = refused(f"{arguments} --resume")
-    assert f"{run} is a run with --lr_sr 1e-05 (now left out)" in message
-    assert "--pre_train" in message
-    run_main(f"{arguments} --resume --lr_sr 1e-5")
+    run_main(f"{arguments} --resume")
     log = (run / "log.txt").read_text()
     assert log.count("from here on: --lr_sr") == 1
     rates = re.findall(r"step (\d)/4  lr (\S+)", log)
@@ -766,11 +784,14 @@ def test_a_hostile_state_runs_no_code(run_main, refused, tmp_path, monkeypatch):
 def test_a_damaged_state_gives_way_to_the_one_before(run_main, tmp_path, monkeypatch):
     run = run_main(f"--model KDSR_T --save d {KDSR}")
     assert (run / "model/state_previous.pt").exists()
-    torch.save({"format": 2, "step": Hostile()}, run / "model/state.pt")
     monkeypatch.chdir(tmp_path)
+    (run / "model/state.pt").unlink()
+    run_main(f"--model KDSR_T --save d {KDSR} --resume auto")
+    assert "state.pt; going on from" in (run / "log.txt").read_text()
+    torch.save({"format": 2, "step": Hostile()}, run / "model/state.pt")
     run_main(f"--model KDSR_T --save d {KDSR} --resume")
     assert not (tmp_path / "hostile_was_here").exists()
-    assert "going on from" in (run / "log.txt").read_text()
+    assert (run / "log.txt").read_text().count("going on from") == 2
     assert torch.load(run / "model/state.pt", weights_only=True)["step"] == 4
 
 

@@ -407,8 +407,11 @@ def test_a_resumed_run_gets_another_learning_rate_only_if_it_is_given(name, tmp_
     usual = flat(resuming("")[1])
     assert option.changed(given, now, usual) == []
     assert option.retold(given, now, usual) == {name: (usual[name], RATES[name])}
-    given, left_out = resuming("")
-    assert option.changed(given, left_out, flat(now)) == [f"--{name} {RATES[name]} (now left out)"]
+    now.run_dir.mkdir()
+    (now.run_dir / "config.json").write_text(json.dumps(flat(now) | {"versions": {}}))
+    given, left_out = resuming("")  # later: it keeps what it was given
+    assert flat(left_out)[name] == RATES[name]
+    assert option.changed(given, left_out, flat(now)) == []
     assert option.retold(given, left_out, flat(now)) == {}
 
 

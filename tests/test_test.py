@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -95,6 +96,16 @@ def test_the_table_is_printed_if_the_scores_cannot_be_written(student, photo_fol
     message = refused(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --sig 2")
     assert "sig_2" in message
     assert "Set5  sig 2" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_scored(
+    student, photo_folder, monkeypatch, capsys
+):
+    monkeypatch.setattr("utility.tempfile.TemporaryFile", mock.Mock(side_effect=OSError(30, "Read-only file system")))
+    monkeypatch.setattr(test, "score", None)
+    message = refused(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5")
+    assert "(Read-only file system): name another place with --save and --dir_experiment" in message
+    assert "written to" not in capsys.readouterr().out
 
 
 def test_another_seed_does_not_replace_the_scores(student, photo_folder, tmp_path):

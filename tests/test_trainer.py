@@ -19,6 +19,7 @@ from torch import nn
 
 import model
 from data.degradation import Gaussian
+from data.degradation.params import description
 from data.draws import Draws
 from data.images import list_images
 from data.pairs import Batch, Pairs
@@ -123,7 +124,7 @@ def trainer_in(photo_folder, tmp_path, monkeypatch):
         how = {name: changes.pop(name) for name in ("ema", "accumulate", "cuda_graph") if name in changes}
         device = torch.device("cpu")
         learner = Learner(
-            net, made, degradation=pairs.description, device=device, precision=Precision(precision), **how
+            net, made, degradation=description(pairs.degradation), device=device, precision=Precision(precision), **how
         )
         return Trainer(
             learner,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -244,6 +244,16 @@ def check_recipe(*, scale: int, width: tuple[float, float], noise: float, qualit
         raise ValueError(f"`noise`: expected a standard deviation in [0, 1], got {noise}; divide 8-bit units by 255")
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"`quality`: expected the lowest JPEG quality, 1..100, got {quality}")
+
+
+def description(recipe: Any) -> dict[str, Any]:
+    """Return a recipe and its ranges in plain values, for checkpoints.
+
+    Examples:
+        >>> description(Ranges(scale=4, iso=True, width=(0.2, 4.0)))["width"]
+        (0.2, 4.0)
+    """
+    return {"name": type(recipe).__name__, **(asdict(recipe) if is_dataclass(type(recipe)) else {})}
 
 
 @dataclass(frozen=True, kw_only=True)

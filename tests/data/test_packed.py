@@ -172,7 +172,9 @@ def test_bad_and_small_images_are_left_out_and_named_each_time(folder: Path, tmp
     assert len(log) == 1
     assert "text.png" in log[0]
     with pytest.raises(BadImage, match=r"(?s)`skip_bad_images`.*text\.png.*bmp\.bmp is 26 x 34.*`patch_size`"):
-        open_packed(folder, cache, at_least=30)
+        open_packed(folder, cache, at_least=27)
+    with pytest.raises(BadImage, match=r"^all \d+ images are unusable; the first: .*$"):  # so it is no use to skip them
+        open_packed(folder, cache, at_least=1000)
     for index, name in enumerate(store.names):  # places survive the gaps
         np.testing.assert_array_equal(store.crop(index, 0, 0, *store.sizes[index]), read_image(folder / name))
 

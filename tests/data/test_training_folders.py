@@ -36,6 +36,8 @@ def test_the_folders_of_a_command_line(tmp_path: Path) -> None:
     assert sources(tmp_path / "c+d") == [Source(plus)]  # a + in the name of one folder
     assert sources(tmp_path, "b+a") == [Source(b), Source(a)]
     assert sources(Path(f"{tmp_path}/a+{tmp_path}"), "b") == [Source(b)]
+    twice = sources(tmp_path, "a+a", dir_lr=Path(f"{a}+{b}"))  # other LR images of the same HR images
+    assert twice == [Source(a, a), Source(a, b)]
     weighted = sources(joined, data_weights="2+0.5", dir_lr=b, mix=0.25)
     assert weighted == [Source(a, b, Fraction(2)), Source(b, None, Fraction(1, 2))]
 
@@ -56,6 +58,7 @@ def test_the_folders_of_a_command_line(tmp_path: Path) -> None:
         ({"dir_data": Path("{a}+{a}/none")}, "`dir_data`: there is no folder {a}/none"),
         ({"dir_data": Path("none/HR")}, f"`dir_data`: there is no folder {Path.cwd() / 'none/HR'}"),
         ({"data_train": "a+none"}, "`data_train` none: there is neither"),
+        ({"data_train": "a+b+a"}, "{a} is named twice; `data_weights` draws more images from one"),
     ],
 )
 def test_folders_that_do_not_fit(flags: dict[str, Any], words: str, tmp_path: Path) -> None:

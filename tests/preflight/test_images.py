@@ -126,6 +126,14 @@ def test_large_images_and_the_cache(checked: Checked, folder: Path, monkeypatch:
         assert line(checked(f"--data_cache {folder.parent / 'cache'}"), "--data_cache: ").startswith(grade)
 
 
+def test_a_cache_that_cannot_be_written(checked: Checked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "why_unwritable", lambda place: "Read-only file system")
+    found = line(checked("--data_cache"), "error")
+    assert found.endswith(
+        f"{folder.parent} cannot be written to (Read-only file system): name a place with --data_cache"
+    )
+
+
 # ------------------------------------------------------------------------------------------------ test sets
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 
 import main
+import model
 import preflight
+from data.degradation import Gaussian
+from data.degradation.params import description
+from evaluation.results import training_of
+from model import write_file
 from option import TrainOptions
 from preflight import inputs, machine, room
 from preflight.finding import Grade, attempt, error, note, ok
 
+SIZES = {"n_feats": 8, "n_blocks": 1, "n_resblocks": 1}
 Options = Callable[..., TrainOptions]
 
 
@@ -106,6 +112,39 @@ def test_a_run_that_is_there_is_found(options: Options, capsys: pytest.CaptureFi
     (models / "model_latest.pt").touch()
     assert not check(options())
     assert f"error: --save s: {models.parent} holds a run already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--sig_max 2", ""),
+        ("--sig_max 2 --draw_per image", ""),
+        ("--sig_max 1", "width [0.2, 2.0] instead of [0.2, 1.0]"),
+        ("--sig_max 2 --noise 51", "noise 0.0 instead of 0.2"),
+        ("--degradation manet", "name Gaussian instead of MANet"),
+        ("--degradation manet --resume", ""),
+    ],
+)
+def test_a_teacher_of_another_degradation(
+    arguments: str, words: str, options: Options, told: Callable[..., str], tmp_path: Path
+) -> None:
+    """Whether it can be found or not: some files tell no degradation."""
+    teacher, recipe = model.build("KDSR_T", scale=2, **SIZES), Gaussian(scale=2, iso=True, width=(0.2, 2.0))
+    path = tmp_path / "TA.pt"
+    asked = options(arguments, network=f"--model KDSR_S --pre_train_TA {path}")
+    write_file(model.checkpoint(teacher, degradation=description(recipe)), path)
+    expected = f"note: --pre_train_TA {path} was trained on another degradation than this run: {words}" if words else ""
+    assert told(inputs.learned_from(asked)) == expected
+    write_file(model.checkpoint(teacher), path)
+    training_of.cache_clear()
+    assert not told(inputs.learned_from(asked))
+
+
+def test_weights_that_a_run_refines(options: Options, told: Callable[..., str], tmp_path: Path) -> None:
+    net, path = model.build("IKC", scale=2, n_feats=8, n_blocks=1), tmp_path / "sftmd.pt"
+    write_file(model.checkpoint(net, degradation={"name": "IKC", "sig_min": 1.0, "sig_max": 2.0}), path)
+    text = told(inputs.learned_from(options(network=f"--model IKC --objective correction --pre_train {path}")))
+    assert text.endswith("on another degradation than this run: sig_min 1.0 instead of 0.2")
 
 
 def test_a_system_without_shared_memory(options: Options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 import main
 import model
+import utility
 from loss.perceptual import vgg19
 from option import TrainOptions
 from preflight import finding, room
@@ -142,7 +143,7 @@ def test_a_full_or_closed_disk(options: Options, told: Told, monkeypatch: pytest
     def refuse(dir: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(room.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(utility.tempfile, "TemporaryFile", refuse)
     assert "cannot be written to (Permission denied)" in told(room.run_directory(options()))
 
 
@@ -167,4 +168,5 @@ def test_nothing_is_allocated_to_foretell_it(options: Options) -> None:
 def test_words() -> None:
     assert listing(["a", "b"]) == "a, b"
     assert listing(list("abcdefg")) == "a, b, c, d, e and 2 more"
-    assert (finding.size_of(64 * 2**20), finding.size_of(1.5 * 2**30)) == ("64 MiB", "1.5 GiB")
+    sizes = [finding.size_of(size) for size in (700 * 2**10, 64 * 2**20, 1.5 * 2**30)]
+    assert sizes == ["700 KiB", "64 MiB", "1.5 GiB"]
