@@ -71,7 +71,7 @@ def flag(
         low, high: inclusive range.
         bare: the value of a flag that is given without one.
         when: the condition under which it acts (default: always).
-        on_resume: a resumed run may be given another value; `IF_GIVEN`: only on the command line.
+        on_resume: a resumed run may be given another value; `IF_GIVEN`: where it is left out, the run keeps its own.
         positional: it has no name on the command line, and takes all words that belong to no flag.
         beyond: what the error about a value that is not allowed says besides.
     """

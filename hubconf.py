@@ -37,8 +37,13 @@ def _package() -> ModuleType:
 def _entry(name: str) -> Callable[..., Any]:
     """Return the entry point of a network."""
     package = _package()
+    known = [size for size in inspect.signature(package.NETWORKS[name]).parameters if size != "scale"]
 
     def entry(scale: int | None = None, weights: str | None = None, **sizes: int) -> Any:
+        if unknown := sizes.keys() - known:
+            raise ValueError(
+                f"{name} takes no {', '.join(sorted(unknown))}; its sizes are {', '.join(known) or 'none'}"
+            )
         if weights is None:
             return package.build(name, scale=4 if scale is None else scale, **sizes).eval()
         net = package.load_model(weights)
@@ -47,11 +52,10 @@ def _entry(name: str) -> Callable[..., Any]:
             raise ValueError(f"`weights`: {weights} holds {package.name_of(net)} {net.config}, not {name} {wanted}")
         return net
 
-    sizes = [size for size in inspect.signature(package.NETWORKS[name]).parameters if size != "scale"]
-    entry.__doc__ = f"""Return {name} in eval mode. Sizes: {", ".join(sizes) or "none"}.
+    entry.__doc__ = f"""Return {name} in eval mode. Sizes: {", ".join(known) or "none"}.
 
-    `scale` is 2, 3 or 4, by default that of the file, or 4; `weights` is a file that `load_model` reads. Raises
-    ValueError if the file holds another network or other sizes.
+    `scale` is 2, 3 or 4, by default that of the file, or 4; `weights` is a file or a bundled name that `load_model`
+    reads. Raises ValueError if the file holds another network or other sizes.
     """
     return entry
 

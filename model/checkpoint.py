@@ -151,7 +151,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     """
     try:
         kind = torch.device(device).type
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ValueError(f'`device` {device}: PyTorch knows none of this name; use "cuda" or "cpu"') from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'`device` {device}: PyTorch finds no GPU here; use "cpu"')
@@ -159,7 +159,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     contents = _contents(path)
     state = _state_dict(contents, path, weights)
     net = _from_ours(contents, state, path) if "network" in contents else from_published(state, path)
-    return net.eval().to(device)
+    try:
+        return net.eval().to(device)
+    except (RuntimeError, AssertionError) as error:  # NotImplementedError is a RuntimeError
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'`device` {device}: PyTorch cannot use it here ({reason}); use "cuda" or "cpu"') from error
 
 
 def averaged(path: str | Path) -> bool:
@@ -253,6 +257,9 @@ def _contents(path: Path) -> dict[str, Any]:
 def _read_folder(folder: Path) -> dict[str, Any]:
     """Read config.json and model.safetensors; where both describe the network, they must agree."""
     path = folder / "config.json"
+    for weights in (folder / "model" / "model_latest.pt", folder / "model_latest.pt"):
+        if weights.is_file():
+            raise ValueError(f"{folder} is the folder of a run; its weights are {weights}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:

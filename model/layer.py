@@ -60,6 +60,7 @@ class BlindSR(nn.Module):
     """
 
     learns: ClassVar[bool] = True  # has weights
+    __call__: Callable[..., Restored]  # what `forward` returns
     sees_hr: ClassVar[bool] = False  # a teacher needs the ground truth too
     teacher: ClassVar[str] = ""  # of a student: the name of the network that teaches it, with the same sizes
     min_size: ClassVar[int] = 1  # LR pixels a side
@@ -129,7 +130,22 @@ class BlindSR(nn.Module):
         hr: Image | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Image:
-        """Super-resolve an image of any size in bounded memory; see `tiling.upscale`."""
+        """Super-resolve an image of any size in bounded memory, on the network's device.
+
+        Args:
+            image: (H, W, 3) RGB array of uint8 or uint16, or float tensor (3, H, W) or (B, 3, H, W) in [0, 1].
+            tile: side of a tile in LR pixels; None takes the whole image, or the largest tiles that fit the memory.
+            self_ensemble: average over the eight flips and transpositions, which takes eight times as long.
+            hr: the ground truth, (s·H, s·W) pixels; only teachers need it.
+            progress: called as progress(done, total) after each tile.
+
+        Returns:
+            An array of the same dtype, (s·H, s·W, 3), or a float tensor on the CPU, not clamped.
+
+        Raises:
+            ValueError: the image is of another kind, out of range, or smaller than the network takes.
+            MemoryError: not even a small tile fits the memory.
+        """
         from .tiling import upscale  # tiling needs this class
 
         return upscale(self, image, tile=tile, self_ensemble=self_ensemble, hr=hr, progress=progress)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil, inf
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -23,6 +24,10 @@ CPU_LIMIT = 6 * 2**27  # bytes: with PyTorch itself, and gaps between blocks, 1.
 KEPT_FROM = 2**14  # LR pixels: at 64 channels, maps of eight such images, one for each kernel of a test, have 32 MiB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # as in malloc.h
 MEMINFO = Path("/proc/meminfo")
+CONTAINER = (  # the memory that a container may have, by version 2 and 1 of control groups
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 NO_MEMORY = (  # words of PyTorch's RuntimeErrors: the allocators, cuBLAS and cuDNN, oneDNN
     *("out of memory", "can't allocate memory", "not enough memory"),
     *("ALLOC_FAILED", "could not create a primitive", "could not create a memory"),
@@ -165,10 +170,12 @@ def bytes_per_pixel(module: nn.Module, run: Callable[[Tensor], Tensor], probe: T
     key, known = (len(probe), probe.dtype, autocast, kind), _measured.setdefault(module, {})
     if key not in known:
         alive: list[tuple[ref[Tensor], int, int]] = []  # tensors, addresses and bytes of their memory
-        peak = 0
+        peak, thread = 0, get_ident()
 
         def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             nonlocal alive, peak
+            if get_ident() != thread:  # another one restores its own image with the same layers
+                return
             stores = [(ref(x), x.untyped_storage()) for x in (*inputs, output) if isinstance(x, Tensor)]
             alive = [entry for entry in alive if entry[0]() is not None]
             alive += [(x, store.data_ptr(), store.nbytes()) for x, store in stores]
@@ -186,9 +193,14 @@ def bytes_per_pixel(module: nn.Module, run: Callable[[Tensor], Tensor], probe: T
 
 
 def budget(device: torch.device) -> int:
-    """Return the bytes that a tile's work may take: half of what is free, and on a CPU no more than `CPU_LIMIT`."""
+    """Return the bytes that a tile's work may take: half of what is free, and on a CPU no more than `CPU_LIMIT`.
+
+    Half of what a container may have is the most there, whatever its machine has.
+    """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + cached) // 2
     available = re.search(r"MemAvailable: *(\d+)", MEMINFO.read_text()) if MEMINFO.exists() else None
-    return min(CPU_LIMIT, 1024 * int(available[1]) // 2) if available else CPU_LIMIT
+    free = [1024 * int(available[1])] if available else []
+    free += [int(limit) for file in CONTAINER if file.exists() and (limit := file.read_text().strip()).isdecimal()]
+    return min([CPU_LIMIT, *(size // 2 for size in free)])

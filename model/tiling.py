@@ -28,6 +28,7 @@ from .memory import ALIGNED, freed_blocks_kept, halving, multiple, return_freed_
 from .transfer import Download, upload
 
 Progress = Callable[[int, int], None]
+LEAST, MOST = -1.0, 2.0  # of the values in a tensor: more than any filter makes of [0, 1]
 BAND = 2**26  # bytes of a result that are in memory at once where it is written row by row
 
 
@@ -119,7 +120,7 @@ def _fill(
     progress: Progress | None,
 ) -> None:
     """Write the super-resolved image into `result`, with the network in eval mode."""
-    if tile is not None and (not isinstance(tile, Integral) or tile < 1):
+    if tile is not None and (not isinstance(tile, Integral) or isinstance(tile, bool) or tile < 1):
         raise ValueError(f"`tile` {tile!r}: its side must be a whole number of LR pixels, 1 or more")
     training = [module for module in net.modules() if module.training]
     for module in training:
@@ -224,13 +225,22 @@ def _remedy(image: Any) -> str:
     if isinstance(image, str | PathLike):
         return "; read the file first"
     if isinstance(image, Tensor):
-        return "; `image / 255` of one of 8 bits" if image.dtype == torch.uint8 else ""
+        moved = "image.movedim(-1, -3)" if image.ndim in (3, 4) and image.shape[-1] == 3 else "image"
+        if not image.is_floating_point():
+            return f"; `{moved} / 255`, if its levels are 0 to 255"
+        return f"; `{moved}` has the channels first" if moved != "image" else ""
     if not isinstance(image, np.ndarray):
         return "; np.asarray makes an array of a PIL image"
     if image.ndim == 2:
-        return "; repeat the channel of a grey image three times"
+        return "; repeat the channel of a grey image three times; PIL's convert('RGB') makes RGB of a palette"
+    if image.ndim == 3 and image.shape[2] == 1:
+        return "; image.repeat(3, 2) repeats the channel of a grey image"
     if image.ndim == 3 and image.shape[2] == 4:
-        return "; image[..., :3] drops alpha"
+        return "; image[..., :3] drops alpha; PIL's convert('RGB') makes RGB of CMYK"
+    if image.ndim == 3 and image.shape[0] == 3:
+        return "; image.transpose(1, 2, 0) has the channels last"
+    if image.ndim == 4:
+        return "; one image at a time"
     if not image.size:
         return "; it has no pixels"
     if not image.dtype.isnative:
@@ -263,6 +273,10 @@ class _Source:
                     f"`{name}`: a tensor must be float, (3, H, W) or (B, 3, H, W), got {tuple(image.shape)} of "
                     f"{str(image.dtype).removeprefix('torch.')}{_remedy(image)}"
                 )
+            low, high = (bound.item() for bound in image.detach().aminmax())
+            if not (low >= LEAST and high <= MOST):  # as not a number is not, either
+                remedy = "; divide its levels by 255" if MOST < high <= 255 else ""
+                raise ValueError(f"`{name}`: a tensor must be in [0, 1], got values from {low:g} to {high:g}{remedy}")
             self.size, self.dtype, device = image.shape[-2:], image.dtype, image.device
         else:
             raise ValueError(f"`{name}`: expected an array or a tensor, got {type(image).__name__}{_remedy(image)}")

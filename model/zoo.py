@@ -70,7 +70,9 @@ def entry_of(path: Path) -> Weights | None:
 
 
 def resolve(path: str | Path) -> Path:
-    """Return the file of a name in the zoo, and any other path as it is; a file of that name goes first.
+    """Return the file of a name in the zoo, and any other path as it is.
+
+    A file of that name in the current folder, or a folder with config.json, goes first.
 
     Raises:
         FileNotFoundError: the zoo has no weights of this name; or they are neither in the clone nor in the cache, and
@@ -82,7 +84,7 @@ def resolve(path: str | Path) -> Path:
         'model_best.pt'
     """
     path, known = Path(path), entries()
-    if path.exists() or path.suffix or len(path.parts) > 1:
+    if path.is_file() or (path / "config.json").is_file() or path.suffix or len(path.parts) > 1:
         return path
     entry = known.get(str(path))
     if entry is None:

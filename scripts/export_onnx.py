@@ -8,7 +8,8 @@ not clamped. The file has opset 18 and standard operators alone. Before it is wr
 sizes what PyTorch gives, to 1e-4, a fortieth of a grey level.
 
 All networks export but BICUBIC, whose resize in float64 ONNX Runtime lacks. IKC takes minutes: the file holds all seven
-steps of its loop. Networks see the whole image at once: cut large ones into tiles yourself.
+steps of its loop. Networks see the whole image at once: cut large ones into tiles yourself. The file's metadata has
+`network`, `scale`, `halo` (the LR pixels that a tile needs on each side) and `min_size` (of an image).
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ def export(net: BlindSR) -> Any:
     model = exported.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # where in which file of this machine its line stands
+    about = {"network": name_of(net), "scale": net.scale, "halo": net.halo, "min_size": net.min_size}
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=str(value))
     return model
 
 
@@ -109,6 +113,8 @@ def _first_line(error: Exception) -> str:
 def run(given: Namespace) -> None:
     """Export, check, write. Raise ValueError or OSError that names the argument to mend."""
     check_picture("OUT", given.out, (".onnx",))
+    if not given.out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"`out`: there is no folder {given.out.parent}")
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise ValueError(f"missing: {', '.join(missing)}; pip install {' '.join(EXTRA)}")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -62,6 +62,11 @@ def test_weights(tmp_path):
             load(entry, weights=str(path), **given)
 
 
+def test_what_a_network_does_not_take_is_named():
+    with pytest.raises(ValueError, match="KDSR_S takes no device; its sizes are n_feats, n_blocks, n_resblocks"):
+        load("kdsr_s", device="cpu", weights="kdsr_s_x4_iso")
+
+
 @pytest.mark.slow
 def test_beside_a_model_of_the_calling_program(tmp_path):
     (tmp_path / "model.py").write_text("mine = True\n")

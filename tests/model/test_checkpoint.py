@@ -304,6 +304,21 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
         load_model("kdsr_s_x4_iso", "cuda:0")
     with pytest.raises(ValueError, match='`device` gpu: PyTorch knows none of this name; use "cuda" or "cpu"'):
         load_model("kdsr_s_x4_iso", "gpu")
+    if not torch.xpu.is_available():
+        with pytest.raises(ValueError, match="`device` xpu: PyTorch cannot use it here"):
+            load_model("kdsr_s_x4_iso", "xpu")
+    with pytest.raises(ValueError, match="`device` None: PyTorch knows none"):
+        load_model("kdsr_s_x4_iso", None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("inner", ["model/", ""])
+def test_the_folder_of_a_run_is_told_its_weights(inner, tmp_path):
+    path = tmp_path / inner / "model_latest.pt"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"is the folder of a run; its weights are {path}$"):
+        load_model(tmp_path)
 
 
 def test_a_teacher_needs_the_hr_image_of_the_right_size():

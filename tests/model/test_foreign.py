@@ -187,7 +187,7 @@ def test_our_keys_without_our_sizes(name, alike):
 
 @pytest.mark.parametrize("keys", [[], ["layer1.0.conv1.weight", "fc.bias"], ["conv_first.weight", "layers.0.a", "b"]])
 def test_keys_of_something_else(keys):
-    known = "Known are KDSR_T, KDSR_S, CDSR, DASR, IKC, EDSR, RRDB. Of other files `--warm_start` takes the layers"
+    known = "Known are KDSR_T, KDSR_S, CDSR, DASR, IKC, EDSR, RRDB. Of other files `warm_start` takes the layers"
     with pytest.raises(ValueError, match=known) as caught:
         from_published({key: torch.zeros(2, 2) for key in keys}, "net.pt")
     assert "save_model" not in str(caught.value)

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from fractions import Fraction
+from threading import Thread
 from types import SimpleNamespace
 from typing import cast
 
@@ -209,6 +210,8 @@ def test_bad_arguments_are_named():
     net = network("CDSR", 2, n_blocks=1)
     with pytest.raises(ValueError, match="`tile` 0"):
         upscale(net, torch.rand(1, 3, 20, 20), tile=0)
+    with pytest.raises(ValueError, match="`tile` True"):
+        upscale(net, torch.rand(1, 3, 20, 20), tile=True)
     with pytest.raises(ValueError, match=r"`tile` 16.5: its side must be a whole number"):
         upscale(net, torch.rand(1, 3, 20, 20), tile=16.5)  # pyright: ignore[reportArgumentType]
     for image, message in (([[0]], "got list"), (torch.rand(3, 20, 20), "got a tensor; `upscale` takes those")):
@@ -329,6 +332,20 @@ def test_the_estimate_counts_what_is_alive_at_once_and_is_made_once():
     assert len(calls) == 1
 
 
+def test_the_estimate_leaves_other_threads_out():
+    """A service that starts with several images at once would take small tiles ever after."""
+    chain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1)).requires_grad_(False)
+    probe = torch.rand(1, 3, 4, 5)
+
+    def run(x):
+        other = Thread(target=chain, args=(torch.rand(1, 3, 400, 500),))
+        other.start()
+        other.join()
+        return chain(x)
+
+    assert memory.bytes_per_pixel(chain, run, probe) == memory.SAFETY * 4 * (3 + 8 + 8)
+
+
 @pytest.mark.parametrize("pixels", [30 * 90, 60 * 60, 100])
 def test_long_images_are_not_cut_along_both_sides_without_need(pixels, monkeypatch):
     monkeypatch.setattr(memory, "budget", lambda device: pixels)
@@ -391,9 +408,19 @@ def test_other_libraries_than_glibc_are_left_alone(platform, library, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("text", "bytes_"), [("MemTotal: 9 kB\nMemAvailable:    4 kB\n", 2048), (None, memory.CPU_LIMIT)]
+    ("text", "container", "bytes_"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable:    4 kB\n", "max\n", 2048),
+        ("MemTotal: 9 kB\nMemAvailable:    4 kB\n", "2000\n", 1000),
+        ("MemTotal: 9 kB\nMemAvailable:    4 kB\n", "9223372036854771712\n", 2048),
+        (None, "2000\n", 1000),
+        (None, None, memory.CPU_LIMIT),
+    ],
 )
-def test_half_of_the_free_memory_is_used(text, bytes_, monkeypatch, tmp_path):
+def test_half_of_the_free_memory_is_used(text, container, bytes_, monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CONTAINER", (tmp_path / "memory.max",))
+    if container is not None:
+        (tmp_path / "memory.max").write_text(container)
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     if text is not None:
         (tmp_path / "meminfo").write_text(text)
@@ -448,7 +475,15 @@ def test_a_teacher_takes_the_ground_truth_in_the_same_form():
         (np.zeros((0, 9, 3), np.uint8), "it has no pixels"),
         (torch.zeros(0, 3, 9, 9), r"a tensor must be float, .*, got \(0, 3, 9, 9\)"),
         (np.zeros((9, 9, 3), np.int32), r"image.astype\(np.uint8\), if its levels are 0 to 255"),
-        (torch.zeros(3, 9, 9, dtype=torch.uint8), r"must be float, .* of uint8; `image / 255` of one of 8 bits"),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), r"must be float, .* of uint8; `image / 255`, if its levels"),
+        (torch.zeros(9, 8, 3, dtype=torch.int64), r"of int64; `image.movedim\(-1, -3\) / 255`, if its levels"),
+        (torch.zeros(9, 8, 3), r"of float32; `image.movedim\(-1, -3\)` has the channels first"),
+        (torch.full((3, 9, 9), 200.0), r"must be in \[0, 1\], got values from 200 to 200; divide its levels by 255"),
+        (torch.full((3, 9, 9), 65535.0), r"must be in \[0, 1\], got values from 65535 to 65535$"),
+        (torch.full((3, 9, 9), torch.nan), r"must be in \[0, 1\], got values from nan to nan$"),
+        (np.zeros((3, 9, 8), np.uint8), r"image.transpose\(1, 2, 0\) has the channels last"),
+        (np.zeros((9, 9, 1), np.uint8), r"image.repeat\(3, 2\) repeats the channel"),
+        (np.zeros((2, 9, 9, 3), np.uint8), "one image at a time"),
         (torch.zeros(9, 9), r"\(3, H, W\)"),
         ("photo.png", "expected an array or a tensor, got str"),
     ],

@@ -70,6 +70,12 @@ def test_a_file_of_that_name_goes_first(toy, tmp_path, monkeypatch):
         load_model("toy_x4")
 
 
+def test_a_folder_of_results_does_not(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy_x4").mkdir()
+    assert name_of(load_model("toy_x4")) == "KDSR_S"
+
+
 def test_the_cache_serves_the_installed_package(toy):
     clone, home = toy
     home.mkdir()

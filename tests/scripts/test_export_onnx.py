@@ -51,6 +51,9 @@ def test_any_size_gives_what_pytorch_gives(name, net_file, tmp_path, capsys):
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
     assert not {node.domain for node in model.graph.node} - {""}
     assert str(ROOT) not in str(model)
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    expected = {"network": name, "scale": net.scale, "halo": net.halo, "min_size": net.min_size}
+    assert about == {key: str(value) for key, value in expected.items()}
     session = runtime.InferenceSession(out, providers=["CPUExecutionProvider"])
     for size in ((12, 12), (17, 50)):
         images = export_onnx.random_images(net, size)
@@ -65,6 +68,12 @@ def test_bicubic_says_that_it_cannot(net_file, tmp_path):
         pytest.importorskip(extra)
     with pytest.raises(SystemExit, match=r"error: ONNX Runtime cannot run BICUBIC: .*Resize"):
         export_onnx.main([str(net_file("BICUBIC")[1]), str(tmp_path / "net.onnx")])
+
+
+def test_a_folder_that_is_missing_is_named_before_anything_is_exported(net_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_onnx, "export", None)
+    with pytest.raises(SystemExit, match=r"error: OUT.onnx: there is no folder .*nowhere"):
+        export_onnx.main([str(net_file("EDSR")[1]), str(tmp_path / "nowhere/net.onnx")])
 
 
 def test_missing_packages_are_named(net_file, tmp_path, monkeypatch):
