@@ -21,6 +21,12 @@ from torch import Tensor
 
 DIGEST = "digest"  # the key under which a file holds its own
 PARTS = ("params", "params_ema")  # the weights, and their exponential moving average
+OTHERS = {  # what lies in the place of weights, by its first bytes
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the file",
+    b"<": "a web page; download the file itself",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+}
 DEPTH = 32  # containers inside one another
 VALUES = 10**6  # in one file
 NUMBERS = {
@@ -80,7 +86,14 @@ def read_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    contents = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    with path.open("rb") as file:
+        head = file.read(64)
+    is_safetensors = head[8:10] == b'{"'  # after the length of its header
+    for beginning, kind in OTHERS.items():
+        if head.startswith(beginning) and not is_safetensors:
+            raise ValueError(f"{path} holds no weights: it is {kind}")
+    is_safetensors |= path.suffix == ".safetensors"
+    contents = _read_safetensors(path) if is_safetensors else _read_torch(path)
     sealed = contents.pop(DIGEST) if isinstance(contents.get(DIGEST), str) else None
     found = digest(contents, path)  # walks the contents of all files, and refuses what is not plain
     if sealed is not None and found != sealed:

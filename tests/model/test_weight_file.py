@@ -46,6 +46,30 @@ def test_what_is_written_is_read(tmp_path):
     assert same(read_file(tmp_path / "file.pt"), CONTENTS)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS; `git lfs pull`"),
+        (b"<!DOCTYPE html><html>", "a web page; download the file itself"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_lies_in_the_place_of_weights_is_named(content, words, suffix, tmp_path):
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"holds no weights: it is {words}"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin", ".pt"])
+def test_safetensors_of_another_name(suffix, tmp_path):
+    net = build("KDSR_S", **SIZES)
+    save_model(net, tmp_path / "net.safetensors")
+    path = (tmp_path / "net.safetensors").rename(tmp_path / f"net{suffix or '_of_no_kind'}")
+    assert same(load_model(path).state_dict(), net.state_dict())
+
+
 def test_the_digest_tells_values_apart_and_not_the_order_of_keys():
     variants = [
         {"a": 1},
