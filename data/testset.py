@@ -218,8 +218,8 @@ class Prepared:
 
     def part(self, index: int, parts: int) -> Prepared:
         """Return the set of all pairs of every parts-th image, from this index on."""
-        images = list(dict.fromkeys(pair.image for pair in self.pairs))[index::parts]
-        return replace(self, pairs=[pair for pair in self.pairs if pair.image in set(images)])
+        images = set([*dict.fromkeys(pair.image for pair in self.pairs)][index::parts])
+        return replace(self, pairs=[pair for pair in self.pairs if pair.image in images])
 
     def samples(self, device: torch.device) -> Iterator[Sample]:
         """Yield each pair, on a device. Raise BadImage for pixels that are not those of the manifest."""

@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import foreign, zoo
 from .layer import BlindSR
+from .memory import out_of_memory
 from .networks import NETWORKS, build, name_of
 from .upsampler import Upsampler
 from .weight_file import PARTS, read_file, replacing, write_file, write_safetensors
@@ -161,7 +162,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, weights:
     net = _from_ours(contents, state, path) if "network" in contents else from_published(state, path)
     try:
         return net.eval().to(device)
-    except (RuntimeError, AssertionError) as error:  # NotImplementedError is a RuntimeError
+    except (RuntimeError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise ValueError(f'`device` {device}: PyTorch cannot use it here ({reason}); use "cuda" or "cpu"') from error
 
