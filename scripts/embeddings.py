@@ -3,9 +3,10 @@
     python scripts/embeddings.py --pre_train MODEL.pt --hr DIR --out DIR [--method tsne|pca] [--space code|projection]
 
 Random patches of the HR images are degraded by each kernel of a test protocol and embedded. The program writes a
-scatter plot of the embeddings (t-SNE or PCA, one colour for each kernel), and a JSON file with two measures of the
+scatter plot of the embeddings (t-SNE or PCA, one colour for each kernel), and a JSON file with three measures of the
 embeddings themselves, not of their picture:
 
+spread      how far embeddings lie from their mean, in parts of its length: near 0 the encoder tells nothing apart
 silhouette  how much closer an embedding is to those of its own kernel than to those of the next, -1 to 1
 accuracy    of a linear classifier that tells the kernel from the frozen embedding (CDSR, Table 1). It is trained on
             half the images and tested on the other half, then the other way round, so it never knows the content
@@ -49,6 +50,7 @@ from scripts.program import add_cpu, check_folder, device_of, integer, one_line,
 from utility import argument, atomic_write, environment, file_name, write_text
 
 PROTOCOLS = {"CDSR": "manet9"}  # the recipe that the network was published with; gaussian8 for all others
+SMALL = 1e-3  # a spread under which an estimate steers next to nothing
 AT_ONCE = 64  # patches in a batch
 
 
@@ -103,6 +105,14 @@ def embed(
 
 
 # ---------------------------------------------------------------------------------------------------- measures
+
+
+def spread(embedded: Embedded) -> float:
+    """Return the root mean square distance of embeddings from their mean, over the length of that; inf if it is 0."""
+    vectors = embedded.vectors.astype(np.float64)
+    mean = vectors.mean(0)
+    distance, length = np.sqrt(((vectors - mean) ** 2).sum(1).mean()), np.linalg.norm(mean)
+    return float(distance / length) if length else float("inf")
 
 
 def silhouette(embedded: Embedded) -> float:
@@ -189,6 +199,11 @@ def run(given: Namespace) -> None:
     )
     device = device_of(cpu=given.cpu)
     embedded = embed(net, patches, images, rule, space=given.space, seed=given.seed, device=device)
+    if (found := spread(embedded)) == 0:
+        raise ValueError(
+            f"all embeddings of {given.pre_train} are equal: its encoder tells no image and no kernel from another. It "
+            "was trained too briefly, or has collapsed"
+        )
     summary = {
         "network": name_of(net),
         **net.config,
@@ -201,6 +216,7 @@ def run(given: Namespace) -> None:
         "patches": given.patches,
         "patch_size": given.patch_size,
         "seed": given.seed,
+        "spread": found,
         "silhouette": silhouette(embedded),
         "accuracy": probe_accuracy(embedded, seed=given.seed),
         "chance": 1 / len(rule.cases),
@@ -211,8 +227,8 @@ def run(given: Namespace) -> None:
 def write(embedded: Embedded, summary: dict[str, Any], given: Namespace) -> None:
     """Write the picture and the JSON file; print the measures and where the files are."""
     measures = (
-        f"silhouette {summary['silhouette']:.3f}, accuracy {100 * summary['accuracy']:.1f} % "
-        f"(chance {100 * summary['chance']:.1f} %)"
+        f"spread {summary['spread']:.2g}, silhouette {summary['silhouette']:.3f}, "
+        f"accuracy {100 * summary['accuracy']:.1f} % (chance {100 * summary['chance']:.1f} %)"
     )
     method = {"tsne": "t-SNE", "pca": "PCA"}[given.method]
     title = f"{title_of(given.pre_train)}\n{method} of the {given.space}, {summary['protocol']}\n{measures}"
@@ -225,6 +241,8 @@ def write(embedded: Embedded, summary: dict[str, Any], given: Namespace) -> None
         figure.savefig(temporary, dpi=110, format="png")
     write_text(given.out / f"{stem}.json", json.dumps({**summary, **environment()}, indent=1))
     print(f"{network}, {summary['images']} images, {len(points)} embeddings: {measures}")
+    if summary["spread"] < SMALL:
+        print("note: the embeddings hardly differ, so the network hardly steers by them; the picture shows rounding")
     print(f"written to {given.out / stem}.png and .json")
 
 

@@ -59,7 +59,7 @@ def _tables(white: int) -> tuple[Tensor, Tensor]:
     """
     level, count = torch.arange(256), torch.arange(_COUNTS, dtype=torch.float64)
     mean = level.double()[:, None] / 255 * white
-    chance = torch.exp(torch.xlogy(count, mean) - mean - torch.lgamma(count + 1))
+    chance = _without_denormals(torch.exp(torch.xlogy(count, mean) - mean - torch.lgamma(count + 1)))
     needs = chance * (_COUNTS / chance.sum(1, keepdim=True))  # cells, 512 for all counts of a level
     share, further = torch.ones_like(needs), torch.zeros_like(needs)
     for _ in range(_COUNTS - 1):  # the count that needs most fills the cell of the one that needs least
@@ -70,4 +70,9 @@ def _tables(white: int) -> tuple[Tensor, Tensor]:
         further[level, least] = (most - least).double().where(given, further[level, least])
         needs[level, least] += 1 - own
         needs[level, most] -= 1 - own
-    return share.float().flatten(), further.float().flatten()
+    return _without_denormals(share.float()).flatten(), further.float().flatten()
+
+
+def _without_denormals(x: Tensor) -> Tensor:
+    """Return x with 0 for denormal numbers, as a CPU has it that flushes them: or the tables would depend on that."""
+    return x.where(x >= torch.finfo(x.dtype).tiny, 0)

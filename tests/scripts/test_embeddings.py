@@ -25,6 +25,7 @@ from scripts.embeddings import (
     random_patches,
     scatter,
     silhouette,
+    spread,
     title_of,
 )
 
@@ -38,6 +39,25 @@ def synthetic(vector_of) -> Embedded:
     degradation, image, _ = np.indices((CASES, IMAGES, PATCHES)).reshape(3, -1)
     vectors = np.broadcast_to(vector_of(np.random.default_rng(0)), (CASES, IMAGES, PATCHES, DIM))
     return Embedded(vectors.reshape(-1, DIM), degradation, image)
+
+
+def test_spread_is_in_parts_of_the_length_of_the_mean():
+    vectors = np.full((6, DIM), 4.0)
+    assert spread(Embedded(vectors, np.arange(6), np.arange(6))) == 0
+    vectors[::2, 0], vectors[1::2, 0] = 1, 7
+    assert spread(Embedded(vectors, np.arange(6), np.arange(6))) == pytest.approx(3 / (4 * DIM**0.5))
+
+
+def test_a_collapsed_encoder_is_told(model_file, photo_folder, tmp_path):
+    path = model_file("CDSR", scale=2, n_feats=8, n_blocks=1)
+    contents = torch.load(path, weights_only=True)
+    for name, value in contents["params"].items():
+        if "csc.codebook" in name:
+            value.fill_(1.0)
+    torch.save(contents, path)
+    words = f"--pre_train {path} --hr {photo_folder / 'train/HR'} --out {tmp_path / 'out'} --patch_size 24 --cpu"
+    with pytest.raises(SystemExit, match="are equal: its encoder tells no image and no kernel from another"):
+        main(words.split())
 
 
 def test_separated_degradations_score_high():
@@ -197,7 +217,9 @@ def test_picture_and_scores_of_a_checkpoint(
     assert Image.open(out / f"{stem}.png").width > 800
     summary = json.loads((out / f"{stem}.json").read_text())
     assert f"{4 * 2 * cases} embeddings" in printed
-    assert f"silhouette {summary['silhouette']:.3f}, accuracy {100 * summary['accuracy']:.1f} %" in printed
+    assert summary["spread"] > 0
+    measures = f"spread {summary['spread']:.2g}, silhouette {summary['silhouette']:.3f}, accuracy"
+    assert f"{measures} {100 * summary['accuracy']:.1f} %" in printed
     assert summary["chance"] == 1 / cases
     assert len(summary["degradations"]) == cases
     assert summary["images"] == 4

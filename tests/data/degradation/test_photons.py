@@ -29,6 +29,17 @@ def test_tables_hold_the_distribution(white):
     torch.testing.assert_close(chances, poisson(white), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("white", [1, 16, 256])
+def test_tables_are_the_same_whether_denormal_numbers_are_flushed_or_not(white):
+    """A run on a CPU flushes them, a program on a GPU or a script does not: both must make the same test images."""
+    found = []
+    for flush in (True, False):
+        torch.set_flush_denormal(flush)
+        _tables.cache_clear()  # pyright: ignore[reportFunctionMemberAccess]
+        found.append(_tables(white))
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("level", [0, 3, 128, 255])
 def test_counts_are_drawn_with_their_chances(level):
     """The chi-square of a million draws is within five standard deviations of its mean."""
