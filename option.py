@@ -235,7 +235,7 @@ class DegradationOptions:
     )
     noise: float = flag(
         0.0,
-        "strongest noise in training, the noise in tests: σ in grey levels of 255",
+        "strongest noise in training and with a recipe as --protocol, else the noise in tests: σ in grey levels of 255",
         low=0,
         high=255,
         when=_or_training(ON_THE_FLY),

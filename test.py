@@ -222,7 +222,9 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
         tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
         unnamed = tested.keys() - given.keys() - {"sv_mode"}  # which is of test images alone
         other = [name for name in tested if name in unnamed and trained.get(name, tested[name]) != tested[name]]
-        if other:
+        if trained.get("dir_lr") and trained.get("mix", 1) == 1:
+            found.append("the network was trained on given pairs, and not on images that are degraded here")
+        elif other:
             values = {name: trained[name] for name in other}
             if "recipe" in values:
                 values["recipe"] = read_recipe(values["recipe"]).name  # its ranges are in config.json
@@ -284,7 +286,7 @@ def score(
         measures = [
             metric.make(name, device=tested.device, planes=planes, border=net.scale) for name in metrics_of(options)
         ]
-    scores, failure = list[Score](), None
+    scores, failure, variant = list[Score](), None, tested.setup.variant
     images = sum(len(test_set.hr_paths) for test_set in test_sets)
     with tqdm(total=images, unit="image", mininterval=bar_interval(), leave=False) as bar:
         for test_set in test_sets:
@@ -297,7 +299,7 @@ def score(
                 planes=planes,
                 device=tested.device,
                 metrics=measures,
-                on_image=partial(see, crops=crops[test_set.protocol], folder=kept, bar=bar),
+                on_image=partial(see, crops=crops[test_set.protocol], folder=kept, variant=variant, bar=bar),
             )
             try:
                 found = results.write_test_set(folder, test_set, found, **about)
@@ -307,12 +309,12 @@ def score(
     return scores, failure
 
 
-def see(sample: Sample, sr: Tensor, *, crops: report.Crops, folder: Path | None, bar: tqdm[Any]) -> None:
+def see(sample: Sample, sr: Tensor, *, crops: report.Crops, folder: Path | None, variant: str, bar: tqdm[Any]) -> None:
     """Keep a crop of an image for the report, and write the whole image if there is a folder for it."""
     bar.update()
     crops(sample, sr)
     if folder is not None:
-        results.save_images(folder, sample, sr)
+        results.save_images(folder, sample, sr, variant)
 
 
 def report_scores(tested: Tested, scores: Sequence[Score], crops: Mapping[str, report.Crops]) -> None:
@@ -322,7 +324,7 @@ def report_scores(tested: Tested, scores: Sequence[Score], crops: Mapping[str, r
     note += ", a teacher, which sees the HR image" if net.sees_hr else ""
     print(f"{name_of(net)} x{net.scale}, {planes}{note}")
     print(tables.render(tables.rows(scores)))
-    print("±: standard deviation over the images")
+    print("±: standard deviation over the images (n - 1)")
     made = {"metric": planes, **tested.setup.about(net)}
     for protocol, kept in crops.items():
         of_protocol = [score for score in scores if score.protocol == protocol]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import inf, isfinite, radians
 from pathlib import Path
 
-from data.degradation.recipe import SECTIONS
 from data.protocol import Case, Protocol, one_draw
 from utility import read_json
 
@@ -29,7 +28,7 @@ def read_protocol(path: Path, scale: int) -> Protocol:
     """
     try:
         content = read_json(path)
-        if content.keys() & SECTIONS:
+        if not content.keys() & {"kernels", "recipe"}:  # which a protocol needs, and a recipe does not have
             return one_draw("second_order", scale, {"recipe": {"name": path.stem, **content}})
         kernels = [(float(a), float(b), float(degrees)) for a, b, degrees in content.pop("kernels")]
         recipe, noise = content.pop("recipe"), float(content.pop("noise", 0))

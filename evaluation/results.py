@@ -111,8 +111,12 @@ class Setup:
             >>> Setup().stem("kdsr"), Setup(precision="bf16", tile=64).stem("rgb")
             ('scores_kdsr', 'scores_rgb_tile64_bf16')
         """
-        parts = ["scores", planes]
-        parts += ["oracle"] if self.oracle else []
+        return "_".join(filter(None, ("scores", planes, self.variant)))
+
+    @property
+    def variant(self) -> str:
+        """What of this differs from the defaults, as a part of file names; "" if nothing does."""
+        parts = ["oracle"] if self.oracle else []
         parts += ["ensemble"] if self.self_ensemble else []
         parts += [f"tile{self.tile}"] if self.tile else []
         parts += [self.precision] if self.precision != "fp32" else []
@@ -218,6 +222,7 @@ class Tested(NamedTuple):
     folder: Path
     about: dict[str, Any]  # the JSON file: the test, and the network that was tested
     scores: list[Score]
+    variant: str = ""  # see `Setup.variant`
 
 
 def of_checkpoint(path: Path) -> Path:
@@ -272,7 +277,7 @@ def _read(path: Path) -> Tested:
         raise ValueError(f"{path} or its .json is damaged ({error}); test again") from error
     if not scores:
         raise ValueError(f"{path} holds no scores; test again")
-    return Tested(path.parent, about, scores)
+    return Tested(path.parent, about, scores, path.stem.removeprefix("scores_").partition("_")[2])
 
 
 def outdated(results: Path, tested: Mapping[str, Tested]) -> str:
@@ -288,11 +293,16 @@ def outdated(results: Path, tested: Mapping[str, Tested]) -> str:
     return f"{results}: {listing(old)}: scores of older weights than those of the run; test again" if old else ""
 
 
-def save_images(folder: Path, sample: Sample, sr: Tensor) -> None:
-    """Write the SR images (N, 3, s·H, s·W) of a sample as <image>_<case>.png; for `evaluate`'s `on_image`."""
+def image_file(folder: Path, image: str, case: str, variant: str = "") -> Path:
+    """Return the file of an SR image: <image>_<case>.png, or <image>_<case>_<variant>.png; see `Setup.variant`."""
+    return folder / ("_".join(filter(None, (image, slug(case), variant))) + ".png")
+
+
+def save_images(folder: Path, sample: Sample, sr: Tensor, variant: str = "") -> None:
+    """Write the SR images (N, 3, s·H, s·W) of a sample, each to its `image_file`."""
     folder.mkdir(parents=True, exist_ok=True)
     for case, image in zip(sample.cases, sr, strict=True):
-        with atomic_write(folder / f"{sample.image}_{slug(case)}.png") as temporary:
+        with atomic_write(image_file(folder, sample.image, case, variant)) as temporary:
             write_image(temporary, to_pixels(image))
 
 

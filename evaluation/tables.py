@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Literal, NamedTuple
 
 from tabulate import tabulate
@@ -58,8 +58,15 @@ def rows(scores: Sequence[Score]) -> list[Row]:
 def _row(name: str, protocol: str, case: str, scores: Sequence[Score]) -> Row:
     images = [mean(image) for image in grouped(scores, "image").values()]
     by_metric = {key: [image[key] for image in images] for key in images[0]}
-    spreads = {key: pstdev(values) if all(map(isfinite, values)) else nan for key, values in by_metric.items()}
+    spreads = {key: _spread(values) for key, values in by_metric.items()}
     return Row(name, protocol, case, len(images), {key: fmean(values) for key, values in by_metric.items()}, spreads)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the standard deviation over the images (n - 1), 0 of a single one."""
+    if not all(map(isfinite, values)):
+        return nan
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def render(table: Sequence[Row], form: Form = "text") -> str:

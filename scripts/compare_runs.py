@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.images import list_images, read_image
 from data.testset import centre, to_pixels, to_tensor
 from evaluation import metric, results, tables
-from evaluation.results import Tested, harmless, slug
+from evaluation.results import Tested, harmless, image_file
 from evaluation.statistics import Estimate, confidence_interval, image_means, paired_test
 from scripts import variants
 from scripts.drawing import Tile, contact_sheet, enlarge
@@ -213,7 +213,7 @@ def crops(names: Sequence[str], a: Tested, b: Tested, hr_paths: Mapping[str, Pat
     """Return the rows of the sheet: for each change the two networks and the HR image. Skip images that lack files."""
     sheet = []
     for change in changes(a, b):
-        files = [tested.folder / f"{change.image}_{slug(change.case)}.png" for tested in (a, b)]
+        files = [image_file(tested.folder, change.image, change.case, tested.variant) for tested in (a, b)]
         if change.image not in hr_paths or not all(file.exists() for file in files):
             continue
         x, y, hr = (to_tensor(read_image(path), CPU) for path in (*files, hr_paths[change.image]))

@@ -870,6 +870,7 @@ def test_a_run_on_given_pairs_alone_takes_no_heed_of_the_degradation(run_main, p
     log = (runs[0] / "log.txt").read_text()
     assert "pairs held out for validation and not trained on: 0_HR.png, 2_HR.png" in log
     assert "held-out  paired  PSNR" in log
+    assert "degradation" not in torch.load(runs[0] / "model/model_latest.pt", weights_only=True)
 
 
 def test_a_resumed_run_must_have_its_pairs(run_main, refused, paired_root):

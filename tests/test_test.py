@@ -267,7 +267,9 @@ def test_real_pairs(student, pairs, tmp_path, capsys):
         folder = tmp_path / "run" / "results" / "student" / "paired" / "low"
         scores[name] = json.loads((folder / f"scores_{name}.json").read_text())
     assert "note: --noise has no effect" in capsys.readouterr().out
-    assert {path.name for path in folder.glob("*.png")} == {"0_paired.png", "1_paired.png"}
+    assert {path.name for path in folder.glob("*.png")} == {
+        *("0_paired.png", "1_paired.png", "0_paired_tile16.png", "1_paired_tile16.png")
+    }
     assert (scores["matlab"]["protocol"], len(scores["matlab"]["digest"])) == ("paired", 16)
     assert scores["matlab"]["metric"] == "matlab, border 2"
     assert scores["matlab"]["psnr"] == pytest.approx(scores["matlab_tile16"]["psnr"], abs=1e-4)
@@ -552,6 +554,7 @@ def test_own_images_whose_names_are_alike(student, tmp_path):
         ({"degradation": "second_order"}, "--sig 2.6", "trained with --degradation second_order, which"),
         ({"degradation": "second_order"}, "--protocol gaussian8", None),
         ({"degradation": "gaussian", "blur_type": "iso_gaussian", "noise": 0.0}, "", None),
+        ({"dir_lr": "LR", "mix": 0.5}, "", None),
     ],
 )
 def test_a_test_of_something_else_than_training_is_remarked(trained, flags, expected, student, photo_folder, capsys):
@@ -559,6 +562,24 @@ def test_a_test_of_something_else_than_training_is_remarked(trained, flags, expe
     test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 {flags}".split())
     out = capsys.readouterr().out
     assert (f"note: the network was {expected} is not what this tests" in out) if expected else ("note" not in out)
+
+
+def test_a_network_of_given_pairs_is_remarked(student, photo_folder, capsys):
+    trained = {"dir_lr": "LR", "mix": 1.0, "degradation": "gaussian", "versions": {}}
+    (student.parents[1] / "config.json").write_text(json.dumps(trained))
+    test.main(f"--pre_train {student} --dir_data {photo_folder} --data_test Set5".split())
+    assert "note: the network was trained on given pairs, and not on images that are" in capsys.readouterr().out
+
+
+def test_images_of_other_settings_lie_beside_those_of_the_usual_ones(student, photo_folder, tmp_path):
+    command = f"--pre_train {student} --dir_data {photo_folder} --data_test Set5 --sig 2 --save_results"
+    for more in ("", "--self_ensemble"):
+        test.main([*command.split(), *more.split()])
+    folder = tmp_path / "run/results/student/sig_2/Set5"
+    names = {path.name for path in folder.glob("*.png")}
+    assert names == {f"{i}_sig_2{variant}.png" for i in (0, 1) for variant in ("", "_ensemble")}
+    plain, averaged = (read_image(folder / f"0_sig_2{variant}.png") for variant in ("", "_ensemble"))
+    assert (plain != averaged).any()
 
 
 def test_what_real_pairs_leave_out_is_remarked(student, pairs, tmp_path, capsys):

@@ -39,6 +39,11 @@ def test_a_recipe_of_second_order_as_a_protocol(tmp_path, hr):
         ValueError, match=r"phone\.json is not a protocol .*second\.jpg is unknown; did you mean jpeg\?"
     ):
         read_protocol(path, 4)
+    path.write_text('{"frist": {"share": 0}}')
+    with pytest.raises(ValueError, match=r"phone\.json is not a protocol .*frist is unknown; did you mean first\?"):
+        read_protocol(path, 4)
+    path.write_text("{}")
+    assert read_protocol(path, 4) == one_draw("second_order", 4)
 
 
 @pytest.mark.parametrize(

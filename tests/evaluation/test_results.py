@@ -193,7 +193,12 @@ def test_scores_are_read_as_they_were_written(write, tmp_path):
         about = json.loads(stem.with_suffix(".json").read_text())
         about.pop(gone, None)
         stem.with_suffix(".json").write_text(json.dumps(about))
-        assert results.read(tmp_path) == {name: (stem.parent, about, SCORES)}
+        assert results.read(tmp_path) == {name: (stem.parent, about, SCORES, "")}
+    for suffix in (".csv", ".json"):
+        shutil.copy(stem.with_suffix(suffix), stem.with_name(f"scores_rgb_ensemble_bf16{suffix}"))
+    assert {each.variant for each in results.read(tmp_path).values()} == {"", "ensemble_bf16"}
+    for suffix in (".csv", ".json"):
+        stem.with_name(f"scores_rgb_ensemble_bf16{suffix}").unlink()
     text = stem.with_suffix(".csv").read_text()
     for damaged in (text.replace("30.0", "much"), text.replace("image", "picture"), text.splitlines()[0] + "\n"):
         stem.with_suffix(".csv").write_text(damaged)
