@@ -216,7 +216,7 @@ def call(builder: Callable[..., T], **values: Any) -> T:
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises ValueError, which does not name the file, if it is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # with the mark that Notepad puts at the beginning
     except RecursionError:
         raise ValueError("its JSON is nested too deep") from None
 

@@ -34,7 +34,8 @@ class PhotoScores:
         self._measures = [metric.make(name, device=device) for name in metrics]
         self._device = device
         if comparing := [measure.name for measure in self._measures if measure.needs_reference]:
-            raise ValueError(f"{' and '.join(comparing)} compare with HR images, which photographs do not have")
+            verb = "compares" if len(comparing) == 1 else "compare"
+            raise ValueError(f"{' and '.join(comparing)} {verb} with HR images, which photographs do not have")
         self.found: list[tuple[Path, Values]] = []
         self.failures: list[str] = []
 

@@ -49,7 +49,8 @@ def titles(parser: ArgumentParser, names: Sequence[str] | None, networks: Sequen
         found = [f"{run.name} {stem}" if run else stem for stem, run in places]
     if len(found) != len(networks) or len({*found, "LR", "bicubic", "HR"}) < len(found) + 3:
         told = "" if names else f"; without it they are called {', '.join(found)}"
-        parser.error(f"--names: give as many names as networks, {len(networks)}, all different{told}")
+        count = f"{len(networks)} different names, one for each network" if len(networks) > 1 else "one name"
+        parser.error(f"--names: expected {count}, and none of LR, bicubic and HR{told}")
     return found
 
 

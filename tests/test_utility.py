@@ -27,6 +27,7 @@ from utility import (
     host_copy,
     print_any_name,
     printable,
+    read_json,
     read_rows,
     write_text,
 )
@@ -204,6 +205,11 @@ def test_the_environment_tells_what_the_bits_depend_on():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_json_of_notepad(tmp_path):
+    (tmp_path / "recipe.json").write_text('{"name": "café"}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "recipe.json") == {"name": "café"}
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -20,10 +21,25 @@ from utility import ROOT
 def test_degradations_and_metrics_from_another_folder(tmp_path: Path) -> None:
     page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
     programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (program,) = [program for program in programs if "sys.path" in program]
+    (program,) = [program for program in programs if "sys.path" in program and "recipe" in program]
     program = program.replace('"CLONE"', repr(str(ROOT))) + "print(psnr(sr, hr, border=4).shape)\n"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("torch.Size([8])\n", "")
+
+
+@pytest.mark.slow
+def test_images_of_another_method_are_scored(tmp_path: Path) -> None:
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = [program for program in programs if "sr_file" in program]
+    for folder, level in (("HR", 100), ("SR", 101)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 32), (level, level, level)).save(tmp_path / folder / "a.png")
+    program = program.replace('"CLONE"', repr(str(ROOT)))
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    name, *scores = done.stdout.split()
+    assert (name, done.stderr) == ("a.png", "")
+    assert float(scores[0]) == pytest.approx(20 * math.log10(255 / (219 / 255)), abs=0.1)
 
 
 @pytest.mark.slow

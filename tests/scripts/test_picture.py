@@ -120,7 +120,7 @@ def test_a_photograph_is_not_overwritten(files):
 def test_names_must_tell_the_networks_apart(names, files, capsys):
     with pytest.raises(SystemExit):
         picture.main(words(files, f"lr.png KDSR_T_2.pt KDSR_S_2.pt --names {names}"))
-    assert "--names: give as many names as networks, 2, all different" in capsys.readouterr().err
+    assert "--names: expected 2 different names, one for each network, and none of LR" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
