@@ -104,8 +104,6 @@ def defaults(model: str, scale: int, given: Mapping[str, Any]) -> dict[str, Any]
     iso, aniso = PROTOCOLS.get(recipe, (recipe, recipe))
     one_kernel = given.keys() & {"sig", "lambda_1", "lambda_2"}
     values["protocol"] = "flags" if one_kernel else aniso if blur == "aniso_gaussian" else iso
-    if "metric" in PUBLISHED.get(given.get("protocol", ""), {}):
-        values["metric"] = PUBLISHED[given["protocol"]]["metric"]  # a recipe as a test is measured as in training
     return values
 
 

@@ -51,7 +51,7 @@ from runtime.precision import Precision
 from utility import Run, argument, bar_interval, call, print_any_name, taken, why_unwritable
 
 NAMES = {"model": {**NETWORKS, "blindsr": None}, "degradation": DEGRADATIONS}
-LUMA_OF_PAIRS = "matlab"  # in the papers' tables of real photographs
+LUMA_OF_PHOTOGRAPHS = "matlab"  # in the papers' tables of real photographs
 KERNELS = ("protocol", "sample_mode", "noise", "sv_mode", "sig", "lambda_1", "lambda_2", "theta", "jpeg_quality")
 PATIENCE = timedelta(days=30)  # processes that share photographs may finish hours apart
 
@@ -190,20 +190,23 @@ def find_test_sets(given: Given, options: EvalOptions, net: BlindSR) -> list[Tes
     return test_sets
 
 
-def with_luma_of_pairs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
-    """Return the options with the luma that tables of real pairs use, whatever network restores them.
+def with_luma_of_photographs(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) -> EvalOptions:
+    """Return the options with the luma that tables of real photographs use, for pairs and for second_order.
+
+    That is so whatever network restores them, and whether the recipe is named or in a file.
 
     Raises ValueError if images that are measured otherwise are scored in the same call.
     """
-    real, planes = [test_set.real for test_set in test_sets], options.test_degradation.metric
-    if "metric" in given or not any(real) or planes == LUMA_OF_PAIRS:
+    real = [test_set.real or test_set.protocol.split()[0] == "second_order" for test_set in test_sets]
+    planes = options.test_degradation.metric
+    if "metric" in given or not any(real) or planes == LUMA_OF_PHOTOGRAPHS:
         return options
     if not all(real):
         raise ValueError(
-            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PAIRS}, images that "
-            f"are degraded here by {planes}: test them apart, or name one --metric for all"
+            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PHOTOGRAPHS}, images "
+            f"that are degraded here by {planes}: test them apart, or name one --metric for all"
         )
-    changed = dataclasses.replace(options.test_degradation, metric=LUMA_OF_PAIRS)
+    changed = dataclasses.replace(options.test_degradation, metric=LUMA_OF_PHOTOGRAPHS)
     return dataclasses.replace(options, test_degradation=changed)
 
 
@@ -442,7 +445,7 @@ def run(argv: Sequence[str] | None) -> None:
     test_sets = find_test_sets(given, options, net)
     if why := why_unwritable(folder):
         raise OSError(f"{folder} cannot be written to ({why}): name another place with `save` and `dir_experiment`")
-    tested = tested._replace(options=with_luma_of_pairs(options, test_sets, given))
+    tested = tested._replace(options=with_luma_of_photographs(options, test_sets, given))
     for remark in remarks(tested.options, test_sets, given):
         print(f"note: {remark}")
     crops = {test_set.protocol: report.Crops(net.scale) for test_set in test_sets}

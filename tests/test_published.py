@@ -82,8 +82,6 @@ def test_widths(model, scale, given, widths):
         ("DASR", {}, {"batch_size": 32, "patch_size": 48, "epochs_encoder": 100, "lr_encoder": 1e-3}),
         ("CDSR", {}, {"batch_size": 32, "patch_size": 48, "epochs_encoder": -1, "epochs_sr": 500, "metric": "matlab"}),
         ("KDSR_S", {}, {"batch_size": 64, "patch_size": 64, "draw_per": "batch", "metric": "kdsr"}),
-        ("KDSR_S", {"protocol": "second_order"}, {"metric": "matlab"}),
-        ("KDSR_S", {"protocol": "manet9"}, {"metric": "kdsr"}),
         ("KDSR_S", {"degradation": "second_order"}, {"lr_sr": 2e-4, "lr_decay_sr": 600, "ema": 0.999, "beta2": 0.99}),
         (
             "KDSR_S",

@@ -124,6 +124,9 @@ def test_no_such_file(tmp_path):
 def test_no_checkpoint(tmp_path):
     path = tmp_path / "vgg.pth"
     path.write_text("<html>404</html>")
+    with pytest.raises(ValueError, match=r"`vgg`: .*vgg\.pth holds no weights: it is a web page"):
+        Perceptual(weights=path)
+    path.write_text("404")
     with pytest.raises(ValueError, match=r"`vgg`: .*vgg\.pth cannot be read as a checkpoint"):
         Perceptual(weights=path)
 
