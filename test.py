@@ -203,8 +203,8 @@ def with_luma_of_photographs(options: EvalOptions, test_sets: Sequence[TestSet],
         return options
     if not all(real):
         raise ValueError(
-            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PHOTOGRAPHS}, images "
-            f"that are degraded here by {planes}: test them apart, or name one --metric for all"
+            f"--data_test {options.images.data_test}: real pairs are measured by --metric {LUMA_OF_PHOTOGRAPHS}, "
+            f"images that are degraded here by {planes}: test them apart, or name one --metric for all"
         )
     changed = dataclasses.replace(options.test_degradation, metric=LUMA_OF_PHOTOGRAPHS)
     return dataclasses.replace(options, test_degradation=changed)
