@@ -39,7 +39,6 @@ def attempt(call: Callable[..., Iterable[Finding] | None], *arguments: object) -
 
 def size_of(size: float) -> str:
     """Return a size in bytes as a text, such as 1.5 GiB."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
-        if size >= unit:
-            return f"{size / unit:.{1 if unit == 2**30 else 0}f} {name}"
-    return f"{size / 2**10:.0f} KiB"
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"

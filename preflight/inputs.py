@@ -68,8 +68,9 @@ def learned_from(options: TrainOptions) -> Iterator[Finding]:
         if "name" in changed:
             changed = ["name"]
         if changed:
-            told = ", ".join(f"{key} {there[key]} instead of {here[key]}" for key in changed)
-            yield note(f"`{name}` {path} was trained on another degradation than this run: {told}")
+            plain = [key for key in changed if not isinstance(here[key], dict)]  # ranges in groups would fill a screen
+            values = ", ".join(f"{key} {there[key]} instead of {here[key]}" for key in plain) or "other ranges"
+            yield note(f"`{name}` {path} was trained on another degradation than this run: {values}")
 
 
 def check_patch(options: TrainOptions, net: BlindSR, recipe: Degradation[Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import main
 import model
 import preflight
-from data.degradation import Gaussian
+from data.degradation import DEGRADATIONS, Gaussian
 from data.degradation.params import description
 from evaluation.results import training_of
 from model import write_file
@@ -138,6 +138,15 @@ def test_a_teacher_of_another_degradation(
     write_file(model.checkpoint(teacher), path)
     training_of.cache_clear()
     assert not told(inputs.learned_from(asked))
+
+
+def test_a_teacher_of_another_recipe(options: Options, told: Callable[..., str], tmp_path: Path) -> None:
+    teacher, path = model.build("KDSR_T", scale=2, **SIZES), tmp_path / "TA.pt"
+    recipe = DEGRADATIONS["second_order"](scale=2, recipe="light")
+    write_file(model.checkpoint(teacher, degradation=description(recipe)), path)
+    network = f"--model KDSR_S --pre_train_TA {path} --degradation second_order --crop_size 48 --recipe"
+    assert not told(inputs.learned_from(options(network=f"{network} light")))
+    assert told(inputs.learned_from(options(network=f"{network} realesrgan"))).endswith("than this run: other ranges")
 
 
 def test_weights_that_a_run_refines(options: Options, told: Callable[..., str], tmp_path: Path) -> None:
