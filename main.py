@@ -129,7 +129,7 @@ def build_trainer(
         objective,
         beta2=training.beta2,
         ema=training.ema,
-        degradation=None if parts.takes_pairs_alone(options) else description(recipe),
+        degradation=None if option.takes_pairs_alone(vars(loading)) else description(recipe),
         accumulate=training.accumulate,
         recompute=training.recompute,
         clip_grad=training.clip_grad,

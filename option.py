@@ -796,7 +796,7 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
         given["model"] = "KDSR_S" if "pre_train_TA" in given else "KDSR_T"
     model, scale = given["model"], given.get("scale", DEFAULT_SCALE)
     values = _usual(model, scale, given) | published.validation(model, given)
-    if "dir_lr" in given and given.get("mix", 1) == 1:
+    if takes_pairs_alone(given):
         values["data_test"] = "held-out"  # no set here is degraded as given pairs are
     values |= given
     objective = names["objective"][values["objective"]]
@@ -824,6 +824,16 @@ def train_options(argv: Sequence[str] | None, names: Names) -> tuple[Given, Trai
         if other_images:  # a run of days on other images than was meant
             raise ValueError(f"--{name} acts with {when}, which is not asked for: add that, or leave --{name} out")
     return given, options
+
+
+def takes_pairs_alone(values: Mapping[str, Any]) -> bool:
+    """Return True if a run of these flags degrades no image, since all of its LR images are given.
+
+    Examples:
+        >>> takes_pairs_alone({"dir_lr": "LR"}), takes_pairs_alone({"dir_lr": "LR", "mix": 0.5}), takes_pairs_alone({})
+        (True, False, False)
+    """
+    return values.get("dir_lr") is not None and values.get("mix", 1) == 1
 
 
 def weights(values: Mapping[str, Any]) -> dict[str, Path]:

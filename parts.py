@@ -33,11 +33,6 @@ def recipe_of(options: TrainOptions) -> Degradation[Any]:
     )
 
 
-def takes_pairs_alone(options: TrainOptions) -> bool:
-    """Return True if a run degrades no image, since all of its LR images are given."""
-    return options.loading.dir_lr is not None and options.loading.mix == 1
-
-
 def protocol_of(options: TrainOptions) -> Protocol:
     """Return the protocol by which a training run is validated."""
     return build_protocol(options.test_degradation.protocol, scale=options.network.scale, **options.validation)

@@ -225,7 +225,7 @@ def remarks(options: EvalOptions, test_sets: Sequence[TestSet], given: Given) ->
         tested, trained = vars(options.degradation), trained_for(options.testing.pre_train)
         unnamed = tested.keys() - given.keys() - {"sv_mode"}  # which is of test images alone
         other = [name for name in tested if name in unnamed and trained.get(name, tested[name]) != tested[name]]
-        if trained.get("dir_lr") and trained.get("mix", 1) == 1:
+        if option.takes_pairs_alone(trained):
             found.append("the network was trained on given pairs, and not on images that are degraded here")
         elif other:
             values = {name: trained[name] for name in other}

@@ -210,12 +210,10 @@ def too_small(path: str | Path, size: Size, at_least: int) -> BadImage:
 
 def leave_out(bad: Sequence[BadImage], *, left: int, skip_bad: bool, log: Log) -> None:
     """Log the errors about `bad` files; raise BadImage about them without `skip_bad`, or if no image is `left`."""
-    if bad and not left and not skip_bad:
-        raise BadImage(f"all {len(bad)} images are unusable; the first: {bad[0]}")
-    if bad and not skip_bad:
+    if bad and left and not skip_bad:
         listed = "\n  ".join(map(str, bad[:10])) + (f"\n  and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise BadImage(f"unusable images; repair or remove them, or set `skip_bad_images`:\n  {listed}")
-    for error in bad:
+    for error in bad if skip_bad else ():
         log(f"left out: {error}")
     if not left:
         raise BadImage(f"all {len(bad)} images are unusable; the first: {bad[0]}")

@@ -115,7 +115,7 @@ class Setup:
 
     @property
     def variant(self) -> str:
-        """What of this differs from the defaults, as a part of file names; "" if nothing does."""
+        """The settings that differ from the defaults, as a part of file names; "" if none does."""
         parts = ["oracle"] if self.oracle else []
         parts += ["ensemble"] if self.self_ensemble else []
         parts += [f"tile{self.tile}"] if self.tile else []

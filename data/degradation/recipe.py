@@ -21,7 +21,6 @@ from data.degradation.second_order_params import FAMILIES, WINDOW, Mode
 FOLDER = Path(__file__).with_name("recipes")
 PRESETS = ("realesrgan", "light", "none-jpeg")
 PUBLISHED = PRESETS[0]
-SECTIONS = {"first", "second", "last"}  # of a file
 SMALLEST_FACTOR = 0.1  # of a resize: 11 pixels, the least side that can be blurred, become one
 
 Range = tuple[float, float]
